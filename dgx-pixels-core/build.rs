@@ -1,0 +1,26 @@
+//! Compiles the few calls that tch lacks, and tells programs where libtorch lies.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "torch")]
+    torch();
+}
+
+#[cfg(feature = "torch")]
+fn torch() {
+    let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names libtorch's lib folder");
+    let root = std::path::Path::new(&lib).parent().expect("libtorch's lib folder has a parent");
+    println!("cargo::rerun-if-changed=src/torch/device.cpp");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .warnings(false)
+        .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
+        .file("src/torch/device.cpp")
+        .compile("dgx_pixels_device");
+    // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line with
+    // DEP_DGX_PIXELS_CORE_LIBTORCH_LIB.
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    println!("cargo::metadata=libtorch_lib={lib}");
+}

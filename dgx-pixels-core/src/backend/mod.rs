@@ -1,0 +1,119 @@
+//! The denoising step as the unit of work, and the loop that drives it.
+
+mod sketch;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+
+pub use sketch::{Sketch, SketchCanvas};
+
+use crate::error::Error;
+use crate::request::{GenerateRequest, Generated, Timings};
+
+/// Paints images one denoising step at a time. Owned by one thread; never shared.
+pub trait Backend: Send {
+    /// One image on its way: conditioning, latents, and how far it has come.
+    type Canvas: Canvas;
+
+    /// Encodes the prompt and draws the noise. No step is run yet.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the model cannot do what is asked; nothing is left behind.
+    fn begin(&mut self, request: &GenerateRequest) -> Result<Self::Canvas, Error>;
+
+    /// Advances every canvas by one step, each at its own timestep and with its own guidance. Canvases that are
+    /// done stay as they are. Those that can share a forward pass do.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the device refused an allocation. No canvas has moved: try again with half of them.
+    fn step(&mut self, canvases: &mut [&mut Self::Canvas]) -> Result<(), Error>;
+
+    /// Decodes finished canvases to pixels, in order.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] rather than a black picture; [`Error::OutOfMemory`].
+    fn finish(&mut self, canvases: &[&Self::Canvas]) -> Result<Vec<RgbImage>, Error>;
+}
+
+/// How far an image has come.
+pub trait Canvas: Send {
+    /// The request with every default filled in from the model.
+    fn request(&self) -> &GenerateRequest;
+    /// UNet evaluations done.
+    fn steps_done(&self) -> usize;
+    /// UNet evaluations in all; more than the request's steps for `heun`.
+    fn steps(&self) -> usize;
+    /// Words of the prompts that did not fit the tokenizers' length.
+    fn dropped_words(&self) -> Option<&str>;
+}
+
+/// Where a batch stands, told after each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Steps done by the image that has done the fewest.
+    pub steps_done: usize,
+    /// Steps of the image that has the most.
+    pub steps: usize,
+    /// How long the last step took.
+    pub step_time: Duration,
+}
+
+/// Draws `requests` together: the simplest way through a [`Backend`], for one caller with one batch.
+///
+/// `on_step` hears of progress after the beginning (0 steps done) and after each step, and may stop it there.
+///
+/// # Errors
+/// What the backend reports, or [`Error::Cancelled`] if `on_step` broke off.
+///
+/// # Example
+/// ```
+/// use std::ops::ControlFlow;
+/// use dgx_pixels_core::{GenerateRequest, backend::{Sketch, paint}};
+/// let request = GenerateRequest { prompt: "a brass key".into(), steps: Some(4), ..Default::default() };
+/// let mut seen = 0;
+/// let drawn = paint(&mut Sketch, &[request], |progress| {
+///     seen = progress.steps_done;
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!((drawn.len(), seen), (1, 4));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
+pub fn paint<B: Backend>(
+    backend: &mut B,
+    requests: &[GenerateRequest],
+    mut on_step: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Vec<Generated>, Error> {
+    let started = Instant::now();
+    let mut canvases =
+        requests.iter().map(|request| backend.begin(request)).collect::<Result<Vec<_>, _>>()?;
+    let begin = started.elapsed();
+
+    let steps = canvases.iter().map(Canvas::steps).max().unwrap_or(0);
+    let mut step_time = Duration::ZERO;
+    for steps_done in 0..=steps {
+        if on_step(Progress { steps_done, steps, step_time }).is_break() {
+            return Err(Error::Cancelled { steps_done, steps });
+        }
+        if steps_done < steps {
+            let before = Instant::now();
+            backend.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
+            step_time = before.elapsed();
+        }
+    }
+    let denoise = started.elapsed() - begin;
+
+    let images = backend.finish(&canvases.iter().collect::<Vec<_>>())?;
+    let timings = Timings { begin, denoise, finish: started.elapsed() - begin - denoise };
+    Ok(canvases
+        .iter()
+        .zip(images)
+        .map(|(canvas, image)| Generated {
+            image,
+            request: canvas.request().clone(),
+            dropped_words: canvas.dropped_words().map(str::to_owned),
+            timings,
+        })
+        .collect())
+}

@@ -1,0 +1,151 @@
+//! A backend without libtorch: it paints a seeded, mirrored figure, step by step.
+
+use image::{Rgb, RgbImage};
+
+use super::{Backend, Canvas};
+use crate::error::Error;
+use crate::request::{GenerateRequest, ImageSize};
+use crate::scheduler::SchedulerName;
+
+/// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each step. For tests of
+/// everything around a backend, and for building without libtorch. Same request, same bytes, on every machine.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{GenerateRequest, backend::{Backend, Canvas, Sketch}};
+/// let mut sketch = Sketch;
+/// let mut canvas = sketch.begin(&GenerateRequest { steps: Some(1), ..Default::default() })?;
+/// sketch.step(&mut [&mut canvas])?;
+/// let image = &sketch.finish(&[&canvas])?[0];
+/// assert_eq!(image.dimensions(), (256, 256));
+/// assert_eq!(image.get_pixel(0, 0), image.get_pixel(255, 0));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Sketch;
+
+/// A figure on its way.
+#[derive(Clone, Debug)]
+pub struct SketchCanvas {
+    request: GenerateRequest,
+    size: ImageSize,
+    steps_done: usize,
+}
+
+const CELL_PX: u32 = 8;
+const NATIVE_SIZE: ImageSize = ImageSize { width: 256, height: 256 };
+
+impl Backend for Sketch {
+    type Canvas = SketchCanvas;
+
+    fn begin(&mut self, request: &GenerateRequest) -> Result<SketchCanvas, Error> {
+        request.validate()?;
+        let size = request.size.unwrap_or(NATIVE_SIZE);
+        size.validate(CELL_PX)?;
+        let request = GenerateRequest {
+            steps: Some(request.steps()),
+            guidance_scale: Some(request.guidance_scale()),
+            scheduler: Some(request.scheduler.unwrap_or(SchedulerName::Euler)),
+            size: Some(size),
+            ..request.clone()
+        };
+        Ok(SketchCanvas { request, size, steps_done: 0 })
+    }
+
+    fn step(&mut self, canvases: &mut [&mut SketchCanvas]) -> Result<(), Error> {
+        for canvas in canvases {
+            canvas.steps_done = canvas.steps().min(canvas.steps_done + 1);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Vec<RgbImage>, Error> {
+        Ok(canvases.iter().map(|canvas| canvas.draw()).collect())
+    }
+}
+
+impl Canvas for SketchCanvas {
+    fn request(&self) -> &GenerateRequest {
+        &self.request
+    }
+
+    fn steps_done(&self) -> usize {
+        self.steps_done
+    }
+
+    fn steps(&self) -> usize {
+        self.request.steps()
+    }
+
+    fn dropped_words(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl SketchCanvas {
+    fn draw(&self) -> RgbImage {
+        let ImageSize { width, height } = self.size;
+        let start =
+            self.request.prompt.bytes().fold(self.request.seed, |hash, byte| mix(hash ^ u64::from(byte)));
+        let ink = mix(start).to_le_bytes();
+        let drawn_px = height as usize * self.steps_done / self.steps();
+        RgbImage::from_fn(width, height, |x, y| {
+            let (column, row) = (x.min(width - 1 - x) / CELL_PX, y / CELL_PX);
+            let filled = mix(start ^ (u64::from(column) << 32 | u64::from(row))).is_multiple_of(3);
+            if filled && (y as usize) < drawn_px { Rgb([ink[0], ink[1], ink[2]]) } else { Rgb([255; 3]) }
+        })
+    }
+}
+
+/// SplitMix64's finaliser (Steele, Lea and Flood 2014): a small hash that is the same everywhere.
+fn mix(mut state: u64) -> u64 {
+    state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::backend::paint;
+
+    fn requests() -> Vec<GenerateRequest> {
+        (0..3)
+            .map(|seed| GenerateRequest {
+                prompt: "a frog".into(),
+                seed,
+                steps: Some(2 + seed as usize),
+                ..Default::default()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn three_together_equal_three_alone() {
+        let together = paint(&mut Sketch, &requests(), |_| ControlFlow::Continue(())).unwrap();
+        for (request, together) in requests().into_iter().zip(together) {
+            let alone = paint(&mut Sketch, &[request], |_| ControlFlow::Continue(())).unwrap();
+            assert_eq!(alone[0].image, together.image);
+        }
+    }
+
+    #[test]
+    fn breaking_off_reports_how_far_it_came() {
+        let error = paint(&mut Sketch, &requests(), |progress| {
+            if progress.steps_done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), "cancelled after 2 of 4 steps");
+    }
+
+    #[test]
+    fn sides_must_divide_by_the_cell() {
+        let request =
+            GenerateRequest { size: Some(ImageSize { width: 68, height: 64 }), ..Default::default() };
+        let error = Sketch.begin(&request).unwrap_err();
+        assert_eq!(error.to_string(), "`width` is 68; expected a multiple of 8, 64 to 2048");
+    }
+}

@@ -1,0 +1,34 @@
+//! SDXL in Rust, equal to diffusers, one denoising step at a time.
+//!
+//! A request's life is the reading order: [`GenerateRequest`] is validated, a [`Model`] folder in diffusers' layout
+//! is opened, a [`Backend`](backend::Backend) begins a canvas for each request, steps all canvases together and
+//! decodes them. [`backend::paint`] is that loop for one batch.
+//!
+//! Feature `torch` (default) brings the `torch` module: SDXL on libtorch 2.11. Without it nothing of libtorch is
+//! built, and [`backend::Sketch`] paints in its place.
+//!
+//! # Example
+//! ```
+//! use std::ops::ControlFlow;
+//! use dgx_pixels_core::{GenerateRequest, backend::{Sketch, paint}};
+//!
+//! let request = GenerateRequest { prompt: "a brass key, pixel art".into(), seed: 7, ..Default::default() };
+//! let drawn = paint(&mut Sketch, &[request], |_| ControlFlow::Continue(()))?;
+//! assert_eq!(drawn[0].image.dimensions(), (256, 256));
+//! # Ok::<(), dgx_pixels_core::Error>(())
+//! ```
+
+pub mod backend;
+mod error;
+pub mod model;
+mod request;
+pub mod scheduler;
+#[cfg(feature = "torch")]
+pub mod torch;
+
+pub use error::{Error, ErrorKind};
+pub use model::Model;
+pub use request::{
+    Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
+    MAX_STEPS, MIN_SIDE, RequestError, Timings,
+};
