@@ -1,0 +1,79 @@
+//! Why a schedule cannot be made.
+
+use serde_json::Value;
+
+use super::SchedulerName;
+
+/// A name, option or number of steps that no schedule can be made from.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchedulerError {
+    /// There is no scheduler of this name.
+    #[error("`scheduler` is `{name}`; expected one of {}", listed(SchedulerName::ALL.map(SchedulerName::as_str)))]
+    Name {
+        /// As asked for.
+        name: String,
+    },
+    /// `_class_name` is none of those we have.
+    #[error("`_class_name` is `{class}`; expected one of {}", listed(SchedulerName::ALL.map(SchedulerName::class)))]
+    Class {
+        /// As in the config.
+        class: String,
+    },
+    /// The config is not an object in JSON.
+    #[error("the scheduler's config is not a JSON object: {reason}")]
+    Json {
+        /// Where and why reading stopped.
+        reason: String,
+    },
+    /// An option has a value that its scheduler does not take, or that we do not compute.
+    #[error("`{option}` is {value}; expected {expected}")]
+    Option {
+        /// Its key.
+        option: &'static str,
+        /// Its value, words in backticks.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// Too few or too many steps.
+    #[error("`steps` is {steps}; expected {expected}")]
+    Steps {
+        /// As asked for.
+        steps: usize,
+        /// What would be right.
+        expected: String,
+    },
+    /// The options contradict each other, so that diffusers would make NaN of every picture.
+    #[error(
+        "`{scheduler}` divides by zero at step {step} of {steps} with these options; expected fewer steps, or other \
+         values of `timestep_spacing`, `final_sigmas_type`, `lower_order_final`, `rescale_betas_zero_snr` or \
+         `prediction_type`"
+    )]
+    NotFinite {
+        /// Which one.
+        scheduler: SchedulerName,
+        /// UNet evaluation, from 1.
+        step: usize,
+        /// UNet evaluations in all.
+        steps: usize,
+    },
+}
+
+impl SchedulerError {
+    /// [`SchedulerError::Option`] with the value as text.
+    pub(super) fn option(option: &'static str, value: impl Into<Value>, expected: impl Into<String>) -> Self {
+        let value = match value.into() {
+            Value::String(word) => format!("`{word}`"),
+            other => other.to_string(),
+        };
+        SchedulerError::Option { option, value, expected: expected.into() }
+    }
+}
+
+/// Each word once, in backticks.
+fn listed<const N: usize>(words: [&str; N]) -> String {
+    let mut quoted = words.map(|word| format!("`{word}`")).to_vec();
+    quoted.dedup();
+    quoted.join(", ")
+}

@@ -1,0 +1,254 @@
+//! Noise schedules as numbers: which timesteps the UNet sees, and how each of its answers is mixed into the next
+//! sample. No tensors and no libtorch.
+//!
+//! Every scheduler is linear in what is known at a step, so it only hands out factors ([`Readout`], [`Step`]) and
+//! whoever holds the tensors does the sums. [`SchedulerConfig`] reads `scheduler_config.json` and makes one for a
+//! number of steps; switching to another scheduler keeps the options that both have, as diffusers' `from_config`.
+//!
+//! # Example
+//! ```
+//! use dgx_pixels_core::scheduler::{Mix, SchedulerConfig, SchedulerName};
+//!
+//! let scheduler = SchedulerConfig::sdxl_base().build(4)?;
+//! assert_eq!(scheduler.timesteps(), [751.0, 501.0, 251.0, 1.0]);
+//! assert_eq!(scheduler.denoised(3).sample, 1.0);
+//! assert_eq!(scheduler.step(3).next, Mix { denoised: 1.0, ..Mix::ZERO });
+//!
+//! let heun = SchedulerConfig::sdxl_base().with_name(SchedulerName::Heun).build(4)?;
+//! assert_eq!(heun.timesteps().len(), 7);
+//! # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
+//! ```
+
+mod betas;
+mod config;
+mod ddim;
+mod dpmpp_2m;
+mod error;
+mod euler;
+mod euler_ancestral;
+mod heun;
+mod lcm;
+mod level;
+mod sigmas;
+mod unipc;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use config::{
+    BetaSchedule, FinalSigmas, Interpolation, PredictionType, SchedulerConfig, SolverType, TimestepSpacing,
+    TimestepType,
+};
+pub use error::SchedulerError;
+
+/// Evaluations before the present one whose denoised samples a step may weigh.
+pub const HISTORY: usize = 3;
+
+/// A schedule worked out for one number of steps. One value may serve many batches.
+///
+/// `i` counts UNet evaluations, from 0 to `timesteps().len() - 1`; other values panic.
+pub trait Scheduler: Send + Sync {
+    /// One for each UNet evaluation, as the UNet is given them: falling, and exact in `f32`.
+    fn timesteps(&self) -> &[f64];
+
+    /// Factor that makes the first sample from standard normal noise.
+    fn initial_sigma(&self) -> f64;
+
+    /// Factor that makes the UNet's input from the sample.
+    fn input_scale(&self, i: usize) -> f64;
+
+    /// How to read what the history keeps, mostly the denoised sample, out of the UNet's answer.
+    fn denoised(&self, i: usize) -> Readout;
+
+    /// How what is known is mixed into the next sample.
+    fn step(&self, i: usize) -> Step;
+
+    /// Whether diffusers draws a step's noise in `f32` whatever the model's dtype. If not, it draws in that dtype,
+    /// and another dtype means other numbers.
+    fn noise_in_f32(&self) -> bool {
+        false
+    }
+}
+
+/// Factors that read a denoised sample from a sample and the UNet's answer to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Readout {
+    /// Of the sample, before [`Scheduler::input_scale`].
+    pub sample: f64,
+    /// Of the UNet's answer.
+    pub output: f64,
+    /// Then clamp to `-clip..=clip`.
+    pub clip: Option<f64>,
+}
+
+/// Factors of a sum over what is known at a step. What has not been seen yet has factor 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    /// Of the sample, before [`Scheduler::input_scale`].
+    pub sample: f64,
+    /// Of the UNet's answer.
+    pub output: f64,
+    /// Of what [`Scheduler::denoised`] made of both.
+    pub denoised: f64,
+    /// Of the same one, two and three evaluations ago.
+    pub previous: [f64; HISTORY],
+    /// Of the sample that an earlier step asked to keep.
+    pub anchor: f64,
+    /// Of standard normal noise. Draw some if, and only if, this is not 0.
+    pub noise: f64,
+}
+
+impl Mix {
+    /// All factors 0.
+    pub const ZERO: Mix =
+        Mix { sample: 0.0, output: 0.0, denoised: 0.0, previous: [0.0; HISTORY], anchor: 0.0, noise: 0.0 };
+
+    /// The sample itself.
+    const SAMPLE: Mix = Mix { sample: 1.0, ..Mix::ZERO };
+
+    fn factors(&self) -> [f64; 5 + HISTORY] {
+        let [one, two, three] = self.previous;
+        [self.sample, self.output, self.denoised, one, two, three, self.anchor, self.noise]
+    }
+}
+
+/// What one UNet evaluation does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The next sample.
+    pub next: Mix,
+    /// The new anchor, made from the same terms and the old anchor; `None` leaves the anchor as it is.
+    pub keep: Option<Mix>,
+}
+
+impl From<Mix> for Step {
+    fn from(next: Mix) -> Step {
+        Step { next, keep: None }
+    }
+}
+
+/// The schedulers there are, by the words that requests use.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::scheduler::SchedulerName;
+/// assert_eq!("dpmpp_2m".parse(), Ok(SchedulerName::Dpmpp2m));
+/// assert_eq!(SchedulerName::Dpmpp2m.to_string(), "dpmpp_2m");
+/// assert_eq!(SchedulerName::Dpmpp2m.class(), "DPMSolverMultistepScheduler");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SchedulerName {
+    /// Euler's method on the probability flow.
+    Euler,
+    /// Euler's method with fresh noise at every step.
+    EulerAncestral,
+    /// Heun's method: two UNet evaluations for each step but the last.
+    Heun,
+    /// Denoising diffusion implicit models, without noise.
+    Ddim,
+    /// DPM-Solver++, multistep.
+    Dpmpp2m,
+    /// DPM-Solver++ of the stochastic equation, multistep: fresh noise at every step.
+    Dpmpp2mSde,
+    /// Unified predictor-corrector.
+    UniPc,
+    /// Latent consistency models, for LCM checkpoints and LoRAs in 1 to 8 steps.
+    Lcm,
+}
+
+impl SchedulerName {
+    /// All of them.
+    pub const ALL: [SchedulerName; 8] = [
+        SchedulerName::Euler,
+        SchedulerName::EulerAncestral,
+        SchedulerName::Heun,
+        SchedulerName::Ddim,
+        SchedulerName::Dpmpp2m,
+        SchedulerName::Dpmpp2mSde,
+        SchedulerName::UniPc,
+        SchedulerName::Lcm,
+    ];
+
+    /// The word, as in `euler_ancestral`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SchedulerName::Euler => "euler",
+            SchedulerName::EulerAncestral => "euler_ancestral",
+            SchedulerName::Heun => "heun",
+            SchedulerName::Ddim => "ddim",
+            SchedulerName::Dpmpp2m => "dpmpp_2m",
+            SchedulerName::Dpmpp2mSde => "dpmpp_2m_sde",
+            SchedulerName::UniPc => "unipc",
+            SchedulerName::Lcm => "lcm",
+        }
+    }
+
+    /// diffusers' class, as `_class_name` has it.
+    pub fn class(self) -> &'static str {
+        match self {
+            SchedulerName::Euler => "EulerDiscreteScheduler",
+            SchedulerName::EulerAncestral => "EulerAncestralDiscreteScheduler",
+            SchedulerName::Heun => "HeunDiscreteScheduler",
+            SchedulerName::Ddim => "DDIMScheduler",
+            SchedulerName::Dpmpp2m | SchedulerName::Dpmpp2mSde => "DPMSolverMultistepScheduler",
+            SchedulerName::UniPc => "UniPCMultistepScheduler",
+            SchedulerName::Lcm => "LCMScheduler",
+        }
+    }
+}
+
+impl fmt::Display for SchedulerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for SchedulerName {
+    type Err = SchedulerError;
+
+    fn from_str(name: &str) -> Result<Self, SchedulerError> {
+        let known = SchedulerName::ALL.into_iter().find(|known| known.as_str() == name);
+        known.ok_or_else(|| SchedulerError::Name { name: name.to_owned() })
+    }
+}
+
+impl TryFrom<String> for SchedulerName {
+    type Error = SchedulerError;
+
+    fn try_from(name: String) -> Result<Self, SchedulerError> {
+        name.parse()
+    }
+}
+
+impl From<SchedulerName> for String {
+    fn from(name: SchedulerName) -> String {
+        name.as_str().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_same_word_everywhere() {
+        for name in SchedulerName::ALL {
+            assert_eq!(name.to_string().parse(), Ok(name));
+            assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
+            assert_eq!(serde_json::from_value::<SchedulerName>(name.as_str().into()).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_those_there_are() {
+        let error = "dpm".parse::<SchedulerName>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`scheduler` is `dpm`; expected one of `euler`, `euler_ancestral`, `heun`, `ddim`, `dpmpp_2m`, \
+             `dpmpp_2m_sde`, `unipc`, `lcm`"
+        );
+    }
+}
