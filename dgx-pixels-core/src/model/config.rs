@@ -1,0 +1,498 @@
+//! The components' `config.json`, with diffusers' and transformers' names and defaults.
+//!
+//! An option that changes the arithmetic and that we do not compute is an error that names it: a model is never
+//! drawn wrongly in silence. Options for training (`dropout`) are passed over.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`, `UNet2DConditionModel`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct UNetConfig {
+    /// Native side of the latent picture, or its height and width.
+    pub sample_size: Option<OneOrMany<u32>>,
+    /// Channels of the latents.
+    pub in_channels: i64,
+    /// Channels of the answer.
+    pub out_channels: i64,
+    /// Whether the timestep embedding has cosines first.
+    pub flip_sin_to_cos: bool,
+    /// Shift of the timestep embedding's frequencies.
+    pub freq_shift: f64,
+    /// One class name for each level, outermost first.
+    pub down_block_types: Vec<String>,
+    /// `UNetMidBlock2DCrossAttn`, `UNetMidBlock2D` or none.
+    pub mid_block_type: Option<String>,
+    /// One class name for each level, innermost first.
+    pub up_block_types: Vec<String>,
+    /// Channels of each level, outermost first.
+    pub block_out_channels: Vec<i64>,
+    /// ResNet blocks of each level.
+    pub layers_per_block: OneOrMany<usize>,
+    /// Padding of the strided convolution between levels.
+    pub downsample_padding: i64,
+    /// Divides the mid block's residual sums.
+    pub mid_block_scale_factor: f64,
+    /// The activation of ResNet blocks and time embedding.
+    pub act_fn: Activation,
+    /// Groups of every GroupNorm.
+    pub norm_num_groups: i64,
+    /// Added to the variance in ResNet blocks.
+    pub norm_eps: f64,
+    /// Width of the text embeddings.
+    pub cross_attention_dim: OneOrMany<i64>,
+    /// Transformer blocks in each attention; one number, one a level, or one an attention.
+    pub transformer_layers_per_block: OneOrMany<OneOrMany<usize>>,
+    /// The same for the way up, where it is not the reverse of the way down.
+    pub reverse_transformer_layers_per_block: Option<Vec<OneOrMany<usize>>>,
+    /// **Heads** of each level, whatever its name says (diffusers issue 2011).
+    pub attention_head_dim: OneOrMany<i64>,
+    /// Whether `proj_in` and `proj_out` are linear layers instead of 1x1 convolutions.
+    pub use_linear_projection: bool,
+    /// Width of each embedded size number.
+    pub addition_time_embed_dim: i64,
+    /// How time enters a ResNet block.
+    pub resnet_time_scale_shift: TimeScaleShift,
+    /// Width of the guidance embedding of a distilled model.
+    pub time_cond_proj_dim: Option<i64>,
+    /// Kernel side of the first convolution.
+    pub conv_in_kernel: i64,
+    /// Kernel side of the last convolution.
+    pub conv_out_kernel: i64,
+    /// Width of pooled text and embedded sizes together.
+    pub projection_class_embeddings_input_dim: i64,
+}
+
+impl Default for UNetConfig {
+    /// diffusers' defaults for what a file leaves out.
+    fn default() -> Self {
+        let names = |names: [&str; 4]| names.map(str::to_owned).to_vec();
+        UNetConfig {
+            sample_size: None,
+            in_channels: 4,
+            out_channels: 4,
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            down_block_types: names([
+                "CrossAttnDownBlock2D",
+                "CrossAttnDownBlock2D",
+                "CrossAttnDownBlock2D",
+                "DownBlock2D",
+            ]),
+            mid_block_type: Some("UNetMidBlock2DCrossAttn".into()),
+            up_block_types: names([
+                "UpBlock2D",
+                "CrossAttnUpBlock2D",
+                "CrossAttnUpBlock2D",
+                "CrossAttnUpBlock2D",
+            ]),
+            block_out_channels: vec![320, 640, 1280, 1280],
+            layers_per_block: OneOrMany::One(2),
+            downsample_padding: 1,
+            mid_block_scale_factor: 1.0,
+            act_fn: Activation::Silu,
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            cross_attention_dim: OneOrMany::One(1280),
+            transformer_layers_per_block: OneOrMany::One(OneOrMany::One(1)),
+            reverse_transformer_layers_per_block: None,
+            attention_head_dim: OneOrMany::One(8),
+            use_linear_projection: false,
+            addition_time_embed_dim: 0,
+            resnet_time_scale_shift: TimeScaleShift::Default,
+            time_cond_proj_dim: None,
+            conv_in_kernel: 3,
+            conv_out_kernel: 3,
+            projection_class_embeddings_input_dim: 0,
+        }
+    }
+}
+
+impl UNetConfig {
+    /// Reads `unet/config.json`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let map = object(text)?;
+        only(&map, "_class_name", &["UNet2DConditionModel".into()])?;
+        only(&map, "addition_embed_type", &["text_time".into()])?;
+        for name in ["class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds"] {
+            only(&map, name, &[Value::Null])?;
+        }
+        for name in
+            ["time_embedding_dim", "time_embedding_act_fn", "timestep_post_act", "cross_attention_norm"]
+        {
+            only(&map, name, &[Value::Null])?;
+        }
+        only(&map, "num_attention_heads", &[Value::Null])?;
+        only(&map, "mid_block_only_cross_attention", &[Value::Null, false.into()])?;
+        for name in
+            ["center_input_sample", "dual_cross_attention", "resnet_skip_time_act", "class_embeddings_concat"]
+        {
+            only(&map, name, &[false.into()])?;
+        }
+        only(&map, "resnet_out_scale_factor", &[1.0.into(), 1.into()])?;
+        only(&map, "time_embedding_type", &["positional".into()])?;
+        only(&map, "attention_type", &["default".into()])?;
+        match map.get("only_cross_attention") {
+            Some(Value::Array(levels)) if levels.iter().all(|level| level == &Value::Bool(false)) => {}
+            _ => only(&map, "only_cross_attention", &[false.into()])?,
+        }
+
+        let config: UNetConfig = typed(map)?;
+        let levels = config.block_out_channels.len();
+        if levels == 0 {
+            return Err("`block_out_channels` is empty; expected the channels of each level".into());
+        }
+        for (name, found) in [
+            ("down_block_types", config.down_block_types.len()),
+            ("up_block_types", config.up_block_types.len()),
+            ("layers_per_block", config.layers_per_block.levels(levels)),
+            ("cross_attention_dim", config.cross_attention_dim.levels(levels)),
+            ("transformer_layers_per_block", config.transformer_layers_per_block.levels(levels)),
+            ("attention_head_dim", config.attention_head_dim.levels(levels)),
+            (
+                "reverse_transformer_layers_per_block",
+                config.reverse_transformer_layers_per_block.as_ref().map_or(levels, Vec::len),
+            ),
+        ] {
+            if found != levels {
+                return Err(format!(
+                    "`{name}` has {found} entries; expected {levels}, as `block_out_channels` has"
+                ));
+            }
+        }
+        for (name, types, known) in [
+            ("down_block_types", &config.down_block_types, ["DownBlock2D", "CrossAttnDownBlock2D"]),
+            ("up_block_types", &config.up_block_types, ["UpBlock2D", "CrossAttnUpBlock2D"]),
+        ] {
+            if let Some(unknown) = types.iter().find(|class| !known.contains(&class.as_str())) {
+                return Err(format!("`{name}` has `{unknown}`; expected `{}` or `{}`", known[0], known[1]));
+            }
+        }
+        let mid = config.mid_block_type.as_deref();
+        if !matches!(mid, None | Some("UNetMidBlock2DCrossAttn" | "UNetMidBlock2D")) {
+            return Err(format!(
+                "`mid_block_type` is `{}`; expected `UNetMidBlock2DCrossAttn`, `UNetMidBlock2D` or null",
+                mid.unwrap_or_default()
+            ));
+        }
+        positive("norm_num_groups", config.norm_num_groups)?;
+        for (channels, heads) in config.block_out_channels.iter().zip(config.attention_head_dim.iter(levels))
+        {
+            positive("attention_head_dim", *heads)?;
+            if channels % config.norm_num_groups != 0 || channels % heads != 0 {
+                return Err(format!(
+                    "`block_out_channels` has {channels}, which {} groups and {heads} heads do not divide",
+                    config.norm_num_groups
+                ));
+            }
+        }
+        positive("addition_time_embed_dim", config.addition_time_embed_dim)?;
+        Ok(config)
+    }
+}
+
+/// `vae/config.json`. Source: diffusers 0.42.1, `models/autoencoders/autoencoder_kl.py`, `AutoencoderKL`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct VaeConfig {
+    /// Channels of a picture.
+    pub in_channels: i64,
+    /// Channels of a picture.
+    pub out_channels: i64,
+    /// Channels of each level, outermost first.
+    pub block_out_channels: Vec<i64>,
+    /// ResNet blocks of each level of the encoder; the decoder has one more.
+    pub layers_per_block: usize,
+    /// The activation of ResNet blocks.
+    pub act_fn: Activation,
+    /// Channels of the latents.
+    pub latent_channels: i64,
+    /// Groups of every GroupNorm.
+    pub norm_num_groups: i64,
+    /// Side of a tile in tiled decoding, in pixels.
+    pub sample_size: OneOrMany<u32>,
+    /// Latents are divided by this before decoding.
+    pub scaling_factor: f64,
+    /// Mean of each latent channel, with `latents_std`.
+    pub latents_mean: Option<Vec<f64>>,
+    /// Spread of each latent channel.
+    pub latents_std: Option<Vec<f64>>,
+    /// Whether the VAE runs in `f32` where the rest runs in `f16`.
+    pub force_upcast: bool,
+    /// Whether the encoder ends in a 1x1 convolution.
+    pub use_quant_conv: bool,
+    /// Whether the decoder begins with a 1x1 convolution.
+    pub use_post_quant_conv: bool,
+    /// Whether the mid blocks have an attention.
+    pub mid_block_add_attention: bool,
+}
+
+impl Default for VaeConfig {
+    /// diffusers' defaults for what a file leaves out.
+    fn default() -> Self {
+        VaeConfig {
+            in_channels: 3,
+            out_channels: 3,
+            block_out_channels: vec![64],
+            layers_per_block: 1,
+            act_fn: Activation::Silu,
+            latent_channels: 4,
+            norm_num_groups: 32,
+            sample_size: OneOrMany::One(32),
+            scaling_factor: 0.18215,
+            latents_mean: None,
+            latents_std: None,
+            force_upcast: true,
+            use_quant_conv: true,
+            use_post_quant_conv: true,
+            mid_block_add_attention: true,
+        }
+    }
+}
+
+impl VaeConfig {
+    /// Reads `vae/config.json`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let map = object(text)?;
+        only(&map, "_class_name", &["AutoencoderKL".into()])?;
+        only(&map, "shift_factor", &[Value::Null])?;
+        for (name, known) in
+            [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")]
+        {
+            for class in map.get(name).and_then(Value::as_array).into_iter().flatten() {
+                if class != known {
+                    return Err(format!("`{name}` has {class}; expected `{known}`"));
+                }
+            }
+        }
+        let config: VaeConfig = typed(map)?;
+        if config.block_out_channels.is_empty() {
+            return Err("`block_out_channels` is empty; expected the channels of each level".into());
+        }
+        positive("norm_num_groups", config.norm_num_groups)?;
+        for values in [&config.latents_mean, &config.latents_std].into_iter().flatten() {
+            if values.len() as i64 != config.latent_channels {
+                return Err(format!(
+                    "`latents_mean` and `latents_std` have {} entries; expected `latent_channels`, {}",
+                    values.len(),
+                    config.latent_channels
+                ));
+            }
+        }
+        if config.out_channels != 3 {
+            return Err(format!(
+                "`out_channels` is {}; expected 3 for red, green, blue",
+                config.out_channels
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Pixels of a picture for one of a latent, along a side.
+    pub fn scale_factor(&self) -> u32 {
+        1 << (self.block_out_channels.len() - 1)
+    }
+}
+
+/// `text_encoder/config.json` and `text_encoder_2/config.json`. Source: transformers 5.23, `CLIPTextConfig`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct ClipConfig {
+    /// `CLIPTextModel` or `CLIPTextModelWithProjection`.
+    pub architectures: Vec<String>,
+    /// Rows of the token table.
+    pub vocab_size: i64,
+    /// Width.
+    pub hidden_size: i64,
+    /// Width inside the feed-forward layers.
+    pub intermediate_size: i64,
+    /// Width of the projected pooled vector.
+    pub projection_dim: i64,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Heads.
+    pub num_attention_heads: i64,
+    /// Longest text in tokens.
+    pub max_position_embeddings: i64,
+    /// The activation of the feed-forward layers.
+    pub hidden_act: Activation,
+    /// Added to the variance in LayerNorms.
+    pub layer_norm_eps: f64,
+    /// Where the pooled vector is read; 2 means the highest id (an old error that checkpoints rely on).
+    pub eos_token_id: i64,
+}
+
+impl Default for ClipConfig {
+    /// transformers' defaults for what a file leaves out.
+    fn default() -> Self {
+        ClipConfig {
+            architectures: Vec::new(),
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            projection_dim: 512,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            eos_token_id: 49407,
+        }
+    }
+}
+
+impl ClipConfig {
+    /// Reads a text encoder's `config.json`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let config: ClipConfig = typed(object(text)?)?;
+        positive("num_attention_heads", config.num_attention_heads)?;
+        if config.num_hidden_layers < 2 {
+            return Err(format!(
+                "`num_hidden_layers` is {}; expected at least 2, as SDXL reads the last but one",
+                config.num_hidden_layers
+            ));
+        }
+        if config.hidden_size % config.num_attention_heads != 0 {
+            return Err(format!(
+                "`hidden_size` is {}, which {} heads do not divide",
+                config.hidden_size, config.num_attention_heads
+            ));
+        }
+        Ok(config)
+    }
+}
+
+/// Activations that SDXL-family configs name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x·σ(x).
+    #[serde(alias = "swish")]
+    Silu,
+    /// x·tanh(softplus(x)).
+    Mish,
+    /// max(x, 0).
+    Relu,
+    /// Exact GELU.
+    Gelu,
+    /// x·σ(1.702·x).
+    QuickGelu,
+}
+
+/// How time enters a ResNet block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeScaleShift {
+    /// Added before the second norm.
+    Default,
+    /// Scales and shifts the second norm's answer.
+    ScaleShift,
+}
+
+/// One value for all levels, or one for each.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One for each. First, so that a list of nested lists is read level by level.
+    Many(Vec<T>),
+    /// The same for all.
+    One(T),
+}
+
+impl<T> OneOrMany<T> {
+    /// The value of level or layer `i`.
+    pub fn get(&self, i: usize) -> &T {
+        match self {
+            OneOrMany::One(value) => value,
+            OneOrMany::Many(values) => &values[i],
+        }
+    }
+
+    fn levels(&self, levels: usize) -> usize {
+        match self {
+            OneOrMany::One(_) => levels,
+            OneOrMany::Many(values) => values.len(),
+        }
+    }
+
+    fn iter(&self, levels: usize) -> impl Iterator<Item = &T> {
+        (0..levels).map(|i| self.get(i))
+    }
+}
+
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+fn typed<T: serde::de::DeserializeOwned>(mut map: Map<String, Value>) -> Result<T, String> {
+    // A null is an absent value, except where null means something; those fields are `Option`s.
+    map.retain(|name, value| !value.is_null() || name == "mid_block_type");
+    serde_json::from_value(Value::Object(map)).map_err(|error| error.to_string())
+}
+
+fn only(map: &Map<String, Value>, name: &str, supported: &[Value]) -> Result<(), String> {
+    match map.get(name) {
+        Some(value) if !supported.contains(value) => {
+            let supported = supported.iter().map(Value::to_string).collect::<Vec<_>>().join(" or ");
+            Err(format!("`{name}` is {value}; expected {supported}"))
+        }
+        None if name == "addition_embed_type" => {
+            Err(format!("`{name}` is missing; expected {}", supported[0]))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn positive(name: &str, value: i64) -> Result<(), String> {
+    if value > 0 { Ok(()) } else { Err(format!("`{name}` is {value}; expected at least 1")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_leaves_out_takes_diffusers_defaults() {
+        let config =
+            VaeConfig::parse(r#"{"block_out_channels": [128, 256, 512, 512], "shift_factor": null}"#)
+                .unwrap();
+        assert_eq!((config.scale_factor(), config.latent_channels, config.scaling_factor), (8, 4, 0.18215));
+        assert!(config.force_upcast);
+    }
+
+    #[test]
+    fn an_option_we_do_not_compute_is_named() {
+        let base = r#"{"addition_embed_type": "text_time", "addition_time_embed_dim": 8"#;
+        for (option, message) in [
+            (r#""dual_cross_attention": true"#, "`dual_cross_attention` is true; expected false"),
+            (r#""class_embed_type": "timestep""#, "`class_embed_type` is \"timestep\"; expected null"),
+            (
+                r#""act_fn": "tanh""#,
+                "unknown variant `tanh`, expected one of `silu`, `mish`, `relu`, `gelu`, `quick_gelu`",
+            ),
+            (
+                r#""layers_per_block": [1, 2]"#,
+                "`layers_per_block` has 2 entries; expected 4, as `block_out_channels` has",
+            ),
+        ] {
+            let error = UNetConfig::parse(&format!("{base}, {option}}}")).unwrap_err();
+            assert_eq!(error, message);
+        }
+        let error = UNetConfig::parse("{}").unwrap_err();
+        assert_eq!(error, "`addition_embed_type` is missing; expected \"text_time\"");
+    }
+
+    #[test]
+    fn nested_transformer_depths_are_read() {
+        let config = UNetConfig::parse(
+            r#"{"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "block_out_channels": [8, 8],
+                "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "norm_num_groups": 4,
+                "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 2,
+                "transformer_layers_per_block": [1, [1, 2]]}"#,
+        )
+        .unwrap();
+        let depths = &config.transformer_layers_per_block;
+        assert_eq!((*depths.get(0).get(1), *depths.get(1).get(0), *depths.get(1).get(1)), (1, 1, 2));
+    }
+}
