@@ -1,0 +1,440 @@
+//! Devices, precisions, and our few calls of libtorch that tch lacks (`device.cpp`).
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, TchError, Tensor};
+
+use crate::error::Error;
+
+/// Where tensors live.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::torch::Device;
+/// assert_eq!("cuda:1".parse(), Ok(Device::Cuda(1)));
+/// assert_eq!("cuda".parse::<Device>().unwrap().to_string(), "cuda:0");
+/// assert_eq!(
+///     "tpu".parse::<Device>().unwrap_err(),
+///     "`device` is `tpu`; expected `auto`, `cpu`, `cuda` or `cuda:N`"
+/// );
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// The first GPU if there is one, the CPU otherwise.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU by its index.
+    Cuda(usize),
+}
+
+impl Device {
+    /// Makes `auto` concrete and checks that the device is there.
+    ///
+    /// # Errors
+    /// [`Error::Device`], saying which devices there are, or why CUDA is not available.
+    pub fn resolve(self) -> Result<Device, Error> {
+        let unavailable = |reason| Error::Device { device: self.to_string(), reason };
+        match self {
+            Device::Cpu => Ok(Device::Cpu),
+            Device::Auto => Ok(if load_cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
+            Device::Cuda(index) => {
+                let count = load_cuda().map_err(unavailable)?;
+                if index < count {
+                    return Ok(self);
+                }
+                Err(unavailable(format!("this machine has {count} GPU(s), `cuda:0` to `cuda:{}`", count - 1)))
+            }
+        }
+    }
+
+    /// The concrete device in tch's words. Call [`resolve`](Device::resolve) first.
+    pub(super) fn tch(self) -> tch::Device {
+        match self {
+            Device::Cuda(index) => tch::Device::Cuda(index),
+            Device::Cpu | Device::Auto => tch::Device::Cpu,
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Device, String> {
+        match text {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            _ => match text.strip_prefix("cuda:").and_then(|index| index.parse::<i8>().ok()) {
+                Some(index @ 0..) => Ok(Device::Cuda(index as usize)),
+                _ => Err(format!("`device` is `{text}`; expected `auto`, `cpu`, `cuda` or `cuda:N`")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// The precision of weights and activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float with 5 bits of exponent; SDXL's own VAE overflows in it and then runs in `f32`.
+    F16,
+    /// 16-bit float with 8 bits of exponent.
+    Bf16,
+}
+
+impl Dtype {
+    /// The word, as `bf16`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::Bf16 => Kind::BFloat16,
+        }
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Dtype, String> {
+        [Dtype::F32, Dtype::F16, Dtype::Bf16]
+            .into_iter()
+            .find(|dtype| dtype.as_str() == text)
+            .ok_or_else(|| format!("`dtype` is `{text}`; expected `f32`, `f16` or `bf16`"))
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A GPU, as its driver describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    /// N of `cuda:N`.
+    pub index: usize,
+    /// The maker's name for it.
+    pub name: String,
+    /// Memory in all; on an integrated GPU, the machine's.
+    pub total_bytes: u64,
+    /// Major and minor.
+    pub compute_capability: (u32, u32),
+    /// The newest CUDA that the driver serves, as `13.0`.
+    pub driver_cuda: String,
+    /// Whether it shares the machine's memory (GB10 does).
+    pub integrated: bool,
+}
+
+/// The version of the libtorch this library was built with, as `2.11.0`.
+pub fn libtorch_version() -> String {
+    // SAFETY: a string constant.
+    unsafe { CStr::from_ptr(dgx_libtorch_version()) }.to_string_lossy().into_owned()
+}
+
+/// The GPUs that libtorch can use.
+///
+/// # Errors
+/// Why there are none: no driver, CUDA's libraries not installed, a driver too old, no GPU.
+pub fn gpus() -> Result<Vec<Gpu>, String> {
+    let count = load_cuda()?;
+    let driver = Driver::open()?;
+    (0..count).map(|index| driver.gpu(index)).collect()
+}
+
+/// Bytes in libtorch's caching allocator on one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// In tensors now.
+    pub allocated_bytes: u64,
+    /// Most that was in tensors since the start or [`reset_peak`].
+    pub peak_bytes: u64,
+    /// Taken from the device, in use or kept for later.
+    pub reserved_bytes: u64,
+}
+
+/// What libtorch holds of GPU `index`.
+///
+/// # Errors
+/// [`Error::Device`] if CUDA is not available; [`Error::Internal`] if libtorch refuses.
+pub fn memory_stats(index: usize) -> Result<MemoryStats, Error> {
+    Device::Cuda(index).resolve()?;
+    let (mut allocated, mut peak, mut reserved) = (0, 0, 0);
+    // SAFETY: CUDA is loaded and `index` exists; the three places outlive the call.
+    let failed = unsafe { dgx_allocator_stats(index as i8, &mut allocated, &mut peak, &mut reserved) };
+    checked(failed, "reading memory statistics")?;
+    Ok(MemoryStats {
+        allocated_bytes: allocated as u64,
+        peak_bytes: peak as u64,
+        reserved_bytes: reserved as u64,
+    })
+}
+
+/// Begins a new [`MemoryStats::peak_bytes`] on GPU `index`.
+///
+/// # Errors
+/// As [`memory_stats`].
+pub fn reset_peak(index: usize) -> Result<(), Error> {
+    Device::Cuda(index).resolve()?;
+    // SAFETY: CUDA is loaded and `index` exists.
+    checked(unsafe { dgx_reset_peak(index as i8) }, "resetting memory statistics")
+}
+
+/// Gives memory that libtorch keeps for later back to all GPUs.
+///
+/// # Errors
+/// As [`memory_stats`].
+pub fn empty_cache() -> Result<(), Error> {
+    Device::Cuda(0).resolve()?;
+    // SAFETY: CUDA is loaded.
+    checked(unsafe { dgx_empty_cache() }, "emptying the memory cache")
+}
+
+/// A source of noise equal to `torch.Generator("cpu").manual_seed(seed)`, one for each request.
+#[derive(Debug)]
+pub(super) struct Generator(*mut c_void);
+
+// SAFETY: the C++ object is reference counted with atomics and has a lock of its own.
+unsafe impl Send for Generator {}
+
+impl Generator {
+    pub(super) fn new(seed: u64) -> Self {
+        // SAFETY: makes a C++ object that `drop` frees.
+        Generator(unsafe { dgx_generator_new(seed) })
+    }
+
+    /// Normal noise on the CPU, drawn in `kind` itself: halves are not rounded floats in PyTorch.
+    pub(super) fn randn(&mut self, shape: &[i64], kind: Kind) -> Result<Tensor, TchError> {
+        let mut out = std::ptr::null_mut();
+        // SAFETY: `self.0` lives; shape and length agree; `out` is set when no error is returned.
+        unsafe {
+            let kind = kind_code(kind);
+            returned(dgx_randn(self.0, shape.as_ptr(), shape.len(), kind, &mut out), out)
+        }
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, freed once.
+        unsafe { dgx_generator_free(self.0) }
+    }
+}
+
+/// `tensor` with channels last in memory; the same tensor if it is so already.
+pub(super) fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: `tensor` lives; `out` is set when no error is returned.
+    unsafe { returned(dgx_channels_last(tensor.as_ptr().cast(), &mut out), out) }
+}
+
+/// While it lives, this thread's operations keep nothing for gradients.
+#[derive(Debug)]
+pub(super) struct InferenceMode(*mut c_void);
+
+impl InferenceMode {
+    pub(super) fn enter() -> Self {
+        // SAFETY: makes a guard that `drop` frees, on this thread: the type is not `Send`.
+        InferenceMode(unsafe { dgx_inference_mode_new() })
+    }
+}
+
+impl Drop for InferenceMode {
+    fn drop(&mut self) {
+        // SAFETY: made by `enter`, freed once, on the same thread.
+        unsafe { dgx_inference_mode_free(self.0) }
+    }
+}
+
+/// Loads `libtorch_cuda.so` from beside the libtorch in use, once. The number of GPUs, at least 1.
+///
+/// Linking it instead would tie the program to CUDA's libraries (2 GB) on machines without a GPU.
+pub(super) fn load_cuda() -> Result<usize, String> {
+    static CUDA: OnceLock<Result<usize, String>> = OnceLock::new();
+    CUDA.get_or_init(|| {
+        Driver::open()?;
+        let library = libtorch_folder()?.join("libtorch_cuda.so");
+        if !library.exists() {
+            return Err(format!(
+                "this libtorch is built without CUDA: `{}` does not exist",
+                library.display()
+            ));
+        }
+        // SAFETY: its initialisers register CUDA's kernels with the libtorch that is already loaded.
+        let loaded = unsafe {
+            libloading::os::unix::Library::open(
+                Some(&library),
+                libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
+            )
+        };
+        match loaded {
+            // It registered itself and cannot be unloaded.
+            Ok(library) => std::mem::forget(library),
+            Err(error) => return Err(format!("CUDA's libraries are not installed: {error}")),
+        }
+        match tch::Cuda::device_count() {
+            count @ 1.. => Ok(count as usize),
+            _ => Err("the driver serves no GPU, or is too old for CUDA 13.0 (it needs 580 or newer)".into()),
+        }
+    })
+    .clone()
+}
+
+fn libtorch_folder() -> Result<PathBuf, String> {
+    // SAFETY: `dladdr` only fills `info`; the path it names lives as long as the library.
+    let path = unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        // `at::get_num_threads()`: a symbol of libtorch_cpu itself; tch's wrappers are part of this program.
+        let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"_ZN2at15get_num_threadsEv".as_ptr());
+        if symbol.is_null() || libc::dladdr(symbol, &mut info) == 0 {
+            return Err("cannot tell where libtorch was loaded from".into());
+        }
+        PathBuf::from(CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned())
+    };
+    path.parent().map(PathBuf::from).ok_or_else(|| format!("`{}` has no folder", path.display()))
+}
+
+/// NVIDIA's driver, asked directly: libtorch names neither GPUs nor reasons.
+struct Driver(libloading::Library);
+
+impl Driver {
+    fn open() -> Result<Self, String> {
+        // SAFETY: the driver's library has no initialiser that asks anything of us.
+        let library = unsafe { libloading::Library::new("libcuda.so.1") }
+            .map_err(|_| "no NVIDIA driver is installed (`libcuda.so.1` is not found)".to_owned())?;
+        let driver = Driver(library);
+        // SAFETY: signatures as in CUDA's driver API.
+        let code = unsafe { driver.call::<unsafe extern "C" fn(u32) -> c_int>(b"cuInit")?(0) };
+        if code != 0 {
+            return Err(format!("the NVIDIA driver does not start: `cuInit` answers {code}"));
+        }
+        Ok(driver)
+    }
+
+    unsafe fn call<T>(&self, name: &[u8]) -> Result<libloading::Symbol<'_, T>, String> {
+        // SAFETY: the caller names a function of this type.
+        unsafe { self.0.get(name) }.map_err(|error| format!("the NVIDIA driver is too old: {error}"))
+    }
+
+    fn gpu(&self, index: usize) -> Result<Gpu, String> {
+        const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
+        const COMPUTE_CAPABILITY_MINOR: c_int = 76;
+        const INTEGRATED: c_int = 18;
+        // SAFETY: signatures as in CUDA's driver API; all places outlive the calls.
+        unsafe {
+            let mut device = 0;
+            let get = self.call::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet")?;
+            answered("cuDeviceGet", get(&mut device, index as c_int))?;
+            let mut name = [0 as c_char; 128];
+            let get_name =
+                self.call::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName")?;
+            answered("cuDeviceGetName", get_name(name.as_mut_ptr(), name.len() as c_int, device))?;
+            let mut total = 0usize;
+            let total_mem =
+                self.call::<unsafe extern "C" fn(*mut usize, c_int) -> c_int>(b"cuDeviceTotalMem_v2")?;
+            answered("cuDeviceTotalMem", total_mem(&mut total, device))?;
+            let attribute = self
+                .call::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cuDeviceGetAttribute")?;
+            let read = |which| {
+                let mut value = 0;
+                answered("cuDeviceGetAttribute", attribute(&mut value, which, device)).map(|()| value as u32)
+            };
+            let mut version = 0;
+            let driver_version =
+                self.call::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cuDriverGetVersion")?;
+            answered("cuDriverGetVersion", driver_version(&mut version))?;
+            Ok(Gpu {
+                index,
+                name: CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(),
+                total_bytes: total as u64,
+                compute_capability: (read(COMPUTE_CAPABILITY_MAJOR)?, read(COMPUTE_CAPABILITY_MINOR)?),
+                driver_cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
+                integrated: read(INTEGRATED)? != 0,
+            })
+        }
+    }
+}
+
+fn answered(call: &str, code: c_int) -> Result<(), String> {
+    if code == 0 { Ok(()) } else { Err(format!("`{call}` answers {code}")) }
+}
+
+fn kind_code(kind: Kind) -> i8 {
+    match kind {
+        Kind::Half => 5,
+        Kind::BFloat16 => 15,
+        _ => 6,
+    }
+}
+
+unsafe fn returned(failed: *mut c_char, out: *mut c_void) -> Result<Tensor, TchError> {
+    match message(failed) {
+        // SAFETY: without an error `out` is a new tensor that nobody else frees.
+        None => Ok(unsafe { Tensor::from_ptr(out.cast()) }),
+        Some(message) => Err(TchError::Torch(message)),
+    }
+}
+
+fn checked(failed: *mut c_char, doing: &'static str) -> Result<(), Error> {
+    message(failed).map_or(Ok(()), |message| Err(Error::Internal { doing, message }))
+}
+
+fn message(failed: *mut c_char) -> Option<String> {
+    if failed.is_null() {
+        return None;
+    }
+    // SAFETY: `device.cpp` made it with `strdup` and gave it to us.
+    unsafe {
+        let text = CStr::from_ptr(failed).to_string_lossy().into_owned();
+        libc::free(failed.cast());
+        Some(text)
+    }
+}
+
+unsafe extern "C" {
+    fn dgx_libtorch_version() -> *const c_char;
+    fn dgx_generator_new(seed: u64) -> *mut c_void;
+    fn dgx_generator_free(generator: *mut c_void);
+    fn dgx_randn(
+        generator: *mut c_void,
+        shape: *const i64,
+        rank: usize,
+        kind: i8,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    fn dgx_channels_last(tensor: *const c_void, out: *mut *mut c_void) -> *mut c_char;
+    fn dgx_inference_mode_new() -> *mut c_void;
+    fn dgx_inference_mode_free(guard: *mut c_void);
+    fn dgx_allocator_stats(index: i8, allocated: *mut i64, peak: *mut i64, reserved: *mut i64)
+    -> *mut c_char;
+    fn dgx_reset_peak(index: i8) -> *mut c_char;
+    fn dgx_empty_cache() -> *mut c_char;
+}

@@ -1,0 +1,41 @@
+//! SDXL on libtorch: feature `torch`.
+//!
+//! [`Sdxl`] is the [`Backend`](crate::backend::Backend). The modules beside it mirror the checkpoint: a field carries
+//! the word of its key, and loading walks the same tree.
+
+mod attention;
+mod clip;
+mod device;
+mod embeddings;
+mod layers;
+#[cfg(test)]
+mod parity;
+mod resnet;
+mod sdxl;
+mod tokenizer;
+mod unet;
+mod vae;
+mod weights;
+
+pub use device::{
+    Device, Dtype, Gpu, MemoryStats, empty_cache, gpus, libtorch_version, memory_stats, reset_peak,
+};
+pub use sdxl::{Latents, Options, Sdxl, SdxlCanvas};
+
+use tch::TchError;
+
+use crate::error::Error;
+
+/// libtorch's refusal as one of our errors.
+fn failed(error: TchError, device: Device, doing: &'static str) -> Error {
+    let text = error.to_string();
+    if text.contains("out of memory") || text.contains("can't allocate memory") {
+        return Error::OutOfMemory { device: device.to_string(), doing };
+    }
+    let message = text.lines().next().unwrap_or_default().to_owned();
+    Error::Internal { doing, message }
+}
+
+fn failed_to_build(error: TchError) -> Error {
+    failed(error, Device::Cpu, "loading weights")
+}

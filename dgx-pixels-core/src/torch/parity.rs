@@ -1,0 +1,317 @@
+//! Equality with diffusers, stage by stage, against what `tests/fixtures/make_tiny_sdxl.py` recorded, and against a
+//! model that `tests/fixtures/live_sdxl.py` makes during the test.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+use super::clip::TextEncoder;
+use super::device::{Device, Dtype, InferenceMode};
+use super::sdxl::{Options, Sdxl};
+use super::tokenizer::Tokenizer;
+use super::unet::{Conditioning, UNet};
+use super::vae::Vae;
+use super::weights::Weights;
+use crate::backend::{Backend, Canvas, paint};
+use crate::model::{Component, Model};
+use crate::request::GenerateRequest;
+
+/// Largest difference in `f32` on the CPU, before decoding.
+const TOLERANCE: f64 = 1e-4;
+const MODELS: [&str; 3] = ["a", "b", "c"];
+
+/// A model folder and what diffusers computed with it.
+struct Golden {
+    name: String,
+    model: Model,
+    tensors: HashMap<String, Tensor>,
+    told: Told,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    tokens: Vec<HashMap<String, serde_json::Value>>,
+    runs: Vec<Run>,
+}
+
+#[derive(Deserialize)]
+struct Run {
+    name: String,
+    requests: Vec<GenerateRequest>,
+}
+
+#[derive(Deserialize)]
+struct TokenRow {
+    ids: Vec<i64>,
+    dropped: Option<String>,
+}
+
+impl Golden {
+    fn committed(letter: &str) -> Golden {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        let model = fixtures.join(format!("tiny_sdxl_{letter}"));
+        Golden::open(format!("tiny_sdxl_{letter}"), &model, &fixtures.join("golden").join(letter))
+    }
+
+    fn open(name: String, model: &Path, stem: &Path) -> Golden {
+        let told = std::fs::read_to_string(stem.with_extension("json")).expect("the golden JSON is readable");
+        let tensors = Tensor::read_safetensors(stem.with_extension("safetensors"));
+        Golden {
+            name,
+            model: Model::open(model).expect("the fixture is a model"),
+            tensors: tensors.expect("the golden tensors are readable").into_iter().collect(),
+            told: serde_json::from_str(&told).expect("the golden JSON has the fields we read"),
+        }
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("{}: no golden tensor `{name}`", self.name))
+    }
+
+    fn weights(&self, component: Component) -> Weights {
+        Weights::new(self.model.weights(component, false).unwrap(), Device::Cpu, Dtype::F32)
+    }
+
+    fn sdxl(&self) -> Sdxl {
+        let options = Options { device: Device::Cpu, ..Default::default() };
+        Sdxl::load(&self.model, &options).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    fn assert_close(&self, stage: &str, ours: &Tensor, tolerance: f64) {
+        assert_close(&format!("{}: {stage}", self.name), ours, self.get(stage), tolerance);
+    }
+
+    fn check_tokenizers(&self) {
+        for (folder, config) in
+            [("tokenizer", &self.model.text_encoder), ("tokenizer_2", &self.model.text_encoder_2)]
+        {
+            let tokenizer =
+                Tokenizer::open(&self.model.path.join(folder), config.max_position_embeddings).unwrap();
+            for row in &self.told.tokens {
+                let text = row["text"].as_str().unwrap();
+                let theirs: TokenRow = serde_json::from_value(row[folder].clone()).unwrap();
+                let ours = tokenizer.encode(text).unwrap();
+                assert_eq!(ours.ids, theirs.ids, "{}: {folder}: {text:?}", self.name);
+                assert_eq!(ours.dropped, theirs.dropped, "{}: {folder}: dropped of {text:?}", self.name);
+            }
+        }
+    }
+
+    fn check_text_encoders(&self) {
+        let _guard = InferenceMode::enter();
+        for (component, config, suffix) in [
+            (Component::TextEncoder, &self.model.text_encoder, ""),
+            (Component::TextEncoder2, &self.model.text_encoder_2, "_2"),
+        ] {
+            let weights = self.weights(component);
+            let text_encoder = TextEncoder::load(&weights, config, suffix == "_2").unwrap();
+            weights.finish().unwrap();
+            let encoded = text_encoder.forward(self.get(&format!("text.ids{suffix}"))).unwrap();
+            self.assert_close(&format!("text.penultimate{suffix}"), &encoded.penultimate, TOLERANCE);
+            self.assert_close(&format!("text.pooled{suffix}"), &encoded.pooled, TOLERANCE);
+        }
+    }
+
+    fn check_unet(&self) {
+        let _guard = InferenceMode::enter();
+        let weights = self.weights(Component::UNet);
+        let unet = UNet::load(weights.root(), &self.model.unet).unwrap();
+        weights.finish().unwrap();
+        let conditioning = Conditioning {
+            timesteps: self.get("unet.timesteps"),
+            text: &unet.keys_values(self.get("unet.encoder_hidden_states")).unwrap(),
+            added: &unet.embed_added(self.get("unet.text_embeds"), self.get("unet.time_ids")).unwrap(),
+            guidance: self.tensors.get("unet.timestep_cond"),
+        };
+        let output = unet.forward(self.get("unet.sample"), &conditioning).unwrap();
+        self.assert_close("unet.output", &output, TOLERANCE);
+    }
+
+    fn check_vae(&self) {
+        let _guard = InferenceMode::enter();
+        let weights = self.weights(Component::Vae);
+        let vae = Vae::load(weights.root(), &self.model.vae, false).unwrap();
+        weights.finish().unwrap();
+        self.assert_close("vae.moments", &vae.encode(self.get("vae.image")).unwrap(), TOLERANCE);
+        self.assert_close("vae.decoded", &vae.decode(self.get("vae.latents")).unwrap(), TOLERANCE);
+    }
+
+    fn check_runs(&self) {
+        let mut sdxl = self.sdxl();
+        for Run { name, requests } in &self.told.runs {
+            let mut canvases: Vec<_> = requests.iter().map(|request| sdxl.begin(request).unwrap()).collect();
+            while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
+                sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
+            }
+            let latents: Vec<f32> =
+                canvases.iter().flat_map(|canvas| canvas.latents().unwrap().values).collect();
+            let latents = Tensor::from_slice(&latents);
+            let stage = format!("runs.{name}.latents");
+            self.assert_close(&stage, &latents.view_as(self.get(&stage)), TOLERANCE);
+
+            let images = sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap();
+            let bytes: Vec<u8> = images.into_iter().flat_map(|image| image.into_raw()).collect();
+            let stage = format!("runs.{name}.image");
+            if let Some(theirs) = self.tensors.get(&stage) {
+                self.assert_close(&stage, &Tensor::from_slice(&bytes).view_as(theirs), 1.0);
+            }
+        }
+    }
+}
+
+/// Fails with the largest and the mean difference, and where the largest is.
+fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
+    assert_eq!(ours.size(), theirs.size(), "{what}: shapes differ");
+    let difference = (ours.to_kind(Kind::Double) - theirs.to_kind(Kind::Double)).abs();
+    let largest = difference.max().double_value(&[]);
+    assert!(
+        largest <= tolerance,
+        "{what}: differs by {largest:.3e} at most (allowed {tolerance:.0e}) at flat index {}, {:.3e} in the mean",
+        difference.flatten(0, -1).argmax(0, false).int64_value(&[]),
+        difference.mean(Kind::Double).double_value(&[]),
+    );
+}
+
+#[test]
+fn tokenizers_match_transformers() {
+    for letter in MODELS {
+        Golden::committed(letter).check_tokenizers();
+    }
+}
+
+#[test]
+fn text_encoders_match_transformers() {
+    for letter in MODELS {
+        Golden::committed(letter).check_text_encoders();
+    }
+}
+
+#[test]
+fn unet_matches_diffusers() {
+    for letter in MODELS {
+        Golden::committed(letter).check_unet();
+    }
+}
+
+#[test]
+fn vae_matches_diffusers() {
+    for letter in MODELS {
+        Golden::committed(letter).check_vae();
+    }
+}
+
+#[test]
+fn every_schedulers_full_loop_and_picture_match_diffusers() {
+    for letter in MODELS {
+        Golden::committed(letter).check_runs();
+    }
+}
+
+#[test]
+fn a_model_made_just_now_matches_diffusers() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python =
+        std::env::var_os("DGX_PIXELS_PYTHON").map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
+    let seed = std::process::id().to_string();
+    let made = Command::new(&python)
+        .arg(root.join("tests/fixtures/live_sdxl.py"))
+        .arg(folder.path())
+        .args(["--seed", &seed])
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; `make test` sets Python up", python.display()));
+    assert!(made.status.success(), "live_sdxl.py failed:\n{}", String::from_utf8_lossy(&made.stderr));
+
+    let golden = Golden::open(
+        format!("live model of seed {seed}"),
+        &folder.path().join("model"),
+        &folder.path().join("golden"),
+    );
+    golden.check_tokenizers();
+    golden.check_text_encoders();
+    golden.check_unet();
+    golden.check_vae();
+    golden.check_runs();
+}
+
+#[test]
+fn three_together_equal_three_alone() {
+    for letter in MODELS {
+        let golden = Golden::committed(letter);
+        let mut sdxl = golden.sdxl();
+        // Different lengths, guidance and schedules: they meet at different steps.
+        let requests: Vec<GenerateRequest> = serde_json::from_value(serde_json::json!([
+            {"prompt": "a brass key", "seed": 1, "steps": 4},
+            {"prompt": "a frog", "seed": 2, "steps": 7, "guidance_scale": 1.0, "scheduler": "euler_ancestral"},
+            {"prompt": "a red potion", "negative_prompt": "blurry", "seed": 3, "steps": 5, "scheduler": "unipc"},
+        ]))
+        .unwrap();
+        let draw = |sdxl: &mut Sdxl, requests: &[GenerateRequest]| {
+            let mut canvases: Vec<_> = requests.iter().map(|request| sdxl.begin(request).unwrap()).collect();
+            while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
+                sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
+            }
+            canvases
+                .iter()
+                .map(|canvas| Tensor::from_slice(&canvas.latents().unwrap().values))
+                .collect::<Vec<_>>()
+        };
+        let together = draw(&mut sdxl, &requests);
+        for (i, together) in together.iter().enumerate() {
+            let alone = draw(&mut sdxl, &requests[i..=i]).remove(0);
+            assert_close(&format!("{}: picture {i}", golden.name), together, &alone, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn the_same_request_gives_the_same_bytes() {
+    let mut sdxl = Golden::committed("a").sdxl();
+    let request =
+        GenerateRequest { prompt: "a brass key".into(), seed: 7, steps: Some(3), ..Default::default() };
+    let mut draw =
+        || paint(&mut sdxl, std::slice::from_ref(&request), |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(draw()[0].image, draw()[0].image);
+}
+
+#[test]
+fn a_failed_step_moves_no_canvas() {
+    let mut sdxl = Golden::committed("a").sdxl();
+    let request = GenerateRequest {
+        prompt: "a brass key".into(),
+        seed: 7,
+        steps: Some(3),
+        scheduler: Some(crate::scheduler::SchedulerName::EulerAncestral),
+        ..Default::default()
+    };
+    let (mut undisturbed, mut retried) = (sdxl.begin(&request).unwrap(), sdxl.begin(&request).unwrap());
+    let before = retried.latents().unwrap();
+    retried.break_conditioning();
+    assert!(sdxl.step(&mut [&mut retried]).is_err());
+    assert_eq!((retried.steps_done(), retried.latents().unwrap()), (0, before));
+    retried.break_conditioning();
+    sdxl.step(&mut [&mut retried]).unwrap();
+    sdxl.step(&mut [&mut undisturbed]).unwrap();
+    assert_eq!(retried.latents().unwrap(), undisturbed.latents().unwrap());
+}
+
+#[test]
+fn tiled_decoding_is_near_the_whole() {
+    let golden = Golden::committed("a");
+    let options = Options { device: Device::Cpu, vae_tiling: true, ..Default::default() };
+    let tiled = Sdxl::load(&golden.model, &options).unwrap();
+    let mut values = Vec::new();
+    for i in 0..4 * 12 * 20 {
+        values.push((i as f32 * 0.37).sin());
+    }
+    let latents = super::Latents { values, shape: [4, 12, 20] };
+    let (tiled, whole) =
+        (tiled.decode_latents(&latents).unwrap(), golden.sdxl().decode_latents(&latents).unwrap());
+    assert_eq!(tiled.dimensions(), (160, 96));
+    let off: u64 = tiled.as_raw().iter().zip(whole.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    assert!(off as f64 / (tiled.as_raw().len() as f64) < 24.0, "mean difference {off} in all");
+}

@@ -1,0 +1,142 @@
+//! Convolution blocks, and the layers that halve and double a picture's sides.
+
+use tch::{TchError, Tensor};
+
+use super::layers::{Conv2d, GroupNorm, Linear, Result};
+use super::weights::Node;
+use crate::error::Error;
+use crate::model::config::{Activation, TimeScaleShift};
+
+/// Two convolutions around a skip path. `resnets.N` in the checkpoint.
+///
+/// `sample [b, c_in, h, w]`, `time [b, c_time]` → `[b, c_out, h, w]`, in the weights' dtype.
+/// Source: diffusers 0.42.1, `models/resnet.py`, `ResnetBlock2D`.
+pub(super) struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time_emb_proj: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    conv_shortcut: Option<Conv2d>,
+    shape: ResnetShape,
+}
+
+/// What the blocks of one model share.
+#[derive(Clone, Copy)]
+pub(super) struct ResnetShape {
+    /// Width of the time embedding; the VAE has none.
+    pub(super) time: Option<i64>,
+    pub(super) groups: i64,
+    pub(super) eps: f64,
+    pub(super) act: Activation,
+    pub(super) time_scale_shift: TimeScaleShift,
+    /// The sum of both paths is divided by this.
+    pub(super) output_scale_factor: f64,
+}
+
+impl ResnetBlock {
+    pub(super) fn load(
+        node: Node,
+        c_in: i64,
+        c_out: i64,
+        shape: ResnetShape,
+    ) -> std::result::Result<Self, Error> {
+        let c_time = match shape.time_scale_shift {
+            TimeScaleShift::Default => c_out,
+            TimeScaleShift::ScaleShift => 2 * c_out,
+        };
+        Ok(ResnetBlock {
+            norm1: GroupNorm::load(&node / "norm1", c_in, shape.groups, shape.eps)?,
+            conv1: Conv2d::load(&node / "conv1", c_in, c_out, 3)?,
+            time_emb_proj: shape
+                .time
+                .map(|time| Linear::load(&node / "time_emb_proj", time, c_time))
+                .transpose()?,
+            norm2: GroupNorm::load(&node / "norm2", c_out, shape.groups, shape.eps)?,
+            conv2: Conv2d::load(&node / "conv2", c_out, c_out, 3)?,
+            conv_shortcut: (c_in != c_out)
+                .then(|| Conv2d::load(&node / "conv_shortcut", c_in, c_out, 1))
+                .transpose()?,
+            shape,
+        })
+    }
+
+    /// `activated_time` is the time embedding behind the activation, which is the same for all blocks.
+    pub(super) fn forward(&self, sample: &Tensor, activated_time: Option<&Tensor>) -> Result<Tensor> {
+        let act = self.shape.act;
+        let hidden = self.conv1.forward(&self.norm1.forward_act(sample, act)?)?;
+        let time = match (&self.time_emb_proj, activated_time) {
+            (Some(proj), Some(time)) => Some(proj.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?),
+            _ => None,
+        };
+        let hidden = match (self.shape.time_scale_shift, time) {
+            (_, None) => self.norm2.forward_act(&hidden, act)?,
+            (TimeScaleShift::Default, Some(time)) => self.norm2.forward_act(&hidden.f_add(&time)?, act)?,
+            (TimeScaleShift::ScaleShift, Some(time)) => {
+                let [scale, shift]: [Tensor; 2] = time
+                    .f_chunk(2, 1)?
+                    .try_into()
+                    .map_err(|_| TchError::Shape("two chunks of an even width".into()))?;
+                let normed = self.norm2.forward(&hidden)?;
+                act.apply_(normed.f_mul(&scale.f_add_scalar(1.0)?)?.f_add_(&shift)?)?
+            }
+        };
+        let hidden = self.conv2.forward(&hidden)?;
+        let sum = match &self.conv_shortcut {
+            Some(conv) => conv.forward(sample)?.f_add(&hidden)?,
+            None => hidden.f_add(sample)?,
+        };
+        match self.shape.output_scale_factor {
+            1.0 => Ok(sum),
+            factor => sum.f_div_scalar(factor),
+        }
+    }
+}
+
+/// A strided convolution: `[b, c, h, w]` → `[b, c, h/2, w/2]`. `downsamplers.0` in the checkpoint.
+///
+/// Source: diffusers 0.42.1, `models/downsampling.py`, `Downsample2D`.
+pub(super) struct Downsample {
+    conv: Conv2d,
+    padding: i64,
+}
+
+impl Downsample {
+    pub(super) fn load(node: Node, channels: i64, padding: i64) -> std::result::Result<Self, Error> {
+        Ok(Downsample {
+            conv: Conv2d::load_strided(node / "conv", channels, channels, 3, 2, padding)?,
+            padding,
+        })
+    }
+
+    pub(super) fn forward(&self, sample: &Tensor) -> Result<Tensor> {
+        match self.padding {
+            // Without padding of its own, one row and column more at the far edges.
+            0 => self.conv.forward(&sample.f_constant_pad_nd([0, 1, 0, 1])?),
+            _ => self.conv.forward(sample),
+        }
+    }
+}
+
+/// Nearest neighbours, then a convolution: `[b, c, h, w]` → `[b, c, 2h, 2w]`. `upsamplers.0` in the checkpoint.
+///
+/// Source: diffusers 0.42.1, `models/upsampling.py`, `Upsample2D`.
+pub(super) struct Upsample {
+    conv: Conv2d,
+}
+
+impl Upsample {
+    pub(super) fn load(node: Node, channels: i64) -> std::result::Result<Self, Error> {
+        Ok(Upsample { conv: Conv2d::load(node / "conv", channels, channels, 3)? })
+    }
+
+    /// `size`: height and width wanted, where doubling would miss those of the skip path by a rounded halving.
+    pub(super) fn forward(&self, sample: &Tensor, size: Option<(i64, i64)>) -> Result<Tensor> {
+        let (_, _, h, w) = sample.size4()?;
+        let doubled = match size {
+            None => sample.f_upsample_nearest2d([2 * h, 2 * w], 2.0, 2.0)?,
+            Some((h, w)) => sample.f_upsample_nearest2d([h, w], None, None)?,
+        };
+        self.conv.forward(&doubled)
+    }
+}

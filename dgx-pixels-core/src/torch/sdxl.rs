@@ -1,0 +1,667 @@
+//! The [`Backend`]: from a request to pixels. Source: diffusers 0.42.1, `StableDiffusionXLPipeline`.
+
+use std::collections::VecDeque;
+
+use image::RgbImage;
+use tch::{Kind, Tensor};
+
+use super::attention::KeysValues;
+use super::clip::TextEncoder;
+use super::device::{Device, Dtype, Generator, InferenceMode};
+use super::embeddings::guidance_embedding;
+use super::failed;
+use super::layers::Result as TorchResult;
+use super::tokenizer::Tokenizer;
+use super::unet::{Conditioning, UNet};
+use super::vae::Vae;
+use super::weights::Weights;
+use crate::backend::{Backend, Canvas};
+use crate::error::Error;
+use crate::model::{Component, Model};
+use crate::request::GenerateRequest;
+use crate::scheduler::{Mix, Scheduler};
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Default [`Device::Auto`].
+    pub device: Device,
+    /// Default: `f32` on the CPU, `bf16` on CUDA.
+    pub dtype: Option<Dtype>,
+    /// Decode pictures one after the other: less memory, less speed. Default false, as in diffusers.
+    pub vae_slicing: bool,
+    /// Decode pictures above the model's native size in overlapping tiles: much less memory, slight differences.
+    /// Default false, as in diffusers.
+    pub vae_tiling: bool,
+}
+
+/// An SDXL model on one device.
+///
+/// # Example
+/// ```no_run
+/// use std::ops::ControlFlow;
+/// use dgx_pixels_core::{GenerateRequest, Model, backend::paint, torch::{Options, Sdxl}};
+/// let mut sdxl = Sdxl::load(&Model::open("models/sdxl-base")?, &Options::default())?;
+/// let request = GenerateRequest { prompt: "a brass key, pixel art".into(), seed: 7, ..Default::default() };
+/// let drawn = paint(&mut sdxl, &[request], |_| ControlFlow::Continue(()))?;
+/// drawn[0].image.save("key.png").unwrap();
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
+pub struct Sdxl {
+    device: Device,
+    dtype: Dtype,
+    vae_dtype: Dtype,
+    vae_slicing: bool,
+    model: Model,
+    tokenizers: [Tokenizer; 2],
+    text_encoders: [TextEncoder; 2],
+    unet: UNet,
+    vae: Vae,
+    /// The last few texts, newest first, by their words; no words are zeros.
+    texts: VecDeque<(Option<String>, Text)>,
+    /// What the last step's forward passes shared, kept while the same canvases go on together.
+    batches: Vec<Batch>,
+    next_id: u64,
+}
+
+const TEXTS_KEPT: usize = 4;
+
+/// A prompt as the UNet reads it; one row each.
+struct Text {
+    keys_values: Vec<KeysValues>,
+    pooled: Tensor,
+    dropped_words: Option<String>,
+}
+
+/// One row of a forward pass: a text, with the sizes that condition it.
+struct Row {
+    keys_values: Vec<KeysValues>,
+    added: Tensor,
+}
+
+/// The rows of several canvases under each other.
+struct Batch {
+    ids: Vec<u64>,
+    keys_values: Vec<KeysValues>,
+    added: Tensor,
+    guidance: Option<Tensor>,
+}
+
+/// A picture on its way through [`Sdxl`].
+pub struct SdxlCanvas {
+    id: u64,
+    request: GenerateRequest,
+    dropped_words: Option<String>,
+    device: Device,
+    scheduler: Box<dyn Scheduler>,
+    /// On the device, in `f32`, so that a step need not wait for a copy.
+    timesteps: Tensor,
+    positive: Row,
+    /// Present where guidance needs it.
+    negative: Option<Row>,
+    /// Present where the model was distilled with guidance as an input.
+    guidance: Option<Tensor>,
+    generator: Generator,
+    /// Drawn for the coming step and not yet used: a step that failed and is tried again draws no other.
+    noise: Option<Tensor>,
+    state: State,
+}
+
+/// What a step changes.
+struct State {
+    /// `[1, channels, h, w]`, in the model's dtype.
+    latents: Tensor,
+    /// Converted outputs of the evaluations before, newest first, in `f32`.
+    previous: [Option<Tensor>; 3],
+    /// A sample that a scheduler comes back to, in `f32`.
+    anchor: Option<Tensor>,
+    steps_done: usize,
+}
+
+/// Latents as plain numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latents {
+    /// `[channels, height, width]`, row by row.
+    pub values: Vec<f32>,
+    /// Channels, height and width in latent pixels.
+    pub shape: [usize; 3],
+}
+
+impl Sdxl {
+    /// Reads the weights, tensor by tensor, onto the device.
+    ///
+    /// # Errors
+    /// [`Error::Device`]; [`Error::Model`] for a file that is missing, truncated or not what its config says;
+    /// [`Error::OutOfMemory`].
+    pub fn load(model: &Model, options: &Options) -> Result<Sdxl, Error> {
+        let device = options.device.resolve()?;
+        let dtype = options.dtype.unwrap_or(if device == Device::Cpu { Dtype::F32 } else { Dtype::Bf16 });
+        let vae_dtype = if dtype == Dtype::F16 && model.vae.force_upcast { Dtype::F32 } else { dtype };
+        let weights = |component, dtype| -> Result<Weights, Error> {
+            Ok(Weights::new(model.weights(component, dtype == Dtype::F16)?, device, dtype))
+        };
+        let tokenizer = |folder, positions| Tokenizer::open(&model.path.join(folder), positions);
+        let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
+            let weights = weights(component, dtype)?;
+            let text_encoder = TextEncoder::load(&weights, config, projects)?;
+            weights.finish().map(|()| text_encoder)
+        };
+
+        let tokenizers = [
+            tokenizer("tokenizer", model.text_encoder.max_position_embeddings)?,
+            tokenizer("tokenizer_2", model.text_encoder_2.max_position_embeddings)?,
+        ];
+        let text_encoders = [
+            text_encoder(Component::TextEncoder, &model.text_encoder, false)?,
+            text_encoder(Component::TextEncoder2, &model.text_encoder_2, true)?,
+        ];
+        let unet_weights = weights(Component::UNet, dtype)?;
+        let unet = UNet::load(unet_weights.root(), &model.unet)?;
+        unet_weights.finish()?;
+        let vae_weights = weights(Component::Vae, vae_dtype)?;
+        let vae = Vae::load(vae_weights.root(), &model.vae, options.vae_tiling)?;
+        vae_weights.finish()?;
+
+        Ok(Sdxl {
+            device,
+            dtype,
+            vae_dtype,
+            vae_slicing: options.vae_slicing,
+            model: model.clone(),
+            tokenizers,
+            text_encoders,
+            unet,
+            vae,
+            texts: VecDeque::new(),
+            batches: Vec::new(),
+            next_id: 0,
+        })
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The precision it runs in.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// A picture as latents: the VAE's mean, scaled as schedulers expect it.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a size that the VAE cannot do; [`Error::OutOfMemory`].
+    pub fn encode_image(&self, image: &RgbImage) -> Result<Latents, Error> {
+        let (width, height) = image.dimensions();
+        crate::ImageSize { width, height }.validate(self.model.vae.scale_factor())?;
+        let _guard = InferenceMode::enter();
+        let encode = || -> TorchResult<Latents> {
+            let pixels = Tensor::f_from_slice(image.as_raw())?
+                .f_view([1, i64::from(height), i64::from(width), 3])?
+                .f_permute([0, 3, 1, 2])?
+                .f_to_device(self.device.tch())?
+                .f_to_kind(self.vae_dtype.kind())?;
+            Latents::read(&self.vae.encode_scaled(&pixels.f_div_scalar(127.5)?.f_sub_scalar(1.0)?)?)
+        };
+        encode().map_err(|error| failed(error, self.device, "encoding a picture"))
+    }
+
+    /// Latents as schedulers leave them, as a picture.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`]; [`Error::OutOfMemory`].
+    pub fn decode_latents(&self, latents: &Latents) -> Result<RgbImage, Error> {
+        let _guard = InferenceMode::enter();
+        let [channels, height, width] = latents.shape.map(|side| side as i64);
+        let place = || {
+            Tensor::f_from_slice(&latents.values)?
+                .f_view([1, channels, height, width])?
+                .f_to_device(self.device.tch())?
+                .f_to_kind(self.dtype.kind())
+        };
+        let placed = place().map_err(|error| failed(error, self.device, "decoding"))?;
+        Ok(self.decode(&placed)?.remove(0))
+    }
+
+    /// `[b, channels, h, w]` in the model's dtype → `b` pictures.
+    fn decode(&self, latents: &Tensor) -> Result<Vec<RgbImage>, Error> {
+        let decode = || -> TorchResult<Option<Tensor>> {
+            let pictures = self.vae.decode_scaled(&latents.f_to_kind(self.vae_dtype.kind())?)?;
+            if !is_finite(&pictures)? {
+                return Ok(None);
+            }
+            let scaled = pictures.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
+            let pixels =
+                scaled.f_to_kind(Kind::Float)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+            pixels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(tch::Device::Cpu).map(Some)
+        };
+        let pixels = decode().map_err(|error| failed(error, self.device, "decoding"))?;
+        let pixels =
+            pixels.ok_or(Error::NotFinite { what: "the decoded picture", dtype: self.vae_dtype.as_str() })?;
+        let read = || -> TorchResult<Vec<RgbImage>> {
+            let (b, h, w, _) = pixels.size4()?;
+            (0..b)
+                .map(|i| {
+                    let bytes = Vec::<u8>::try_from(pixels.f_get(i)?.f_flatten(0, -1)?)?;
+                    Ok(RgbImage::from_raw(w as u32, h as u32, bytes).expect("three bytes a pixel"))
+                })
+                .collect()
+        };
+        read().map_err(|error| failed(error, self.device, "decoding"))
+    }
+
+    /// `words` through both tokenizers and text encoders; none are zeros, as wide as any text.
+    fn text(&mut self, words: Option<&str>) -> Result<&Text, Error> {
+        let known = self.texts.iter().position(|(known, _)| known.as_deref() == words);
+        let text = match known.and_then(|i| self.texts.remove(i)) {
+            Some(text) => text,
+            None => (words.map(str::to_owned), self.encode(words)?),
+        };
+        self.texts.push_front(text);
+        self.texts.truncate(TEXTS_KEPT);
+        Ok(&self.texts[0].1)
+    }
+
+    fn encode(&self, words: Option<&str>) -> Result<Text, Error> {
+        let tokens = self
+            .tokenizers
+            .iter()
+            .map(|tokenizer| tokenizer.encode(words.unwrap_or_default()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let encode = || -> TorchResult<(Vec<KeysValues>, Tensor)> {
+            let encoded = self
+                .text_encoders
+                .iter()
+                .zip(&tokens)
+                .map(|(text_encoder, tokens)| {
+                    let ids =
+                        Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?.f_to_device(self.device.tch())?;
+                    text_encoder.forward(&ids)
+                })
+                .collect::<TorchResult<Vec<_>>>()?;
+            let mut hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
+            let mut pooled = encoded[1].pooled.shallow_clone();
+            if words.is_none() {
+                (hidden, pooled) = (hidden.f_zeros_like()?, pooled.f_zeros_like()?);
+            }
+            Ok((self.unet.keys_values(&hidden)?, pooled))
+        };
+        let (keys_values, pooled) =
+            encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
+        let dropped_words = tokens.into_iter().find_map(|tokens| tokens.dropped);
+        Ok(Text { keys_values, pooled, dropped_words })
+    }
+
+    /// A row for `words`, and the words that it drops.
+    fn row(&mut self, words: Option<&str>, time_ids: &[i64; 6]) -> Result<(Row, Option<String>), Error> {
+        let (device, kind) = (self.device, self.dtype.kind());
+        self.text(words)?;
+        let text = &self.texts[0].1;
+        let row = || -> TorchResult<Row> {
+            let time_ids =
+                Tensor::f_from_slice(time_ids)?.f_unsqueeze(0)?.f_to_kind(kind)?.f_to_device(device.tch())?;
+            Ok(Row {
+                keys_values: text.keys_values.iter().map(KeysValues::shallow_clone).collect(),
+                added: self.unet.embed_added(&text.pooled, &time_ids)?,
+            })
+        };
+        let row = row().map_err(|error| failed(error, device, "encoding the prompt"))?;
+        Ok((row, text.dropped_words.clone()))
+    }
+
+    /// Takes the batch of these canvases from the last step's, or makes it.
+    fn batch(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Batch> {
+        let ids: Vec<u64> = canvases.iter().map(|canvas| canvas.id).collect();
+        if let Some(i) = self.batches.iter().position(|batch| batch.ids == ids) {
+            return Ok(self.batches.swap_remove(i));
+        }
+        let rows: Vec<&Row> = canvases
+            .iter()
+            .filter_map(|canvas| canvas.negative.as_ref())
+            .chain(canvases.iter().map(|canvas| &canvas.positive))
+            .collect();
+        let guidance: Vec<&Tensor> = canvases.iter().filter_map(|canvas| canvas.guidance.as_ref()).collect();
+        Ok(Batch {
+            ids,
+            keys_values: (0..rows[0].keys_values.len())
+                .map(|i| KeysValues::cat(&rows.iter().map(|row| &row.keys_values[i]).collect::<Vec<_>>()))
+                .collect::<TorchResult<_>>()?,
+            added: Tensor::f_cat(&rows.iter().map(|row| &row.added).collect::<Vec<_>>(), 0)?,
+            guidance: if guidance.is_empty() { None } else { Some(Tensor::f_cat(&guidance, 0)?) },
+        })
+    }
+
+    /// The UNet's answer for each canvas, guided, from one forward pass. All have latents of one size.
+    fn predict(&self, canvases: &[&SdxlCanvas], batch: &Batch) -> TorchResult<Vec<Tensor>> {
+        // 1. rows: the negative ones, then the positive ones
+        let guided = || canvases.iter().filter(|canvas| canvas.negative.is_some());
+        let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
+        let negative = canvases.iter().zip(&scaled).filter(|(canvas, _)| canvas.negative.is_some());
+        let sample: Vec<&Tensor> = negative.map(|(_, scaled)| scaled).chain(&scaled).collect();
+        let timesteps: Vec<Tensor> =
+            guided().chain(canvases).map(|canvas| canvas.timestep()).collect::<TorchResult<_>>()?;
+
+        // 2. one forward pass
+        let output = self.unet.forward(
+            &Tensor::f_cat(&sample, 0)?,
+            &Conditioning {
+                timesteps: &Tensor::f_cat(&timesteps, 0)?,
+                text: &batch.keys_values,
+                added: &batch.added,
+                guidance: batch.guidance.as_ref(),
+            },
+        )?;
+
+        // 3. guidance
+        let mut negative_row = 0;
+        let positive_rows = guided().count() as i64..;
+        canvases
+            .iter()
+            .zip(positive_rows)
+            .map(|(canvas, row)| {
+                let positive = output.f_narrow(0, row, 1)?;
+                if canvas.negative.is_none() {
+                    return Ok(positive);
+                }
+                let negative = output.f_narrow(0, negative_row, 1)?;
+                negative_row += 1;
+                guide(&negative, &positive, &canvas.request)
+            })
+            .collect()
+    }
+
+    fn synchronize(&self) {
+        if let Device::Cuda(index) = self.device {
+            tch::Cuda::synchronize(index as i64);
+        }
+    }
+}
+
+impl Backend for Sdxl {
+    type Canvas = SdxlCanvas;
+
+    fn begin(&mut self, request: &GenerateRequest) -> Result<SdxlCanvas, Error> {
+        // 1. everything the request leaves open
+        request.validate()?;
+        let size = request.size.unwrap_or_else(|| self.model.native_size());
+        let scale = self.model.vae.scale_factor();
+        size.validate(scale)?;
+        let name = request.scheduler.unwrap_or(self.model.scheduler.name());
+        let request = GenerateRequest {
+            steps: Some(request.steps()),
+            guidance_scale: Some(request.guidance_scale()),
+            scheduler: Some(name),
+            size: Some(size),
+            original_size: Some(request.original_size.unwrap_or(size)),
+            target_size: Some(request.target_size.unwrap_or(size)),
+            ..request.clone()
+        };
+        let scheduler = self.model.scheduler.clone().with_name(name).build(request.steps())?;
+        let _guard = InferenceMode::enter();
+
+        // 2. text, and the sizes that condition it
+        let time_ids = time_ids(&request);
+        let distilled = self.model.unet.time_cond_proj_dim;
+        let (positive, dropped_words) = self.row(Some(&request.prompt), &time_ids)?;
+        let mut dropped: Vec<String> = dropped_words.into_iter().collect();
+        let negative = if request.guidance_scale() > 1.0 && distilled.is_none() {
+            let zeros = request.negative_prompt.is_none() && self.model.force_zeros_for_empty_prompt;
+            let words = (!zeros).then(|| request.negative_prompt.clone().unwrap_or_default());
+            let (row, dropped_words) = self.row(words.as_deref(), &time_ids)?;
+            dropped.extend(dropped_words);
+            Some(row)
+        } else {
+            None
+        };
+
+        // 3. noise
+        let mut generator = Generator::new(request.seed);
+        let (height, width) = (i64::from(size.height / scale), i64::from(size.width / scale));
+        let shape = [1, self.model.unet.in_channels, height, width];
+        let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
+        let mut place = || -> TorchResult<(Tensor, Tensor, Option<Tensor>)> {
+            let device = self.device.tch();
+            let noise = generator.randn(&shape, self.dtype.kind())?.f_to_device(device)?;
+            let guidance = distilled
+                .map(|width| {
+                    guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(self.dtype.kind())
+                })
+                .transpose()?;
+            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
+            Ok((noise.f_mul_scalar(scheduler.initial_sigma())?, timesteps, guidance))
+        };
+        let (latents, timesteps, guidance) =
+            place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+        self.synchronize();
+
+        self.next_id += 1;
+        Ok(SdxlCanvas {
+            id: self.next_id,
+            request,
+            dropped_words: (!dropped.is_empty()).then(|| dropped.join(" ")),
+            device: self.device,
+            scheduler,
+            timesteps,
+            positive,
+            negative,
+            guidance,
+            generator,
+            noise: None,
+            state: State { latents, previous: [None, None, None], anchor: None, steps_done: 0 },
+        })
+    }
+
+    fn step(&mut self, canvases: &mut [&mut SdxlCanvas]) -> Result<(), Error> {
+        let _guard = InferenceMode::enter();
+        let device = self.device;
+        let refused = |error| failed(error, device, "denoising");
+
+        // 1. groups that can share a forward pass: those whose latents have one size
+        let mut groups: Vec<(Vec<i64>, Vec<usize>)> = Vec::new();
+        for (i, canvas) in canvases.iter_mut().enumerate() {
+            if canvas.steps_done() == canvas.steps() {
+                continue;
+            }
+            canvas.draw_noise().map_err(refused)?;
+            let size = canvas.state.latents.size();
+            match groups.iter_mut().find(|(known, _)| *known == size) {
+                Some((_, group)) => group.push(i),
+                None => groups.push((size, vec![i])),
+            }
+        }
+
+        // 2. everything that may fail, with no canvas changed
+        let mut batches = Vec::new();
+        let mut moved = Vec::new();
+        for (_, group) in &groups {
+            let group_canvases: Vec<&SdxlCanvas> = group.iter().map(|&i| &*canvases[i]).collect();
+            let mut forward = || -> TorchResult<Vec<State>> {
+                let batch = self.batch(&group_canvases)?;
+                let outputs = self.predict(&group_canvases, &batch)?;
+                batches.push(batch);
+                group_canvases.iter().zip(&outputs).map(|(canvas, output)| canvas.advanced(output)).collect()
+            };
+            moved.extend(group.iter().copied().zip(forward().map_err(refused)?));
+        }
+        self.synchronize();
+
+        // 3. the step itself
+        self.batches = batches;
+        for (i, state) in moved {
+            canvases[i].state = state;
+            canvases[i].noise = None;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, canvases: &[&SdxlCanvas]) -> Result<Vec<RgbImage>, Error> {
+        let _guard = InferenceMode::enter();
+        self.batches.clear();
+        let refused = |error| failed(error, self.device, "decoding");
+        for canvas in canvases {
+            if !is_finite(&canvas.state.latents).map_err(refused)? {
+                return Err(Error::NotFinite { what: "the latents", dtype: self.dtype.as_str() });
+            }
+        }
+        let same_size =
+            canvases.windows(2).all(|pair| pair[0].state.latents.size() == pair[1].state.latents.size());
+        if self.vae_slicing || !same_size || canvases.is_empty() {
+            let one = |canvas: &&SdxlCanvas| Ok(self.decode(&canvas.state.latents)?.remove(0));
+            return canvases.iter().map(one).collect();
+        }
+        let latents: Vec<&Tensor> = canvases.iter().map(|canvas| &canvas.state.latents).collect();
+        self.decode(&Tensor::f_cat(&latents, 0).map_err(refused)?)
+    }
+}
+
+impl Canvas for SdxlCanvas {
+    fn request(&self) -> &GenerateRequest {
+        &self.request
+    }
+
+    fn steps_done(&self) -> usize {
+        self.state.steps_done
+    }
+
+    fn steps(&self) -> usize {
+        self.scheduler.timesteps().len()
+    }
+
+    fn dropped_words(&self) -> Option<&str> {
+        self.dropped_words.as_deref()
+    }
+}
+
+impl SdxlCanvas {
+    /// The latents as they are now.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if libtorch refuses the copy.
+    pub fn latents(&self) -> Result<Latents, Error> {
+        Latents::read(&self.state.latents).map_err(|error| failed(error, self.device, "reading latents"))
+    }
+
+    /// Makes the next step fail, or undoes that.
+    #[cfg(test)]
+    pub(super) fn break_conditioning(&mut self) {
+        self.positive.added = self.positive.added.transpose(0, 1);
+    }
+
+    /// The latents as the UNet takes them at the coming step.
+    fn model_input(&self) -> TorchResult<Tensor> {
+        match self.scheduler.input_scale(self.state.steps_done) {
+            1.0 => Ok(self.state.latents.shallow_clone()),
+            scale => self.state.latents.f_mul_scalar(scale),
+        }
+    }
+
+    /// `[1]`.
+    fn timestep(&self) -> TorchResult<Tensor> {
+        self.timesteps.f_narrow(0, self.state.steps_done as i64, 1)
+    }
+
+    fn draw_noise(&mut self) -> TorchResult<()> {
+        let latents = &self.state.latents;
+        if self.noise.is_none() && self.scheduler.step(self.state.steps_done).next.noise != 0.0 {
+            let kind = if self.scheduler.noise_in_f32() { Kind::Float } else { latents.kind() };
+            self.noise = Some(self.generator.randn(&latents.size(), kind)?);
+        }
+        Ok(())
+    }
+
+    /// Where `output`, the UNet's guided answer, takes this canvas.
+    fn advanced(&self, output: &Tensor) -> TorchResult<State> {
+        let State { latents, previous, anchor, steps_done } = &self.state;
+        let step = self.scheduler.step(*steps_done);
+        let readout = self.scheduler.denoised(*steps_done);
+
+        let sample = latents.f_to_kind(Kind::Float)?;
+        let output = output.f_to_kind(Kind::Float)?;
+        let mut denoised =
+            sample.f_mul_scalar(readout.sample)?.f_add_(&output.f_mul_scalar(readout.output)?)?;
+        if let Some(limit) = readout.clip {
+            denoised = denoised.f_clamp_(-limit, limit)?;
+        }
+        let noise = match &self.noise {
+            Some(noise) => Some(noise.f_to_device(latents.device())?.f_to_kind(Kind::Float)?),
+            None => None,
+        };
+        let mixed = |mix: &Mix| {
+            weighted_sum(&[
+                (mix.sample, Some(&sample)),
+                (mix.output, Some(&output)),
+                (mix.denoised, Some(&denoised)),
+                (mix.previous[0], previous[0].as_ref()),
+                (mix.previous[1], previous[1].as_ref()),
+                (mix.previous[2], previous[2].as_ref()),
+                (mix.anchor, anchor.as_ref()),
+                (mix.noise, noise.as_ref()),
+            ])
+        };
+        let next = mixed(&step.next)?;
+        let shallow = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        let anchor = match &step.keep {
+            Some(keep) => Some(mixed(keep)?),
+            None => shallow(anchor),
+        };
+        Ok(State {
+            latents: next.f_to_kind(latents.kind())?,
+            previous: [Some(denoised), shallow(&previous[0]), shallow(&previous[1])],
+            anchor,
+            steps_done: steps_done + 1,
+        })
+    }
+}
+
+impl Latents {
+    fn read(tensor: &Tensor) -> TorchResult<Latents> {
+        let (_, channels, height, width) = tensor.size4()?;
+        let flat =
+            tensor.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
+        Ok(Latents {
+            values: Vec::try_from(flat)?,
+            shape: [channels, height, width].map(|side| side as usize),
+        })
+    }
+}
+
+/// Original size, crop and target size, in the order of the checkpoint's training: heights first.
+fn time_ids(request: &GenerateRequest) -> [i64; 6] {
+    let GenerateRequest { original_size: Some(original), target_size: Some(target), crop, .. } = request
+    else {
+        unreachable!("`begin` fills in both sizes");
+    };
+    [original.height, original.width, crop.top, crop.left, target.height, target.width].map(i64::from)
+}
+
+/// Away from the negative answer, toward the positive one.
+fn guide(negative: &Tensor, positive: &Tensor, request: &GenerateRequest) -> TorchResult<Tensor> {
+    let difference = positive.f_sub(negative)?.f_mul_scalar(request.guidance_scale())?;
+    let guided = negative.f_add(&difference)?;
+    if request.guidance_rescale == 0.0 {
+        return Ok(guided);
+    }
+    // Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
+    let spread = |tensor: &Tensor| tensor.f_std_dim([1, 2, 3].as_slice(), true, true);
+    let rescaled = guided.f_mul(&spread(positive)?.f_div(&spread(&guided)?)?)?;
+    let share = request.guidance_rescale;
+    rescaled.f_mul_scalar(share)?.f_add(&guided.f_mul_scalar(1.0 - share)?)
+}
+
+/// Sum of factor · tensor over the factors that are not zero.
+fn weighted_sum(terms: &[(f64, Option<&Tensor>)]) -> TorchResult<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for (factor, tensor) in terms.iter().filter(|(factor, _)| *factor != 0.0) {
+        let term = tensor.expect("a scheduler weighs only what it has seen").f_mul_scalar(*factor)?;
+        sum = Some(match sum {
+            Some(mut sum) => sum.f_add_(&term)?,
+            None => term,
+        });
+    }
+    Ok(sum.expect("a scheduler's step has a term"))
+}
+
+fn is_finite(tensor: &Tensor) -> TorchResult<bool> {
+    Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}

@@ -1,0 +1,139 @@
+//! Words to ids, with the vocabulary in the model's folder.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+use crate::error::Error;
+
+/// CLIP's byte-level BPE. Source: transformers 5.23, `models/clip/tokenization_clip.py`.
+pub(super) struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    bos: u32,
+    eos: u32,
+    pad: u32,
+    max_length: usize,
+}
+
+/// A text as a text encoder takes it.
+pub(super) struct Tokens {
+    /// Always as many as the tokenizer's length.
+    pub(super) ids: Vec<i64>,
+    /// What did not fit.
+    pub(super) dropped: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text encoder takes.
+    pub(super) fn open(dir: &Path, positions: i64) -> Result<Self, Error> {
+        let fault = |name: &str, reason: String| Error::Model { path: dir.join(name), reason };
+        let mut settings = optional_object(dir, "special_tokens_map.json")?;
+        settings.extend(optional_object(dir, "tokenizer_config.json")?);
+        let word = |name: &str, default: &str| match settings.get(name) {
+            Some(Value::String(word)) => word.clone(),
+            Some(Value::Object(token)) => {
+                token.get("content").and_then(Value::as_str).unwrap_or(default).to_owned()
+            }
+            _ => default.to_owned(),
+        };
+        let (start, end) = ("<|startoftext|>", "<|endoftext|>");
+        let specials = [
+            word("bos_token", start),
+            word("eos_token", end),
+            word("pad_token", end),
+            word("unk_token", end),
+        ];
+
+        let mut inner = if dir.join("tokenizer.json").is_file() {
+            tokenizers::Tokenizer::from_file(dir.join("tokenizer.json"))
+                .map_err(|error| fault("tokenizer.json", error.to_string()))?
+        } else {
+            from_vocab(dir, &specials[3])?
+        };
+        inner
+            .with_truncation(None)
+            .map_err(|error| fault("tokenizer.json", error.to_string()))?
+            .with_padding(None);
+        let id = |word: &String| {
+            inner
+                .token_to_id(word)
+                .ok_or_else(|| fault("tokenizer_config.json", format!("`{word}` has no id")))
+        };
+        let [bos, eos, pad] = [id(&specials[0])?, id(&specials[1])?, id(&specials[2])?];
+        let special_tokens = specials.map(|word| AddedToken::from(word, true));
+        inner.add_special_tokens(&special_tokens);
+
+        let max_length = settings.get("model_max_length").and_then(Value::as_f64).unwrap_or(f64::MAX);
+        let max_length = max_length.min(positions as f64) as usize;
+        if max_length < 3 {
+            return Err(fault(
+                "tokenizer_config.json",
+                format!("`model_max_length` is {max_length}; expected 3 or more"),
+            ));
+        }
+        Ok(Tokenizer { inner, bos, eos, pad, max_length })
+    }
+
+    /// Start, ids, end, padding: exactly the tokenizer's length.
+    pub(super) fn encode(&self, text: &str) -> Result<Tokens, Error> {
+        let failed =
+            |error: tokenizers::Error| Error::Internal { doing: "tokenizing", message: error.to_string() };
+        let encoding = self.inner.encode_fast(text, false).map_err(failed)?;
+        let (kept, dropped) = encoding.get_ids().split_at(encoding.len().min(self.max_length - 2));
+        let padding = std::iter::repeat_n(self.pad, self.max_length - 2 - kept.len());
+        let ids = std::iter::once(self.bos).chain(kept.iter().copied()).chain([self.eos]).chain(padding);
+        let dropped = match dropped {
+            [] => None,
+            ids => {
+                Some(self.inner.decode(ids, false).map_err(failed)?.replace("</w>", " ").trim().to_owned())
+            }
+        };
+        Ok(Tokens { ids: ids.map(i64::from).collect(), dropped })
+    }
+}
+
+fn from_vocab(dir: &Path, unk_token: &str) -> Result<tokenizers::Tokenizer, Error> {
+    let fault = |error: tokenizers::Error| Error::Model {
+        path: dir.to_owned(),
+        reason: format!("it has no `tokenizer.json`, and `vocab.json` with `merges.txt` fail: {error}"),
+    };
+    let [vocab, merges] =
+        ["vocab.json", "merges.txt"].map(|name| dir.join(name).to_string_lossy().into_owned());
+    let bpe = BPE::from_file(&vocab, &merges)
+        .unk_token(unk_token.to_owned())
+        .end_of_word_suffix("</w>".to_owned())
+        .build()
+        .map_err(fault)?;
+    let words =
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    let split = Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Removed, true)
+        .map_err(fault)?;
+    let spaces =
+        Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()), " ")
+            .map_err(fault)?;
+    let mut inner = tokenizers::Tokenizer::new(bpe);
+    inner
+        .with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))
+        .with_pre_tokenizer(Some(PreTokenizers::new(vec![
+            split.into(),
+            ByteLevel::default().add_prefix_space(false).into(),
+        ])))
+        .with_decoder(Some(ByteLevel::default()));
+    Ok(inner)
+}
+
+fn optional_object(dir: &Path, name: &str) -> Result<Map<String, Value>, Error> {
+    let path = dir.join(name);
+    if !path.is_file() {
+        return Ok(Map::new());
+    }
+    let fault = |reason| Error::Model { path: path.clone(), reason };
+    let text = std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| fault(format!("not a JSON object: {error}")))
+}

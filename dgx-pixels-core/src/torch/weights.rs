@@ -1,0 +1,142 @@
+//! Weights by name: one tensor at a time from the mapped files onto the device.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::ops::Div;
+
+use memmap2::UncheckedAdvice;
+use safetensors::Dtype as StoredDtype;
+use tch::{Kind, Tensor};
+
+use super::device::{Device, Dtype, channels_last};
+use super::failed;
+use crate::error::Error;
+use crate::model::files::{Shard, WeightFiles, dtype_word};
+
+/// One component's weights, and which of them nobody has asked for yet.
+pub(super) struct Weights {
+    files: WeightFiles,
+    shard_of: BTreeMap<String, usize>,
+    unread: RefCell<BTreeSet<String>>,
+    device: Device,
+    dtype: Dtype,
+}
+
+/// A place in the tree of names: `weights.root() / "down_blocks" / 0`.
+pub(super) struct Node<'a> {
+    weights: &'a Weights,
+    path: String,
+}
+
+impl Weights {
+    /// Tensors come out on `device` in `dtype`, whatever their precision in the files.
+    pub(super) fn new(files: WeightFiles, device: Device, dtype: Dtype) -> Self {
+        let mut shard_of = BTreeMap::new();
+        for (i, shard) in files.shards.iter().enumerate() {
+            shard_of.extend(shard.metadata.tensors().into_keys().map(|name| (name, i)));
+        }
+        let unread = RefCell::new(shard_of.keys().cloned().collect());
+        Weights { files, shard_of, unread, device, dtype }
+    }
+
+    pub(super) fn root(&self) -> Node<'_> {
+        Node { weights: self, path: String::new() }
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.shard_of.contains_key(name)
+    }
+
+    /// Passes over a tensor that holds nothing learned.
+    pub(super) fn ignore(&self, name: &str) {
+        self.unread.borrow_mut().remove(name);
+    }
+
+    /// Ends the loading: an error names the tensors that nobody asked for, as the model then is not what its config
+    /// says.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        const NAMED: usize = 8;
+        let unread = self.unread.take();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let names = unread.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let more =
+            if unread.len() > NAMED { format!(" and {} more", unread.len() - NAMED) } else { String::new() };
+        let reason = format!("its config has no place for {names}{more}");
+        Err(Error::Model { path: self.files.dir, reason })
+    }
+
+    fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        let Some(shard) = self.shard_of.get(name).map(|i| &self.files.shards[*i]) else {
+            let reason = format!("`{name}` is missing; its config asks for it, as {shape:?}");
+            return Err(Error::Model { path: self.files.dir.clone(), reason });
+        };
+        let fault = |reason| Error::Model { path: shard.path.clone(), reason };
+        let info = shard.metadata.info(name).expect("the shard's header lists the names it was found by");
+        let found: Vec<i64> = info.shape.iter().map(|side| *side as i64).collect();
+        if found != shape {
+            return Err(fault(format!("`{name}` is {found:?}; expected {shape:?}")));
+        }
+        let kind = stored_kind(info.dtype)
+            .ok_or_else(|| fault(format!("`{name}` is in {}; expected a float", dtype_word(info.dtype))))?;
+        self.unread.borrow_mut().remove(name);
+        self.place(shard, info.data_offsets, kind, &found)
+            .map_err(|error| failed(error, self.device, "loading weights"))
+    }
+
+    fn place(
+        &self,
+        shard: &Shard,
+        (start, end): (usize, usize),
+        kind: Kind,
+        shape: &[i64],
+    ) -> Result<Tensor, tch::TchError> {
+        let (start, len) = (shard.data_start + start, end - start);
+        let copied = Tensor::f_from_data_size(&shard.bytes[start..start + len], shape, kind)?;
+        // SAFETY: the mapping is read-only and backed by the file: pages given back are read again if touched.
+        // Advice only: where it fails, memory is given back later.
+        let _ = unsafe { shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+        let placed = copied.f_to_device(self.device.tch())?.f_to_kind(self.dtype.kind())?;
+        // Convolutions are faster so, on GPUs and on CPUs.
+        if shape.len() == 4 { channels_last(&placed) } else { Ok(placed) }
+    }
+}
+
+impl<'a> Node<'a> {
+    /// The tensor called `name` here.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is missing or has another shape.
+    pub(super) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
+        self.weights.read(&(self / name).path, shape)
+    }
+}
+
+impl<'a, T: Display> Div<T> for &Node<'a> {
+    type Output = Node<'a>;
+
+    fn div(self, name: T) -> Node<'a> {
+        let path = if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
+        Node { weights: self.weights, path }
+    }
+}
+
+impl<'a, T: Display> Div<T> for Node<'a> {
+    type Output = Node<'a>;
+
+    fn div(self, name: T) -> Node<'a> {
+        &self / name
+    }
+}
+
+fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
+    match dtype {
+        StoredDtype::F64 => Some(Kind::Double),
+        StoredDtype::F32 => Some(Kind::Float),
+        StoredDtype::F16 => Some(Kind::Half),
+        StoredDtype::BF16 => Some(Kind::BFloat16),
+        _ => None,
+    }
+}
