@@ -1,0 +1,249 @@
+//! `dgx-pixels doctor`: what is there to draw with, what is wrong, and the command that mends it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::BinaryBytes;
+use serde::Serialize;
+
+use crate::failure::{Failure, one_line};
+use crate::models::Summary;
+use crate::output::say;
+use crate::search::{self, Found};
+
+/// Say what there is to draw with, what is wrong, and what mends it.
+///
+/// Ends with 0 if a model can be drawn with, otherwise with 1.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Everything found. Names are those of the JSON object.
+#[derive(Serialize)]
+struct Report {
+    program: &'static str,
+    /// Its version; null in a build without it.
+    libtorch: Option<String>,
+    cuda: Cuda,
+    memory: Option<Memory>,
+    models: Vec<ModelState>,
+    problems: Vec<Problem>,
+    can_draw: bool,
+}
+
+#[derive(Serialize)]
+struct Cuda {
+    available: bool,
+    /// Why it is not.
+    reason: Option<String>,
+    gpus: Vec<GpuState>,
+}
+
+#[derive(Serialize)]
+struct GpuState {
+    device: String,
+    name: String,
+    total_bytes: u64,
+    compute_capability: String,
+    driver_cuda: String,
+    shares_memory: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Memory {
+    total_bytes: u64,
+    available_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ModelState {
+    name: String,
+    path: PathBuf,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    what: String,
+    /// A command, or what to do where no command does it.
+    mend: String,
+}
+
+/// Looks, reports, and ends with 0 if a model can be drawn with.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let report = look();
+    if args.json {
+        say(&serde_json::to_string(&report).expect("plain data turns into JSON; this is a bug"))?;
+    } else {
+        report.tell()?;
+    }
+    Ok(if report.can_draw { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn look() -> Report {
+    let mut problems = vec![];
+    let (libtorch, cuda) = torch();
+    if libtorch.is_none() {
+        problems.push(Problem {
+            what: "this program is built without libtorch and has `sketch` only; in the checkout:".into(),
+            mend: "make setup && cargo install --path .".into(),
+        });
+    } else if let Some(problem) = cuda.problem() {
+        problems.push(problem);
+    }
+
+    let places = search::places();
+    let mut models = vec![];
+    for Found { name, path, model } in search::find(&places) {
+        let error = model.and_then(|model| Summary::of(&model)).err().map(|error| one_line(&error));
+        problems.extend(error.as_ref().map(|error| broken(&name, &path, error)));
+        models.push(ModelState { name, path, error });
+    }
+    let usable = models.iter().any(|model| model.error.is_none());
+    if !usable {
+        problems.push(Problem {
+            what: match models.as_slice() {
+                [] => search::none_found(&places),
+                _ => "each model found is broken".into(),
+            },
+            mend: "hf download stabilityai/stable-diffusion-xl-base-1.0 \
+                   --include '*.json' '*.txt' '*.fp16.safetensors'"
+                .into(),
+        });
+    }
+    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| Memory::parse(&text));
+    let can_draw = libtorch.is_some() && usable;
+    Report { program: env!("CARGO_PKG_VERSION"), libtorch, cuda, memory, models, problems, can_draw }
+}
+
+#[cfg(feature = "torch")]
+fn torch() -> (Option<String>, Cuda) {
+    use dgx_pixels_core::torch::{Device, gpus, libtorch_version};
+    let cuda = match gpus() {
+        Err(reason) => Cuda { available: false, reason: Some(reason), gpus: vec![] },
+        Ok(gpus) => {
+            let gpus = gpus.into_iter().map(|gpu| GpuState {
+                device: Device::Cuda(gpu.index).to_string(),
+                name: gpu.name,
+                total_bytes: gpu.total_bytes,
+                compute_capability: format!("{}.{}", gpu.compute_capability.0, gpu.compute_capability.1),
+                driver_cuda: gpu.driver_cuda,
+                shares_memory: gpu.integrated,
+            });
+            Cuda { available: true, reason: None, gpus: gpus.collect() }
+        }
+    };
+    (Some(libtorch_version()), cuda)
+}
+
+#[cfg(not(feature = "torch"))]
+fn torch() -> (Option<String>, Cuda) {
+    let reason = Some("this program is built without libtorch".into());
+    (None, Cuda { available: false, reason, gpus: vec![] })
+}
+
+impl Cuda {
+    /// That CUDA is missing is a problem where there is a GPU.
+    fn problem(&self) -> Option<Problem> {
+        let reason = self.reason.as_ref()?;
+        let driver_runs = Path::new("/proc/driver/nvidia/version").exists();
+        if !driver_runs && !has_nvidia_gpu() {
+            return None;
+        }
+        let in_container = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
+        let (advice, mend) = match (in_container, driver_runs) {
+            (true, _) => ("the container is started without it", "docker run --gpus all"),
+            (false, false) => ("the driver, on Ubuntu and DGX OS:", "sudo ubuntu-drivers install"),
+            (false, true) => ("CUDA's libraries, in the checkout:", "make setup"),
+        };
+        let what = format!("there is an NVIDIA GPU, but CUDA is not available: {reason}; {advice}");
+        Some(Problem { what, mend: mend.into() })
+    }
+}
+
+/// Whether a display controller of NVIDIA's is on the PCI bus.
+fn has_nvidia_gpu() -> bool {
+    let devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    let starts = |path: PathBuf, start| fs::read_to_string(path).is_ok_and(|text| text.starts_with(start));
+    devices
+        .map(|device| device.path())
+        .any(|device| starts(device.join("vendor"), "0x10de") && starts(device.join("class"), "0x03"))
+}
+
+fn broken(name: &str, path: &Path, error: &str) -> Problem {
+    // Hugging Face's cache names repositories; a folder of one's own can only be saved again.
+    let mend = match name.contains('/') {
+        true => format!("hf download {name} --force-download"),
+        false => format!("pipeline.save_pretrained(\"{}\") in diffusers writes it anew", path.display()),
+    };
+    Problem { what: error.to_owned(), mend }
+}
+
+impl Memory {
+    /// Reads `/proc/meminfo`, which counts in KiB.
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = |field: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+            Some(value.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+        };
+        Some(Memory { total_bytes: bytes("MemTotal")?, available_bytes: bytes("MemAvailable")? })
+    }
+}
+
+impl Report {
+    fn tell(&self) -> Result<(), Failure> {
+        let row = |label: &str, text: &str| say(&format!("{label:<11}{text}"));
+        row("program", self.program)?;
+        row("libtorch", self.libtorch.as_deref().unwrap_or("none: built without it"))?;
+        row("cuda", self.cuda.reason.as_ref().map_or("available", |_| "not available"))?;
+        if let Some(reason) = &self.cuda.reason {
+            row("", reason)?;
+        }
+        for gpu in &self.cuda.gpus {
+            let memory = if gpu.shares_memory { " shared with the machine" } else { "" };
+            let GpuState { name, compute_capability, driver_cuda, .. } = gpu;
+            let bytes = BinaryBytes(gpu.total_bytes);
+            row(
+                &gpu.device,
+                &format!(
+                    "{name}, {bytes}{memory}, compute capability {compute_capability}, driver for CUDA {driver_cuda}"
+                ),
+            )?;
+        }
+        if let Some(Memory { total_bytes, available_bytes }) = self.memory {
+            row(
+                "memory",
+                &format!("{}, {} available", BinaryBytes(total_bytes), BinaryBytes(available_bytes)),
+            )?;
+        }
+        if self.models.is_empty() {
+            row("models", "none")?;
+        }
+        for (i, model) in self.models.iter().enumerate() {
+            let state = if model.error.is_some() { "broken: " } else { "" };
+            let label = if i == 0 { "models" } else { "" };
+            row(label, &format!("{state}{} in `{}`", model.name, model.path.display()))?;
+        }
+        for Problem { what, mend } in &self.problems {
+            say(&format!("\nproblem    {what}\nmend       {mend}"))?;
+        }
+        say(&if self.can_draw { "\nready to draw" } else { "\ncannot draw with a model" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_meminfo() {
+        let text = "MemTotal:       131072 kB\nMemFree:            5 kB\nMemAvailable:    65536 kB\n";
+        let memory = Memory { total_bytes: 128 << 20, available_bytes: 64 << 20 };
+        assert_eq!(Memory::parse(text), Some(memory));
+        assert_eq!(Memory::parse("MemTotal: lots"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Why the program gives up: one line for people, one word and one exit code for scripts.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dgx_pixels_core::{Error, ErrorKind};
+use serde_json::json;
+
+use crate::generate::MAX_COUNT;
+use crate::{interrupt, output};
+
+/// The exit codes, as `--help` tells them. [`Failure::exit_code`] is the same table.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    internal: a fault of ours or of the installation; from `doctor`: no model can be drawn with
+  2    invalid_request: a flag or its value
+  3    invalid_model: no model, several to choose from, or its files are not what they should be
+  4    device_unavailable: the device asked for is not there
+  5    out_of_memory
+  6    not_finite: the arithmetic left the number range; no picture is written
+  7    output: the picture cannot be written
+  130  cancelled: Ctrl-C
+
+With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
+
+/// What ends a subcommand early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Core(#[from] Error),
+    /// What clap refuses, in its words.
+    #[error("{0}")]
+    Flags(String),
+    #[error("`count` is {count}; expected 1 to {MAX_COUNT}")]
+    Count { count: u64 },
+    #[error("`seed` is {seed}; expected at most {} for {count} pictures", u64::MAX - (count - 1))]
+    Seed { seed: u64, count: u64 },
+    /// No model, or not the one asked for. The text is whole: it says what would be right.
+    #[error("{0}")]
+    Model(String),
+    #[error("`{}` already exists; give `--force` to replace it, or another `--output`", path.display())]
+    Exists { path: PathBuf },
+    #[error("cannot write `{}`: {reason}", path.display())]
+    Output { path: PathBuf, reason: String },
+    #[error("cannot write `{}`", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+    #[error("interrupted; no picture is left half written")]
+    Interrupted,
+}
+
+impl Failure {
+    /// The one word: a core error's own, or `output`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Failure::Core(error) => error.kind().as_str(),
+            Failure::Flags(_) | Failure::Count { .. } | Failure::Seed { .. } => {
+                ErrorKind::InvalidRequest.as_str()
+            }
+            Failure::Model(_) => ErrorKind::InvalidModel.as_str(),
+            Failure::Exists { .. } | Failure::Output { .. } | Failure::Write { .. } | Failure::Stdout(_) => {
+                "output"
+            }
+            Failure::Interrupted => ErrorKind::Cancelled.as_str(),
+        }
+    }
+
+    /// As [`EXIT_CODES`] tells.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.kind() {
+            "invalid_request" => 2,
+            "invalid_model" => 3,
+            "device_unavailable" => 4,
+            "out_of_memory" => 5,
+            "not_finite" => 6,
+            "output" => 7,
+            "cancelled" => interrupt::EXIT_CODE,
+            _ => 1,
+        }
+    }
+
+    /// Says why on stderr in one line, with `json` on stdout too, and gives the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        let message = one_line(self);
+        output::note(format_args!("error: {message}"));
+        if json {
+            // Nobody is left to be told that stdout does not take it.
+            let _ = output::say(&json!({ "error": { "kind": self.kind(), "message": message } }));
+        }
+        if self.exit_code() == interrupt::EXIT_CODE {
+            interrupt::exit_now();
+        }
+        ExitCode::from(self.exit_code())
+    }
+}
+
+/// The error and its causes in one line, joined by `: `.
+pub(crate) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_tells_the_code_of_each_kind() {
+        let path = PathBuf::from("key.png");
+        let core = |error| Failure::Core(error);
+        let failures = [
+            core(Error::Internal { doing: "loading", message: "no".into() }),
+            Failure::Seed { seed: u64::MAX, count: 2 },
+            Failure::Model("none".into()),
+            core(Error::Device { device: "cuda:7".into(), reason: "no".into() }),
+            core(Error::OutOfMemory { device: "cpu".into(), doing: "decoding" }),
+            core(Error::NotFinite { what: "the picture", dtype: "f16" }),
+            Failure::Exists { path },
+            core(Error::Cancelled { steps_done: 1, steps: 2 }),
+        ];
+        for failure in failures {
+            let line = format!("\n  {:<5}{}", failure.exit_code(), failure.kind());
+            assert!(EXIT_CODES.contains(&line), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn causes_follow_in_the_same_line() {
+        let source = io::Error::other("the disk\nis full");
+        let failure = Failure::Write { path: "key.png".into(), source };
+        assert_eq!(one_line(&failure), "cannot write `key.png`: the disk is full");
+    }
+
+    #[test]
+    fn the_last_seed_may_be_the_largest() {
+        let failure = Failure::Seed { seed: u64::MAX, count: 2 };
+        assert_eq!(
+            one_line(&failure),
+            "`seed` is 18446744073709551615; expected at most 18446744073709551614 for 2 pictures"
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Ctrl-C: the first asks the work to stop where nothing is half done, the second ends the program.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+#[cfg(feature = "torch")]
+use std::thread::{self, JoinHandle};
+
+use crate::failure::Failure;
+
+/// What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
+pub(crate) const EXIT_CODE: u8 = 130;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// Takes Ctrl-C over from the system, which would end the program at once.
+pub(crate) fn listen() {
+    let on_interrupt = || {
+        if ASKED.swap(true, Ordering::SeqCst) {
+            whole(|| exit_now());
+        }
+    };
+    // Refused, it stays with the system: that loses the picture being drawn, and leaves no half file either.
+    let _ = ctrlc::set_handler(on_interrupt);
+}
+
+/// Whether Ctrl-C was pressed.
+pub(crate) fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// [`Failure::Interrupted`] once Ctrl-C was pressed.
+pub(crate) fn check() -> Result<(), Failure> {
+    if asked() { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// Runs `work`, which a second Ctrl-C does not break off: while a temporary file lies there.
+pub(crate) fn whole<T>(work: impl FnOnce() -> T) -> T {
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
+/// Ends the program with [`EXIT_CODE`], whatever its threads do.
+pub(crate) fn exit_now() -> ! {
+    // SAFETY: ends the process. `std::process::exit` would run libtorch's destructors, under threads that may still
+    // be loading weights.
+    unsafe { libc::_exit(i32::from(EXIT_CODE)) }
+}
+
+/// Long work on a thread of its own, left behind if Ctrl-C comes first.
+#[cfg(feature = "torch")]
+pub(crate) struct Beside<T>(JoinHandle<T>);
+
+#[cfg(feature = "torch")]
+impl<T: Send + 'static> Beside<T> {
+    pub(crate) fn start(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        Beside(thread::spawn(work))
+    }
+
+    /// Waits for the work's answer.
+    ///
+    /// # Errors
+    /// [`Failure::Interrupted`]. The thread goes on: end the program with [`exit_now`].
+    pub(crate) fn wait(self) -> Result<T, Failure> {
+        while !self.0.is_finished() {
+            check()?;
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+}

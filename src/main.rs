@@ -1,0 +1,66 @@
+//! `dgx-pixels`, the program: its flags and exit codes. One file a subcommand.
+
+mod doctor;
+mod failure;
+mod generate;
+mod interrupt;
+mod models;
+mod output;
+mod progress;
+mod search;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::failure::{EXIT_CODES, Failure};
+
+/// Game-ready pixel art from a prompt, on your own machine.
+#[derive(Parser)]
+#[command(name = "dgx-pixels", version, after_help = EXIT_CODES, disable_help_subcommand = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", generate::NOTES))]
+    Generate(generate::Args),
+    #[command(after_help = EXIT_CODES)]
+    Models(models::Args),
+    #[command(after_help = EXIT_CODES)]
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version, which clap prints itself.
+        Err(error)
+            if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            error.exit()
+        }
+        Err(error) => {
+            return Failure::Flags(one_line(&error)).report(std::env::args_os().any(|arg| arg == "--json"));
+        }
+    };
+    let (json, result) = match &cli.command {
+        Command::Generate(args) => (args.json, generate::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Doctor(args) => (args.json, doctor::run(args)),
+    };
+    result.unwrap_or_else(|failure| failure.report(json))
+}
+
+/// clap's message without its advice on usage, as in `invalid value 'x' for '--seed <N>': expected a whole number`.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraphs =
+        text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let advice = |paragraph: &String| ["Usage:", "For more"].iter().any(|start| paragraph.starts_with(start));
+    let said: Vec<_> = paragraphs.filter(|paragraph| !paragraph.is_empty() && !advice(paragraph)).collect();
+    said.join("; ").trim_start_matches("error: ").to_owned()
+}

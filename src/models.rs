@@ -1,0 +1,208 @@
+//! `dgx-pixels models`: which models there are, and what one is made of.
+
+use std::path::Path;
+
+use dgx_pixels_core::model::Component;
+use dgx_pixels_core::{Error, ImageSize, Model};
+use indicatif::BinaryBytes;
+use serde::Serialize;
+
+use crate::failure::{Failure, one_line};
+use crate::output::{note, say};
+use crate::search::{self, Found};
+
+/// List the models there are, or show one.
+///
+/// Models are folders in diffusers' layout. They are looked for in `models`, in each folder of `$DGX_PIXELS_MODELS`
+/// (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models` and in Hugging Face's cache.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Show this one: a name from the list, or a folder.
+    #[arg(value_name = "NAME|PATH")]
+    model: Option<String>,
+
+    /// Print one JSON line a model: `name`, `path`, `error`, and where that is null `parameters`, `dtype`, `bytes`,
+    /// `scheduler`, `native_size` and `components`.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a model is made of, from its configs and the headers of its weights.
+#[derive(Serialize)]
+pub(crate) struct Summary {
+    parameters: u64,
+    /// Precisions of the stored weights, as `f16` or `f16+f32`.
+    dtype: String,
+    bytes: u64,
+    scheduler: String,
+    native_size: ImageSize,
+    components: Vec<Part>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    name: &'static str,
+    parameters: u64,
+    dtype: String,
+    bytes: u64,
+}
+
+/// The JSON line.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    path: &'a Path,
+    error: Option<String>,
+    #[serde(flatten)]
+    summary: Option<Summary>,
+}
+
+/// Lists, or shows the one asked for.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    match args.model.as_deref() {
+        None => list(args.json),
+        Some(search::SKETCH) => {
+            Err(Failure::Model("`sketch` is built into the program; it has no files to show".into()))
+        }
+        Some(wanted) => {
+            let Found { name, path, model } = search::resolve(wanted)?;
+            let summary = Summary::of(&model?)?;
+            if args.json {
+                return say_json(&Line { name: &name, path: &path, error: None, summary: Some(summary) });
+            }
+            show(&name, &path, &summary)
+        }
+    }
+}
+
+fn list(json: bool) -> Result<(), Failure> {
+    let places = search::places();
+    let mut rows = vec![];
+    let mut faults = vec![];
+    for Found { name, path, model } in search::find(&places) {
+        let (summary, error) = match model.and_then(|model| Summary::of(&model)) {
+            Ok(summary) => (Some(summary), None),
+            Err(error) => (None, Some(one_line(&error))),
+        };
+        if json {
+            say_json(&Line { name: &name, path: &path, error, summary })?;
+            continue;
+        }
+        let words =
+            summary.map_or(["broken".into(), "-".into(), "-".into(), "-".into()], |summary| summary.words());
+        faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));
+        rows.push([vec![name], words.into(), vec![path.display().to_string()]].concat());
+    }
+    if json {
+        return Ok(());
+    }
+    if rows.is_empty() {
+        note(format_args!("{}; `dgx-pixels doctor` says how to get one", search::none_found(&places)));
+        return Ok(());
+    }
+    say_table(&["NAME", "PARAMETERS", "DTYPE", "BYTES", "SCHEDULER", "PATH"], &rows)?;
+    faults.iter().try_for_each(say)
+}
+
+fn show(name: &str, path: &Path, summary: &Summary) -> Result<(), Failure> {
+    let ImageSize { width, height } = summary.native_size;
+    for (label, text) in [
+        ("name", name.to_owned()),
+        ("path", path.display().to_string()),
+        ("native size", format!("{width}x{height}")),
+        ("scheduler", summary.scheduler.clone()),
+    ] {
+        say(&format!("{label:<13}{text}"))?;
+    }
+    say(&"")?;
+    let row = |name: &str, parameters, dtype: &str, bytes| {
+        vec![name.to_owned(), short(parameters), dtype.to_owned(), BinaryBytes(bytes).to_string()]
+    };
+    let mut rows: Vec<_> = summary
+        .components
+        .iter()
+        .map(|part| row(part.name, part.parameters, &part.dtype, part.bytes))
+        .collect();
+    rows.push(row("all", summary.parameters, &summary.dtype, summary.bytes));
+    say_table(&["COMPONENT", "PARAMETERS", "DTYPE", "BYTES"], &rows)
+}
+
+impl Summary {
+    /// # Errors
+    /// [`Error::Model`] naming the weight file that is missing, truncated or corrupt.
+    pub(crate) fn of(model: &Model) -> Result<Self, Error> {
+        let mut components = vec![];
+        let mut dtypes = vec![];
+        for component in Component::ALL {
+            let weights = model.weights(component, false)?;
+            dtypes.extend(weights.dtypes());
+            components.push(Part {
+                name: component.name(),
+                parameters: weights.parameters(),
+                dtype: weights.dtypes().join("+"),
+                bytes: weights.bytes(),
+            });
+        }
+        dtypes.sort_unstable();
+        dtypes.dedup();
+        Ok(Summary {
+            parameters: components.iter().map(|part| part.parameters).sum(),
+            dtype: dtypes.join("+"),
+            bytes: components.iter().map(|part| part.bytes).sum(),
+            scheduler: model.scheduler.name().to_string(),
+            native_size: model.native_size(),
+            components,
+        })
+    }
+
+    fn words(&self) -> [String; 4] {
+        let bytes = BinaryBytes(self.bytes).to_string();
+        [short(self.parameters), self.dtype.clone(), bytes, self.scheduler.clone()]
+    }
+}
+
+fn say_json(line: &impl Serialize) -> Result<(), Failure> {
+    say(&serde_json::to_string(line).expect("plain data turns into JSON; this is a bug"))
+}
+
+/// Columns as wide as their widest cell.
+fn say_table(heads: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let width = |i: usize| {
+        let cells = rows.iter().map(|row| row[i].chars().count());
+        cells.max().unwrap_or(0).max(heads[i].len())
+    };
+    let widths: Vec<_> = (0..heads.len()).map(width).collect();
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    for row in std::iter::once(&heads).chain(rows) {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        say(&cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A count in three digits, as `2.57 B`.
+fn short(count: u64) -> String {
+    let count = count as f64;
+    match [(1e9, "B"), (1e6, "M"), (1e3, "k")].into_iter().find(|(unit, _)| count >= *unit) {
+        Some((unit, word)) => {
+            let count = count / unit;
+            let decimals = if count < 10.0 { 2 } else { usize::from(count < 100.0) };
+            format!("{count:.decimals$} {word}")
+        }
+        None => count.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn counts_keep_three_digits() {
+        for (count, text) in
+            [(0, "0"), (999, "999"), (12_345, "12.3 k"), (2_567_463_684, "2.57 B"), (694_659_840, "695 M")]
+        {
+            assert_eq!(short(count), text);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use super::{Desk, Ran};
+
+#[test]
+fn a_model_is_listed_with_its_size_and_scheduler() {
+    let desk = Desk::new();
+    desk.add_model("models/tiny");
+    let ran = desk.run(["models"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let [head, row] = ran.stdout.lines().collect::<Vec<_>>().try_into().unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(head), ["NAME", "PARAMETERS", "DTYPE", "BYTES", "SCHEDULER", "PATH"]);
+    assert!(row.starts_with("tiny") && row.ends_with("models/tiny"), "{row}");
+}
+
+#[test]
+fn json_tells_the_parts_of_a_model() {
+    let desk = Desk::new();
+    desk.add_model("models/tiny");
+    let [listed] = desk.run(["models", "--json"]).json().try_into().unwrap();
+    let [shown] = desk.run(["models", "tiny", "--json"]).json().try_into().unwrap();
+    let [by_path] = desk.run(["models", "models/tiny", "--json"]).json().try_into().unwrap();
+    assert_eq!(listed, shown);
+    assert_eq!(listed, by_path);
+
+    assert_eq!((&listed["name"], &listed["path"]), (&json!("tiny"), &json!("models/tiny")));
+    assert!(listed["error"].is_null());
+    let parts = listed["components"].as_array().unwrap();
+    let names: Vec<_> = parts.iter().map(|part| part["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["text_encoder", "text_encoder_2", "unet", "vae"]);
+    let sum = |field: &str| parts.iter().map(|part| part[field].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(listed["parameters"].as_u64(), Some(sum("parameters")));
+    assert_eq!(listed["bytes"].as_u64(), Some(sum("bytes")));
+    assert!(listed["native_size"]["width"].as_u64().is_some_and(|width| width > 0));
+}
+
+#[test]
+fn a_broken_folder_is_listed_with_its_error() {
+    let desk = Desk::new();
+    fs::create_dir_all(desk.path("models/empty")).unwrap();
+    let weights = desk.add_model("models/cut").join("unet/diffusion_pytorch_model.safetensors");
+    File::options().write(true).open(&weights).unwrap().set_len(1000).unwrap();
+
+    let ran = desk.run(["models"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(
+        ran.stdout.contains("`empty` is broken: cannot load the model in `models/empty`: it has no"),
+        "{ran:?}"
+    );
+    let cut = "`cut` is broken: cannot load the model in `models/cut/unet/diffusion_pytorch_model.safetensors`: \
+               truncated or corrupt (1000 bytes)";
+    assert!(ran.stdout.contains(cut), "{ran:?}");
+
+    let [cut, empty] = desk.run(["models", "--json"]).json().try_into().unwrap();
+    assert_eq!((&cut["name"], &empty["name"]), (&json!("cut"), &json!("empty")));
+    assert!(cut["error"].is_string() && empty["error"].is_string());
+    let shown = desk.run(["models", "cut"]);
+    assert_eq!((shown.code, shown.stdout.as_str()), (Some(3), ""));
+}
+
+#[test]
+fn every_place_is_searched_and_each_folder_listed_once() {
+    let desk = Desk::new();
+    desk.add_model("models/here");
+    desk.add_model("first/one");
+    desk.add_model("second");
+    desk.add_model("data/dgx-pixels/models/mine");
+    desk.add_model("hub/models--org--sprite-xl/snapshots/abc");
+    symlink(desk.path("first/one"), desk.path("models/again")).unwrap();
+    let path = format!("{}:{}", desk.path("first").display(), desk.path("second").display());
+    let mut command = desk.command(["models", "--json"]);
+    command.env("DGX_PIXELS_MODELS", path).env("XDG_DATA_HOME", desk.path("data"));
+    let lines = Ran::of(command.env("HF_HUB_CACHE", desk.path("hub"))).json();
+    let names: Vec<_> = lines.iter().map(|line| line["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["again", "here", "second", "mine", "org/sprite-xl"]);
+}
+
+#[test]
+fn other_pipelines_in_hugging_faces_cache_are_passed_over() {
+    let desk = Desk::new();
+    let hub = desk.path("home/.cache/huggingface/hub");
+    let snapshot = |name: &str, class: &str| {
+        let snapshot = hub.join(name).join("snapshots/abc");
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::write(snapshot.join("model_index.json"), json!({ "_class_name": class }).to_string()).unwrap();
+    };
+    snapshot("models--org--flux", "FluxPipeline");
+    snapshot("models--org--half", "StableDiffusionXLPipeline");
+    fs::create_dir_all(hub.join("models--org--llm/snapshots/abc")).unwrap();
+    let [half] = desk.run(["models", "--json"]).json().try_into().unwrap();
+    assert_eq!(half["name"], "org/half");
+    assert!(half["error"].as_str().unwrap().contains("is missing"), "{half}");
+}
+
+#[test]
+fn where_nothing_is_found_the_places_are_told() {
+    let ran = Desk::new().run(["models"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
+    assert!(ran.stderr.starts_with("no model is in `models`, `"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("`dgx-pixels doctor` says how to get one\n"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_those_there_are() {
+    let desk = Desk::new();
+    desk.add_model("models/one");
+    desk.add_model("models/two");
+    let message = "no model or folder is called `three`; there are `one`, `two`";
+    desk.run(["models", "three"]).assert_failed(3, message);
+}
+
+#[test]
+fn a_folder_that_is_no_model_is_refused() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("folder")).unwrap();
+    fs::write(desk.path("file"), "").unwrap();
+    for (path, reason) in [
+        ("folder", "it has no `model_index.json`"),
+        ("file", "it is a file"),
+        ("./none", "it does not exist"),
+    ] {
+        let expected = "expected a folder as diffusers' `save_pretrained` writes it";
+        desk.run(["models", path])
+            .assert_failed(3, &format!("cannot load the model in `{path}`: {reason}; {expected}"));
+    }
+}

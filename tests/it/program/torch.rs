@@ -1,0 +1,101 @@
+//! What only a real model shows: its faults, its device, and Ctrl-C while it works.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::Desk;
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    desk.add_model("models/tiny");
+    desk
+}
+
+#[test]
+fn the_only_model_is_taken_and_its_hash_told() {
+    let desk = desk();
+    let draw = ["generate", "a key", "--seed", "7", "--steps", "2", "--device", "cpu", "--json", "--output"];
+    let [first] = desk.run(draw.iter().chain(&["one.png"])).json().try_into().unwrap();
+    let [second] = desk.run(draw.iter().chain(&["two.png"])).json().try_into().unwrap();
+    assert_eq!(
+        (&first["model"], &first["dtype"], &first["device"]),
+        (&"tiny".into(), &"f32".into(), &"cpu".into())
+    );
+    assert_eq!(first["model_hash"].as_str().unwrap().len(), 64);
+    assert_eq!(first["model_hash"], second["model_hash"]);
+    assert_eq!(fs::read(desk.path("one.png")).unwrap(), fs::read(desk.path("two.png")).unwrap());
+}
+
+#[test]
+fn among_several_models_one_must_be_chosen() {
+    let desk = desk();
+    desk.run(["generate", "key", "--model", "models/tiny", "--steps", "1", "--device", "cpu", "--quiet"]);
+    desk.add_model("models/other");
+    desk.run(["generate", "key"])
+        .assert_failed(3, "several models were found; choose with `--model`: `other`, `tiny`");
+}
+
+#[test]
+fn a_gpu_that_is_not_there_ends_with_4() {
+    let ran = desk().run(["generate", "key", "--device", "cuda:99"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), ""));
+    assert!(ran.stderr.starts_with("error: device `cuda:99` is not available: "), "{}", ran.stderr);
+}
+
+#[test]
+fn a_device_or_precision_that_none_has_ends_with_2() {
+    for (flag, text) in
+        [("--device", "expected `auto`, `cpu`"), ("--dtype", "expected `f32`, `f16` or `bf16`")]
+    {
+        let ran = desk().run(["generate", "key", flag, "x"]);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.stderr.contains(text), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn results_that_are_not_finite_end_with_6_and_no_picture() {
+    let desk = desk();
+    spoil(&desk.path("models/tiny/unet/diffusion_pytorch_model.safetensors"), "conv_out.bias");
+    let ran = desk.run(["generate", "key", "--steps", "2", "--device", "cpu", "--quiet"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(6), ""), "{ran:?}");
+    assert!(ran.stderr.contains("not finite"), "{}", ran.stderr);
+    assert_eq!(desk.files(), ["models"]);
+}
+
+#[test]
+fn a_prompt_past_the_tokenizer_is_drawn_with_a_warning() {
+    let prompt = format!("{}lighthouse", "a key ".repeat(60));
+    let ran = desk().run(["generate", &prompt, "--steps", "1", "--device", "cpu", "--quiet"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.starts_with("warning: ") && ran.stderr.contains("lighthouse"), "{}", ran.stderr);
+}
+
+#[test]
+fn ctrl_c_stops_between_steps_and_leaves_nothing() {
+    let desk = desk();
+    let long = ["generate", "key", "--steps", "1000", "--device", "cpu", "--output", "out"];
+    let mut child = desk.command(long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "drawing with tiny (f32 on cpu)");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let said = lines.next().unwrap().unwrap();
+    assert!(said.starts_with("error: cancelled after ") && said.ends_with(" of 1000 steps"), "{said}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(desk.files(), ["models"]);
+}
+
+/// Overwrites a tensor with NaN.
+fn spoil(weights: &Path, tensor: &str) {
+    let bytes = fs::read(weights).unwrap();
+    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let header: Value = serde_json::from_slice(&bytes[8..8 + header_len as usize]).unwrap();
+    let [start, end] = [0, 1].map(|i| header[tensor]["data_offsets"][i].as_u64().unwrap());
+    let nan = vec![0xff; (end - start) as usize];
+    File::options().write(true).open(weights).unwrap().write_all_at(&nan, 8 + header_len + start).unwrap();
+}
