@@ -1,0 +1,55 @@
+//! The three stages of a request, each alone: text encoding, one UNet step, decoding.
+//!
+//! `make bench`, or `DGX_PIXELS_BENCH_MODEL=FOLDER cargo bench --bench stages` for another model than the tiny one.
+//! The benchmark's name says machine-dependent things: device, precision, picture size.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use dgx_pixels_core::backend::{Backend, Canvas};
+use dgx_pixels_core::torch::{Options, Sdxl};
+use dgx_pixels_core::{GenerateRequest, Model};
+
+fn stages(criterion: &mut Criterion) {
+    let folder = std::env::var("DGX_PIXELS_BENCH_MODEL")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny_sdxl_a").to_owned());
+    let model = Model::open(&folder).expect("the model opens");
+    let mut sdxl = Sdxl::load(&model, &Options::default()).expect("the model loads");
+    let size = model.native_size();
+    let mut group = criterion.benchmark_group(format!(
+        "{} {}x{} {} {}",
+        model.name(),
+        size.width,
+        size.height,
+        sdxl.device(),
+        sdxl.dtype()
+    ));
+    group.sample_size(20);
+
+    // A new prompt each time: texts are kept.
+    let mut texts = 0;
+    group.bench_function("text_encoding", |bencher| {
+        bencher.iter(|| {
+            texts += 1;
+            let request = GenerateRequest { prompt: format!("a key {texts}"), ..Default::default() };
+            black_box(sdxl.begin(&request).expect("the request is valid"))
+        })
+    });
+    let request = GenerateRequest { prompt: "a brass key".into(), steps: Some(1000), ..Default::default() };
+    let mut canvas = sdxl.begin(&request).expect("the request is valid");
+    group.bench_function("unet_step", |bencher| {
+        bencher.iter(|| {
+            if canvas.steps_done() == canvas.steps() {
+                canvas = sdxl.begin(&request).expect("the request is valid");
+            }
+            sdxl.step(&mut [&mut canvas]).expect("memory suffices");
+        })
+    });
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| black_box(sdxl.finish(&[&canvas]).expect("the picture is finite")))
+    });
+    group.finish();
+}
+
+criterion_group!(benches, stages);
+criterion_main!(benches);

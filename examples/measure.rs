@@ -1,0 +1,136 @@
+//! Times a model's stages and keeps what it drew, to be set beside `benches/diffusers_run.py`.
+//!
+//! `cargo run --release --example measure -- MODEL --steps 20 --runs 5 [--save OURS.safetensors]`
+//!
+//! Prints one JSON line of medians in milliseconds. Model loading and one warm-up run are not in them.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use dgx_pixels_core::backend::{Backend, Canvas, paint};
+use dgx_pixels_core::scheduler::SchedulerName;
+use dgx_pixels_core::torch::{Device, Dtype, Options, Sdxl, memory_stats};
+use dgx_pixels_core::{GenerateRequest, ImageSize, Model};
+use safetensors::Dtype as StoredDtype;
+use safetensors::tensor::TensorView;
+
+#[derive(Parser)]
+struct Arguments {
+    model: PathBuf,
+    #[arg(long, default_value = "a brass key on a wooden table")]
+    prompt: String,
+    #[arg(long)]
+    negative_prompt: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    #[arg(long, default_value_t = 5.0)]
+    guidance_scale: f64,
+    #[arg(long)]
+    scheduler: Option<SchedulerName>,
+    #[arg(long)]
+    size: Option<u32>,
+    /// Pictures drawn together.
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    #[arg(long)]
+    dtype: Option<Dtype>,
+    /// Writes the first picture's final latents and pixels here.
+    #[arg(long)]
+    save: Option<PathBuf>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    let options = Options { device: arguments.device, dtype: arguments.dtype, ..Default::default() };
+    let before = Instant::now();
+    let mut sdxl = Sdxl::load(&Model::open(&arguments.model)?, &options)?;
+    let load = before.elapsed();
+
+    let requests: Vec<_> = (0..arguments.count)
+        .map(|i| GenerateRequest {
+            prompt: arguments.prompt.clone(),
+            negative_prompt: arguments.negative_prompt.clone(),
+            seed: arguments.seed + i,
+            steps: Some(arguments.steps),
+            guidance_scale: Some(arguments.guidance_scale),
+            scheduler: arguments.scheduler,
+            size: arguments.size.map(|side| ImageSize { width: side, height: side }),
+            ..Default::default()
+        })
+        .collect();
+
+    let mut times: HashMap<&str, Vec<Duration>> = HashMap::new();
+    for run in 0..=arguments.runs {
+        let mut steps = Vec::new();
+        let started = Instant::now();
+        let drawn = paint(&mut sdxl, &requests, |progress| {
+            if progress.steps_done > 0 {
+                steps.push(progress.step_time);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let whole = started.elapsed();
+        if run > 0 {
+            let timings = drawn[0].timings;
+            for (name, time) in [
+                ("begin", timings.begin),
+                ("denoise", timings.denoise),
+                ("finish", timings.finish),
+                ("step", median(&mut steps)),
+                ("whole", whole),
+            ] {
+                times.entry(name).or_default().push(time);
+            }
+        }
+    }
+
+    if let Some(path) = &arguments.save {
+        let mut canvas = sdxl.begin(&requests[0])?;
+        while canvas.steps_done() < canvas.steps() {
+            sdxl.step(&mut [&mut canvas])?;
+        }
+        let latents = canvas.latents()?;
+        let image = sdxl.finish(&[&canvas])?.remove(0);
+        let bytes: Vec<u8> = latents.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let [channels, height, width] = latents.shape;
+        let picture = vec![image.height() as usize, image.width() as usize, 3];
+        let views = [
+            ("latents", TensorView::new(StoredDtype::F32, vec![1, channels, height, width], &bytes)?),
+            ("image", TensorView::new(StoredDtype::U8, picture, image.as_raw())?),
+        ];
+        safetensors::serialize_to_file(views, None, path)?;
+    }
+
+    let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
+    let mut line = serde_json::json!({
+        "engine": "dgx-pixels",
+        "device": sdxl.device().to_string(),
+        "dtype": sdxl.dtype().to_string(),
+        "steps": arguments.steps,
+        "count": arguments.count,
+        "runs": arguments.runs,
+        "load_ms": milliseconds(load),
+    });
+    for (name, mut times) in times {
+        line[format!("{name}_ms")] = milliseconds(median(&mut times)).into();
+    }
+    if let Device::Cuda(index) = sdxl.device() {
+        line["peak_bytes"] = memory_stats(index)?.peak_bytes.into();
+    }
+    println!("{line}");
+    Ok(())
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
