@@ -1,0 +1,44 @@
+# Each target does the set-up it needs. Everything is built with --release: one profile, so that torch-sys's C++, minutes
+# of it, is compiled once.
+MAKEFLAGS += --no-print-directory
+CARGO_FLAGS := --release --locked
+export RUST_BACKTRACE ?= 1
+
+# tools/setup.sh judges an outer LIBTORCH; cargo reads the link that it made (.cargo/config.toml).
+SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
+unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
+
+.PHONY: setup setup-test demo test test-core test-torch check-fmt check-lint check-docs bench fixtures
+
+setup: ## Find or install torch 2.11.0 and link it as .torch
+	@$(SETUP) build
+
+setup-test: ## The same, with Python and diffusers for the live parity test
+	@$(SETUP) test
+
+demo: setup ## Draw a picture with the tiny model
+	cargo run $(CARGO_FLAGS) -- generate "a brass key" --model tests/fixtures/tiny_sdxl_a --seed 7 --output demo/brass-key.png --force
+
+test: test-core test-torch ## All tests
+
+test-core: ## The library without libtorch, in seconds
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features
+
+test-torch: setup-test ## Everything, with parity against diffusers
+	cargo test $(CARGO_FLAGS) --workspace
+
+check-fmt: ## Formatting
+	cargo fmt --all --check
+
+check-lint: setup ## clippy, with libtorch and without
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- --deny warnings
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets --no-default-features -- --deny warnings
+
+check-docs: setup ## The library's documentation
+	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+bench: setup ## The three stages of a request, each alone
+	cargo bench --locked --bench stages
+
+fixtures: setup-test ## Make the parity fixtures anew
+	for script in tests/fixtures/make_*.py tests/fixtures/schedulers/make_*.py; do .venv/bin/python $$script || exit; done
