@@ -48,28 +48,29 @@ impl Copy {
     }
 
     /// Writes the UNet's weights anew, each tensor as `edit` gives it.
-    fn edit_weights(
-        &self,
-        mut edit: impl FnMut(String, Vec<usize>, Vec<f32>) -> Vec<(String, Vec<usize>, Vec<f32>)>,
-    ) {
+    fn edit_weights(&self, edit: impl Fn(Stored) -> Vec<Stored>) {
         let bytes = std::fs::read(self.path(UNET)).unwrap();
-        let mut edited = Vec::new();
-        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().iter() {
-            let values =
-                view.data().chunks(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
-            edited.extend(edit(name.to_owned(), view.shape().to_vec(), values));
-        }
-        let edited: Vec<(String, Vec<usize>, Vec<u8>)> = edited
-            .into_iter()
-            .map(|(name, shape, values)| {
-                (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        let edited: Vec<Stored> = SafeTensors::deserialize(&bytes)
+            .unwrap()
+            .iter()
+            .flat_map(|(name, view)| {
+                let (shape, bytes) = (view.shape().to_vec(), view.data().to_vec());
+                edit(Stored { name: name.to_owned(), dtype: view.dtype(), shape, bytes })
             })
             .collect();
-        let views = edited.iter().map(|(name, shape, bytes)| {
-            (name, TensorView::new(StoredDtype::F32, shape.clone(), bytes).unwrap())
+        let views = edited.iter().map(|stored| {
+            (&stored.name, TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes).unwrap())
         });
         std::fs::write(self.path(UNET), safetensors::serialize(views, None).unwrap()).unwrap();
     }
+}
+
+/// A tensor as it lies in the file.
+struct Stored {
+    name: String,
+    dtype: StoredDtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -148,12 +149,12 @@ fn a_corrupt_header_is_named() {
 #[test]
 fn a_tensor_of_the_wrong_shape_is_named_with_both_shapes() {
     let model = Copy::new();
-    model.edit_weights(|name, mut shape, mut values| {
-        if name == "conv_in.bias" {
-            shape[0] -= 1;
-            values.pop();
+    model.edit_weights(|mut stored| {
+        if stored.name == "conv_in.bias" {
+            stored.bytes.truncate(stored.bytes.len() / stored.shape[0] * (stored.shape[0] - 1));
+            stored.shape[0] -= 1;
         }
-        vec![(name, shape, values)]
+        vec![stored]
     });
     let error = model.error();
     assert!(error.contains(&format!("`MODEL/{UNET}`: `conv_in.bias` is [")), "{error}");
@@ -163,9 +164,11 @@ fn a_tensor_of_the_wrong_shape_is_named_with_both_shapes() {
 #[test]
 fn a_tensor_that_is_missing_is_named() {
     let model = Copy::new();
-    model.edit_weights(|name, shape, values| {
-        if name == "add_embedding.linear_1.bias" { vec![] } else { vec![(name, shape, values)] }
-    });
+    model.edit_weights(
+        |stored| {
+            if stored.name == "add_embedding.linear_1.bias" { vec![] } else { vec![stored] }
+        },
+    );
     let error = model.error();
     let expected = "`MODEL/unet`: `add_embedding.linear_1.bias` is missing; its config asks for it, as [";
     assert!(error.contains(expected), "{error}");
@@ -174,10 +177,14 @@ fn a_tensor_that_is_missing_is_named() {
 #[test]
 fn tensors_that_nobody_asked_for_are_named() {
     let model = Copy::new();
-    model.edit_weights(|name, shape, values| {
-        let extra =
-            (name == "conv_in.bias").then(|| ("class_embedding.weight".to_owned(), vec![1], vec![0.0]));
-        [(name, shape, values)].into_iter().chain(extra).collect()
+    model.edit_weights(|stored| {
+        let extra = Stored {
+            name: "class_embedding.weight".into(),
+            dtype: StoredDtype::F32,
+            shape: vec![1],
+            bytes: vec![0; 4],
+        };
+        if stored.name == "conv_in.bias" { vec![stored, extra] } else { vec![stored] }
     });
     let expected =
         "cannot load the model in `MODEL/unet`: its config has no place for `class_embedding.weight`";
@@ -208,11 +215,12 @@ fn components_that_do_not_fit_each_other_are_named() {
 #[test]
 fn results_that_are_not_finite_are_an_error_and_no_black_picture() {
     let model = Copy::new();
-    model.edit_weights(|name, shape, mut values| {
-        if name == "conv_out.bias" {
-            values.fill(f32::NAN);
+    model.edit_weights(|mut stored| {
+        if stored.name == "conv_out.bias" {
+            // All bits set is not a number, in each float format.
+            stored.bytes.fill(0xff);
         }
-        vec![(name, shape, values)]
+        vec![stored]
     });
     let mut sdxl = Sdxl::load(&Model::open(model.folder.path()).unwrap(), &CPU).unwrap();
     let request = GenerateRequest { prompt: "a key".into(), steps: Some(2), ..Default::default() };

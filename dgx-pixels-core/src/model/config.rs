@@ -469,7 +469,7 @@ mod tests {
             (r#""class_embed_type": "timestep""#, "`class_embed_type` is \"timestep\"; expected null"),
             (
                 r#""act_fn": "tanh""#,
-                "unknown variant `tanh`, expected one of `silu`, `mish`, `relu`, `gelu`, `quick_gelu`",
+                "unknown variant `tanh`, expected one of `silu`, `swish`, `mish`, `relu`, `gelu`, `quick_gelu`",
             ),
             (
                 r#""layers_per_block": [1, 2]"#,

@@ -99,8 +99,12 @@ impl Weights {
         // Advice only: where it fails, memory is given back later.
         let _ = unsafe { shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
         let placed = copied.f_to_device(self.device.tch())?.f_to_kind(self.dtype.kind())?;
-        // Convolutions are faster so, on GPUs and on CPUs.
-        if shape.len() == 4 { channels_last(&placed) } else { Ok(placed) }
+        // Convolutions on GPUs are faster so.
+        if shape.len() == 4 && matches!(self.device, Device::Cuda(_)) {
+            channels_last(&placed)
+        } else {
+            Ok(placed)
+        }
     }
 }
 
