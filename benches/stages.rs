@@ -3,9 +3,11 @@
 //! `make bench`, or `DGX_PIXELS_BENCH_MODEL=FOLDER cargo bench --bench stages` for another model than the tiny one.
 //! The benchmark's name says machine-dependent things: device, precision, picture size.
 
+#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
+
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use dgx_pixels_core::backend::{Backend, Canvas};
 use dgx_pixels_core::torch::{Options, Sdxl};
 use dgx_pixels_core::{GenerateRequest, Model};

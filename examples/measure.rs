@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use dgx_pixels_core::backend::{Backend, Canvas, paint};
+use dgx_pixels_core::model::Component;
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::torch::{Device, Dtype, Options, Sdxl, memory_stats};
 use dgx_pixels_core::{GenerateRequest, ImageSize, Model};
@@ -51,9 +52,16 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let options = Options { device: arguments.device, dtype: arguments.dtype, ..Default::default() };
+    let model = Model::open(&arguments.model)?;
+    let mut weights_bytes = 0;
+    for component in Component::ALL {
+        weights_bytes += model.weights(component, arguments.dtype == Some(Dtype::F16))?.bytes();
+    }
+    let resident_before = memory_of_process("VmRSS")?;
     let before = Instant::now();
-    let mut sdxl = Sdxl::load(&Model::open(&arguments.model)?, &options)?;
+    let mut sdxl = Sdxl::load(&model, &options)?;
     let load = before.elapsed();
+    let load_peak_bytes = memory_of_process("VmHWM")?.saturating_sub(resident_before);
 
     let requests: Vec<_> = (0..arguments.count)
         .map(|i| GenerateRequest {
@@ -119,6 +127,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "count": arguments.count,
         "runs": arguments.runs,
         "load_ms": milliseconds(load),
+        "weights_bytes": weights_bytes,
+        "load_peak_bytes": load_peak_bytes,
     });
     for (name, mut times) in times {
         line[format!("{name}_ms")] = milliseconds(median(&mut times)).into();
@@ -128,6 +138,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{line}");
     Ok(())
+}
+
+/// A field of `/proc/self/status` in bytes: `VmRSS` is what is resident, `VmHWM` the most that ever was.
+fn memory_of_process(field: &str) -> Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?;
+    Ok(kibibytes.parse::<u64>()? * 1024)
 }
 
 fn median(times: &mut [Duration]) -> Duration {

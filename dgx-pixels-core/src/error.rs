@@ -101,8 +101,9 @@ impl Error {
     /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Request(_) | Error::Scheduler(SchedulerError::Steps { .. }) => ErrorKind::InvalidRequest,
-            Error::Scheduler(_) | Error::Model { .. } => ErrorKind::InvalidModel,
+            // A model whose own scheduler cannot be read is an `Error::Model` already.
+            Error::Request(_) | Error::Scheduler(_) => ErrorKind::InvalidRequest,
+            Error::Model { .. } => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
             Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
             Error::NotFinite { .. } => ErrorKind::NotFinite,

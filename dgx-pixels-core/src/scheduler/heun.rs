@@ -71,7 +71,7 @@ impl Scheduler for Heun {
     }
 
     fn step(&self, i: usize) -> Step {
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             let r = self.sigmas[i + 1] / self.sigmas[i];
             let next = Mix { sample: r, denoised: 1.0 - r, ..Mix::ZERO };
             return Step { next, keep: Some(Mix::SAMPLE) };

@@ -127,10 +127,11 @@ fn solved(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
     for i in 0..len {
         let pivot = (i..len).max_by(|&a, &b| rows[a][i].abs().total_cmp(&rows[b][i].abs())).unwrap_or(i);
         rows.swap(i, pivot);
-        for j in (0..len).filter(|&j| j != i) {
-            let factor = rows[j][i] / rows[i][i];
-            for k in i..=len {
-                rows[j][k] -= factor * rows[i][k];
+        let pivot = rows[i].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i] / pivot[i];
+            for (entry, known) in row.iter_mut().zip(&pivot) {
+                *entry -= factor * known;
             }
         }
     }

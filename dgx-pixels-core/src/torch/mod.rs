@@ -4,6 +4,7 @@
 //! the word of its key, and loading walks the same tree.
 
 mod attention;
+mod canvas;
 mod clip;
 mod device;
 mod embeddings;
@@ -17,10 +18,11 @@ mod unet;
 mod vae;
 mod weights;
 
+pub use canvas::{Latents, SdxlCanvas};
 pub use device::{
     Device, Dtype, Gpu, MemoryStats, empty_cache, gpus, libtorch_version, memory_stats, reset_peak,
 };
-pub use sdxl::{Latents, Options, Sdxl, SdxlCanvas};
+pub use sdxl::{Options, Sdxl};
 
 use tch::TchError;
 

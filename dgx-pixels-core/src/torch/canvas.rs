@@ -1,0 +1,182 @@
+//! One picture between two steps, and where a step takes it.
+
+use tch::{Kind, Tensor};
+
+use super::attention::KeysValues;
+use super::device::{Device, Generator};
+use super::failed;
+use super::layers::Result as TorchResult;
+use crate::backend::Canvas;
+use crate::error::Error;
+use crate::request::GenerateRequest;
+use crate::scheduler::{Mix, Scheduler};
+
+/// One row of a forward pass: a text, with the sizes that condition it.
+pub(super) struct Row {
+    pub(super) keys_values: Vec<KeysValues>,
+    pub(super) added: Tensor,
+}
+
+/// A picture on its way through [`Sdxl`](super::Sdxl).
+pub struct SdxlCanvas {
+    pub(super) id: u64,
+    pub(super) request: GenerateRequest,
+    pub(super) dropped_words: Option<String>,
+    pub(super) device: Device,
+    pub(super) scheduler: Box<dyn Scheduler>,
+    /// On the device, in `f32`, so that a step need not wait for a copy.
+    pub(super) timesteps: Tensor,
+    pub(super) positive: Row,
+    /// Present where guidance needs it.
+    pub(super) negative: Option<Row>,
+    /// Present where the model was distilled with guidance as an input.
+    pub(super) guidance: Option<Tensor>,
+    pub(super) generator: Generator,
+    /// Drawn for the coming step and not yet used: a step that failed and is tried again draws no other.
+    pub(super) noise: Option<Tensor>,
+    pub(super) state: State,
+}
+
+/// What a step changes.
+pub(super) struct State {
+    /// `[1, channels, h, w]`, in the model's dtype.
+    pub(super) latents: Tensor,
+    /// Converted outputs of the evaluations before, newest first, in `f32`.
+    pub(super) previous: [Option<Tensor>; 3],
+    /// A sample that a scheduler comes back to, in `f32`.
+    pub(super) anchor: Option<Tensor>,
+    pub(super) steps_done: usize,
+}
+
+/// Latents as plain numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latents {
+    /// `[channels, height, width]`, row by row.
+    pub values: Vec<f32>,
+    /// Channels, height and width in latent pixels.
+    pub shape: [usize; 3],
+}
+
+impl Canvas for SdxlCanvas {
+    fn request(&self) -> &GenerateRequest {
+        &self.request
+    }
+
+    fn steps_done(&self) -> usize {
+        self.state.steps_done
+    }
+
+    fn steps(&self) -> usize {
+        self.scheduler.timesteps().len()
+    }
+
+    fn dropped_words(&self) -> Option<&str> {
+        self.dropped_words.as_deref()
+    }
+}
+
+impl SdxlCanvas {
+    /// The latents as they are now.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if libtorch refuses the copy.
+    pub fn latents(&self) -> Result<Latents, Error> {
+        Latents::read(&self.state.latents).map_err(|error| failed(error, self.device, "reading latents"))
+    }
+
+    /// Makes the next step fail, or undoes that.
+    #[cfg(test)]
+    pub(super) fn break_conditioning(&mut self) {
+        self.positive.added = self.positive.added.transpose(0, 1);
+    }
+
+    /// The latents as the UNet takes them at the coming step.
+    pub(super) fn model_input(&self) -> TorchResult<Tensor> {
+        match self.scheduler.input_scale(self.state.steps_done) {
+            1.0 => Ok(self.state.latents.shallow_clone()),
+            scale => self.state.latents.f_mul_scalar(scale),
+        }
+    }
+
+    /// `[1]`.
+    pub(super) fn timestep(&self) -> TorchResult<Tensor> {
+        self.timesteps.f_narrow(0, self.state.steps_done as i64, 1)
+    }
+
+    pub(super) fn draw_noise(&mut self) -> TorchResult<()> {
+        let latents = &self.state.latents;
+        if self.noise.is_none() && self.scheduler.step(self.state.steps_done).next.noise != 0.0 {
+            let kind = if self.scheduler.noise_in_f32() { Kind::Float } else { latents.kind() };
+            self.noise = Some(self.generator.randn(&latents.size(), kind)?);
+        }
+        Ok(())
+    }
+
+    /// Where `output`, the UNet's guided answer, takes this canvas.
+    pub(super) fn advanced(&self, output: &Tensor) -> TorchResult<State> {
+        let State { latents, previous, anchor, steps_done } = &self.state;
+        let step = self.scheduler.step(*steps_done);
+        let readout = self.scheduler.denoised(*steps_done);
+
+        let sample = latents.f_to_kind(Kind::Float)?;
+        let output = output.f_to_kind(Kind::Float)?;
+        let mut denoised =
+            sample.f_mul_scalar(readout.sample)?.f_add_(&output.f_mul_scalar(readout.output)?)?;
+        if let Some(limit) = readout.clip {
+            denoised = denoised.f_clamp_(-limit, limit)?;
+        }
+        let noise = match &self.noise {
+            Some(noise) => Some(noise.f_to_device(latents.device())?.f_to_kind(Kind::Float)?),
+            None => None,
+        };
+        let mixed = |mix: &Mix| {
+            weighted_sum(&[
+                (mix.sample, Some(&sample)),
+                (mix.output, Some(&output)),
+                (mix.denoised, Some(&denoised)),
+                (mix.previous[0], previous[0].as_ref()),
+                (mix.previous[1], previous[1].as_ref()),
+                (mix.previous[2], previous[2].as_ref()),
+                (mix.anchor, anchor.as_ref()),
+                (mix.noise, noise.as_ref()),
+            ])
+        };
+        let next = mixed(&step.next)?;
+        let shallow = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        let anchor = match &step.keep {
+            Some(keep) => Some(mixed(keep)?),
+            None => shallow(anchor),
+        };
+        Ok(State {
+            latents: next.f_to_kind(latents.kind())?,
+            previous: [Some(denoised), shallow(&previous[0]), shallow(&previous[1])],
+            anchor,
+            steps_done: steps_done + 1,
+        })
+    }
+}
+
+impl Latents {
+    pub(super) fn read(tensor: &Tensor) -> TorchResult<Latents> {
+        let (_, channels, height, width) = tensor.size4()?;
+        let flat =
+            tensor.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
+        Ok(Latents {
+            values: Vec::try_from(flat)?,
+            shape: [channels, height, width].map(|side| side as usize),
+        })
+    }
+}
+
+/// Sum of factor · tensor over the factors that are not zero.
+fn weighted_sum(terms: &[(f64, Option<&Tensor>)]) -> TorchResult<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for (factor, tensor) in terms.iter().filter(|(factor, _)| *factor != 0.0) {
+        let term = tensor.expect("a scheduler weighs only what it has seen").f_mul_scalar(*factor)?;
+        sum = Some(match sum {
+            Some(mut sum) => sum.f_add_(&term)?,
+            None => term,
+        });
+    }
+    Ok(sum.expect("a scheduler's step has a term"))
+}
