@@ -40,11 +40,11 @@ Ctrl-C stops between two steps. Pictures that were finished before stay.";
 /// Draw pictures from a prompt.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to draw. Words past 77 tokens are dropped, with a warning.
+    /// What to draw. Words past the model's length, 77 tokens for SDXL, are dropped, with a warning.
     prompt: String,
 
     /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built in: it paints a figure
-    /// from the seed, and needs no model. Default: the only model there is.
+    /// from the seed, and needs no model. Default: `sprite-xl`, or the only model there is.
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<String>,
 
@@ -60,11 +60,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
     count: u64,
 
-    /// Denoising steps, 1 to 1000. Default: 30.
+    /// Denoising steps, 1 to 1000. Default: the model's own, or 30.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
     steps: Option<usize>,
 
-    /// How strongly the prompt steers, 0 to 100. Default: 5.
+    /// How strongly the prompt steers, 0 to 100. Default: the model's own, or 5.
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     guidance_scale: Option<f64>,
 

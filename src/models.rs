@@ -14,7 +14,7 @@ use crate::search::{self, Found};
 /// List the models there are, or show one.
 ///
 /// Models are folders in diffusers' layout. They are looked for in `models`, in each folder of `$DGX_PIXELS_MODELS`
-/// (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models` and in Hugging Face's cache.
+/// (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the program, and in Hugging Face's cache.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Show this one: a name from the list, or a folder.
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     model: Option<String>,
 
     /// Print one JSON line a model: `name`, `path`, `error`, and where that is null `parameters`, `dtype`, `bytes`,
-    /// `scheduler`, `native_size` and `components`.
+    /// `scheduler`, `native_size`, `steps`, `guidance_scale` and `components`.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -36,6 +36,9 @@ pub(crate) struct Summary {
     bytes: u64,
     scheduler: String,
     native_size: ImageSize,
+    /// Where a request names none.
+    steps: usize,
+    guidance_scale: f64,
     components: Vec<Part>,
 }
 
@@ -111,6 +114,7 @@ fn show(name: &str, path: &Path, summary: &Summary) -> Result<(), Failure> {
         ("path", path.display().to_string()),
         ("native size", format!("{width}x{height}")),
         ("scheduler", summary.scheduler.clone()),
+        ("defaults", format!("{} steps, guidance {}", summary.steps, summary.guidance_scale)),
     ] {
         say(&format!("{label:<13}{text}"))?;
     }
@@ -151,6 +155,8 @@ impl Summary {
             bytes: components.iter().map(|part| part.bytes).sum(),
             scheduler: model.scheduler.name().to_string(),
             native_size: model.native_size(),
+            steps: model.generation.num_inference_steps,
+            guidance_scale: model.generation.guidance_scale,
             components,
         })
     }

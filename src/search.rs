@@ -8,6 +8,10 @@ use dgx_pixels_core::{Error, Model};
 
 use crate::failure::Failure;
 
+/// The model where none is named: the one that the project brings along.
+#[cfg(feature = "torch")]
+const DEFAULT: &str = "sprite-xl";
+
 /// The built-in backend's name; it needs no files and no libtorch.
 pub(crate) const SKETCH: &str = "sketch";
 
@@ -45,7 +49,7 @@ impl Place {
 }
 
 /// Where models are looked for, in this order: `models`, each folder of `$DGX_PIXELS_MODELS`,
-/// `$XDG_DATA_HOME/dgx-pixels/models`, and Hugging Face's cache.
+/// `$XDG_DATA_HOME/dgx-pixels/models`, what the program was installed or built with, and Hugging Face's cache.
 pub(crate) fn places() -> Vec<Place> {
     let var = |name| env::var_os(name).filter(|value| !value.is_empty());
     let home = |inside: &str| {
@@ -63,9 +67,21 @@ pub(crate) fn places() -> Vec<Place> {
     std::iter::once(PathBuf::from("models"))
         .chain(listed)
         .chain(data.map(|data| data.join("dgx-pixels/models")))
+        .chain(brought_along())
         .map(Place::Plain)
         .chain(hub.map(Place::Hub))
         .collect()
+}
+
+/// `PREFIX/share/dgx-pixels/models` for the program `PREFIX/bin/dgx-pixels`, and `models` of the checkout for
+/// `target/release/dgx-pixels`; only if it is there.
+fn brought_along() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    let folder = program.parent()?;
+    let installed = folder.parent()?.join("share/dgx-pixels/models");
+    let built = folder.parent()?.parent().filter(|top| top.join("Cargo.toml").is_file());
+    let built = built.map(|top| top.join("models"));
+    [Some(installed), built].into_iter().flatten().find(|path| path.is_dir())
 }
 
 /// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.
@@ -101,16 +117,16 @@ pub(crate) fn resolve(wanted: &str) -> Result<Found, Failure> {
     Err(Failure::Model(format!("no model or folder is called `{wanted}`; {there_are}")))
 }
 
-/// What `--model` means. Without it, the only model there is.
+/// What `--model` means. Without it, [`DEFAULT`], or the only model there is.
 ///
 /// # Errors
-/// [`Failure::Model`] if that is none or several; the model's own fault if it cannot be opened.
+/// [`Failure::Model`] if there is none, or several others; the model's own fault if it cannot be opened.
 #[cfg(feature = "torch")]
 pub(crate) fn choose(wanted: Option<&str>) -> Result<Choice, Failure> {
     let Found { name, model, .. } = match wanted {
         Some(SKETCH) => return Ok(Choice::Sketch),
         Some(wanted) => resolve(wanted)?,
-        None => only(&places())?,
+        None => default(&places())?,
     };
     Ok(Choice::Folder(name, Box::new(model?)))
 }
@@ -129,12 +145,15 @@ pub(crate) fn choose(wanted: Option<&str>) -> Result<Choice, Failure> {
     }
 }
 
-/// The only model in `places`. Broken ones count only where there is no other.
+/// [`DEFAULT`], or the only model in `places`. Broken ones count only where there is no other.
 #[cfg(feature = "torch")]
-fn only(places: &[Place]) -> Result<Found, Failure> {
+fn default(places: &[Place]) -> Result<Found, Failure> {
     let mut found = find(places);
     if found.iter().any(|found| found.model.is_ok()) {
         found.retain(|found| found.model.is_ok());
+    }
+    if let Some(place) = found.iter().position(|found| found.name == DEFAULT) {
+        return Ok(found.swap_remove(place));
     }
     match found.len() {
         0 => Err(Failure::Model(format!(

@@ -32,9 +32,10 @@ pub struct GenerateRequest {
     pub negative_prompt: Option<String>,
     /// Seed of the request's own generator, which draws as `torch.Generator("cpu").manual_seed(seed)` does.
     pub seed: u64,
-    /// Denoising steps, 1 to 1000. Default 30. `heun` evaluates the UNet nearly twice for each.
+    /// Denoising steps, 1 to 1000; `None` is the model's own, or [`DEFAULT_STEPS`]. `heun` evaluates the UNet nearly twice for each.
     pub steps: Option<usize>,
-    /// How strongly the prompt steers, 0 to 100; at 1 or below the negative half is not computed. Default 5.
+    /// How strongly the prompt steers, 0 to 100; at 1 or below the negative half is not computed. `None` is the model's own,
+    /// or [`DEFAULT_GUIDANCE`].
     pub guidance_scale: Option<f64>,
     /// Share of guidance rescale (Lin et al. 2023, section 3.4), 0 to 1. Default 0.
     pub guidance_rescale: f64,
@@ -140,9 +141,10 @@ pub const MAX_SIDE: u32 = 2048;
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f64 = 100.0;
-/// Steps where the request names none: what diffusers users run SDXL with, and what its benchmarks report.
+/// Steps where neither request nor model names any: what diffusers users run SDXL with, and what its benchmarks report.
 pub const DEFAULT_STEPS: usize = 30;
-/// Guidance where the request names none. Source: diffusers 0.42.1, `StableDiffusionXLPipeline.__call__`.
+/// Guidance where neither request nor model names one. Source: diffusers 0.42.1,
+/// `StableDiffusionXLPipeline.__call__`.
 pub const DEFAULT_GUIDANCE: f64 = 5.0;
 
 impl GenerateRequest {
@@ -178,12 +180,12 @@ impl GenerateRequest {
         Ok(())
     }
 
-    /// The number of steps, default included.
+    /// The number of steps, or [`DEFAULT_STEPS`]. In what a backend returns, the steps that were taken.
     pub fn steps(&self) -> usize {
         self.steps.unwrap_or(DEFAULT_STEPS)
     }
 
-    /// The guidance scale, default included.
+    /// The guidance scale, or [`DEFAULT_GUIDANCE`]. In what a backend returns, the one that was used.
     pub fn guidance_scale(&self) -> f64 {
         self.guidance_scale.unwrap_or(DEFAULT_GUIDANCE)
     }

@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_GUIDANCE, MAX_STEPS};
+
 /// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`, `UNet2DConditionModel`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -251,6 +253,39 @@ impl Default for VaeConfig {
     }
 }
 
+/// `generation_config.json`, a file of our own beside `model_index.json`: what a request that names no steps or
+/// guidance gets. diffusers passes it over. Absent, or without an entry, SDXL's usual values hold.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GenerationConfig {
+    /// Denoising steps, 1 to 1000. Default [`DEFAULT_STEPS`].
+    pub num_inference_steps: usize,
+    /// How strongly the prompt steers, 0 to 100. Default [`DEFAULT_GUIDANCE`].
+    pub guidance_scale: f64,
+}
+
+impl Default for GenerationConfig {
+    fn default() -> Self {
+        GenerationConfig { num_inference_steps: DEFAULT_STEPS, guidance_scale: DEFAULT_GUIDANCE }
+    }
+}
+
+impl GenerationConfig {
+    /// Reads `generation_config.json`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let config: GenerationConfig = typed(object(text)?)?;
+        if !(1..=MAX_STEPS).contains(&config.num_inference_steps) {
+            let steps = config.num_inference_steps;
+            return Err(format!("`num_inference_steps` is {steps}; expected 1 to {MAX_STEPS}"));
+        }
+        if !(0.0..=MAX_GUIDANCE).contains(&config.guidance_scale) {
+            let scale = config.guidance_scale;
+            return Err(format!("`guidance_scale` is {scale}; expected 0 to {MAX_GUIDANCE}"));
+        }
+        Ok(config)
+    }
+}
+
 impl VaeConfig {
     /// Reads `vae/config.json`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -459,6 +494,15 @@ mod tests {
                 .unwrap();
         assert_eq!((config.scale_factor(), config.latent_channels, config.scaling_factor), (8, 4, 0.18215));
         assert!(config.force_upcast);
+    }
+
+    #[test]
+    fn a_models_own_steps_and_guidance_are_in_range() {
+        let config = GenerationConfig::parse(r#"{"num_inference_steps": 12}"#).unwrap();
+        assert_eq!(config, GenerationConfig { num_inference_steps: 12, guidance_scale: 5.0 });
+        let fault = |text| GenerationConfig::parse(text).unwrap_err();
+        assert_eq!(fault(r#"{"num_inference_steps": 0}"#), "`num_inference_steps` is 0; expected 1 to 1000");
+        assert!(fault(r#"{"steps": 12}"#).contains("unknown field `steps`"));
     }
 
     #[test]

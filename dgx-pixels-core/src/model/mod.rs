@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use config::{ClipConfig, UNetConfig, VaeConfig, object};
+use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::WeightFiles;
 
 use crate::error::Error;
@@ -32,6 +32,8 @@ pub struct Model {
     pub vae: VaeConfig,
     /// `scheduler/scheduler_config.json`.
     pub scheduler: SchedulerConfig,
+    /// `generation_config.json`.
+    pub generation: GenerationConfig,
 }
 
 /// A part of a model that has weights.
@@ -106,6 +108,7 @@ impl Model {
             }
         }
         let force_zeros = index.get("force_zeros_for_empty_prompt").and_then(|value| value.as_bool());
+        let generation = path.join("generation_config.json");
         let model = Model {
             force_zeros_for_empty_prompt: force_zeros.unwrap_or(true),
             text_encoder: read(&path.join("text_encoder/config.json"), ClipConfig::parse)?,
@@ -115,6 +118,11 @@ impl Model {
             scheduler: read(&path.join("scheduler/scheduler_config.json"), |text| {
                 SchedulerConfig::from_json(text).map_err(|error| error.to_string())
             })?,
+            generation: if generation.exists() {
+                read(&generation, GenerationConfig::parse)?
+            } else {
+                GenerationConfig::default()
+            },
             path: path.to_owned(),
         };
         model.check_widths()?;
@@ -142,7 +150,7 @@ impl Model {
         WeightFiles::open(&self.path.join(component.name()), component.stem(), prefer_fp16)
     }
 
-    /// BLAKE3 over every file that shapes a picture, with its name: configs, tokenizers and weights. Reads all of
+    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs, tokenizers and weights. Reads all of
     /// them: about a second for each 1 to 3 GB.
     ///
     /// # Errors

@@ -241,7 +241,7 @@ fn every_schedulers_full_loop_and_picture_match_diffusers() {
 }
 
 #[test]
-fn a_model_made_just_now_matches_diffusers() {
+fn live_diffusers_model_made_just_now_matches() {
     let folder = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let python = root.join(".venv/bin/python");

@@ -343,8 +343,8 @@ impl Backend for Sdxl {
         size.validate(scale)?;
         let name = request.scheduler.unwrap_or(self.model.scheduler.name());
         let request = GenerateRequest {
-            steps: Some(request.steps()),
-            guidance_scale: Some(request.guidance_scale()),
+            steps: Some(request.steps.unwrap_or(self.model.generation.num_inference_steps)),
+            guidance_scale: Some(request.guidance_scale.unwrap_or(self.model.generation.guidance_scale)),
             scheduler: Some(name),
             size: Some(size),
             original_size: Some(request.original_size.unwrap_or(size)),

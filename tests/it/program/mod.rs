@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,7 +41,7 @@ impl Desk {
     }
 
     fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dgx-pixels"));
+        let mut command = Command::new(program());
         command.args(args).current_dir(self.0.path()).env("HOME", self.path("home")).stdin(Stdio::null());
         for name in ["DGX_PIXELS_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"] {
             command.env_remove(name);
@@ -87,6 +88,19 @@ impl Ran {
         assert_eq!((self.code, self.stderr.as_str()), (Some(code), format!("error: {message}\n").as_str()));
         assert_eq!(self.stdout, "");
     }
+}
+
+/// The program in a folder of its own, away from the checkout's models, which it would find.
+fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alone");
+        let program = folder.join("dgx-pixels");
+        fs::create_dir_all(&folder).unwrap();
+        let _ = fs::remove_file(&program);
+        fs::hard_link(env!("CARGO_BIN_EXE_dgx-pixels"), &program).unwrap();
+        program
+    });
+    &PROGRAM
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -41,6 +41,36 @@ fn among_several_models_one_must_be_chosen() {
 }
 
 #[test]
+fn sprite_xl_is_taken_where_none_is_named() {
+    let desk = desk();
+    desk.add_model("models/sprite-xl");
+    let [line] =
+        desk.run(["generate", "key", "--steps", "1", "--device", "cpu", "--json"]).json().try_into().unwrap();
+    assert_eq!(line["model"], "sprite-xl");
+}
+
+#[test]
+fn a_model_brings_its_own_steps_and_guidance() {
+    let desk = desk();
+    let config = desk.path("models/tiny/generation_config.json");
+    fs::write(&config, r#"{"num_inference_steps": 2, "guidance_scale": 1.5}"#).unwrap();
+    let draw = ["generate", "key", "--device", "cpu", "--json", "--seed"];
+    let [own] = desk.run(draw.iter().chain(&["1"])).json().try_into().unwrap();
+    assert_eq!((&own["steps"], &own["guidance_scale"]), (&2.into(), &1.5.into()));
+    let [asked] = desk
+        .run(draw.iter().chain(&["2", "--steps", "3", "--guidance-scale", "4"]))
+        .json()
+        .try_into()
+        .unwrap();
+    assert_eq!((&asked["steps"], &asked["guidance_scale"]), (&3.into(), &4.0.into()));
+
+    fs::write(&config, r#"{"num_inference_steps": 5000}"#).unwrap();
+    let message = "cannot load the model in `models/tiny/generation_config.json`: \
+                   `num_inference_steps` is 5000; expected 1 to 1000";
+    desk.run(["generate", "key"]).assert_failed(3, message);
+}
+
+#[test]
 fn a_gpu_that_is_not_there_ends_with_4() {
     let ran = desk().run(["generate", "key", "--device", "cuda:99"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), ""));
