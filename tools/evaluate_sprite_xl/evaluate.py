@@ -2,7 +2,7 @@
 
     python tools/evaluate_sprite_xl/evaluate.py [--model models/sprite-xl] [--json report.json] [--sheets FOLDER]
 
-Prints a table. It takes half a minute on an H100 and a quarter of an hour on two CPU cores.
+Prints a table. It takes half a minute on an H100; on a CPU training the judge alone takes the better part of an hour.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from data import load_records
 from diffusers import StableDiffusionXLPipeline
 from sheet import GUIDANCE_SCALE, STEPS, draw_sprites, paste_sheet
 from torch import Tensor
+from words import SYNONYMS as WORD_GROUPS
 
 THINGS = {
     "monster": ["dragon", "goblin", "knight", "skeleton", "wizard", "spider", "demon", "snake", "orc", "ghost"],
@@ -158,6 +159,9 @@ def main() -> None:
             named = [list(CLASSES)[i] for i in judge(premultiplied(made).to(device)).argmax(1).tolist()]
         report[name] = f"{sum(name == kind for name, (_, kind) in zip(named, cases))} of {len(cases)}"
         report[f"{name}, wrong"] = [f"{prompt}: {name}" for name, (prompt, kind) in zip(named, cases) if name != kind]
+    right_words, words, wrong_words = nearest_things(pipe)
+    report["synonyms nearest to their own thing"] = f"{right_words} of {words}"
+    report["synonyms nearest to another"] = wrong_words
     strange = ["", *UNKNOWN, *(" ".join(UNKNOWN[i:]) for i in range(3))]
     made = draw_sprites(pipe, strange, list(range(4000, 4000 + len(strange))), **how)
     seen = made[:, 3].mean((1, 2))
@@ -173,6 +177,22 @@ def main() -> None:
     print("| measured | |\n|---|---|")
     for name, value in report.items():
         print(f"| {name} | {value} |")
+
+
+@torch.no_grad()
+def nearest_things(pipe: StableDiffusionXLPipeline) -> tuple[int, int, list[str]]:
+    """Of the synonyms that captions have now and then: how many lie nearest to their own thing, in the pooled text embedding."""
+
+    def embed(words: list[str]) -> Tensor:
+        ids = pipe.tokenizer_2(words, padding="max_length", return_tensors="pt").input_ids.to(pipe.device)
+        return torch.nn.functional.normalize(pipe.text_encoder_2(ids).text_embeds.float(), dim=-1)
+
+    groups = [group for group in WORD_GROUPS if len(group) > 1]
+    heads = embed([group[0] for group in groups])
+    cases = [(word, i) for i, group in enumerate(groups) for word in group[1:]]
+    found = (embed([word for word, _ in cases]) @ heads.T).argmax(1).tolist()
+    wrong = [f"{word}: {groups[near][0]}" for near, (word, own) in zip(found, cases) if near != own]
+    return len(cases) - len(wrong), len(cases), wrong
 
 
 def pairs_quantile(sprites: Tensor, share: float) -> float:
