@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::pixel::PixelError;
 use crate::request::RequestError;
 use crate::scheduler::SchedulerError;
 
@@ -12,6 +13,9 @@ pub enum Error {
     /// The request asks for what no model does.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The picture cannot be made into the sprite that was asked for.
+    #[error(transparent)]
+    Pixel(#[from] PixelError),
     /// The noise schedule cannot be made.
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
@@ -102,7 +106,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             // A model whose own scheduler cannot be read is an `Error::Model` already.
-            Error::Request(_) | Error::Scheduler(_) => ErrorKind::InvalidRequest,
+            Error::Request(_) | Error::Pixel(_) | Error::Scheduler(_) => ErrorKind::InvalidRequest,
             Error::Model { .. } => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
             Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,

@@ -21,6 +21,7 @@
 pub mod backend;
 mod error;
 pub mod model;
+pub mod pixel;
 mod request;
 pub mod scheduler;
 #[cfg(feature = "torch")]

@@ -1,0 +1,108 @@
+//! The borders of an axis's cells.
+
+use super::profile::Profile;
+
+/// The cells of one axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// Pixels of a cell, on average.
+    pub step: f64,
+    /// Where the first cell begins, in pixels, from `-step / 2`: a cell whose larger half is in the picture is one.
+    pub phase: f64,
+    /// The first pixel of each cell, and the end of the last.
+    borders: Vec<usize>,
+}
+
+impl Axis {
+    /// Every cell of a regular grid with a border at `phase` whose larger half lies in `0..len`, at least one.
+    pub(crate) fn regular(len: usize, step: f64, phase: f64) -> Axis {
+        let phase = phase + ((-0.5 * step - phase) / step - 1e-6).ceil() * step;
+        let cells = ((len as f64 + 0.5 * step - phase) / step - 1e-6).floor().max(1.0) as usize;
+        let borders = (0..=cells).map(|i| border(phase + i as f64 * step).min(len)).collect();
+        Axis { step, phase, borders }
+    }
+
+    /// How many cells there are.
+    pub fn cells(&self) -> usize {
+        self.borders.len() - 1
+    }
+
+    /// Whether cells are whole pixels and the first begins at 0.
+    pub(super) fn is_whole(&self) -> bool {
+        self.step.fract() == 0.0 && self.phase == 0.0
+    }
+
+    /// First and one past the last pixel of cell `i`.
+    pub fn span(&self, i: usize) -> (usize, usize) {
+        (self.borders[i], self.borders[i + 1])
+    }
+}
+
+/// The first pixel whose middle lies at or past `position`: where nearest-neighbour enlarging changes cells.
+fn border(position: f64) -> usize {
+    (position - 0.5 - 1e-6).ceil().max(0.0) as usize
+}
+
+/// Spread within the cells of a regular grid, the cut ones at both ends too.
+pub(super) fn spread(profile: &Profile, step: f64, phase: f64) -> f64 {
+    let mut from = 0;
+    let mut sum = 0.0;
+    let mut k = 0;
+    loop {
+        let to = border(phase + f64::from(k) * step).min(profile.len);
+        sum += profile.spread(from, to);
+        if to == profile.len {
+            return sum;
+        }
+        from = to;
+        k += 1;
+    }
+}
+
+/// Cells of between 0.7 and 1.3 steps with the least spread, where a regular grid with `regular` spread does not fit:
+/// `None` unless a drifting one has clearly less.
+pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axis> {
+    let (shortest, longest) = ((0.7 * step).round().max(1.0) as usize, (1.3 * step).round() as usize);
+    // What a cell pays for being half a step off: a share of what an average cell of the regular grid has.
+    let stiffness = STIFFNESS * regular * step / profile.len as f64;
+    let mut best = vec![(f64::INFINITY, 0); profile.len + 1];
+    best[0] = (0.0, 0);
+    for to in 1..=profile.len {
+        // The picture's ends may cut a cell.
+        let shortest = if to == profile.len { (0.5 * step).round().max(1.0) as usize } else { shortest };
+        for from in to.saturating_sub(longest)..=to.saturating_sub(shortest) {
+            let cut = from == 0 && to < longest;
+            if to - from < shortest && !cut {
+                continue;
+            }
+            let off = if cut || to == profile.len { 0.0 } else { (to - from) as f64 / step - 1.0 };
+            let cost = best[from].0 + profile.spread(from, to) + 4.0 * stiffness * off * off;
+            if cost < best[to].0 {
+                best[to] = (cost, from);
+            }
+        }
+    }
+    if best[profile.len].0 > DRIFTS * regular {
+        return None;
+    }
+    let mut borders = vec![profile.len];
+    while let Some(&last) = borders.last().filter(|last| **last > 0) {
+        borders.push(best[last].1);
+    }
+    borders.reverse();
+    // Less than half a cell at an end is none.
+    let short = |from: usize, to: usize| ((to - from) as f64) < 0.5 * step;
+    if borders.len() > 2 && short(borders[0], borders[1]) {
+        borders.remove(0);
+    }
+    if borders.len() > 2 && short(borders[borders.len() - 2], borders[borders.len() - 1]) {
+        borders.pop();
+    }
+    let cells = borders.len() - 1;
+    Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders })
+}
+
+/// See [`drifting`].
+const STIFFNESS: f64 = 1.0;
+/// A drifting grid has at most this share of the regular one's spread.
+const DRIFTS: f64 = 0.7;

@@ -1,0 +1,432 @@
+//! Finding the grid: how large the cells of a picture of pixel art are, and where they begin.
+//!
+//! Two signals of each axis, how much changes at a position and how much the change changes there (Gallagher 2005: what
+//! was enlarged smoothly bends at its old samples), give candidate steps from their spectra. Each is judged by what a
+//! grid is for: cells are flatter when the grid lies right than when it is shifted. Both axes are judged together, as
+//! most pixels are square; among steps that explain the picture as well, the largest is right, as a finer one explains
+//! everything that a coarser one does.
+
+mod lattice;
+mod profile;
+mod spectrum;
+
+use image::RgbaImage;
+
+pub use lattice::Axis;
+use profile::{Plane, Profile};
+use spectrum::Spectrum;
+
+/// A grid that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    /// Columns.
+    pub x: Axis,
+    /// Rows.
+    pub y: Axis,
+    /// How much flatter the cells are than those of shifted grids, 0 to 1, the mean of both axes.
+    pub contrast: f64,
+    /// How far that lies above chance, in units of what chance gives.
+    pub strength: f64,
+}
+
+impl Grid {
+    /// Whether every cell has one colour: the picture is pixel art already, enlarged or as it is.
+    pub(crate) fn is_exact(&self, image: &RgbaImage) -> bool {
+        (0..self.y.cells()).all(|row| {
+            let (top, bottom) = self.y.span(row);
+            (0..self.x.cells()).all(|column| {
+                let (left, right) = self.x.span(column);
+                let first = image.get_pixel(left as u32, top as u32);
+                let rows = top as u32..bottom as u32;
+                rows.into_iter().all(|y| (left as u32..right as u32).all(|x| image.get_pixel(x, y) == first))
+            })
+        })
+    }
+}
+
+/// Peaks of each spectrum that are looked at.
+const PEAKS: usize = 8;
+/// A spectrum's highest peak may be a harmonic of the grid's frequency, up to this one.
+const HARMONICS: u32 = 5;
+/// Steps that are looked at closely, by each of four measures.
+const FINALISTS: usize = 8;
+/// Fewer cells than this along an axis are no grid.
+const FEWEST_CELLS: f64 = 8.0;
+/// A multiple of a step that reaches this share of its contrast explains the picture as well.
+const AS_GOOD: f64 = 0.8;
+/// A larger step that is no multiple needs this share.
+const NEARLY: f64 = 0.95;
+/// Contrast of a regular grid that needs no other.
+const FITS: f64 = 0.85;
+/// Contrast that chance gives, times the root of the number of witnesses.
+const CHANCE: f64 = 0.6;
+/// Axes may differ where each alone is this much better.
+const NOT_SQUARE: f64 = 1.35;
+
+/// The most likely grid of `image`, however unlikely; `None` if it is too small to have one.
+pub fn find(image: &RgbaImage) -> Option<Grid> {
+    let plane = Plane::new(image);
+    let profiles = [Profile::new(&plane), Profile::new(&plane.transposed())];
+    let mut steps = vec![];
+    for profile in &profiles {
+        steps.extend(candidate_steps(profile));
+    }
+    // 1. a first look at all of them
+    let rough = steps.iter().filter_map(|step| Pair::new(&profiles, *step, Fit::rough));
+    let mut rough: Vec<_> = rough.collect();
+    let mut finalists: Vec<f64> = vec![];
+    for strength in [
+        Pair::strength,
+        |pair: &Pair| 2.0 * pair.x.strength(),
+        |pair: &Pair| 2.0 * pair.y.strength(),
+        Pair::gain,
+    ] {
+        rough.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
+        finalists.extend(rough.iter().take(FINALISTS).map(|pair| pair.x.step));
+    }
+    // Sorted by gain now. The largest of those that gain much: a coarse step is not to be lost among its parts.
+    let enough = rough.first().map_or(0.0, |pair| 0.6 * pair.gain());
+    let mut coarse: Vec<_> =
+        rough.iter().filter(|pair| pair.gain() >= enough).map(|pair| pair.x.step).collect();
+    coarse.sort_by(|a, b| b.total_cmp(a));
+    finalists.extend(coarse.iter().take(FINALISTS));
+    finalists.sort_by(f64::total_cmp);
+    finalists.dedup();
+    // 2. square cells
+    let pairs: Vec<_> = finalists.iter().filter_map(|step| Pair::new(&profiles, *step, Fit::best)).collect();
+    let overtone = |pair: &Pair| is_overtone([&pair.x, &pair.y].into_iter().zip(&profiles));
+    let own: Vec<_> = pairs.iter().filter(|pair| !overtone(pair)).copied().collect();
+    let pairs = if own.is_empty() { pairs } else { own };
+    let mut pair = *coarsest(&pairs, |pair| 0.5 * (pair.x.step + pair.y.step), Pair::gain, Pair::standing)?;
+    // 3. each axis alone
+    let alone = [|pair: &Pair| pair.x, |pair: &Pair| pair.y].map(|axis| {
+        let fits: Vec<_> = pairs.iter().map(axis).collect();
+        coarsest(&fits, |fit| fit.step, Fit::gain, Fit::standing).copied()
+    });
+    if let [Some(x), Some(y)] = alone {
+        let apart = Pair { x, y };
+        let coarser = x.step > 1.5 * pair.x.step && y.step > 1.5 * pair.y.step;
+        let enough = if coarser { AS_GOOD } else { NOT_SQUARE };
+        if apart.gain() > enough * pair.gain() && (x.step / y.step).max(y.step / x.step) < 3.0 {
+            pair = apart;
+        }
+    }
+    Some(Grid {
+        contrast: 0.5 * (pair.x.contrast + pair.y.contrast),
+        strength: pair.strength(),
+        x: pair.x.axis(&profiles[0]),
+        y: pair.y.axis(&profiles[1]),
+    })
+}
+
+/// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner where that is as good.
+pub(crate) fn with_step(image: &RgbaImage, step: f64) -> Grid {
+    let plane = Plane::new(image);
+    let axis = |plane: &Plane| {
+        let profile = Profile::new(plane);
+        match Fit::new(&profile, step, 24) {
+            Some(fit) => (fit.regular(&profile), fit.contrast),
+            None => (Axis::regular(profile.len, step.min(profile.len as f64), 0.0), 1.0),
+        }
+    };
+    let ((x, x_contrast), (y, y_contrast)) = (axis(&plane), axis(&plane.transposed()));
+    Grid { x, y, contrast: 0.5 * (x_contrast + y_contrast), strength: 0.0 }
+}
+
+/// The grid of cells of `step` pixels from the corner, if it explains the picture wholly: what a generator that draws
+/// on it made.
+pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
+    let divides = |len: u32| f64::from(len) % step == 0.0;
+    if !divides(image.width()) || !divides(image.height()) {
+        return None;
+    }
+    let plane = Plane::new(image);
+    let exact = |plane: &Plane| {
+        let profile = Profile::new(plane);
+        let regular = lattice::spread(&profile, step, 0.0) <= 1e-6 * profile.total();
+        regular.then(|| Axis::regular(profile.len, step, 0.0))
+    };
+    Some(Grid { x: exact(&plane)?, y: exact(&plane.transposed())?, contrast: 1.0, strength: 0.0 })
+}
+
+/// Whether the grid is one, and not what chance finds in any picture.
+pub(crate) fn is_sure(grid: &Grid, image: &RgbaImage) -> bool {
+    // A small picture has few witnesses, and may be a sprite already: only what is exactly enlarged is one of those.
+    if image.width().min(image.height()) < SMALL {
+        return grid.contrast > 0.999 && grid.x.step > 1.9 && grid.x.is_whole() && grid.y.is_whole();
+    }
+    let ratio = grid.x.step / grid.y.step;
+    let square = (0.97..1.03).contains(&ratio);
+    // Texture of two or three pixels, and bricks, repeat too; cells are flatter.
+    let enough = if square { SURE } else { 2.0 * SURE };
+    grid.strength > enough && (grid.x.step.min(grid.y.step) > 3.0 || grid.contrast > FINE)
+}
+
+/// How sure it is that this is the grid, 0 to 1.
+pub(crate) fn confidence(grid: &Grid) -> f64 {
+    // Half at the verdict's border; nothing was wrong above twice that.
+    (0.5 * grid.strength / SURE).min(1.0)
+}
+
+/// Pictures with a shorter side are taken for sprites, unless they are exactly enlarged.
+const SMALL: u32 = 100;
+/// Longest side of a picture that, without a grid, is taken for a sprite, and not for a painting.
+pub(crate) const LARGEST_SPRITE: u32 = 256;
+/// Strength of a grid that is one; of square cells.
+const SURE: f64 = 1.85;
+/// Contrast that a grid of up to 3 pixels has at least.
+const FINE: f64 = 0.3;
+
+/// The largest step that explains about as much as the strongest; of those near it, the one that explains most.
+fn coarsest<T>(
+    fits: &[T],
+    step: impl Fn(&T) -> f64,
+    gain: impl Fn(&T) -> f64,
+    strength: impl Fn(&T) -> f64,
+) -> Option<&T> {
+    let strongest = fits.iter().max_by(|a, b| strength(a).total_cmp(&strength(b)))?;
+    let largest = fits.iter().filter(|fit| {
+        let times = step(fit) / step(strongest);
+        let multiple = times > 1.5 && (times - times.round()).abs() < 0.04 * times;
+        gain(fit) >= if multiple { AS_GOOD } else { NEARLY } * gain(strongest)
+    });
+    let largest = largest.map(&step).fold(step(strongest), f64::max);
+    let near = fits.iter().filter(|fit| step(fit) > 0.9 * largest && step(fit) < 1.1 * largest);
+    near.max_by(|a, b| gain(a).total_cmp(&gain(b)))
+}
+
+/// Whether the picture bends at parts of the step and not at the step itself: what repeats there is the content, on a
+/// grid that is finer.
+fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)> + Clone) -> bool {
+    let power =
+        |times: f64| fits.clone().map(|(fit, profile)| profile.bend_power(times / fit.step)).sum::<f64>();
+    let strongest = [2.0, 3.0, 4.0].map(power).into_iter().fold(0.0, f64::max);
+    strongest > OVERTONE && power(1.0) < 0.1 * strongest
+}
+
+/// What the root of a bend's power adds to the strength of a fit.
+const BENDS: f64 = 0.2;
+
+/// Power of bends, both axes together, that is no chance.
+const OVERTONE: f64 = 16.0;
+
+/// Steps at which the profile repeats, in pixels.
+fn candidate_steps(profile: &Profile) -> Vec<f64> {
+    let len = profile.len as f64;
+    let mut steps: Vec<f64> = vec![];
+    for values in [&profile.edges, &profile.bends] {
+        let spectrum = Spectrum::new(values, FEWEST_CELLS / len, 0.5);
+        for peak in spectrum.peaks(PEAKS) {
+            for harmonic in 1..=HARMONICS {
+                let step = f64::from(harmonic) / peak.frequency;
+                let known = |other: &f64| (other - step).abs() * len < 0.2 * step * step;
+                if step * FEWEST_CELLS <= len && !steps.iter().any(known) {
+                    steps.push(step);
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// One axis's grid of one step, at its best phase.
+#[derive(Clone, Copy, Debug)]
+struct Fit {
+    step: f64,
+    phase: f64,
+    /// 1 less the spread within cells over that of the same grid at all phases.
+    contrast: f64,
+    spread: f64,
+    /// How many things the contrast was measured from: cells, or places where anything changes if those are fewer.
+    witnesses: f64,
+    /// Power of the bends at this step.
+    bend_power: f64,
+}
+
+impl Fit {
+    fn new(profile: &Profile, step: f64, most_phases: usize) -> Option<Fit> {
+        let cells = profile.len as f64 / step;
+        if step < 1.75 || cells < FEWEST_CELLS {
+            return None;
+        }
+        let phases = (step.round() as usize).clamp(4, most_phases);
+        let mut best = (0.0, f64::INFINITY);
+        let mut sum = 0.0;
+        for i in 0..phases {
+            let phase = step * i as f64 / phases as f64;
+            let spread = lattice::spread(profile, step, phase);
+            sum += spread;
+            if spread < best.1 {
+                best = (phase, spread);
+            }
+        }
+        let mean = sum / phases as f64;
+        let contrast = if mean > 0.0 { 1.0 - best.1 / mean } else { 0.0 };
+        Some(Fit {
+            step,
+            phase: best.0,
+            contrast,
+            spread: best.1,
+            witnesses: cells.min(profile.places),
+            bend_power: profile.bend_power(1.0 / step),
+        })
+    }
+
+    /// At few phases; with whole cells if they are nearly.
+    fn rough(profile: &Profile, step: f64) -> Option<Fit> {
+        let cells = profile.len as f64 / step;
+        let whole = (cells - cells.round()).abs() < 0.3;
+        let fit = Fit::new(profile, if whole { profile.len as f64 / cells.round() } else { step }, 6)?;
+        Some(Fit { step, ..fit })
+    }
+
+    /// Of steps that differ by less than half a cell over the whole axis, one with whole cells among them, the best.
+    fn best(profile: &Profile, step: f64) -> Option<Fit> {
+        let cells = profile.len as f64 / step;
+        let steps =
+            [cells, cells - 0.25, cells + 0.25, cells.round()].map(|cells| profile.len as f64 / cells);
+        steps
+            .into_iter()
+            .filter_map(|step| Fit::new(profile, step, 24))
+            .max_by(|a, b| a.contrast.total_cmp(&b.contrast))
+    }
+
+    /// Chance gives few witnesses more contrast than many.
+    fn strength(&self) -> f64 {
+        self.contrast * self.witnesses.sqrt()
+    }
+
+    /// What fits are chosen by: a few strong lines of the content can make as much contrast as a soft grid, but no bends.
+    fn standing(&self) -> f64 {
+        self.strength() + BENDS * self.bend_power.sqrt()
+    }
+
+    /// The contrast above what chance gives.
+    fn gain(&self) -> f64 {
+        let chance = (CHANCE / self.witnesses.sqrt()).min(0.9);
+        (self.contrast - chance) / (1.0 - chance)
+    }
+
+    /// The axis: drifting if that fits clearly better; exactly divided if that is as good, as most pictures have whole cells.
+    fn axis(self, profile: &Profile) -> Axis {
+        let fine = self.refined(profile);
+        if fine.contrast < FITS
+            && let Some(axis) = lattice::drifting(profile, fine.step, fine.spread)
+        {
+            return axis;
+        }
+        fine.regular(profile)
+    }
+
+    /// The best of many steps that differ by less than a cell over the whole axis: a cropped picture has no whole number.
+    fn refined(self, profile: &Profile) -> Fit {
+        let cells = profile.len as f64 / self.step;
+        let steps = (-7..=7).map(|change| profile.len as f64 / (cells + 0.1 * f64::from(change)));
+        let fits = steps.filter_map(|step| Fit::new(profile, step, 24)).chain([self]);
+        fits.max_by(|a, b| a.contrast.total_cmp(&b.contrast)).unwrap_or(self)
+    }
+
+    fn regular(self, profile: &Profile) -> Axis {
+        let len = profile.len as f64;
+        let whole = len / (len / self.step).round();
+        let exact = lattice::spread(profile, whole, 0.0);
+        if exact <= 1.05 * self.spread + 1e-6 * profile.total() {
+            return Axis::regular(profile.len, whole, 0.0);
+        }
+        Axis::regular(profile.len, self.step, self.phase)
+    }
+}
+
+/// Both axes.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    x: Fit,
+    y: Fit,
+}
+
+impl Pair {
+    fn new(profiles: &[Profile; 2], step: f64, fit: fn(&Profile, f64) -> Option<Fit>) -> Option<Pair> {
+        Some(Pair { x: fit(&profiles[0], step)?, y: fit(&profiles[1], step)? })
+    }
+
+    fn strength(&self) -> f64 {
+        self.x.strength() + self.y.strength()
+    }
+
+    fn standing(&self) -> f64 {
+        self.x.standing() + self.y.standing()
+    }
+
+    fn gain(&self) -> f64 {
+        0.5 * (self.x.gain() + self.y.gain())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgba;
+    use image::imageops::{FilterType, resize};
+
+    use super::*;
+
+    fn art() -> RgbaImage {
+        RgbaImage::from_fn(40, 28, |x, y| {
+            let hash = ((x * 73_856_093) ^ (y * 19_349_663)).wrapping_mul(2_654_435_761);
+            Rgba([(hash >> 24) as u8, (hash >> 16) as u8, (hash >> 8) as u8, 255])
+        })
+    }
+
+    fn cells(image: &RgbaImage) -> (usize, usize) {
+        let grid = find(image).unwrap();
+        assert!(is_sure(&grid, image), "{grid:?}");
+        (grid.x.cells(), grid.y.cells())
+    }
+
+    #[test]
+    fn whole_and_broken_steps_are_found_however_it_was_enlarged() {
+        for filter in
+            [FilterType::Nearest, FilterType::Triangle, FilterType::CatmullRom, FilterType::Lanczos3]
+        {
+            for (width, height) in [(160, 112), (233, 163), (400, 280), (613, 429)] {
+                assert_eq!(
+                    cells(&resize(&art(), width, height, filter)),
+                    (40, 28),
+                    "{filter:?} {width}x{height}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn cells_need_not_be_square() {
+        assert_eq!(cells(&resize(&art(), 250, 260, FilterType::Nearest)), (40, 28));
+    }
+
+    #[test]
+    fn a_cut_picture_has_the_cells_whose_larger_half_it_shows() {
+        let whole = resize(&art(), 320, 224, FilterType::Nearest);
+        let cut = image::imageops::crop_imm(&whole, 2, 5, 313, 214).to_image();
+        let grid = find(&cut).unwrap();
+        assert_eq!((grid.x.cells(), grid.y.cells()), (39, 26));
+        assert!((grid.x.phase + 2.0).abs() < 0.01 && (grid.y.phase - 3.0).abs() < 0.01, "{grid:?}");
+    }
+
+    #[test]
+    fn a_smooth_picture_has_none() {
+        let smooth = RgbaImage::from_fn(400, 300, |x, y| {
+            let wave = |value: f32| (127.0 + 120.0 * value.sin()) as u8;
+            let (x, y) = (x as f32, y as f32);
+            Rgba([wave(x / 61.0 + y / 97.0), wave(x / 143.0 - y / 59.0), wave((x * y).sqrt() / 71.0), 255])
+        });
+        assert!(find(&smooth).is_none_or(|grid| !is_sure(&grid, &smooth)));
+    }
+
+    #[test]
+    fn any_size_is_survived() {
+        for (width, height) in [(1, 1), (1, 300), (7, 9), (16, 16), (300, 2)] {
+            let image = resize(&art(), width, height, FilterType::Nearest);
+            let _ = find(&image);
+            let _ = with_step(&image, 8.0);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! From a picture *of* pixel art to pixel art: one pixel for each cell of the picture's grid, few colours, one-bit alpha.
+//!
+//! [`pixelize`] runs all stages: the [`grid`] is found, each cell gets a colour ([`sample`]), the background is
+//! [cut out](cut_out), stray cells are [mended](clean_up), and colours are [quantised](quantize) last. Each stage is a
+//! function over plain pictures, and of use alone.
+
+mod alpha;
+#[cfg(test)]
+mod ascii;
+mod background;
+mod cells;
+mod certificate;
+mod cleanup;
+mod despill;
+mod dither;
+mod frame;
+pub mod grid;
+mod lint;
+mod neighbours;
+mod oklab;
+mod option;
+mod outline;
+mod palette;
+mod pipeline;
+mod seam;
+
+pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out};
+pub use cells::sample;
+pub use certificate::Certificate;
+pub use cleanup::{Mended, clean_up};
+pub use dither::{Dither, quantize};
+pub use frame::{Anchor, FrameError, fit, nearest_upscale, trim};
+pub use grid::Grid;
+pub use lint::{Lint, lint};
+pub use oklab::Oklab;
+pub use option::OptionError;
+pub use outline::{Outline, outline};
+pub use palette::{MAX_COLORS, Palette, PaletteError};
+pub use pipeline::{Detail, GridChoice, MaxColors, PixelError, PixelOptions, Pixelized, Verdict, pixelize};
+pub use seam::seam_score;
+
+/// Which edges of a sprite meet their opposite, as in a texture that is laid side by side. Default: neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Wrap {
+    /// Left meets right: `tile_x`.
+    pub x: bool,
+    /// Top meets bottom: `tile_y`.
+    pub y: bool,
+}

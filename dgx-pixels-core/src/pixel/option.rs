@@ -1,0 +1,49 @@
+//! Options as the words that people and programs write them.
+
+/// A word that an option does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{option}` is `{value}`; expected {expected}")]
+pub struct OptionError {
+    /// The option's name.
+    pub option: &'static str,
+    /// As given.
+    pub value: String,
+    /// What would be right.
+    pub expected: &'static str,
+}
+
+/// Six hexadecimal digits after `#`, in either case.
+pub(super) fn parse_rgb(text: &str) -> Option<[u8; 3]> {
+    let digits = text.strip_prefix('#')?;
+    // from_str_radix takes a sign.
+    if digits.len() != 6 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let [_, r, g, b] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
+    Some([r, g, b])
+}
+
+/// What [`parse_rgb`] reads, in capitals.
+pub(super) fn show_rgb([r, g, b]: [u8; 3]) -> String {
+    format!("#{r:02X}{g:02X}{b:02X}")
+}
+
+/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "String", into = "String")]`.
+macro_rules! serde_by_word {
+    ($option:ty) => {
+        impl TryFrom<String> for $option {
+            type Error = $crate::pixel::OptionError;
+
+            fn try_from(word: String) -> Result<Self, Self::Error> {
+                word.parse()
+            }
+        }
+
+        impl From<$option> for String {
+            fn from(option: $option) -> String {
+                option.to_string()
+            }
+        }
+    };
+}
+pub(super) use serde_by_word;

@@ -1,0 +1,178 @@
+//! Palettes: well-known, from files, or from pictures themselves.
+
+mod extract;
+mod file;
+mod known;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Oklab;
+use super::option::{parse_rgb, show_rgb};
+
+/// Most colours of a palette.
+pub const MAX_COLORS: usize = 256;
+
+/// One to 256 different opaque colours, in order.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Palette;
+/// let palette = Palette::load("game-boy")?;
+/// assert_eq!(palette.colors()[0], [0x0f, 0x38, 0x0f]);
+/// assert_eq!(palette.nearest([0, 0, 0]), 0);
+/// assert_eq!(Palette::load("#000000,#FFFFFF")?.colors().len(), 2);
+/// # Ok::<(), dgx_pixels_core::pixel::PaletteError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Palette {
+    colors: Vec<[u8; 3]>,
+    oklab: Vec<Oklab>,
+}
+
+/// Why a palette cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PaletteError {
+    /// Neither a name, nor a file, nor colours.
+    #[error("`palette` is `{text}`; expected a file, colours as `#1A1C2C,#5D275D`, or one of {}", known::names().collect::<Vec<_>>().join(", "))]
+    Unknown {
+        /// As given.
+        text: String,
+    },
+    /// None or too many.
+    #[error("a palette has {count} colours; expected 1 to {MAX_COLORS}")]
+    Count {
+        /// Different colours.
+        count: usize,
+    },
+    /// The file cannot be read or is no palette.
+    #[error("cannot read the palette in `{}`: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+}
+
+impl Palette {
+    /// Of `colors`; those met again are left out.
+    ///
+    /// # Errors
+    /// [`PaletteError::Count`].
+    pub fn new(colors: impl IntoIterator<Item = [u8; 3]>) -> Result<Palette, PaletteError> {
+        let mut seen = std::collections::HashSet::new();
+        let colors: Vec<_> = colors.into_iter().filter(|color| seen.insert(*color)).collect();
+        if !(1..=MAX_COLORS).contains(&colors.len()) {
+            return Err(PaletteError::Count { count: colors.len() });
+        }
+        Ok(Palette { oklab: colors.iter().map(|color| Oklab::from_rgb(*color)).collect(), colors })
+    }
+
+    /// What `--palette` takes: a well-known name (`-`, `_`, spaces and case do not matter), colours as
+    /// `#1A1C2C,#5D275D`, or a file (see [`read`](Self::read)).
+    ///
+    /// # Errors
+    /// [`PaletteError`].
+    pub fn load(text: &str) -> Result<Palette, PaletteError> {
+        if let Some(palette) = known::find(text) {
+            return Ok(palette);
+        }
+        let listed: Option<Vec<_>> = text.split(',').map(|color| parse_rgb(color.trim())).collect();
+        if let Some(colors) = listed {
+            return Palette::new(colors);
+        }
+        if Path::new(text).exists() {
+            return Palette::read(Path::new(text));
+        }
+        Err(PaletteError::Unknown { text: text.to_owned() })
+    }
+
+    /// A file: Lospec's hex list, GIMP's GPL, JASC's and Microsoft's PAL, Adobe's ACT, Paint.NET's text, or any PNG, whose
+    /// visible colours it is. What is in it says which.
+    ///
+    /// # Errors
+    /// [`PaletteError::File`].
+    pub fn read(path: &Path) -> Result<Palette, PaletteError> {
+        let fault = |reason: String| PaletteError::File { path: path.to_owned(), reason };
+        let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+        let colors = file::parse(&bytes).map_err(fault)?;
+        Palette::new(colors).map_err(|error| fault(error.to_string()))
+    }
+
+    /// Names that [`load`](Self::load) knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        known::names()
+    }
+
+    /// The colours in order.
+    pub fn colors(&self) -> &[[u8; 3]] {
+        &self.colors
+    }
+
+    /// The index of the colour nearest in Oklab; of equals the first.
+    pub fn nearest(&self, color: [u8; 3]) -> usize {
+        self.nearest_to(Oklab::from_rgb(color))
+    }
+
+    pub(super) fn nearest_to(&self, color: Oklab) -> usize {
+        let distances = self.oklab.iter().map(|other| other.distance_squared(color));
+        let nearest = distances.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+        nearest.map_or(0, |(i, _)| i)
+    }
+
+    pub(super) fn oklab(&self) -> &[Oklab] {
+        &self.oklab
+    }
+}
+
+impl TryFrom<Vec<String>> for Palette {
+    type Error = PaletteError;
+
+    fn try_from(colors: Vec<String>) -> Result<Self, PaletteError> {
+        let parse = |text: String| parse_rgb(&text).ok_or(PaletteError::Unknown { text });
+        Palette::new(colors.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+impl From<Palette> for Vec<String> {
+    fn from(palette: Palette) -> Self {
+        palette.colors.into_iter().map(show_rgb).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_palette_has_between_1_and_256_colours() {
+        let grey = |count: u32| (0..count).map(|i| [(i >> 8) as u8, i as u8, 0]);
+        assert!(Palette::new(grey(256)).is_ok());
+        assert_eq!(
+            Palette::new(grey(257)).unwrap_err().to_string(),
+            "a palette has 257 colours; expected 1 to 256"
+        );
+        assert_eq!(Palette::new([]).unwrap_err().to_string(), "a palette has 0 colours; expected 1 to 256");
+        assert_eq!(Palette::new([[1; 3], [2; 3], [1; 3]]).unwrap().colors(), [[1; 3], [2; 3]]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_those_there_are() {
+        let error = Palette::load("picotron").unwrap_err().to_string();
+        assert!(error.starts_with("`palette` is `picotron`; expected a file, colours"), "{error}");
+        assert!(error.contains("pico-8, "), "{error}");
+    }
+
+    #[test]
+    fn json_is_a_list_of_colours() {
+        let palette = Palette::load("1-bit").unwrap();
+        let json = serde_json::to_string(&palette).unwrap();
+        assert_eq!(json, r##"["#000000","#FFFFFF"]"##);
+        assert_eq!(serde_json::from_str::<Palette>(&json).unwrap(), palette);
+        assert!(serde_json::from_str::<Palette>(r#"["red"]"#).is_err());
+    }
+}

@@ -1,0 +1,353 @@
+//! All stages, in their order.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use image::RgbaImage;
+use serde::{Deserialize, Serialize};
+
+use super::grid::{self, Axis, Grid};
+use super::option::serde_by_word;
+use super::{
+    Anchor, Certificate, Dither, FrameError, MAX_COLORS, OptionError, Outline, Palette, PaletteError,
+    Transparent, Wrap, bleed, cells, clean_up, cut_out, fit, outline, quantize,
+};
+use crate::request::ImageSize;
+
+/// What [`pixelize`] is to do. The default finds the grid, cuts a plain background out, and keeps all colours that an
+/// elbow in their number keeps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PixelOptions {
+    /// Where the grid comes from.
+    pub grid: GridChoice,
+    /// The picture is a strip of so many frames side by side, 1 or more: all get the same number of columns.
+    pub strip: Option<u32>,
+    /// Pixels of a cell that a generator aims at, taken where no grid is found.
+    pub expected_step: Option<f64>,
+    /// Cells along the longer side of a painted picture, which has no grid.
+    pub detail: Detail,
+    /// Size of the sprite; what is missing is transparent around it. `None` is the grid's size.
+    pub size: Option<ImageSize>,
+    /// Where the sprite stands in `size`.
+    pub anchor: Anchor,
+    /// How many colours.
+    pub max_colors: MaxColors,
+    /// Colours to be taken from instead of the picture's own.
+    pub palette: Option<Palette>,
+    /// How colours between those of the palette are shown.
+    pub dither: Dither,
+    /// What becomes transparent.
+    pub transparent: Transparent,
+    /// Whether invisible pixels get their neighbours' colour.
+    pub bleed: bool,
+    /// Whether stray cells are mended.
+    pub clean_up: bool,
+    /// What becomes of the outline.
+    pub outline: Outline,
+    /// Edges that meet.
+    pub wrap: Wrap,
+}
+
+/// Where the grid comes from: `auto`, `32x32` cells, or cells of `8` pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GridChoice {
+    /// It is found.
+    #[default]
+    Auto,
+    /// So many columns and rows fill the picture.
+    Cells(ImageSize),
+    /// Cells of so many pixels; where they begin is found.
+    Step(f64),
+}
+
+impl FromStr for GridChoice {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        let error = || OptionError {
+            option: "grid",
+            value: text.to_owned(),
+            expected: "`auto`, columns and rows as `32x32`, or pixels of a cell from 1 to 256 as `8` or `7.6`",
+        };
+        if text == "auto" {
+            return Ok(GridChoice::Auto);
+        }
+        if let Some((width, height)) = text.split_once('x') {
+            let size = width
+                .parse()
+                .ok()
+                .zip(height.parse().ok())
+                .filter(|(width, height)| *width > 0 && *height > 0);
+            let (width, height) = size.ok_or_else(error)?;
+            return Ok(GridChoice::Cells(ImageSize { width, height }));
+        }
+        let step = text.parse().ok().filter(|step| (1.0..=256.0).contains(step));
+        step.map(GridChoice::Step).ok_or_else(error)
+    }
+}
+
+/// How many colours: `auto`, `elbow`, `all`, or a number from 1 to 256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MaxColors {
+    /// All of a picture that is pixel art already, enlarged or not; of any other, up to the elbow.
+    #[default]
+    Auto,
+    /// Where more would add little. See [`Palette::extract`].
+    Elbow,
+    /// As many as there are.
+    All,
+    /// At most so many.
+    AtMost(u16),
+}
+
+impl fmt::Display for MaxColors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MaxColors::Auto => f.pad("auto"),
+            MaxColors::Elbow => f.pad("elbow"),
+            MaxColors::All => f.pad("all"),
+            MaxColors::AtMost(count) => f.pad(&count.to_string()),
+        }
+    }
+}
+
+impl FromStr for MaxColors {
+    type Err = OptionError;
+
+    fn from_str(word: &str) -> Result<Self, OptionError> {
+        match word {
+            "auto" => Ok(MaxColors::Auto),
+            "elbow" => Ok(MaxColors::Elbow),
+            "all" => Ok(MaxColors::All),
+            count => match count.parse() {
+                Ok(count @ 1..=256) => Ok(MaxColors::AtMost(count)),
+                _ => Err(OptionError {
+                    option: "max_colors",
+                    value: word.to_owned(),
+                    expected: "`auto`, `elbow`, `all` or 1 to 256",
+                }),
+            },
+        }
+    }
+}
+
+serde_by_word!(MaxColors);
+
+/// How finely a painted picture is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// 48 cells along the longer side.
+    Low,
+    /// 80.
+    #[default]
+    Medium,
+    /// 128.
+    High,
+}
+
+impl Detail {
+    fn cells(self) -> f64 {
+        match self {
+            Detail::Low => 48.0,
+            Detail::Medium => 80.0,
+            Detail::High => 128.0,
+        }
+    }
+}
+
+/// Whether the picture has a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It has, or was said to have; a picture that is pixel art already has cells of one pixel.
+    Grid,
+    /// It is painted; the sprite is a deliberate reduction.
+    NoGrid,
+}
+
+/// A sprite, and how it was found.
+#[derive(Clone, Debug)]
+pub struct Pixelized {
+    /// One pixel for each cell.
+    pub sprite: RgbaImage,
+    /// Whether the picture has a grid.
+    pub verdict: Verdict,
+    /// The grid that was used.
+    pub grid: Grid,
+    /// How sure the verdict is, 0 to 1; 1 for a grid that was given.
+    pub confidence: f64,
+    /// What the sprite keeps.
+    pub certificate: Certificate,
+    /// Finding the grid.
+    pub find: Duration,
+    /// All after it.
+    pub draw: Duration,
+}
+
+/// What a picture cannot be made into.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PixelError {
+    /// No pixels.
+    #[error("the picture is {width}x{height}; expected at least one pixel")]
+    Empty {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
+    /// More cells than pixels.
+    #[error("`grid` is {columns}x{rows}; expected at most {width}x{height}, the picture's pixels")]
+    Grid {
+        /// Asked for.
+        columns: u32,
+        /// Asked for.
+        rows: u32,
+        /// The picture's.
+        width: u32,
+        /// The picture's.
+        height: u32,
+    },
+    /// The sprite does not fit.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The palette is at fault.
+    #[error(transparent)]
+    Palette(#[from] PaletteError),
+}
+
+/// The sprite that `image` is a picture of.
+///
+/// # Errors
+/// A [`PixelError`] that names the option or the picture.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{PixelOptions, pixelize};
+/// use image::{Rgba, RgbaImage};
+///
+/// // 16x16 cells of 8 pixels.
+/// let cell = |x: u32, y: u32| Rgba([(x * y * 37 % 256) as u8, (x * 91 % 256) as u8, (y * 53 % 256) as u8, 255]);
+/// let picture = RgbaImage::from_fn(128, 128, |x, y| cell(x / 8, y / 8));
+/// let pixelized = pixelize(&picture, &PixelOptions::default())?;
+/// assert_eq!(pixelized.sprite, RgbaImage::from_fn(16, 16, cell));
+/// # Ok::<(), dgx_pixels_core::pixel::PixelError>(())
+/// ```
+pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
+    let (width, height) = image.dimensions();
+    if width == 0 || height == 0 {
+        return Err(PixelError::Empty { width, height });
+    }
+
+    // 1. the grid
+    let started = Instant::now();
+    let Choice { mut grid, verdict, confidence } = choose(image, options)?;
+    if let Some(frames) = options.strip.map(|frames| frames.max(1) as usize) {
+        let columns = (grid.x.cells() as f64 / frames as f64).round().max(1.0) as usize * frames;
+        grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
+    }
+    let exact = verdict == Verdict::Grid && grid.is_exact(image);
+    let find = started.elapsed();
+
+    // 2. one colour a cell
+    let started = Instant::now();
+    let mut sprite = match verdict {
+        Verdict::Grid => cells::sample(image, &grid),
+        Verdict::NoGrid => cells::reduce(image, &grid),
+    };
+
+    // 3. what is seen of it
+    cut_out(&mut sprite, options.transparent, options.wrap);
+    if options.clean_up {
+        clean_up(&mut sprite, options.wrap);
+    }
+    outline(&mut sprite, options.outline, options.wrap);
+
+    // 4. colours, last; few of a palette are those that matter in this sprite
+    if let Some(palette) = &options.palette {
+        quantize(&mut sprite, palette, options.dither, options.wrap);
+    }
+    let few = match options.max_colors {
+        MaxColors::AtMost(count) => Some(Palette::extract(&[&sprite], Some(count.into()))),
+        MaxColors::Elbow if options.palette.is_none() => Some(Palette::extract(&[&sprite], None)),
+        MaxColors::Auto if options.palette.is_none() && !exact => Some(Palette::extract(&[&sprite], None)),
+        MaxColors::Auto | MaxColors::Elbow | MaxColors::All => None,
+    };
+    if let Some(few) = few {
+        quantize(&mut sprite, &few, options.dither, options.wrap);
+    }
+
+    // 5. the frame
+    if let Some(size) = options.size {
+        sprite = fit(&sprite, size, options.anchor)?;
+    }
+    if options.bleed {
+        bleed(&mut sprite);
+    }
+    let on_palette = options.palette.as_ref().map(Palette::colors);
+    let certificate = Certificate::of(&sprite, on_palette, options.wrap);
+    Ok(Pixelized { sprite, verdict, grid, confidence, certificate, find, draw: started.elapsed() })
+}
+
+/// Whether an artist could have chosen them: what has no grid and this is a sprite already, and no photograph.
+fn has_few_colors(image: &RgbaImage) -> bool {
+    let mut seen = HashSet::new();
+    image.pixels().all(|pixel| {
+        seen.insert(pixel.0);
+        seen.len() <= MAX_COLORS
+    })
+}
+
+struct Choice {
+    grid: Grid,
+    verdict: Verdict,
+    confidence: f64,
+}
+
+fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelError> {
+    let (width, height) = image.dimensions();
+    let given = |grid| Ok(Choice { grid, verdict: Verdict::Grid, confidence: 1.0 });
+    match options.grid {
+        GridChoice::Cells(ImageSize { width: columns, height: rows }) => {
+            if columns > width || rows > height {
+                return Err(PixelError::Grid { columns, rows, width, height });
+            }
+            return given(Grid {
+                x: Axis::regular(width as usize, f64::from(width) / f64::from(columns), 0.0),
+                y: Axis::regular(height as usize, f64::from(height) / f64::from(rows), 0.0),
+                contrast: 1.0,
+                strength: 0.0,
+            });
+        }
+        GridChoice::Step(step) => return given(grid::with_step(image, step)),
+        GridChoice::Auto => {}
+    }
+    if let Some(step) = options.expected_step
+        && let Some(grid) = grid::exactly(image, step)
+    {
+        return given(grid);
+    }
+    if let Some(found) = grid::find(image).filter(|grid| grid::is_sure(grid, image)) {
+        return Ok(Choice { confidence: grid::confidence(&found), grid: found, verdict: Verdict::Grid });
+    }
+    if let Some(step) = options.expected_step {
+        return Ok(Choice { grid: grid::with_step(image, step), verdict: Verdict::Grid, confidence: 0.5 });
+    }
+    if width.max(height) <= grid::LARGEST_SPRITE && has_few_colors(image) {
+        return given(grid::with_step(image, 1.0));
+    }
+    let step = f64::from(width.max(height)) / options.detail.cells();
+    let grid = Grid {
+        x: Axis::regular(width as usize, step, 0.0),
+        y: Axis::regular(height as usize, step, 0.0),
+        contrast: 0.0,
+        strength: 0.0,
+    };
+    Ok(Choice { grid, verdict: Verdict::NoGrid, confidence: 0.5 })
+}
