@@ -21,6 +21,7 @@ Exit codes:
   5    out_of_memory
   6    not_finite: the arithmetic left the number range; no picture is written
   7    output: the picture cannot be written
+  8    input: a picture cannot be read or made; of several, the others were
   130  cancelled: Ctrl-C
 
 With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
@@ -37,6 +38,10 @@ pub(crate) enum Failure {
     Count { count: u64 },
     #[error("`seed` is {seed}; expected at most {} for {count} pictures", u64::MAX - (count - 1))]
     Seed { seed: u64, count: u64 },
+    #[error("cannot read `{}`: {reason}", path.display())]
+    Input { path: PathBuf, reason: String },
+    #[error("{failed} of {of} pictures could not be made; the others were")]
+    Some { failed: usize, of: usize },
     /// No model, or not the one asked for. The text is whole: it says what would be right.
     #[error("{0}")]
     Model(String),
@@ -53,13 +58,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The one word: a core error's own, or `output`.
+    /// The one word: a core error's own, `input` or `output`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Failure::Core(error) => error.kind().as_str(),
             Failure::Flags(_) | Failure::Count { .. } | Failure::Seed { .. } => {
                 ErrorKind::InvalidRequest.as_str()
             }
+            Failure::Input { .. } | Failure::Some { .. } => "input",
             Failure::Model(_) => ErrorKind::InvalidModel.as_str(),
             Failure::Exists { .. } | Failure::Output { .. } | Failure::Write { .. } | Failure::Stdout(_) => {
                 "output"
@@ -77,6 +83,7 @@ impl Failure {
             "out_of_memory" => 5,
             "not_finite" => 6,
             "output" => 7,
+            "input" => 8,
             "cancelled" => interrupt::EXIT_CODE,
             _ => 1,
         }

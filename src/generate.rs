@@ -1,16 +1,18 @@
 //! `dgx-pixels generate`: a prompt goes in, pictures and one line for each come out.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use dgx_pixels_core::backend::{Backend, Progress, Sketch, paint};
+use dgx_pixels_core::pixel::{Certificate, PixelOptions, Verdict, pixelize};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, GenerateRequest, Generated, ImageSize};
 #[cfg(feature = "torch")]
 use dgx_pixels_core::{Model, torch};
+use image::DynamicImage;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -18,12 +20,16 @@ use crate::interrupt;
 #[cfg(feature = "torch")]
 use crate::interrupt::Beside;
 use crate::output::{self, Made};
+use crate::pixelize::Stages;
 use crate::progress::Bar;
 use crate::search::{self, Choice};
 
 /// Pictures drawn together at most. More gain little (an H100 takes 33 ms for a full-size step of one picture and 126 ms
 /// for four), and each takes gigabytes while it is decoded. Halved when memory runs short.
 const TOGETHER: usize = 4;
+
+/// Pixels of a cell that SDXL models for pixel art aim at: those of a latent.
+const LATENT_PX: f64 = 8.0;
 
 /// Most pictures of one call.
 pub(crate) const MAX_COUNT: u64 = 10_000;
@@ -32,12 +38,13 @@ pub(crate) const MAX_COUNT: u64 = 10_000;
 pub(crate) const NOTES: &str = "\
 Standard output holds the path of each picture, or with --json one line a picture:
   {\"path\",\"prompt\",\"seed\",\"width\",\"height\",\"steps\",\"guidance_scale\",\"scheduler\",\"model\",
-   \"model_hash\",\"dtype\",\"device\",\"timings_ms\":{\"load\",\"begin\",\"denoise\",\"finish\"}}
-All else goes to standard error.
+   \"model_hash\",\"dtype\",\"device\",\"verdict\":\"grid\"|\"no_grid\",\"certificate\":{...},
+   \"timings_ms\":{\"load\",\"begin\",\"denoise\",\"finish\",\"pixel\"}}
+Width and height are the sprite's. Its certificate is also written beside it, as `NAME.json`. All else goes to standard error.
 
 Ctrl-C stops between two steps. Pictures that were finished before stay.";
 
-/// Draw pictures from a prompt.
+/// Draw sprites from a prompt.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What to draw. Words past the model's length, 77 tokens for SDXL, are dropped, with a warning.
@@ -88,6 +95,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     torch: TorchArgs,
 
+    /// Write the model's picture as it is, with neither of the stages that make a sprite of it.
+    #[arg(long, conflicts_with_all = ["size", "palette", "cleanup", "bleed", "tile_x", "tile_y"])]
+    raw: bool,
+
+    #[command(flatten)]
+    stages: Stages,
+
     /// A file that ends in `.png` (for several pictures the seed is added to its name), or a folder, made if absent.
     /// Default: the current folder, named from prompt and seed.
     #[arg(long, value_name = "PATH|DIR")]
@@ -128,7 +142,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let requests = args.requests()?;
     let seeds: Vec<_> = requests.iter().map(|request| request.seed).collect();
     let paths = output::paths(args.output.as_deref(), &args.prompt, &seeds);
-    output::check(args.output.as_deref(), &paths, args.force)?;
+    let sidecars = paths.iter().filter(|_| !args.raw).map(|path| output::sidecar(path));
+    let written: Vec<_> = paths.iter().cloned().chain(sidecars).collect();
+    output::check(args.output.as_deref(), &written, args.force)?;
 
     let job = Job { args, requests, paths };
     let choice = search::choose(args.model.as_deref())?;
@@ -264,6 +280,10 @@ impl Job<'_> {
         if !quiet {
             output::note(format_args!("drawing with {model} ({dtype} on {device})"));
         }
+        let options = (!self.args.raw).then(|| PixelOptions {
+            expected_step: Some(LATENT_PX),
+            ..self.args.stages.options_of_generated()
+        });
         let mut hash_to_come = Some(hash);
         let mut hash = None;
         let mut together = TOGETHER;
@@ -295,6 +315,7 @@ impl Job<'_> {
                 interrupt::check()?;
                 let made = Made {
                     request: &one.request,
+                    pixel: options.as_ref(),
                     model: &model,
                     model_hash: hash.as_deref(),
                     dtype: &dtype,
@@ -302,9 +323,9 @@ impl Job<'_> {
                     program: env!("CARGO_PKG_VERSION"),
                     libtorch: libtorch.as_deref(),
                 };
-                output::write(path, &one.image, &made, self.args.force)?;
+                let sprite = self.write(path, one, &made)?;
                 if self.args.json {
-                    let line = Line::new(path.display().to_string(), one, &made, &device, load);
+                    let line = Line::new(path.display().to_string(), one, &sprite, &made, &device, load);
                     let line =
                         serde_json::to_string(&line).expect("plain data turns into JSON; this is a bug");
                     output::say(&line)?;
@@ -313,7 +334,7 @@ impl Job<'_> {
                 }
                 if !quiet {
                     let (seed, steps) = (one.request.seed, one.request.steps());
-                    let (width, height) = one.image.dimensions();
+                    let (width, height) = sprite.size;
                     let seconds =
                         (one.timings.begin + one.timings.denoise + one.timings.finish).as_secs_f64();
                     output::note(format_args!(
@@ -324,6 +345,35 @@ impl Job<'_> {
             done += drawn.len();
         }
         Ok(())
+    }
+}
+
+/// What was written.
+struct Sprite {
+    size: (u32, u32),
+    verdict: Option<Verdict>,
+    certificate: Option<Certificate>,
+    time: Duration,
+}
+
+impl Job<'_> {
+    /// Makes the sprite, or leaves the picture as it is, and writes it.
+    fn write(&self, path: &Path, one: &Generated, made: &Made) -> Result<Sprite, Failure> {
+        let force = self.args.force;
+        let Some(options) = made.pixel else {
+            output::write(path, &one.image, made, force)?;
+            let size = one.image.dimensions();
+            return Ok(Sprite { size, verdict: None, certificate: None, time: Duration::ZERO });
+        };
+        let picture = DynamicImage::ImageRgb8(one.image.clone()).into_rgba8();
+        let pixelized = pixelize(&picture, options).map_err(Error::from)?;
+        output::write_sprite(path, &pixelized.sprite, &pixelized.certificate, Some(made), force)?;
+        Ok(Sprite {
+            size: pixelized.sprite.dimensions(),
+            verdict: Some(pixelized.verdict),
+            time: pixelized.find + pixelized.draw,
+            certificate: Some(pixelized.certificate),
+        })
     }
 }
 
@@ -358,6 +408,8 @@ struct Line<'a> {
     model_hash: Option<&'a str>,
     dtype: &'a str,
     device: &'a str,
+    verdict: Option<Verdict>,
+    certificate: Option<&'a Certificate>,
     timings_ms: TimingsMs,
 }
 
@@ -368,18 +420,26 @@ struct TimingsMs {
     begin: f64,
     denoise: f64,
     finish: f64,
+    pixel: f64,
 }
 
 impl<'a> Line<'a> {
-    fn new(path: String, one: &'a Generated, made: &Made<'a>, device: &'a str, load: Duration) -> Self {
+    fn new(
+        path: String,
+        one: &'a Generated,
+        sprite: &'a Sprite,
+        made: &Made<'a>,
+        device: &'a str,
+        load: Duration,
+    ) -> Self {
         let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
         let request = &one.request;
         Line {
             path,
             prompt: &request.prompt,
             seed: request.seed,
-            width: one.image.width(),
-            height: one.image.height(),
+            width: sprite.size.0,
+            height: sprite.size.1,
             steps: request.steps(),
             guidance_scale: request.guidance_scale(),
             scheduler: request.scheduler,
@@ -387,11 +447,14 @@ impl<'a> Line<'a> {
             model_hash: made.model_hash,
             dtype: made.dtype,
             device,
+            verdict: sprite.verdict,
+            certificate: sprite.certificate.as_ref(),
             timings_ms: TimingsMs {
                 load: ms(load),
                 begin: ms(one.timings.begin),
                 denoise: ms(one.timings.denoise),
                 finish: ms(one.timings.finish),
+                pixel: ms(sprite.time),
             },
         }
     }

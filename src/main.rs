@@ -6,6 +6,8 @@ mod generate;
 mod interrupt;
 mod models;
 mod output;
+mod picture;
+mod pixelize;
 mod progress;
 mod search;
 
@@ -28,6 +30,8 @@ struct Cli {
 enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", generate::NOTES))]
     Generate(generate::Args),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", pixelize::NOTES))]
+    Pixelize(pixelize::Args),
     #[command(after_help = EXIT_CODES)]
     Models(models::Args),
     #[command(after_help = EXIT_CODES)]
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
     };
     let (json, result) = match &cli.command {
         Command::Generate(args) => (args.json, generate::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Pixelize(args) => (args.json, pixelize::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
     };

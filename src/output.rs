@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::GenerateRequest;
-use image::RgbImage;
+use dgx_pixels_core::pixel::{Certificate, PixelOptions};
+use image::{RgbImage, RgbaImage};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -18,6 +19,8 @@ use crate::interrupt;
 pub(crate) struct Made<'a> {
     /// With every default filled in.
     pub(crate) request: &'a GenerateRequest,
+    /// What made a sprite of the model's picture; null for the picture itself.
+    pub(crate) pixel: Option<&'a PixelOptions>,
     pub(crate) model: &'a str,
     pub(crate) model_hash: Option<&'a str>,
     pub(crate) dtype: &'a str,
@@ -91,23 +94,63 @@ pub(crate) fn check(output: Option<&Path>, paths: &[PathBuf], force: bool) -> Re
     }
 }
 
-/// Writes one picture: all of it under a temporary name beside `path`, then renamed. Makes the folder if it is absent.
+/// Writes a model's picture.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) fn write(path: &Path, image: &RgbImage, made: &Made, force: bool) -> Result<(), Failure> {
+    let (width, height) = image.dimensions();
+    put(path, &png(path, (width, height), png::ColorType::Rgb, image.as_raw(), Some(made))?, force)
+}
+
+/// Writes a sprite, and its certificate beside it as `NAME.json`. The picture comes last: where it is, both are.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) fn write_sprite(
+    path: &Path,
+    sprite: &RgbaImage,
+    certificate: &Certificate,
+    made: Option<&Made>,
+    force: bool,
+) -> Result<(), Failure> {
+    let bytes = png(path, sprite.dimensions(), png::ColorType::Rgba, sprite.as_raw(), made)?;
+    let certificate =
+        serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
+    put(&sidecar(path), certificate.as_bytes(), force)?;
+    put(path, &bytes, force)
+}
+
+/// Where a sprite's certificate goes.
+pub(crate) fn sidecar(path: &Path) -> PathBuf {
+    path.with_extension("json")
+}
+
+/// Writes a picture that goes with a sprite.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) fn write_beside(path: &Path, image: &RgbaImage, force: bool) -> Result<(), Failure> {
+    put(path, &png(path, image.dimensions(), png::ColorType::Rgba, image.as_raw(), None)?, force)
+}
+
+/// Writes one file: all of it under a temporary name beside `path`, then renamed. Makes the folder if it is absent.
 ///
 /// # Errors
 /// [`Failure::Exists`] if somebody wrote `path` meanwhile, without `force`; [`Failure::Write`].
-pub(crate) fn write(path: &Path, image: &RgbImage, made: &Made, force: bool) -> Result<(), Failure> {
+fn put(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
     let fault = |source| Failure::Write { path: path.to_owned(), source };
-    let bytes = png(image, made).map_err(|error| fault(io::Error::other(error)))?;
     interrupt::whole(|| {
         let folder = or_here(folder_of(path));
         if !folder.is_dir() {
-            std::fs::create_dir(folder).map_err(fault)?;
+            // Many sprites may be written at once.
+            std::fs::create_dir_all(folder).map_err(fault)?;
         }
         // The mode of any new file; `tempfile` alone lets nobody but the owner read it.
         let mode = Permissions::from_mode(0o666);
         let mut builder = tempfile::Builder::new();
         let mut file = builder.prefix(".dgx-pixels-").permissions(mode).tempfile_in(folder).map_err(fault)?;
-        file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(fault)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fault)?;
         let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
         match kept {
             Ok(_) => Ok(()),
@@ -119,20 +162,35 @@ pub(crate) fn write(path: &Path, image: &RgbImage, made: &Made, force: bool) -> 
     })
 }
 
-/// The picture as a PNG file, with [`Made`] as JSON in the text `dgx-pixels`.
-fn png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, png::EncodingError> {
-    let made = serde_json::to_string(made).expect("plain data turns into JSON; this is a bug");
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, image.width(), image.height());
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Balanced);
-    encoder.add_text_chunk("Software".into(), concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")).into())?;
-    encoder.add_itxt_chunk("dgx-pixels".into(), made)?;
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(image.as_raw())?;
-    writer.finish()?;
-    Ok(bytes)
+/// The pixels as a PNG file, with [`Made`] as JSON in the text `dgx-pixels`.
+fn png(
+    path: &Path,
+    (width, height): (u32, u32),
+    color: png::ColorType,
+    pixels: &[u8],
+    made: Option<&Made>,
+) -> Result<Vec<u8>, Failure> {
+    let encode = || {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(color);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::Balanced);
+        encoder
+            .add_text_chunk("Software".into(), concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")).into())?;
+        if let Some(made) = made {
+            let made = serde_json::to_string(made).expect("plain data turns into JSON; this is a bug");
+            encoder.add_itxt_chunk("dgx-pixels".into(), made)?;
+        }
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(pixels)?;
+        writer.finish()?;
+        Ok(bytes)
+    };
+    encode().map_err(|error: png::EncodingError| Failure::Write {
+        path: path.to_owned(),
+        source: io::Error::other(error),
+    })
 }
 
 /// The prompt as a part of a file's name: its words in lower case, joined by hyphens.
@@ -153,7 +211,7 @@ fn slug(prompt: &str) -> String {
     if slug.is_empty() { "untitled".into() } else { slug }
 }
 
-fn is_file_name(path: &Path) -> bool {
+pub(crate) fn is_file_name(path: &Path) -> bool {
     let slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) && !slash && !path.is_dir()
 }

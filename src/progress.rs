@@ -23,6 +23,18 @@ impl Bar {
         Bar(bar)
     }
 
+    /// A bar of pictures that are made one by one, or many at once.
+    pub(crate) fn pictures(quiet: bool, count: usize) -> Self {
+        let bar = bar(quiet || count < 2, "[{bar:30}] {pos}/{len} pictures, {rate}, {eta} left");
+        bar.set_length(count as u64);
+        Bar(bar)
+    }
+
+    /// One picture more is done.
+    pub(crate) fn advance(&self) {
+        self.0.inc(1);
+    }
+
     /// Shows where the batch stands.
     pub(crate) fn show(&self, progress: Progress) {
         if progress.steps_done == 0 {

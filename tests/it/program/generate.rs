@@ -35,12 +35,41 @@ fn json_lines_hold_the_promised_fields_in_order() {
     let (start, timings) = ran.stdout.split_once("\"timings_ms\":").unwrap();
     assert_eq!(
         start,
-        r#"{"path":"a-brass-key-7.png","prompt":"a brass key","seed":7,"width":64,"height":64,"steps":2,"guidance_scale":5.0,"scheduler":"euler","model":"sketch","model_hash":null,"dtype":"none","device":"cpu","#
+        r#"{"path":"a-brass-key-7.png","prompt":"a brass key","seed":7,"width":64,"height":64,"steps":2,"guidance_scale":5.0,"scheduler":"euler","model":"sketch","model_hash":null,"dtype":"none","device":"cpu","verdict":null,"certificate":null,"#
     );
     let timings: Value = serde_json::from_str(timings.strip_suffix("}\n").unwrap()).unwrap();
-    for name in ["load", "begin", "denoise", "finish"] {
+    for name in ["load", "begin", "denoise", "finish", "pixel"] {
         assert!(timings[name].as_f64().is_some_and(|ms| ms >= 0.0), "{name}: {timings}");
     }
+}
+
+#[test]
+fn a_sprite_has_a_pixel_for_each_cell_and_a_certificate_beside_it() {
+    let desk = Desk::new();
+    let args = ["generate", "a key", "--model", "sketch", "--seed", "7", "--max-colors", "4", "--json"];
+    let [line] = desk.run(args).json().try_into().unwrap();
+    assert_eq!(desk.files(), ["a-key-7.json", "a-key-7.png"]);
+    let sprite = image::open(desk.path("a-key-7.png")).unwrap();
+    assert_eq!((sprite.width(), sprite.height(), sprite.color()), (32, 32, image::ColorType::Rgba8));
+    assert!(sprite.to_rgba8().pixels().all(|pixel| [0, 255].contains(&pixel.0[3])));
+    assert_eq!((&line["width"], &line["verdict"]), (&json!(32), &json!("grid")));
+    let certificate = fs::read_to_string(desk.path("a-key-7.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&certificate).unwrap(), line["certificate"]);
+    assert!(line["certificate"]["colors"].as_u64().is_some_and(|colors| colors <= 4));
+
+    let [_, (_, made)] = texts(&fs::read(desk.path("a-key-7.png")).unwrap()).try_into().unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    assert_eq!((&made["pixel"]["max_colors"], &made["pixel"]["expected_step"]), (&json!("4"), &json!(8.0)));
+}
+
+#[test]
+fn a_certificate_of_another_sprite_stays_unless_forced() {
+    let desk = Desk::new();
+    fs::write(desk.path("key.json"), "mine").unwrap();
+    let args = ["generate", "key", "--model", "sketch", "--output", "key.png"];
+    desk.run(args)
+        .assert_failed(7, "`key.json` already exists; give `--force` to replace it, or another `--output`");
+    assert_eq!(desk.files(), ["key.json"]);
 }
 
 #[test]
@@ -61,6 +90,7 @@ fn the_png_carries_the_request_with_its_defaults() {
         "ein Schlüssel, 鍵",
         "--model",
         "sketch",
+        "--raw",
         "--seed",
         "7",
         "--output",
@@ -81,7 +111,7 @@ fn the_png_carries_the_request_with_its_defaults() {
                 "original_size": null, "crop": { "left": 0, "top": 0 }, "target_size": null,
             },
             "model": "sketch", "model_hash": null, "dtype": "none", "device": "cpu",
-            "program": "0.1.0", "libtorch": null,
+            "program": "0.1.0", "libtorch": null, "pixel": null,
         })
     );
 }
@@ -283,7 +313,7 @@ fn no_bar_is_drawn_where_stderr_is_no_terminal() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let desk = Desk::new();
-    let small = ["generate", "key", "--model", "sketch", "--seed", "1", "--count", "5"];
+    let small = ["generate", "key", "--raw", "--model", "sketch", "--seed", "1", "--count", "5"];
     let mut child = desk.command(small).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -293,7 +323,8 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn ctrl_c_leaves_whole_pictures_and_ends_with_130() {
     let desk = Desk::new();
-    let many = ["generate", "key", "--model", "sketch", "--count", "10000", "--output", "out", "--json"];
+    let many =
+        ["generate", "key", "--raw", "--model", "sketch", "--count", "10000", "--output", "out", "--json"];
     let mut child = desk.command(many).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next().unwrap().unwrap();

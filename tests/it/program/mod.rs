@@ -3,6 +3,7 @@
 mod doctor;
 mod generate;
 mod models;
+mod pixelize;
 #[cfg(feature = "torch")]
 mod torch;
 
@@ -53,9 +54,10 @@ impl Desk {
         Ran::of(&mut self.command(args))
     }
 
-    /// `generate` with the sketch, in few steps and pixels.
+    /// `generate` with the sketch, in few steps and pixels; the picture itself, not its sprite.
     fn sketch(&self, args: &[&str]) -> Ran {
-        let small = ["generate", "--model", "sketch", "--width", "64", "--height", "64", "--steps", "2"];
+        let small =
+            ["generate", "--raw", "--model", "sketch", "--width", "64", "--height", "64", "--steps", "2"];
         self.run([&small, args].concat())
     }
 

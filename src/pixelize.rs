@@ -1,0 +1,347 @@
+//! `dgx-pixels pixelize`: pictures of pixel art go in, sprites come out.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use clap::ArgAction;
+use dgx_pixels_core::pixel::{
+    Anchor, Certificate, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Pixelized,
+    Transparent, Verdict, Wrap, nearest_upscale, pixelize,
+};
+use dgx_pixels_core::{Error, ImageSize};
+use image::RgbaImage;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::failure::{Failure, one_line};
+use crate::picture;
+use crate::progress::Bar;
+use crate::{interrupt, output};
+
+/// What `--help` says after the flags.
+pub(crate) const NOTES: &str = "\
+Beside each sprite `NAME.json` is written, its certificate. Standard output holds the path of each sprite, or with
+--json one line a picture:
+  {\"input\",\"output\",\"verdict\":\"grid\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
+   \"confidence\",\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
+or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.";
+
+/// Turn pictures of pixel art into sprites: one pixel for each cell.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pictures (PNG, JPEG, WebP, GIF, BMP), folders of them, or patterns as `'art/*.png'`.
+    #[arg(required = true)]
+    input: Vec<String>,
+
+    /// A file that ends in `.png`, for one input, or a folder, made if absent.
+    #[arg(long, value_name = "PATH|DIR")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    stages: Stages,
+
+    /// `auto`, columns and rows as `32x32`, or pixels of a cell as `8` or `7.6`.
+    #[arg(long, value_name = "auto|WxH|N", default_value = "auto")]
+    grid: GridChoice,
+
+    /// The picture is a strip of so many frames side by side: all get the same number of columns.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    strip: Option<u32>,
+
+    /// How finely a painted picture, which has no grid, is drawn: `low`, `medium` or `high`, 48, 80 or 128 cells.
+    #[arg(long, value_name = "LEVEL", default_value = "medium", value_parser = detail)]
+    detail: Detail,
+
+    /// Also write `NAME.preview.png`, N times as large.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
+    preview: Option<u32>,
+
+    /// Also write `NAME.grid.png`: the picture with the grid drawn on it.
+    #[arg(long)]
+    overlay: bool,
+
+    /// Replace files that exist.
+    #[arg(long)]
+    force: bool,
+
+    /// Print one JSON line a picture, see below.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Nothing on standard error but warnings and errors.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// The stages that `generate` has too.
+#[derive(clap::Args)]
+pub(crate) struct Stages {
+    /// Size of the sprite; what is missing is transparent.
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    size: Option<ImageSize>,
+
+    /// Where the sprite stands in `--size`: `center` or `bottom`.
+    #[arg(long, value_name = "WHERE", default_value = "center")]
+    anchor: Anchor,
+
+    /// Colours at most, 1 to 256; `all`; or `elbow`, where more would add little. Default: `elbow`, and `all` for a picture
+    /// that is nothing but enlarged pixel art.
+    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
+    max_colors: MaxColors,
+
+    /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, PNG, Paint.NET), or colours as `#1a1c2c,#5d275d`.
+    #[arg(long, value_name = "P", value_parser = palette)]
+    palette: Option<Palette>,
+
+    /// `none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or `atkinson`.
+    #[arg(long, value_name = "D", default_value_t)]
+    dither: Dither,
+
+    /// What becomes transparent: `auto`, a plain background; `off`; or a colour as `#ff00ff`.
+    #[arg(long, value_name = "auto|off|#RRGGBB", default_value_t)]
+    transparent: Transparent,
+
+    /// Fill invisible pixels with their neighbours' colour, for filtering on a GPU.
+    #[arg(long)]
+    bleed: bool,
+
+    /// Mend stray pixels where that is sure. They are counted in the certificate either way.
+    #[arg(long)]
+    cleanup: bool,
+
+    /// `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`.
+    #[arg(long, value_name = "O", default_value_t)]
+    outline: Outline,
+
+    /// The left edge meets the right one, as in a texture.
+    #[arg(long, action = ArgAction::SetTrue)]
+    tile_x: bool,
+
+    /// The top edge meets the bottom one.
+    #[arg(long, action = ArgAction::SetTrue)]
+    tile_y: bool,
+}
+
+impl Stages {
+    /// A model's picture lies exactly on its grid and has more colours than any artist takes.
+    pub(crate) fn options_of_generated(&self) -> PixelOptions {
+        let options = self.options();
+        let max_colors = match options.max_colors {
+            MaxColors::Auto => MaxColors::Elbow,
+            asked => asked,
+        };
+        PixelOptions { max_colors, ..options }
+    }
+
+    pub(crate) fn options(&self) -> PixelOptions {
+        PixelOptions {
+            size: self.size,
+            anchor: self.anchor,
+            max_colors: self.max_colors,
+            palette: self.palette.clone(),
+            dither: self.dither,
+            transparent: self.transparent,
+            clean_up: self.cleanup,
+            outline: self.outline,
+            wrap: Wrap { x: self.tile_x, y: self.tile_y },
+            bleed: self.bleed,
+            ..Default::default()
+        }
+    }
+}
+
+/// The JSON line.
+#[derive(Serialize)]
+struct Line<'a> {
+    input: &'a Path,
+    output: &'a Path,
+    verdict: Verdict,
+    cols: usize,
+    rows: usize,
+    step_x: f64,
+    step_y: f64,
+    phase_x: f64,
+    phase_y: f64,
+    confidence: f64,
+    colors: usize,
+    certificate: &'a Certificate,
+    timings_ms: Timings,
+}
+
+#[derive(Serialize)]
+struct Timings {
+    read: f64,
+    find: f64,
+    draw: f64,
+    write: f64,
+}
+
+/// Makes all that can be made, and then says how many could not.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let jobs = plan(args)?;
+    let options =
+        PixelOptions { grid: args.grid, strip: args.strip, detail: args.detail, ..args.stages.options() };
+    interrupt::listen();
+    let bar = Bar::pictures(args.quiet, jobs.len());
+    let lines: Vec<_> = jobs
+        .par_iter()
+        .map(|job| {
+            interrupt::check()?;
+            let line = make(job, &options, args);
+            bar.advance();
+            Ok((job, line))
+        })
+        .collect::<Result<_, Failure>>()?;
+    drop(bar);
+    // In the order of the inputs, whichever was done first.
+    let mut failed = 0;
+    for (job, line) in lines {
+        match line {
+            Ok(line) => output::say(&line)?,
+            Err(failure) if jobs.len() == 1 => return Err(failure),
+            Err(failure) => {
+                failed += 1;
+                let message = one_line(&failure);
+                output::note(format_args!("error: `{}`: {message}", job.input.display()));
+                if args.json {
+                    let error = serde_json::json!({ "kind": failure.kind(), "message": message });
+                    output::say(&serde_json::json!({ "input": job.input, "error": error }))?;
+                }
+            }
+        }
+    }
+    if failed > 0 { Err(Failure::Some { failed, of: jobs.len() }) } else { Ok(()) }
+}
+
+/// One picture and where its sprite goes.
+struct Job {
+    input: PathBuf,
+    output: PathBuf,
+}
+
+/// Every input once, in order, with places that differ and that may be written.
+fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
+    let inputs = picture::expand(&args.input)?;
+    let into_file = output::is_file_name(&args.output);
+    if into_file && inputs.len() > 1 {
+        let reason = format!("{} pictures do not go into one file; expected a folder", inputs.len());
+        return Err(Failure::Output { path: args.output.clone(), reason });
+    }
+    let mut jobs: Vec<Job> = vec![];
+    let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for input in inputs {
+        let stem = input.file_stem().unwrap_or(input.as_os_str());
+        let mut name = stem.to_os_string();
+        name.push(".png");
+        let output = if into_file { args.output.clone() } else { args.output.join(name) };
+        if let Some(other) = taken.insert(output.clone(), input.clone()) {
+            let reason = format!("`{}` and `{}` would both become it", other.display(), input.display());
+            return Err(Failure::Output { path: output, reason });
+        }
+        jobs.push(Job { input, output });
+    }
+    let written = |job: &Job| {
+        let preview = args.preview.map(|_| preview_of(&job.output));
+        let grid = args.overlay.then(|| grid_of(&job.output));
+        [Some(job.output.clone()), Some(output::sidecar(&job.output)), preview, grid].into_iter().flatten()
+    };
+    let paths: Vec<_> = jobs.iter().flat_map(written).collect();
+    output::check(Some(&args.output), &paths, args.force)?;
+    Ok(jobs)
+}
+
+fn preview_of(sprite: &Path) -> PathBuf {
+    sprite.with_extension("preview.png")
+}
+
+fn grid_of(sprite: &Path) -> PathBuf {
+    sprite.with_extension("grid.png")
+}
+
+/// Reads, makes and writes one; the line for stdout.
+fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failure> {
+    let started = std::time::Instant::now();
+    let picture = picture::read(&job.input)?;
+    let read = started.elapsed();
+    let made = pixelize(&picture, options).map_err(Error::from)?;
+    let started = std::time::Instant::now();
+    let Pixelized { sprite, grid, certificate, .. } = &made;
+    output::write_sprite(&job.output, sprite, certificate, None, args.force)?;
+    if let Some(factor) = args.preview {
+        let preview = nearest_upscale(sprite, factor).map_err(|error| Error::Pixel(error.into()))?;
+        output::write_beside(&preview_of(&job.output), &preview, args.force)?;
+    }
+    if args.overlay {
+        output::write_beside(&grid_of(&job.output), &overlay(&picture, &made), args.force)?;
+    }
+    if !args.json {
+        return Ok(job.output.display().to_string());
+    }
+    let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    let line = Line {
+        input: &job.input,
+        output: &job.output,
+        verdict: made.verdict,
+        cols: grid.x.cells(),
+        rows: grid.y.cells(),
+        step_x: grid.x.step,
+        step_y: grid.y.step,
+        phase_x: grid.x.phase,
+        phase_y: grid.y.phase,
+        confidence: made.confidence,
+        colors: certificate.colors,
+        certificate,
+        timings_ms: Timings {
+            read: milliseconds(read),
+            find: milliseconds(made.find),
+            draw: milliseconds(made.draw),
+            write: milliseconds(started.elapsed()),
+        },
+    };
+    Ok(serde_json::to_string(&line).expect("plain data turns into JSON; this is a bug"))
+}
+
+/// The picture with a line along each cell's first pixels, black or white, whichever is seen better.
+fn overlay(picture: &RgbaImage, made: &Pixelized) -> RgbaImage {
+    let mut drawn = picture.clone();
+    let (width, height) = drawn.dimensions();
+    let mut mark = |x: u32, y: u32| {
+        let pixel = drawn.get_pixel_mut(x, y);
+        let [r, g, b, a] = pixel.0.map(u32::from);
+        let dark = a < 128 || 2 * r + 5 * g + b < 1024;
+        pixel.0 = if dark { [255, 255, 255, 255] } else { [0, 0, 0, 255] };
+    };
+    for i in 0..made.grid.x.cells() {
+        let x = made.grid.x.span(i).0 as u32;
+        (0..height).for_each(|y| mark(x.min(width - 1), y));
+    }
+    for i in 0..made.grid.y.cells() {
+        let y = made.grid.y.span(i).0 as u32;
+        (0..width).for_each(|x| mark(x, y.min(height - 1)));
+    }
+    drawn
+}
+
+fn size(text: &str) -> Result<ImageSize, String> {
+    let size =
+        text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    match size {
+        Some((width, height)) if (1..=4096).contains(&width) && (1..=4096).contains(&height) => {
+            Ok(ImageSize { width, height })
+        }
+        _ => Err("expected width and height as `32x32`, each 1 to 4096".into()),
+    }
+}
+
+fn detail(text: &str) -> Result<Detail, &'static str> {
+    match text {
+        "low" => Ok(Detail::Low),
+        "medium" => Ok(Detail::Medium),
+        "high" => Ok(Detail::High),
+        _ => Err("expected `low`, `medium` or `high`"),
+    }
+}
+
+fn palette(text: &str) -> Result<Palette, String> {
+    Palette::load(text).map_err(|error| one_line(&error))
+}

@@ -1,0 +1,215 @@
+//! `pixelize`: what goes in, what comes out, and what is wrong with it.
+
+use std::fs;
+
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
+use serde_json::{Value, json};
+
+use super::{Desk, names};
+
+/// 24x16 cells of eight colours, without a plain background.
+fn art() -> RgbaImage {
+    RgbaImage::from_fn(24, 16, |x, y| {
+        let hash = ((x * 73_856_093) ^ (y * 19_349_663)).wrapping_mul(2_654_435_761) >> 29;
+        Rgba([(40 * hash) as u8, (255 - 30 * hash) as u8, (hash * hash * 5) as u8, 255])
+    })
+}
+
+fn enlarged(step: u32, filter: FilterType) -> RgbaImage {
+    imageops::resize(&art(), 24 * step, 16 * step, filter)
+}
+
+fn read(desk: &Desk, name: &str) -> RgbaImage {
+    image::open(desk.path(name)).unwrap().into_rgba8()
+}
+
+#[test]
+fn enlarged_art_comes_back_byte_for_byte() {
+    let desk = Desk::new();
+    for step in [1, 5, 8] {
+        enlarged(step, FilterType::Nearest).save(desk.path("in.png")).unwrap();
+        let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--force", "--json"]);
+        let [line] = ran.json().try_into().unwrap();
+        assert_eq!(
+            (&line["verdict"], &line["cols"], &line["rows"]),
+            (&json!("grid"), &json!(24), &json!(16))
+        );
+        assert_eq!(read(&desk, "out.png"), art(), "step {step}");
+    }
+}
+
+#[test]
+fn blurred_art_has_the_right_size_and_no_invented_colours() {
+    let desk = Desk::new();
+    let blurred = enlarged(9, FilterType::Lanczos3);
+    blurred.save(desk.path("in.png")).unwrap();
+    assert_eq!(desk.run(["pixelize", "in.png", "--output", "out.png"]).code, Some(0));
+    let sprite = read(&desk, "out.png");
+    assert_eq!(sprite.dimensions(), (24, 16));
+    assert!(sprite.pixels().all(|pixel| blurred.pixels().any(|other| other == pixel)));
+}
+
+#[test]
+fn a_sprite_is_left_as_it_is() {
+    let desk = Desk::new();
+    enlarged(9, FilterType::Lanczos3).save(desk.path("in.png")).unwrap();
+    desk.run(["pixelize", "in.png", "--output", "once.png"]);
+    desk.run(["pixelize", "once.png", "--output", "twice.png"]);
+    assert_eq!(read(&desk, "once.png"), read(&desk, "twice.png"));
+}
+
+#[test]
+fn the_grid_may_be_given() {
+    let desk = Desk::new();
+    enlarged(8, FilterType::Nearest).save(desk.path("in.png")).unwrap();
+    for (grid, size) in [("12x8", (12, 8)), ("16", (12, 8)), ("48x16", (48, 16))] {
+        let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--force", "--grid", grid]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(read(&desk, "out.png").dimensions(), size, "{grid}");
+    }
+    desk.run(["pixelize", "in.png", "--output", "new.png", "--grid", "500x2"])
+        .assert_failed(2, "`grid` is 500x2; expected at most 192x128, the picture's pixels");
+}
+
+#[test]
+fn a_palette_a_size_and_a_background_are_honoured() {
+    let desk = Desk::new();
+    let sprite = RgbaImage::from_fn(16, 16, |x, y| match (x, y) {
+        (4..12, 3..13) => art().get_pixel(x, y).to_owned(),
+        _ => Rgba([255, 0, 255, 255]),
+    });
+    imageops::resize(&sprite, 128, 128, FilterType::Nearest).save(desk.path("in.png")).unwrap();
+    let args =
+        ["pixelize", "in.png", "--output", "out.png", "--palette", "pico-8", "--size", "20x20", "--json"];
+    let [line] = desk.run(args).json().try_into().unwrap();
+    let certificate = &line["certificate"];
+    assert_eq!((&certificate["on_palette"], &certificate["one_bit_alpha"]), (&json!(true), &json!(true)));
+    let made = read(&desk, "out.png");
+    assert_eq!(made.dimensions(), (20, 20));
+    assert_eq!(made.pixels().filter(|pixel| pixel.0[3] == 255).count(), 80);
+    desk.run(["pixelize", "in.png", "--output", "new.png", "--size", "4x4"])
+        .assert_failed(2, "the visible part of the sprite is 8x10; expected at most 4x4, the size asked for");
+}
+
+#[test]
+fn one_bad_picture_of_a_folder_is_told_and_the_others_are_made() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    enlarged(8, FilterType::Nearest).save(desk.path("in/a.png")).unwrap();
+    fs::write(desk.path("in/b.png"), "no picture").unwrap();
+    enlarged(5, FilterType::Nearest).save(desk.path("in/c.png")).unwrap();
+    let ran = desk.run(["pixelize", "in", "--output", "out", "--json"]);
+    assert_eq!(ran.code, Some(8));
+    let lines = ran.json();
+    let inputs: Vec<_> = lines[..3].iter().map(|line| line["input"].as_str().unwrap()).collect();
+    assert_eq!(inputs, ["in/a.png", "in/b.png", "in/c.png"]);
+    assert_eq!(lines[1]["error"]["kind"], "input");
+    assert_eq!(names(&desk.path("out")), ["a.json", "a.png", "c.json", "c.png"]);
+}
+
+#[test]
+fn any_storage_is_read() {
+    let desk = Desk::new();
+    let art = DynamicImage::ImageRgba8(enlarged(8, FilterType::Nearest));
+    for (name, picture) in [
+        ("grey.png", DynamicImage::ImageLuma8(art.to_luma8())),
+        ("deep.png", DynamicImage::ImageRgba16(art.to_rgba16())),
+        ("plain.bmp", DynamicImage::ImageRgb8(art.to_rgb8())),
+        ("photo.jpg", DynamicImage::ImageRgb8(art.to_rgb8())),
+        ("still.gif", art.clone()),
+        ("web.webp", art.clone()),
+    ] {
+        picture.save(desk.path(name)).unwrap();
+        let ran = desk.run(["pixelize", name, "--output", "out.png", "--force"]);
+        assert_eq!(ran.code, Some(0), "{name}: {ran:?}");
+        assert_eq!(read(&desk, "out.png").dimensions(), (24, 16), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_told() {
+    let desk = Desk::new();
+    fs::write(desk.path("text.png"), "no picture").unwrap();
+    let whole = {
+        enlarged(8, FilterType::Nearest).save(desk.path("whole.png")).unwrap();
+        fs::read(desk.path("whole.png")).unwrap()
+    };
+    fs::write(desk.path("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    RgbImage::from_pixel(8000, 8000, Rgb([1, 2, 3])).save(desk.path("huge.png")).unwrap();
+    fs::create_dir(desk.path("empty")).unwrap();
+    let frames = [0, 90].map(|red| image::Frame::new(RgbaImage::from_pixel(32, 32, Rgba([red, 0, 0, 255]))));
+    let gif = fs::File::create(desk.path("moving.gif")).unwrap();
+    image::codecs::gif::GifEncoder::new(gif).encode_frames(frames).unwrap();
+    for (name, text) in [
+        ("absent.png", "No such file"),
+        ("text.png", "it is no picture that can be read"),
+        ("cut.png", "cannot read `cut.png`"),
+        ("huge.png", "it is 8000x8000; expected at most 33554432 pixels"),
+        ("moving.gif", "it is animated"),
+        ("empty", "it has no pictures; expected files that end in png, "),
+        ("*.tif", "it has no pictures"),
+    ] {
+        let ran = desk.run(["pixelize", name, "--output", "out.png"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(8), ""), "{name}");
+        assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains(text), "{name}: {}", ran.stderr);
+        assert!(!desk.path("out.png").exists());
+    }
+}
+
+#[test]
+fn values_that_are_out_of_range_are_told() {
+    let desk = Desk::new();
+    art().save(desk.path("in.png")).unwrap();
+    for (flag, value, text) in [
+        ("--grid", "0", "`grid` is `0`; expected `auto`, columns and rows"),
+        ("--max-colors", "300", "`max_colors` is `300`; expected `auto`, `elbow`, `all` or 1 to 256"),
+        ("--palette", "picotron", "expected a file, colours as `#1A1C2C,#5D275D`, or one of 1-bit, pico-8"),
+        ("--dither", "bayer3", "expected `none`, `bayer2`"),
+        ("--transparent", "red", "expected `auto`, `off` or a colour"),
+        ("--size", "0x4", "expected width and height as `32x32`"),
+        ("--outline", "thick", "`outline` is `thick`"),
+    ] {
+        let ran = desk.run(["pixelize", "in.png", "--output", "out.png", flag, value]);
+        assert_eq!(ran.code, Some(2), "{flag}: {ran:?}");
+        assert!(ran.stderr.contains(text), "{flag}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn two_inputs_do_not_become_one_file() {
+    let desk = Desk::new();
+    for folder in ["a", "b"] {
+        fs::create_dir(desk.path(folder)).unwrap();
+        art().save(desk.path(folder).join("key.png")).unwrap();
+    }
+    desk.run(["pixelize", "a", "b", "--output", "out"])
+        .assert_failed(7, "cannot write `out/key.png`: `a/key.png` and `b/key.png` would both become it");
+    desk.run(["pixelize", "a/key.png", "b/key.png", "--output", "out.png"])
+        .assert_failed(7, "cannot write `out.png`: 2 pictures do not go into one file; expected a folder");
+}
+
+#[test]
+fn a_preview_and_the_grid_are_drawn_beside() {
+    let desk = Desk::new();
+    enlarged(8, FilterType::Nearest).save(desk.path("in.png")).unwrap();
+    let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--preview", "4", "--overlay"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(read(&desk, "out.preview.png").dimensions(), (96, 64));
+    assert_eq!(read(&desk, "out.grid.png").dimensions(), (192, 128));
+    let certificate = fs::read_to_string(desk.path("out.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&certificate).unwrap()["width"], 24);
+}
+
+#[test]
+fn the_order_and_number_of_inputs_change_nothing() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    for step in 4..12 {
+        enlarged(step, FilterType::CatmullRom).save(desk.path("in").join(format!("{step}.png"))).unwrap();
+    }
+    assert_eq!(desk.run(["pixelize", "in", "--output", "all"]).code, Some(0));
+    let mut alone = desk.command(["pixelize", "in/7.png", "--output", "alone.png"]);
+    assert!(alone.env("RAYON_NUM_THREADS", "1").status().unwrap().success());
+    assert_eq!(fs::read(desk.path("all/7.png")).unwrap(), fs::read(desk.path("alone.png")).unwrap());
+}
