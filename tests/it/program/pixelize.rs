@@ -84,12 +84,14 @@ fn a_palette_a_size_and_a_background_are_honoured() {
         ["pixelize", "in.png", "--output", "out.png", "--palette", "pico-8", "--size", "20x20", "--json"];
     let [line] = desk.run(args).json().try_into().unwrap();
     let certificate = &line["certificate"];
-    assert_eq!((&certificate["on_palette"], &certificate["one_bit_alpha"]), (&json!(true), &json!(true)));
+    for name in ["on_palette", "one_bit_alpha", "idempotent"] {
+        assert_eq!(certificate[name], json!(true), "{name}");
+    }
     let made = read(&desk, "out.png");
     assert_eq!(made.dimensions(), (20, 20));
     assert_eq!(made.pixels().filter(|pixel| pixel.0[3] == 255).count(), 80);
     desk.run(["pixelize", "in.png", "--output", "new.png", "--size", "4x4"])
-        .assert_failed(2, "the visible part of the sprite is 8x10; expected at most 4x4, the size asked for");
+        .assert_failed(2, "`size` is 4x4; expected at least 8x10, the sprite's visible part");
 }
 
 #[test]
