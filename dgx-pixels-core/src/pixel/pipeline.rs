@@ -268,6 +268,10 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     let Choice { mut grid, verdict, confidence } = choose(image, options)?;
     if let Some(frames) = options.strip.map(|frames| frames.max(1) as usize) {
         let columns = (grid.x.cells() as f64 / frames as f64).round().max(1.0) as usize * frames;
+        if columns > width as usize {
+            let (columns, rows) = (columns as u32, grid.y.cells() as u32);
+            return Err(PixelError::Grid { columns, rows, width, height });
+        }
         grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
     }
     let exact = verdict == Verdict::Grid && grid.is_exact(image);
@@ -368,4 +372,16 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         strength: 0.0,
     };
     Ok(Choice { grid, verdict: Verdict::NoGrid, confidence: 0.5 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_frames_than_columns_of_pixels_are_refused() {
+        let options = PixelOptions { strip: Some(1024), ..Default::default() };
+        let error = pixelize(&RgbaImage::new(100, 20), &options).unwrap_err().to_string();
+        assert!(error.starts_with("`grid` is 1024x"), "{error}");
+    }
 }
