@@ -90,7 +90,7 @@ mod tests {
 
     fn grid(columns: usize, rows: usize, step: f64) -> Grid {
         let axis = |cells: usize| Axis::regular((cells as f64 * step).round() as usize, step, 0.0);
-        Grid { x: axis(columns), y: axis(rows), contrast: 1.0, strength: 10.0 }
+        Grid { x: axis(columns), y: axis(rows), contrast: 1.0, confidence: 1.0 }
     }
 
     #[test]

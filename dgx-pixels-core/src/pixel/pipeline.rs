@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::grid::{self, Axis, Grid};
 use super::option::serde_by_word;
 use super::{
-    Anchor, Certificate, Dither, FrameError, MAX_COLORS, OptionError, Outline, Palette, PaletteError,
-    Transparent, Wrap, bleed, cells, clean_up, cut_out, fit, outline, quantize,
+    Anchor, Certificate, Dither, FrameError, OptionError, Outline, Palette, PaletteError, Transparent, Wrap,
+    bleed, cells, clean_up, cut_out, fit, outline, quantize,
 };
 use crate::request::ImageSize;
 
@@ -182,6 +182,9 @@ pub struct Pixelized {
     pub grid: Grid,
     /// How sure the verdict is, 0 to 1; 1 for a grid that was given.
     pub confidence: f64,
+    /// What else the grid may be, most likely first, up to three: none where it is sure. To be tried with
+    /// [`GridChoice::Cells`].
+    pub others: Vec<Grid>,
     /// What the sprite keeps.
     pub certificate: Certificate,
     /// Finding the grid.
@@ -265,7 +268,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
 
     // 1. the grid
     let started = Instant::now();
-    let Choice { mut grid, verdict, confidence } = choose(image, options)?;
+    let Choice { mut grid, verdict, confidence, others } = choose(image, options)?;
     if let Some(frames) = options.strip.map(|frames| frames.max(1) as usize) {
         let columns = (grid.x.cells() as f64 / frames as f64).round().max(1.0) as usize * frames;
         if columns > width as usize {
@@ -314,15 +317,18 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     }
     let on_palette = options.palette.as_ref().map(Palette::colors);
     let certificate = Certificate::of(&sprite, on_palette, options.wrap);
-    Ok(Pixelized { sprite, verdict, grid, confidence, certificate, find, draw: started.elapsed() })
+    Ok(Pixelized { sprite, verdict, grid, confidence, others, certificate, find, draw: started.elapsed() })
 }
+
+/// A small greyscale photograph has more.
+const FEW_COLORS: usize = 128;
 
 /// Whether an artist could have chosen them: what has no grid and this is a sprite already, and no photograph.
 fn has_few_colors(image: &RgbaImage) -> bool {
     let mut seen = HashSet::new();
     image.pixels().all(|pixel| {
         seen.insert(pixel.0);
-        seen.len() <= MAX_COLORS
+        seen.len() <= FEW_COLORS
     })
 }
 
@@ -330,11 +336,12 @@ struct Choice {
     grid: Grid,
     verdict: Verdict,
     confidence: f64,
+    others: Vec<Grid>,
 }
 
 fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelError> {
     let (width, height) = image.dimensions();
-    let given = |grid| Ok(Choice { grid, verdict: Verdict::Grid, confidence: 1.0 });
+    let given = |grid| Ok(Choice { grid, verdict: Verdict::Grid, confidence: 1.0, others: vec![] });
     match options.grid {
         GridChoice::Cells(ImageSize { width: columns, height: rows }) => {
             if columns > width || rows > height {
@@ -344,7 +351,7 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
                 x: Axis::regular(width as usize, f64::from(width) / f64::from(columns), 0.0),
                 y: Axis::regular(height as usize, f64::from(height) / f64::from(rows), 0.0),
                 contrast: 1.0,
-                strength: 0.0,
+                confidence: 1.0,
             });
         }
         GridChoice::Step(step) => return given(grid::with_step(image, step)),
@@ -355,11 +362,14 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
     {
         return given(grid);
     }
-    if let Some(found) = grid::find(image).filter(|grid| grid::is_sure(grid, image)) {
-        return Ok(Choice { confidence: grid::confidence(&found), grid: found, verdict: Verdict::Grid });
+    let mut found = grid::find(image);
+    if found.first().is_some_and(|grid| grid::is_sure(grid, image)) {
+        let grid = found.remove(0);
+        return Ok(Choice { confidence: grid.confidence, grid, verdict: Verdict::Grid, others: found });
     }
     if let Some(step) = options.expected_step {
-        return Ok(Choice { grid: grid::with_step(image, step), verdict: Verdict::Grid, confidence: 0.5 });
+        let grid = grid::with_step(image, step);
+        return Ok(Choice { grid, verdict: Verdict::Grid, confidence: 0.5, others: found });
     }
     if width.max(height) <= grid::LARGEST_SPRITE && has_few_colors(image) {
         return given(grid::with_step(image, 1.0));
@@ -369,9 +379,10 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         x: Axis::regular(width as usize, step, 0.0),
         y: Axis::regular(height as usize, step, 0.0),
         contrast: 0.0,
-        strength: 0.0,
+        confidence: 0.0,
     };
-    Ok(Choice { grid, verdict: Verdict::NoGrid, confidence: 0.5 })
+    let confidence = 1.0 - found.first().map_or(0.0, |grid| grid.confidence);
+    Ok(Choice { grid, verdict: Verdict::NoGrid, confidence, others: found })
 }
 
 #[cfg(test)]

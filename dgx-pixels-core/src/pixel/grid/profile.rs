@@ -9,6 +9,12 @@ const LINES: usize = 32;
 /// Changes above this count as this: a few strong outlines are not to outvote the many weak ones.
 const STRONG: i32 = 96;
 
+/// Spans are judged by the sums of each line's changes, of at most this each, so that strong edges weigh little more than
+/// weak ones.
+const STEEPEST: i16 = 64;
+/// What such a sum is off the pixel by shrinks by this part with each pixel: it stays small, and exact in 32 bits.
+const PULL: i16 = 128;
+
 /// One axis of a picture, as numbers along it.
 pub(super) struct Profile {
     /// Pixels along the axis.
@@ -20,7 +26,7 @@ pub(super) struct Profile {
     bend_variance: f64,
     /// How many positions share the change: 31 for 32 hard cells, nearly all for a smooth picture.
     pub(super) places: f64,
-    /// Sums up to position `i` of each line's channels, `[len + 1][width]`.
+    /// Sums up to position `i` of each line's levels, `[len + 1][width]`.
     sums: Vec<f32>,
     /// Sum up to position `i` of all squares.
     squares: Vec<f64>,
@@ -108,13 +114,17 @@ impl Profile {
         let width = 4 * lines.len();
         let mut sums = vec![0.0; (len + 1) * width];
         let mut squares = vec![0.0; len + 1];
+        let mut levels = vec![[0i16; 4]; lines.len()];
         for x in 0..len {
             let (before, after) = sums[x * width..].split_at_mut(width);
             let mut square = 0.0;
-            for (i, y) in lines.iter().enumerate() {
-                let pixel = plane.row(*y)[x];
+            for (i, (y, level)) in lines.iter().zip(&mut levels).enumerate() {
+                let row = plane.row(*y);
+                let (pixel, last) = (row[x], row[x.saturating_sub(1)]);
                 for c in 0..4 {
-                    let value = f32::from(pixel[c] - 128);
+                    level[c] +=
+                        (pixel[c] - last[c]).clamp(-STEEPEST, STEEPEST) - (level[c] - pixel[c]) / PULL;
+                    let value = f32::from(level[c]);
                     after[4 * i + c] = before[4 * i + c] + value;
                     square += f64::from(value * value);
                 }
