@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
 use dgx_pixels_core::pixel::{
-    Anchor, Certificate, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Pixelized,
-    Transparent, Verdict, Wrap, nearest_upscale, pixelize,
+    Anchor, Axis, Certificate, Detail, Dither, Grid, GridChoice, MAX_COLORS, MaxColors, Outline, Palette,
+    PixelOptions, Pixelized, Transparent, Verdict, Wrap, nearest_upscale, pixelize,
 };
 use dgx_pixels_core::{Error, ImageSize};
 use image::RgbaImage;
@@ -20,10 +20,11 @@ use crate::{interrupt, output};
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
-Beside each sprite `NAME.json` is written, its certificate. Standard output holds the path of each sprite, or with
+Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
+`NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
 --json one line a picture:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
-   \"confidence\",\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
+   \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.";
 
 /// Turn pictures of pixel art into sprites: one pixel for each cell.
@@ -47,6 +48,10 @@ pub(crate) struct Args {
     /// The picture is a strip of so many frames side by side: all get the same number of columns.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     strip: Option<u32>,
+
+    /// One palette for all pictures: as many colours as `--max-colors` says, of all of them. Takes twice the time.
+    #[arg(long, conflicts_with = "palette")]
+    shared_palette: bool,
 
     /// How finely a painted picture, which has no grid, is drawn: `low`, `medium` or `high`, 48, 80 or 128 cells.
     #[arg(long, value_name = "LEVEL", default_value = "medium", value_parser = detail)]
@@ -162,10 +167,27 @@ struct Line<'a> {
     step_y: f64,
     phase_x: f64,
     phase_y: f64,
+    /// Where each column begins and the last one ends, of a grid that drifts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edges_x: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edges_y: Option<Vec<usize>>,
     confidence: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<Other>,
     colors: usize,
     certificate: &'a Certificate,
     timings_ms: Timings,
+}
+
+/// What else the grid may be.
+#[derive(Serialize)]
+struct Other {
+    cols: usize,
+    rows: usize,
+    step_x: f64,
+    step_y: f64,
+    confidence: f64,
 }
 
 #[derive(Serialize)]
@@ -179,9 +201,12 @@ struct Timings {
 /// Makes all that can be made, and then says how many could not.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let jobs = plan(args)?;
-    let options =
+    let mut options =
         PixelOptions { grid: args.grid, strip: args.strip, detail: args.detail, ..args.stages.options() };
     interrupt::listen();
+    if args.shared_palette {
+        share_palette(&jobs, &mut options, args.quiet)?;
+    }
     let bar = Bar::pictures(args.quiet, jobs.len());
     let lines: Vec<_> = jobs
         .par_iter()
@@ -211,6 +236,30 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     if failed > 0 { Err(Failure::Some { failed, of: jobs.len() }) } else { Ok(()) }
+}
+
+/// Takes the palette of all sprites together, before the sprites themselves are made.
+fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Result<(), Failure> {
+    let most = match options.max_colors {
+        MaxColors::AtMost(count) => Some(count.into()),
+        MaxColors::Auto | MaxColors::Elbow => None,
+        MaxColors::All => Some(MAX_COLORS),
+    };
+    options.max_colors = MaxColors::All;
+    let bar = Bar::pictures(quiet, jobs.len());
+    let sprites: Vec<_> = jobs
+        .par_iter()
+        .map(|job| {
+            interrupt::check()?;
+            // A picture that cannot be made is told of when it is to be written.
+            let made = picture::read(&job.input).ok().and_then(|picture| pixelize(&picture, options).ok());
+            bar.advance();
+            Ok(made.map(|made| made.sprite))
+        })
+        .collect::<Result<_, Failure>>()?;
+    let sprites: Vec<_> = sprites.iter().flatten().collect();
+    options.palette = Some(Palette::extract(&sprites, most));
+    Ok(())
 }
 
 /// One picture and where its sprite goes.
@@ -243,7 +292,10 @@ fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
     let written = |job: &Job| {
         let preview = args.preview.map(|_| preview_of(&job.output));
         let grid = args.overlay.then(|| grid_of(&job.output));
-        [Some(job.output.clone()), Some(output::sidecar(&job.output)), preview, grid].into_iter().flatten()
+        let candidates = Some(candidates_of(&job.output)).filter(|_| args.grid == GridChoice::Auto);
+        [Some(job.output.clone()), Some(output::sidecar(&job.output)), candidates, preview, grid]
+            .into_iter()
+            .flatten()
     };
     let paths: Vec<_> = jobs.iter().flat_map(written).collect();
     output::check(Some(&args.output), &paths, args.force)?;
@@ -252,6 +304,10 @@ fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
 
 fn preview_of(sprite: &Path) -> PathBuf {
     sprite.with_extension("preview.png")
+}
+
+fn candidates_of(sprite: &Path) -> PathBuf {
+    sprite.with_extension("candidates.png")
 }
 
 fn grid_of(sprite: &Path) -> PathBuf {
@@ -274,10 +330,33 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
     if args.overlay {
         output::write_beside(&grid_of(&job.output), &overlay(&picture, &made), args.force)?;
     }
+    if !made.others.is_empty() {
+        let sheet = candidates_of(&job.output);
+        output::write_beside(&sheet, &candidates(&picture, &made, options), args.force)?;
+        if !args.quiet {
+            let name = |grid: &Grid| format!("{}x{}", grid.x.cells(), grid.y.cells());
+            let others: Vec<_> = made.others.iter().map(name).collect();
+            output::note(format_args!(
+                "warning: `{}`: not sure of the grid, {} (confidence {:.2}); it may be {}, see `{}` and `--grid`",
+                job.input.display(),
+                if made.verdict == Verdict::Grid { name(grid) } else { "none".into() },
+                made.confidence,
+                others.join(" or "),
+                sheet.display(),
+            ));
+        }
+    }
     if !args.json {
         return Ok(job.output.display().to_string());
     }
     let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    let others = made.others.iter().map(|Grid { x, y, confidence, .. }| Other {
+        cols: x.cells(),
+        rows: y.cells(),
+        step_x: x.step,
+        step_y: y.step,
+        confidence: *confidence,
+    });
     let line = Line {
         input: &job.input,
         output: &job.output,
@@ -288,7 +367,10 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
         step_y: grid.y.step,
         phase_x: grid.x.phase,
         phase_y: grid.y.phase,
+        edges_x: edges(&grid.x),
+        edges_y: edges(&grid.y),
         confidence: made.confidence,
+        others: others.collect(),
         colors: certificate.colors,
         certificate,
         timings_ms: Timings {
@@ -299,6 +381,38 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
         },
     };
     Ok(serde_json::to_string(&line).expect("plain data turns into JSON; this is a bug"))
+}
+
+fn edges(axis: &Axis) -> Option<Vec<usize>> {
+    let ends = (0..axis.cells()).map(|i| axis.span(i).1);
+    axis.drifts().then(|| [axis.span(0).0].into_iter().chain(ends).collect())
+}
+
+/// The sprites of what the grid may be, side by side, each enlarged to about this many pixels; what was taken is first.
+fn candidates(picture: &RgbaImage, made: &Pixelized, options: &PixelOptions) -> RgbaImage {
+    const SIDE: u32 = 256;
+    let sprites = made.others.iter().filter_map(|grid| {
+        let (width, height) = (grid.x.cells() as u32, grid.y.cells() as u32);
+        let options =
+            PixelOptions { grid: GridChoice::Cells(ImageSize { width, height }), ..options.clone() };
+        pixelize(picture, &options).ok().map(|made| made.sprite)
+    });
+    let shown: Vec<_> = [made.sprite.clone()]
+        .into_iter()
+        .chain(sprites)
+        .map(|sprite| {
+            let factor = (SIDE / sprite.width().max(sprite.height())).max(1);
+            nearest_upscale(&sprite, factor).unwrap_or(sprite)
+        })
+        .collect();
+    let height = shown.iter().map(|sprite| sprite.height()).max().unwrap_or(0);
+    let mut sheet = RgbaImage::new(shown.iter().map(|sprite| sprite.width() + 8).sum::<u32>() - 8, height);
+    let mut left = 0;
+    for sprite in shown {
+        image::imageops::replace(&mut sheet, &sprite, left, 0);
+        left += i64::from(sprite.width()) + 8;
+    }
+    sheet
 }
 
 /// The picture with a line along each cell's first pixels, black or white, whichever is seen better.

@@ -287,7 +287,7 @@ def run(args: argparse.Namespace) -> None:
         sources = subsample(sources, args.sources or len(sources), args.seed)
         tasks = [(category, source) for source in sources for category in args.only or CATEGORIES]
     # The long ones spread out, and a run that is cut short has seen some of everything.
-    tasks = [tasks[i] for i in rng_of("order", args.seed).permutation(len(tasks))]
+    tasks = [tasks[i] for i in rng_of("order", args.seed).permutation(len(tasks))][: args.pictures]
     plan = Plan(tuple(wanted), args.binary, args.seed, args.limit_seconds, args.again)
     began = time.monotonic()
     head = {
@@ -462,6 +462,7 @@ def main() -> None:
     running.add_argument("--set", default="tune", help="tune, report, no-grid, or a folder of true-size sprites")
     running.add_argument("--seed", type=int, default=1)
     running.add_argument("--sources", type=int, help="no more than this many sources")
+    running.add_argument("--pictures", type=int, help="no more than this many pictures, drawn from all")
     running.add_argument("--only", nargs="+", choices=CATEGORIES, metavar="CATEGORY", help="see `damage.py list`")
     running.add_argument("--tools", nargs="+", choices=tools.TOOLS)
     running.add_argument("--binary", default="dgx-pixels", help="our program")

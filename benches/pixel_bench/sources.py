@@ -182,7 +182,7 @@ def save(pixels: Pixels, path: Path) -> None:
 PHOTOGRAPHS = [
     *(("skimage", f"data/{name}") for name in ("astronaut.png", "coffee.png", "chelsea.png", "hubble_deep_field.jpg",
                                                "retina.jpg", "rocket.jpg", "ihc.png", "camera.png", "coins.png",
-                                               "moon.png", "page.png", "text.png", "brick.png", "grass.png",
+                                               "page.png", "text.png", "brick.png", "grass.png",
                                                "gravel.png", "motorcycle_left.png", "color.png", "cell.png")),
     *(("sklearn", f"datasets/images/{name}.jpg") for name in ("china", "flower")),
     *(("matplotlib", f"mpl-data/sample_data/{name}") for name in ("grace_hopper.jpg",)),

@@ -10,7 +10,7 @@ const SAMPLES: usize = 5;
 const MIDDLE: f64 = 0.6;
 /// Differences above this count as this, red, green and blue summed: how far off a pixel of another cell is does not
 /// matter.
-const FAR: u32 = 72;
+const FAR: u16 = 72;
 /// Alpha from which a pixel is visible.
 pub(super) const VISIBLE: u8 = 128;
 
@@ -30,9 +30,8 @@ pub(super) fn reduce(image: &RgbaImage, grid: &Grid) -> RgbaImage {
 fn draw(image: &RgbaImage, grid: &Grid, share: f64) -> RgbaImage {
     let columns: Vec<_> = (0..grid.x.cells()).map(|i| picks(grid.x.span(i), share)).collect();
     let rows: Vec<_> = (0..grid.y.cells()).map(|i| picks(grid.y.span(i), share)).collect();
-    let mut pixels = Vec::with_capacity(SAMPLES * SAMPLES);
     RgbaImage::from_fn(grid.x.cells() as u32, grid.y.cells() as u32, |x, y| {
-        pixels.clear();
+        let mut visible = Samples::default();
         let (mut seen, mut all) = (0, 0);
         for (row, row_weight) in &rows[y as usize] {
             for (column, column_weight) in &columns[x as usize] {
@@ -41,20 +40,20 @@ fn draw(image: &RgbaImage, grid: &Grid, share: f64) -> RgbaImage {
                 all += weight;
                 if a >= VISIBLE {
                     seen += weight;
-                    pixels.push(([r, g, b], weight));
+                    visible.push([r, g, b], weight);
                 }
             }
         }
         if 2 * seen <= all {
             return Rgba([0; 4]);
         }
-        let [r, g, b] = medoid(&pixels);
+        let [r, g, b] = visible.medoid();
         Rgba([r, g, b, 255])
     })
 }
 
 /// Pixels of the middle `share` of a span that are looked at, with weights that fall towards its ends.
-fn picks((from, to): (usize, usize), share: f64) -> Vec<(u32, u32)> {
+fn picks((from, to): (usize, usize), share: f64) -> Vec<(u32, u16)> {
     let len = to - from;
     let inner = ((len as f64 * share).round() as usize).clamp(1, len.max(1));
     let first = from as f64 + 0.5 * (len as f64 - inner as f64);
@@ -62,25 +61,56 @@ fn picks((from, to): (usize, usize), share: f64) -> Vec<(u32, u32)> {
     (0..count)
         .map(|i| {
             let at = first + (i as f64 + 0.5) * inner as f64 / count as f64;
-            let from_end = (i + 1).min(count - i) as u32;
+            let from_end = (i + 1).min(count - i) as u16;
             ((at as usize).min(to.saturating_sub(1)) as u32, from_end)
         })
         .collect()
 }
 
-/// The entry with the least weighted distance to all others; of equals the heaviest, and of those the first.
-fn medoid(pixels: &[([u8; 3], u32)]) -> [u8; 3] {
-    let (first, _) = pixels[0];
-    if pixels.iter().all(|(pixel, _)| *pixel == first) {
-        return first;
+/// Pixels of a cell with their weights, channel by channel, so that many are compared at once.
+#[derive(Default)]
+struct Samples {
+    count: usize,
+    channels: [[u16; Samples::MOST]; 3],
+    weights: [u16; Samples::MOST],
+}
+
+impl Samples {
+    /// The next power of two, as the rest, of no weight, is compared too.
+    const MOST: usize = (SAMPLES * SAMPLES).next_power_of_two();
+
+    fn push(&mut self, rgb: [u8; 3], weight: u16) {
+        for (channel, value) in self.channels.iter_mut().zip(rgb) {
+            channel[self.count] = value.into();
+        }
+        self.weights[self.count] = weight;
+        self.count += 1;
     }
-    let cost = |pixel: [u8; 3]| -> u32 {
-        let distance =
-            |other: [u8; 3]| -> u32 { (0..3).map(|c| u32::from(pixel[c].abs_diff(other[c]))).sum() };
-        pixels.iter().map(|(other, weight)| weight * distance(*other).min(FAR)).sum()
-    };
-    let best = pixels.iter().map(|(pixel, weight)| (cost(*pixel), u32::MAX - weight, *pixel));
-    best.min_by_key(|(cost, light, _)| (*cost, *light)).map_or(first, |(_, _, pixel)| pixel)
+
+    fn pixel(&self, i: usize) -> [u8; 3] {
+        self.channels.each_ref().map(|channel| channel[i] as u8)
+    }
+
+    /// The sample with the least weighted distance to all others; of equals the heaviest, and of those the darkest.
+    fn medoid(&self) -> [u8; 3] {
+        let first = self.pixel(0);
+        if (1..self.count).all(|i| self.pixel(i) == first) {
+            return first;
+        }
+        let [reds, greens, blues] = &self.channels;
+        let cost = |i: usize| -> u16 {
+            let (red, green, blue) = (reds[i], greens[i], blues[i]);
+            let mut cost = 0;
+            for j in 0..Samples::MOST {
+                let distance = reds[j].abs_diff(red) + greens[j].abs_diff(green) + blues[j].abs_diff(blue);
+                // At most 81 * FAR in all.
+                cost += self.weights[j] * distance.min(FAR);
+            }
+            cost
+        };
+        let best = (0..self.count).min_by_key(|i| (cost(*i), u16::MAX - self.weights[*i], self.pixel(*i)));
+        best.map_or(first, |i| self.pixel(i))
+    }
 }
 
 #[cfg(test)]

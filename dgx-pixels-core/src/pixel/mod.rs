@@ -30,7 +30,7 @@ pub use certificate::Certificate;
 pub use cleanup::{Mended, clean_up};
 pub use dither::{Dither, quantize};
 pub use frame::{Anchor, FrameError, fit, nearest_upscale, trim};
-pub use grid::Grid;
+pub use grid::{Axis, Grid};
 pub use lint::{Lint, lint};
 pub use oklab::Oklab;
 pub use option::OptionError;

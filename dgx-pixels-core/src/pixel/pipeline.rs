@@ -382,7 +382,8 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         confidence: 0.0,
     };
     let confidence = 1.0 - found.first().map_or(0.0, |grid| grid.confidence);
-    Ok(Choice { grid, verdict: Verdict::NoGrid, confidence, others: found })
+    let others = if confidence < grid::SURE { found } else { vec![] };
+    Ok(Choice { grid, verdict: Verdict::NoGrid, confidence, others })
 }
 
 #[cfg(test)]

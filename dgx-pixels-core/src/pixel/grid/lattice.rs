@@ -11,6 +11,7 @@ pub struct Axis {
     pub phase: f64,
     /// The first pixel of each cell, and the end of the last.
     borders: Vec<usize>,
+    drifts: bool,
 }
 
 impl Axis {
@@ -19,12 +20,17 @@ impl Axis {
         let phase = phase + ((-0.5 * step - phase) / step - 1e-6).ceil() * step;
         let cells = ((len as f64 + 0.5 * step - phase) / step - 1e-6).floor().max(1.0) as usize;
         let borders = (0..=cells).map(|i| border(phase + i as f64 * step).min(len)).collect();
-        Axis { step, phase, borders }
+        Axis { step, phase, borders, drifts: false }
     }
 
     /// How many cells there are.
     pub fn cells(&self) -> usize {
         self.borders.len() - 1
+    }
+
+    /// Whether cells differ by more than rounding: `step` is their mean.
+    pub fn drifts(&self) -> bool {
+        self.drifts
     }
 
     /// Whether cells are whole pixels and the first begins at 0.
@@ -99,7 +105,7 @@ pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axi
         borders.pop();
     }
     let cells = borders.len() - 1;
-    Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders })
+    Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders, drifts: true })
 }
 
 /// See [`drifting`].

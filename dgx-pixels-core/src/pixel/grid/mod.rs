@@ -13,7 +13,7 @@ mod spectrum;
 use image::RgbaImage;
 
 pub use lattice::Axis;
-use profile::{Plane, Profile};
+use profile::Profile;
 use spectrum::Spectrum;
 
 /// A grid that was found.
@@ -63,7 +63,7 @@ const FITS: f64 = 0.85;
 /// Contrast that chance gives, times the root of the number of witnesses.
 const CHANCE: f64 = 0.6;
 /// From this confidence on no other grid is looked for.
-const SURE: f64 = 0.8;
+pub(super) const SURE: f64 = 0.8;
 /// Grids that are named where none is sure.
 const CANDIDATES: usize = 3;
 /// Axes may differ where each alone is this much better.
@@ -72,8 +72,7 @@ const NOT_SQUARE: f64 = 1.35;
 /// The most likely grids of `image`, however unlikely, best first: one where that is sure, else up to three; none if the
 /// picture is too small to have one.
 pub fn find(image: &RgbaImage) -> Vec<Grid> {
-    let plane = Plane::new(image);
-    let profiles = [Profile::new(&plane), Profile::new(&plane.transposed())];
+    let profiles = Profile::both(image);
     let mut steps = vec![];
     for profile in &profiles {
         steps.extend(candidate_steps(profile));
@@ -98,7 +97,9 @@ pub fn find(image: &RgbaImage) -> Vec<Grid> {
     coarse.sort_by(|a, b| b.total_cmp(a));
     finalists.extend(coarse.iter().take(FINALISTS));
     finalists.sort_by(f64::total_cmp);
-    finalists.dedup();
+    // Closer ones have the same best grid.
+    let longest = profiles[0].len.max(profiles[1].len) as f64;
+    finalists.dedup_by(|larger, step| (*larger - *step) * longest < 0.15 * *step * *step);
     // What any step seems to explain, in this picture: half the candidates have nothing to do with its grid.
     rough.sort_by(|a, b| a.strength().total_cmp(&b.strength()));
     let usual = rough.get(rough.len() / 2).map_or(0.0, Pair::strength);
@@ -147,32 +148,19 @@ pub fn find(image: &RgbaImage) -> Vec<Grid> {
 
 /// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner where that is as good.
 pub(crate) fn with_step(image: &RgbaImage, step: f64) -> Grid {
-    let plane = Plane::new(image);
-    let axis = |plane: &Plane| {
-        let profile = Profile::new(plane);
-        match Fit::new(&profile, step, 24) {
-            Some(fit) => (fit.regular(&profile), fit.contrast),
-            None => (Axis::regular(profile.len, step.min(profile.len as f64), 0.0), 1.0),
-        }
+    let axis = |profile: &Profile| match Fit::new(profile, step, 24) {
+        Some(fit) => (fit.regular(profile), fit.contrast),
+        None => (Axis::regular(profile.len, step.min(profile.len as f64), 0.0), 1.0),
     };
-    let ((x, x_contrast), (y, y_contrast)) = (axis(&plane), axis(&plane.transposed()));
+    let [(x, x_contrast), (y, y_contrast)] = Profile::both(image).each_ref().map(axis);
     Grid { x, y, contrast: 0.5 * (x_contrast + y_contrast), confidence: 1.0 }
 }
 
-/// The grid of cells of `step` pixels from the corner, if it explains the picture wholly: what a generator that draws
-/// on it made.
+/// The grid of cells of `step` pixels from the corner, if each has one colour: what a generator that draws on it made.
 pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
-    let divides = |len: u32| f64::from(len) % step == 0.0;
-    if !divides(image.width()) || !divides(image.height()) {
-        return None;
-    }
-    let plane = Plane::new(image);
-    let exact = |plane: &Plane| {
-        let profile = Profile::new(plane);
-        let regular = lattice::spread(&profile, step, 0.0) <= 1e-6 * profile.total();
-        regular.then(|| Axis::regular(profile.len, step, 0.0))
-    };
-    Some(Grid { x: exact(&plane)?, y: exact(&plane.transposed())?, contrast: 1.0, confidence: 1.0 })
+    let axis = |len: u32| (f64::from(len) % step == 0.0).then(|| Axis::regular(len as usize, step, 0.0));
+    let grid = Grid { x: axis(image.width())?, y: axis(image.height())?, contrast: 1.0, confidence: 1.0 };
+    grid.is_exact(image).then_some(grid)
 }
 
 /// Whether the grid is one, and not what chance finds in any picture.
@@ -198,7 +186,7 @@ fn coarsest<T>(
     let strongest = fits.iter().max_by(|a, b| strength(a).total_cmp(&strength(b)))?;
     let largest = fits.iter().filter(|fit| {
         let times = step(fit) / step(strongest);
-        let multiple = times > 1.5 && (times - times.round()).abs() < 0.04 * times;
+        let multiple = (1.5..8.5).contains(&times) && (times - times.round()).abs() < 0.01 * times;
         let (explains, expected) = if multiple { (AS_GOOD, 1.0 / times.sqrt()) } else { (NEARLY, 1.0) };
         gain(fit) >= explains * gain(strongest) && strength(fit) >= STANDS * expected * strength(strongest)
     });
@@ -227,7 +215,7 @@ fn candidate_steps(profile: &Profile) -> Vec<f64> {
     let len = profile.len as f64;
     let mut steps: Vec<f64> = vec![];
     for values in [&profile.edges, &profile.bends] {
-        let spectrum = Spectrum::new(values, FEWEST_CELLS / len, 0.5);
+        let spectrum = Spectrum::new(values, FEWEST_CELLS / len);
         for peak in spectrum.peaks(PEAKS) {
             for harmonic in 1..=HARMONICS {
                 let step = f64::from(harmonic) / peak.frequency;

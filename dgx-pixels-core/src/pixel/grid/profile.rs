@@ -2,12 +2,12 @@
 
 use image::RgbaImage;
 
-use super::spectrum::{flattened, fourier};
+use super::spectrum::{flattened, power_at};
 
 /// Lines across the axis that spans are judged by.
 const LINES: usize = 32;
 /// Changes above this count as this: a few strong outlines are not to outvote the many weak ones.
-const STRONG: i32 = 96;
+const STRONG: i16 = 96;
 
 /// Spans are judged by the sums of each line's changes, of at most this each, so that strong edges weigh little more than
 /// weak ones.
@@ -33,83 +33,110 @@ pub(super) struct Profile {
     width: usize,
 }
 
-/// A picture as four signed channels, premultiplied, so that what is invisible differs in alpha alone.
-pub(super) struct Plane {
-    pub(super) width: usize,
-    pub(super) height: usize,
-    pixels: Vec<[i16; 4]>,
+/// Lines along one axis of a picture, as four signed channels, premultiplied, so that what is invisible differs in alpha
+/// alone.
+struct Lines {
+    len: usize,
+    count: usize,
+    channels: [Vec<i16>; 4],
 }
 
-impl Plane {
-    pub(super) fn new(image: &RgbaImage) -> Self {
-        let pixels = image
-            .pixels()
-            .map(|pixel| match pixel.0 {
-                [r, g, b, 255] => [i16::from(r), i16::from(g), i16::from(b), 255],
-                [r, g, b, a] => {
-                    let premultiplied = |value: u8| (u16::from(value) * u16::from(a) / 255) as i16;
-                    [premultiplied(r), premultiplied(g), premultiplied(b), i16::from(a)]
+/// Lines of a picture that are looked at: all, or every second, third, ... where there are at least twice as many.
+const ENOUGH_LINES: usize = 400;
+
+impl Lines {
+    fn rows(image: &RgbaImage) -> Self {
+        let (len, rows) = (image.width() as usize, image.height() as usize);
+        let every = (rows / ENOUGH_LINES).max(1);
+        let count = rows.div_ceil(every);
+        let mut channels = [const { vec![] }; 4].map(|_: Vec<i16>| vec![0; len * count]);
+        for (i, row) in image.as_raw().chunks_exact(4 * len).step_by(every).enumerate() {
+            for (x, pixel) in row.as_chunks::<4>().0.iter().enumerate() {
+                for (channel, value) in channels.iter_mut().zip(premultiplied(*pixel)) {
+                    channel[i * len + x] = value;
                 }
-            })
-            .collect();
-        Plane { width: image.width() as usize, height: image.height() as usize, pixels }
+            }
+        }
+        Lines { len, count, channels }
     }
 
-    /// The same picture with x and y exchanged.
-    pub(super) fn transposed(&self) -> Self {
-        let mut pixels = vec![[0; 4]; self.pixels.len()];
-        const TILE: usize = 32;
-        for top in (0..self.height).step_by(TILE) {
-            for left in (0..self.width).step_by(TILE) {
-                for y in top..(top + TILE).min(self.height) {
-                    for x in left..(left + TILE).min(self.width) {
-                        pixels[x * self.height + y] = self.pixels[y * self.width + x];
+    fn columns(image: &RgbaImage) -> Self {
+        let (columns, len) = (image.width() as usize, image.height() as usize);
+        let every = (columns / ENOUGH_LINES).max(1);
+        let count = columns.div_ceil(every);
+        let mut channels = [const { vec![] }; 4].map(|_: Vec<i16>| vec![0; len * count]);
+        // In blocks of rows, so that what a column's next pixel is written to is still near.
+        const BLOCK: usize = 32;
+        for (block, rows) in image.as_raw().chunks(BLOCK * 4 * columns).enumerate() {
+            for i in 0..count {
+                for (y, row) in rows.chunks_exact(4 * columns).enumerate() {
+                    let pixel = row.as_chunks::<4>().0[i * every];
+                    for (channel, value) in channels.iter_mut().zip(premultiplied(pixel)) {
+                        channel[i * len + block * BLOCK + y] = value;
                     }
                 }
             }
         }
-        Plane { width: self.height, height: self.width, pixels }
+        Lines { len, count, channels }
     }
 
-    fn row(&self, y: usize) -> &[[i16; 4]] {
-        &self.pixels[y * self.width..][..self.width]
+    fn line(&self, i: usize) -> [&[i16]; 4] {
+        self.channels.each_ref().map(|channel| &channel[i * self.len..][..self.len])
     }
 }
 
-fn change(a: [i16; 4], b: [i16; 4]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from((a - b).abs())).sum()
-}
-
-/// How far the middle of three pixels lies off the line between the others, doubled.
-fn turn(three: &[[i16; 4]]) -> i32 {
-    (0..4).map(|c| i32::from((three[0][c] - 2 * three[1][c] + three[2][c]).abs())).sum()
+fn premultiplied([r, g, b, a]: [u8; 4]) -> [i16; 4] {
+    let by_alpha = |value: u8| match a {
+        255 => i16::from(value),
+        _ => (u16::from(value) * u16::from(a) / 255) as i16,
+    };
+    [by_alpha(r), by_alpha(g), by_alpha(b), i16::from(a)]
 }
 
 impl Profile {
-    /// Along x; along y is that of the transposed plane.
-    pub(super) fn new(plane: &Plane) -> Self {
-        let (len, rows) = (plane.width, plane.height);
+    /// Along x and along y.
+    pub(super) fn both(image: &RgbaImage) -> [Self; 2] {
+        [Profile::new(&Lines::rows(image)), Profile::new(&Lines::columns(image))]
+    }
+
+    fn new(all: &Lines) -> Self {
+        let len = all.len;
         let mut edges = vec![0i32; len];
         let mut bends = vec![0i32; len];
-        let mut busy = vec![0i64; rows];
-        for (y, busy) in busy.iter_mut().enumerate() {
-            let row = plane.row(y);
-            for (edge, pair) in edges[1..].iter_mut().zip(row.windows(2)) {
-                let change = change(pair[0], pair[1]).min(STRONG);
-                *edge += change;
-                *busy += i64::from(change);
-            }
-            for (bend, three) in bends[1..].iter_mut().zip(row.windows(3)) {
-                *bend += turn(three).min(STRONG);
-            }
-        }
+        let mut changes = vec![0i16; len];
+        let busy: Vec<i64> = (0..all.count)
+            .map(|i| {
+                let line = all.line(i);
+                // How much each pixel differs from the one before it.
+                changes.fill(0);
+                for channel in line {
+                    for (change, pair) in changes[1..].iter_mut().zip(channel.windows(2)) {
+                        *change += (pair[1] - pair[0]).abs();
+                    }
+                }
+                for (edge, change) in edges.iter_mut().zip(&changes) {
+                    *edge += i32::from((*change).min(STRONG));
+                }
+                let busy = changes.iter().map(|change| i64::from((*change).min(STRONG))).sum();
+                // How far the middle of three pixels lies off the line between the others, doubled.
+                changes.fill(0);
+                for channel in line {
+                    for (turn, three) in changes[1..].iter_mut().zip(channel.windows(3)) {
+                        *turn += (three[0] - 2 * three[1] + three[2]).abs();
+                    }
+                }
+                for (bend, turn) in bends.iter_mut().zip(&changes) {
+                    *bend += i32::from((*turn).min(STRONG));
+                }
+                busy
+            })
+            .collect();
 
         // The busiest line of each of LINES bands.
-        let bands = LINES.min(rows);
-        let lines: Vec<usize> = (0..bands)
-            .map(|band| {
-                (band * rows / bands..(band + 1) * rows / bands).max_by_key(|y| busy[*y]).unwrap_or(0)
-            })
+        let bands = LINES.min(all.count);
+        let lines: Vec<_> = (0..bands)
+            .map(|band| (band * all.count / bands..(band + 1) * all.count / bands).max_by_key(|i| busy[*i]))
+            .map(|busiest| all.line(busiest.unwrap_or(0)))
             .collect();
         let width = 4 * lines.len();
         let mut sums = vec![0.0; (len + 1) * width];
@@ -118,12 +145,10 @@ impl Profile {
         for x in 0..len {
             let (before, after) = sums[x * width..].split_at_mut(width);
             let mut square = 0.0;
-            for (i, (y, level)) in lines.iter().zip(&mut levels).enumerate() {
-                let row = plane.row(*y);
-                let (pixel, last) = (row[x], row[x.saturating_sub(1)]);
+            for (i, (line, level)) in lines.iter().zip(&mut levels).enumerate() {
                 for c in 0..4 {
-                    level[c] +=
-                        (pixel[c] - last[c]).clamp(-STEEPEST, STEEPEST) - (level[c] - pixel[c]) / PULL;
+                    let (pixel, last) = (line[c][x], line[c][x.saturating_sub(1)]);
+                    level[c] += (pixel - last).clamp(-STEEPEST, STEEPEST) - (level[c] - pixel) / PULL;
                     let value = f32::from(level[c]);
                     after[4 * i + c] = before[4 * i + c] + value;
                     square += f64::from(value * value);
@@ -146,8 +171,7 @@ impl Profile {
         if frequency > 0.5 {
             return 0.0;
         }
-        let (re, im) = fourier(&self.bends, frequency);
-        (re * re + im * im) / self.bend_variance
+        power_at(&self.bends, frequency) / self.bend_variance
     }
 
     /// Sum of the squared distances of the pixels in `from..to` from their mean, over all lines and channels.

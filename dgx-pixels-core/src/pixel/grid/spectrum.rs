@@ -2,6 +2,9 @@
 
 use std::f64::consts::TAU;
 
+use rustfft::FftPlannerScalar;
+use rustfft::num_complex::Complex;
+
 /// Power of a profile at evenly spaced frequencies, in units of what noise of the same variance has on average.
 pub(super) struct Spectrum {
     /// Cycles per pixel of entry 0.
@@ -19,8 +22,8 @@ pub(super) struct Peak {
     pub(super) power: f32,
 }
 
-/// Entries for each cycle that fits the profile: fine enough not to miss a peak.
-const OVERSAMPLING: f64 = 4.0;
+/// Entries for each cycle that fits the profile, at least: fine enough not to miss a peak.
+const OVERSAMPLING: usize = 4;
 
 /// `values` over their mean in a window around them, less 1: what content does slowly is taken out.
 pub(super) fn flattened(values: &[f32]) -> Vec<f32> {
@@ -42,19 +45,21 @@ pub(super) fn flattened(values: &[f32]) -> Vec<f32> {
 }
 
 impl Spectrum {
-    /// Of `values` between `lowest` and `highest` cycles per pixel.
-    pub(super) fn new(values: &[f32], lowest: f64, highest: f64) -> Self {
-        let n = values.len().max(1) as f64;
-        let step = 1.0 / (OVERSAMPLING * n);
-        let count = ((highest - lowest) / step).max(0.0) as usize + 1;
-        let variance = values.iter().map(|value| f64::from(value * value)).sum::<f64>().max(1e-9);
-        let power = (0..count)
-            .map(|i| {
-                let (re, im) = fourier(values, lowest + i as f64 * step);
-                ((re * re + im * im) / variance) as f32
-            })
-            .collect();
-        Spectrum { lowest, step, power }
+    /// Of `values` from `lowest` cycles per pixel to one in two.
+    pub(super) fn new(values: &[f32], lowest: f64) -> Self {
+        let size = (OVERSAMPLING * values.len().max(1)).next_power_of_two();
+        let mut buffer: Vec<_> = values.iter().map(|value| Complex::new(*value, 0.0)).collect();
+        buffer.resize(size, Complex::ZERO);
+        // The scalar one, so that all machines find the same.
+        FftPlannerScalar::new().plan_fft_forward(size).process(&mut buffer);
+        let variance = values.iter().map(|value| f64::from(value * value)).sum::<f64>().max(1e-9) as f32;
+        let first = (lowest * size as f64).ceil() as usize;
+        let power = buffer.get(first..=size / 2).unwrap_or_default();
+        Spectrum {
+            lowest: first as f64 / size as f64,
+            step: 1.0 / size as f64,
+            power: power.iter().map(|value| value.norm_sqr() / variance).collect(),
+        }
     }
 
     /// Highest first, at most `count`.
@@ -75,32 +80,14 @@ impl Spectrum {
     }
 }
 
-/// The Fourier sum at one frequency; its angle over -TAU times the frequency is where the waves crest.
-pub(super) fn fourier(values: &[f32], frequency: f64) -> (f64, f64) {
-    // Eight rotors side by side, each advancing by eight steps, so that the loop has no long chain.
-    const LANES: usize = 8;
-    let angle = TAU * frequency;
-    let mut re = [0.0f32; LANES];
-    let mut im = [0.0f32; LANES];
-    let mut cos = [0.0f32; LANES];
-    let mut sin = [0.0f32; LANES];
-    let (turn_sin, turn_cos) = ((LANES as f64 * angle).sin() as f32, (LANES as f64 * angle).cos() as f32);
-    for (block, chunk) in values.chunks(LANES).enumerate() {
-        if block % 32 == 0 {
-            for lane in 0..LANES {
-                let at = angle * (block * LANES + lane) as f64;
-                (cos[lane], sin[lane]) = (at.cos() as f32, at.sin() as f32);
-            }
-        }
-        for (lane, value) in chunk.iter().enumerate() {
-            re[lane] += value * cos[lane];
-            im[lane] -= value * sin[lane];
-        }
-        for lane in 0..LANES {
-            let turned = cos[lane] * turn_cos - sin[lane] * turn_sin;
-            sin[lane] = sin[lane] * turn_cos + cos[lane] * turn_sin;
-            cos[lane] = turned;
-        }
+/// The power of a profile's wave of one frequency, not over its variance.
+pub(super) fn power_at(values: &[f32], frequency: f64) -> f64 {
+    let turn = Complex::from_polar(1.0, -TAU * frequency);
+    let mut rotor = Complex::new(1.0f64, 0.0);
+    let mut sum = Complex::new(0.0, 0.0);
+    for value in values {
+        sum += rotor * f64::from(*value);
+        rotor *= turn;
     }
-    (re.iter().map(|value| f64::from(*value)).sum(), im.iter().map(|value| f64::from(*value)).sum())
+    sum.norm_sqr()
 }
