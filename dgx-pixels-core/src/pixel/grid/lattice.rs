@@ -33,11 +33,6 @@ impl Axis {
         self.drifts
     }
 
-    /// Whether cells are whole pixels and the first begins at 0.
-    pub(super) fn is_whole(&self) -> bool {
-        self.step.fract() == 0.0 && self.phase == 0.0
-    }
-
     /// First and one past the last pixel of cell `i`.
     pub fn span(&self, i: usize) -> (usize, usize) {
         (self.borders[i], self.borders[i + 1])

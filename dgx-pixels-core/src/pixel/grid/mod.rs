@@ -6,6 +6,7 @@
 //! most pixels are square; among steps that explain the picture as well, the largest is right, as a finer one explains
 //! everything that a coarser one does.
 
+mod enlarged;
 mod lattice;
 mod profile;
 mod spectrum;
@@ -72,6 +73,9 @@ const NOT_SQUARE: f64 = 1.35;
 /// The most likely grids of `image`, however unlikely, best first: one where that is sure, else up to three; none if the
 /// picture is too small to have one.
 pub fn find(image: &RgbaImage) -> Vec<Grid> {
+    if let Some(grid) = enlarged::enlarged(image) {
+        return vec![grid];
+    }
     let profiles = Profile::both(image);
     let mut steps = vec![];
     for profile in &profiles {
@@ -163,13 +167,11 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
     grid.is_exact(image).then_some(grid)
 }
 
-/// Whether the grid is one, and not what chance finds in any picture.
+/// Whether the grid is one, and not what chance finds in any picture. A small picture has few witnesses, and may be a
+/// sprite already: only what is nothing but enlarged is one of those.
 pub(crate) fn is_sure(grid: &Grid, image: &RgbaImage) -> bool {
-    // A small picture has few witnesses, and may be a sprite already: only what is exactly enlarged is one of those.
-    if image.width().min(image.height()) < SMALL {
-        return grid.contrast > 0.999 && grid.x.step > 1.9 && grid.x.is_whole() && grid.y.is_whole();
-    }
-    grid.confidence >= 0.5
+    let least = if image.width().min(image.height()) < SMALL { 1.0 } else { 0.5 };
+    grid.confidence >= least
 }
 
 /// Pictures with a shorter side are taken for sprites, unless they are exactly enlarged.

@@ -1,0 +1,86 @@
+//! Pictures that are nothing but enlarged pixel art: where they change tells the grid, and there is no doubt.
+
+use image::RgbaImage;
+
+use super::{Axis, Grid};
+
+/// Fewer changes along an axis may lie on a grid by chance: in one of 32 pictures, these few on one of 2 pixels.
+const FEWEST_CHANGES: usize = 6;
+
+/// The grid that all changes of `image` lie on, of cells of 2 pixels or more, also where the picture's edges cut cells.
+pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
+    let width = image.width() as usize;
+    let rows = || image.as_raw().chunks_exact(4 * width).map(|row| row.as_chunks::<4>().0);
+    let mut columns_change = vec![false; width];
+    for row in rows() {
+        for (x, pair) in row.windows(2).enumerate() {
+            columns_change[x + 1] |= pair[0] != pair[1];
+        }
+    }
+    let row_pairs = rows().zip(rows().skip(1));
+    let rows_change: Vec<_> = [false].into_iter().chain(row_pairs.map(|(a, b)| a != b)).collect();
+    let (mut x, mut y) = (step(&columns_change)?, step(&rows_change)?);
+    // Content that is coarse along one axis; the finer grid explains both.
+    if x % y == 0 || y % x == 0 {
+        (x, y) = (x.min(y), x.min(y));
+    }
+    let axis = |changes: &[bool], step: usize| {
+        let phase = changes.iter().position(|changes| *changes).unwrap_or(0) % step;
+        Axis::regular(changes.len(), step as f64, phase as f64)
+    };
+    (x > 1 && y > 1).then(|| Grid {
+        x: axis(&columns_change, x),
+        y: axis(&rows_change, y),
+        contrast: 1.0,
+        confidence: 1.0,
+    })
+}
+
+/// The greatest common divisor of the distances between changes; `None` of too few.
+fn step(changes: &[bool]) -> Option<usize> {
+    let places: Vec<_> = (0..changes.len()).filter(|i| changes[*i]).collect();
+    let gcd = |a: usize, b: usize| {
+        let (mut a, mut b) = (a, b);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (places.len() >= FEWEST_CHANGES).then(|| places.windows(2).map(|pair| pair[1] - pair[0]).fold(0, gcd))
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgba;
+    use image::imageops::{FilterType, crop_imm, resize};
+
+    use super::*;
+
+    fn art() -> RgbaImage {
+        RgbaImage::from_fn(12, 10, |x, y| {
+            Rgba([(x * 97 % 256) as u8, (y * 61 % 256) as u8, (x * y) as u8, 255])
+        })
+    }
+
+    #[test]
+    fn any_whole_factors_are_told_and_cut_cells_too() {
+        for (x, y) in [(2, 2), (3, 3), (16, 16), (3, 5)] {
+            let large = resize(&art(), 12 * x, 10 * y, FilterType::Nearest);
+            let grid = enlarged(&large).unwrap();
+            assert_eq!((grid.x.step, grid.y.step, grid.x.phase), (x.into(), y.into(), 0.0));
+            assert_eq!((grid.x.cells(), grid.y.cells()), (12, 10));
+        }
+        let large = resize(&art(), 60, 50, FilterType::Nearest);
+        let cut = crop_imm(&large, 1, 3, 57, 45).to_image();
+        let grid = enlarged(&cut).unwrap();
+        assert_eq!((grid.x.phase, grid.y.phase, grid.x.cells(), grid.y.cells()), (-1.0, 2.0, 12, 9));
+    }
+
+    #[test]
+    fn pixel_art_as_it_is_and_anything_else_has_none() {
+        assert_eq!(enlarged(&art()), None);
+        assert_eq!(enlarged(&resize(&art(), 60, 50, FilterType::Triangle)), None);
+        assert_eq!(enlarged(&RgbaImage::new(40, 40)), None);
+        assert_eq!(enlarged(&RgbaImage::new(1, 1)), None);
+    }
+}
