@@ -22,6 +22,7 @@ Exit codes:
   6    not_finite: the arithmetic left the number range; no picture is written
   7    output: the picture cannot be written
   8    input: a picture cannot be read or made; of several, the others were
+  9    changed: `reproduce` made another picture
   130  cancelled: Ctrl-C
 
 With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
@@ -51,6 +52,11 @@ pub(crate) enum Failure {
     Output { path: PathBuf, reason: String },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("cannot encode the picture")]
+    Encode(#[from] png::EncodingError),
+    /// `reproduce` made something else. The text is whole: it says what has changed.
+    #[error("{0}")]
+    Changed(String),
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
     #[error("interrupted; no picture is left half written")]
@@ -58,7 +64,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The one word: a core error's own, `input` or `output`.
+    /// The one word: a core error's own, `input`, `output` or `changed`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Failure::Core(error) => error.kind().as_str(),
@@ -70,6 +76,8 @@ impl Failure {
             Failure::Exists { .. } | Failure::Output { .. } | Failure::Write { .. } | Failure::Stdout(_) => {
                 "output"
             }
+            Failure::Encode(_) => ErrorKind::Internal.as_str(),
+            Failure::Changed(_) => "changed",
             Failure::Interrupted => ErrorKind::Cancelled.as_str(),
         }
     }
@@ -84,6 +92,7 @@ impl Failure {
             "not_finite" => 6,
             "output" => 7,
             "input" => 8,
+            "changed" => 9,
             "cancelled" => interrupt::EXIT_CODE,
             _ => 1,
         }
@@ -131,6 +140,7 @@ mod tests {
             core(Error::OutOfMemory { device: "cpu".into(), doing: "decoding" }),
             core(Error::NotFinite { what: "the picture", dtype: "f16" }),
             Failure::Exists { path },
+            Failure::Changed("no".into()),
             core(Error::Cancelled { steps_done: 1, steps: 2 }),
         ];
         for failure in failures {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use dgx_pixels_core::backend::{Backend, Progress, Sketch, paint};
-use dgx_pixels_core::pixel::{Certificate, PixelOptions, Verdict, pixelize};
+use dgx_pixels_core::pixel::{Certificate, PixelOptions, Pixelized, Verdict, pixelize};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, GenerateRequest, Generated, ImageSize};
 #[cfg(feature = "torch")]
@@ -23,6 +23,7 @@ use crate::output::{self, Made};
 use crate::pixelize::Stages;
 use crate::progress::Bar;
 use crate::search::{self, Choice};
+use crate::terminal;
 
 /// Pictures drawn together at most. More gain little (an H100 takes 33 ms for a full-size step of one picture and 126 ms
 /// for four), and each takes gigabytes while it is decoded. Halved when memory runs short.
@@ -122,19 +123,19 @@ pub(crate) struct Args {
 
 /// How a model is computed; `sketch` is not.
 #[cfg(feature = "torch")]
-#[derive(clap::Args)]
-struct TorchArgs {
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct TorchArgs {
     /// `f32`, `f16` or `bf16`. Default: `f32` on the CPU, `bf16` on a GPU.
     #[arg(long, value_name = "D")]
-    dtype: Option<torch::Dtype>,
+    pub(crate) dtype: Option<torch::Dtype>,
 
     /// `cpu`, `cuda:N`, or `auto`: the first GPU if there is one.
     #[arg(long, value_name = "D", default_value_t = torch::Device::Auto)]
-    device: torch::Device,
+    pub(crate) device: torch::Device,
 
     /// Decode in overlapping tiles: less memory for large pictures, and slightly other colours.
     #[arg(long)]
-    vae_tiling: bool,
+    pub(crate) vae_tiling: bool,
 }
 
 /// Checks all that can be checked, loads the model, draws.
@@ -153,7 +154,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Choice::Sketch => job.draw(&mut Sketch, Painter::sketch()),
         #[cfg(feature = "torch")]
         Choice::Folder(name, model) => {
-            let (mut sdxl, painter) = load(args, name, *model)?;
+            if let Some(size) = args.size() {
+                size.validate(model.vae.scale_factor()).map_err(Error::from)?;
+            }
+            let (mut sdxl, painter) = load(args.torch, args.quiet, name, *model)?;
             job.draw(&mut sdxl, painter)
         }
     }
@@ -161,22 +165,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Loads the model, with its hash read beside that.
 #[cfg(feature = "torch")]
-fn load(args: &Args, name: String, model: Model) -> Result<(torch::Sdxl, Painter), Failure> {
+pub(crate) fn load(
+    torch: TorchArgs,
+    quiet: bool,
+    name: String,
+    model: Model,
+) -> Result<(torch::Sdxl, Painter), Failure> {
     let started = std::time::Instant::now();
-    let TorchArgs { dtype, device, vae_tiling } = args.torch;
+    let TorchArgs { dtype, device, vae_tiling } = torch;
     let options = torch::Options { device: device.resolve()?, dtype, vae_tiling, ..Default::default() };
-    if let Some(size) = args.size() {
-        size.validate(model.vae.scale_factor()).map_err(Error::from)?;
-    }
     let hashed = model.clone();
     let hash = Beside::start(move || hashed.hash());
-    let _bar = Bar::waiting(args.quiet, format!("loading {name}"));
+    let _bar = Bar::waiting(quiet, format!("loading {name}"));
     let sdxl = Beside::start(move || torch::Sdxl::load(&model, &options)).wait()??;
     let painter = Painter {
         model: name,
         hash: Hash::Pending(hash),
         dtype: sdxl.dtype().to_string(),
         device: sdxl.device().to_string(),
+        vae_tiling,
         libtorch: Some(torch::libtorch_version()),
         load: started.elapsed(),
     };
@@ -234,11 +241,12 @@ struct Job<'a> {
 }
 
 /// What draws, in the words of the JSON line.
-struct Painter {
+pub(crate) struct Painter {
     model: String,
     hash: Hash,
     dtype: String,
     device: String,
+    vae_tiling: bool,
     libtorch: Option<String>,
     load: Duration,
 }
@@ -261,31 +269,48 @@ impl Hash {
 }
 
 impl Painter {
-    fn sketch() -> Self {
+    pub(crate) fn sketch() -> Self {
         Painter {
             model: search::SKETCH.into(),
             hash: Hash::None,
             dtype: "none".into(),
             device: "cpu".into(),
+            vae_tiling: false,
             libtorch: None,
             load: Duration::ZERO,
         }
+    }
+
+    /// What a picture says of how it was made, when the model's hash has been read.
+    pub(crate) fn made(self, request: GenerateRequest, pixel: Option<PixelOptions>) -> Result<Made, Failure> {
+        let device = self.device.split(':').next().unwrap_or(&self.device).to_owned();
+        Ok(Made {
+            request,
+            pixel,
+            model: self.model,
+            model_hash: self.hash.wait()?,
+            dtype: self.dtype,
+            device,
+            vae_tiling: self.vae_tiling,
+            program: env!("CARGO_PKG_VERSION").into(),
+            libtorch: self.libtorch,
+        })
     }
 }
 
 impl Job<'_> {
     fn draw<B: Backend>(&self, backend: &mut B, painter: Painter) -> Result<(), Failure> {
-        let Painter { model, hash, dtype, device, libtorch, load } = painter;
+        let (device, load) = (painter.device.clone(), painter.load);
         let quiet = self.args.quiet;
         if !quiet {
-            output::note(format_args!("drawing with {model} ({dtype} on {device})"));
+            output::note(format_args!("drawing with {} ({} on {device})", painter.model, painter.dtype));
         }
         let options = (!self.args.raw).then(|| PixelOptions {
             expected_step: Some(LATENT_PX),
             ..self.args.stages.options_of_generated()
         });
-        let mut hash_to_come = Some(hash);
-        let mut hash = None;
+        let mut painter = Some(painter);
+        let mut made_first = None;
         let mut together = TOGETHER;
         let mut done = 0;
         while done < self.requests.len() {
@@ -298,9 +323,10 @@ impl Job<'_> {
                 if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
             drop(bar);
-            if let Some(hash_to_come) = hash_to_come.take() {
-                hash = hash_to_come.wait()?;
+            if let (Some(painter), Some(one)) = (painter.take(), drawn.first()) {
+                made_first = Some(painter.made(one.request.clone(), options.clone())?);
             }
+            let Some(made_first) = &made_first else { continue };
             if together < asked_together {
                 output::note(format_args!("warning: out of memory; drawing {together} at a time"));
             }
@@ -313,17 +339,9 @@ impl Job<'_> {
             }
             for (one, path) in drawn.iter().zip(&self.paths[done..]) {
                 interrupt::check()?;
-                let made = Made {
-                    request: &one.request,
-                    pixel: options.as_ref(),
-                    model: &model,
-                    model_hash: hash.as_deref(),
-                    dtype: &dtype,
-                    device: device.split(':').next().unwrap_or(&device),
-                    program: env!("CARGO_PKG_VERSION"),
-                    libtorch: libtorch.as_deref(),
-                };
-                let sprite = self.write(path, one, &made)?;
+                let made = Made { request: one.request.clone(), ..made_first.clone() };
+                let sprite = Drawn::new(one, &made)?;
+                sprite.write(path, self.args.force)?;
                 if self.args.json {
                     let line = Line::new(path.display().to_string(), one, &sprite, &made, &device, load);
                     let line =
@@ -333,6 +351,9 @@ impl Job<'_> {
                     output::say(&path.display())?;
                 }
                 if !quiet {
+                    if let Some(pixelized) = &sprite.pixelized {
+                        terminal::show(&pixelized.sprite);
+                    }
                     let (seed, steps) = (one.request.seed, one.request.steps());
                     let (width, height) = sprite.size;
                     let seconds =
@@ -348,32 +369,31 @@ impl Job<'_> {
     }
 }
 
-/// What was written.
-struct Sprite {
+/// A picture's file, before it is written.
+pub(crate) struct Drawn {
+    pub(crate) bytes: Vec<u8>,
     size: (u32, u32),
-    verdict: Option<Verdict>,
-    certificate: Option<Certificate>,
-    time: Duration,
+    pixelized: Option<Pixelized>,
 }
 
-impl Job<'_> {
-    /// Makes the sprite, or leaves the picture as it is, and writes it.
-    fn write(&self, path: &Path, one: &Generated, made: &Made) -> Result<Sprite, Failure> {
-        let force = self.args.force;
-        let Some(options) = made.pixel else {
-            output::write(path, &one.image, made, force)?;
-            let size = one.image.dimensions();
-            return Ok(Sprite { size, verdict: None, certificate: None, time: Duration::ZERO });
+impl Drawn {
+    /// The sprite, or the picture as it is, whichever was `made`.
+    pub(crate) fn new(one: &Generated, made: &Made) -> Result<Drawn, Failure> {
+        let Some(options) = &made.pixel else {
+            let bytes = output::picture_png(&one.image, made)?;
+            return Ok(Drawn { bytes, size: one.image.dimensions(), pixelized: None });
         };
         let picture = DynamicImage::ImageRgb8(one.image.clone()).into_rgba8();
         let pixelized = pixelize(&picture, options).map_err(Error::from)?;
-        output::write_sprite(path, &pixelized.sprite, &pixelized.certificate, Some(made), force)?;
-        Ok(Sprite {
-            size: pixelized.sprite.dimensions(),
-            verdict: Some(pixelized.verdict),
-            time: pixelized.find + pixelized.draw,
-            certificate: Some(pixelized.certificate),
-        })
+        let bytes = output::sprite_png(&pixelized.sprite, Some(made))?;
+        Ok(Drawn { bytes, size: pixelized.sprite.dimensions(), pixelized: Some(pixelized) })
+    }
+
+    fn write(&self, path: &Path, force: bool) -> Result<(), Failure> {
+        match &self.pixelized {
+            Some(pixelized) => output::write_sprite(path, &self.bytes, &pixelized.certificate, force),
+            None => output::write(path, &self.bytes, force),
+        }
     }
 }
 
@@ -427,8 +447,8 @@ impl<'a> Line<'a> {
     fn new(
         path: String,
         one: &'a Generated,
-        sprite: &'a Sprite,
-        made: &Made<'a>,
+        sprite: &'a Drawn,
+        made: &'a Made,
         device: &'a str,
         load: Duration,
     ) -> Self {
@@ -443,18 +463,18 @@ impl<'a> Line<'a> {
             steps: request.steps(),
             guidance_scale: request.guidance_scale(),
             scheduler: request.scheduler,
-            model: made.model,
-            model_hash: made.model_hash,
-            dtype: made.dtype,
+            model: &made.model,
+            model_hash: made.model_hash.as_deref(),
+            dtype: &made.dtype,
             device,
-            verdict: sprite.verdict,
-            certificate: sprite.certificate.as_ref(),
+            verdict: sprite.pixelized.as_ref().map(|made| made.verdict),
+            certificate: sprite.pixelized.as_ref().map(|made| &made.certificate),
             timings_ms: TimingsMs {
                 load: ms(load),
                 begin: ms(one.timings.begin),
                 denoise: ms(one.timings.denoise),
                 finish: ms(one.timings.finish),
-                pixel: ms(sprite.time),
+                pixel: ms(sprite.pixelized.as_ref().map_or(Duration::ZERO, |made| made.find + made.draw)),
             },
         }
     }

@@ -9,7 +9,9 @@ mod output;
 mod picture;
 mod pixelize;
 mod progress;
+mod reproduce;
 mod search;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ enum Command {
     Generate(generate::Args),
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", pixelize::NOTES))]
     Pixelize(pixelize::Args),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", reproduce::NOTES))]
+    Reproduce(reproduce::Args),
     #[command(after_help = EXIT_CODES)]
     Models(models::Args),
     #[command(after_help = EXIT_CODES)]
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
     let (json, result) = match &cli.command {
         Command::Generate(args) => (args.json, generate::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Pixelize(args) => (args.json, pixelize::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Reproduce(args) => (args.json, reproduce::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
     };

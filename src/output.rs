@@ -9,25 +9,47 @@ use std::path::{Path, PathBuf};
 use dgx_pixels_core::GenerateRequest;
 use dgx_pixels_core::pixel::{Certificate, PixelOptions};
 use image::{RgbImage, RgbaImage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::interrupt;
 
 /// How a picture was made: all that shaped it, and nothing else, so that the same request gives the same file.
-#[derive(Serialize)]
-pub(crate) struct Made<'a> {
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Made {
     /// With every default filled in.
-    pub(crate) request: &'a GenerateRequest,
+    pub(crate) request: GenerateRequest,
     /// What made a sprite of the model's picture; null for the picture itself.
-    pub(crate) pixel: Option<&'a PixelOptions>,
-    pub(crate) model: &'a str,
-    pub(crate) model_hash: Option<&'a str>,
-    pub(crate) dtype: &'a str,
+    pub(crate) pixel: Option<PixelOptions>,
+    pub(crate) model: String,
+    pub(crate) model_hash: Option<String>,
+    pub(crate) dtype: String,
     /// `cpu` or `cuda`: which GPU it was shapes nothing.
-    pub(crate) device: &'a str,
-    pub(crate) program: &'static str,
-    pub(crate) libtorch: Option<&'a str>,
+    pub(crate) device: String,
+    #[serde(default)]
+    pub(crate) vae_tiling: bool,
+    pub(crate) program: String,
+    pub(crate) libtorch: Option<String>,
+}
+
+/// The text of a PNG file that holds [`Made`] as JSON.
+const MADE: &str = "dgx-pixels";
+
+/// What a PNG file of ours says of how it was made.
+///
+/// # Errors
+/// [`Failure::Input`]: it is no PNG file, says nothing, or something else.
+pub(crate) fn read_made(path: &Path, bytes: &[u8]) -> Result<Made, Failure> {
+    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
+    let reader = png::Decoder::new(io::Cursor::new(bytes)).read_info();
+    let reader = reader.map_err(|error| fault(error.to_string()))?;
+    let texts = &reader.info().utf8_text;
+    let Some(text) = texts.iter().find(|text| text.keyword == MADE) else {
+        let reason = "it does not say how it was made; expected a picture that `dgx-pixels generate` wrote";
+        return Err(fault(reason.into()));
+    };
+    let text = text.get_text().map_err(|error| fault(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| fault(format!("how it was made is not told: {error}")))
 }
 
 /// Longest text taken from a prompt for a file's name, in characters.
@@ -94,31 +116,29 @@ pub(crate) fn check(output: Option<&Path>, paths: &[PathBuf], force: bool) -> Re
     }
 }
 
-/// Writes a model's picture.
+/// Writes a model's picture, as [`png`] made it.
 ///
 /// # Errors
 /// As [`put`].
-pub(crate) fn write(path: &Path, image: &RgbImage, made: &Made, force: bool) -> Result<(), Failure> {
-    let (width, height) = image.dimensions();
-    put(path, &png(path, (width, height), png::ColorType::Rgb, image.as_raw(), Some(made))?, force)
+pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
+    put(path, bytes, force)
 }
 
-/// Writes a sprite, and its certificate beside it as `NAME.json`. The picture comes last: where it is, both are.
+/// Writes a sprite, as [`png`] made it, and its certificate beside it as `NAME.json`. The picture comes last: where it
+/// is, both are.
 ///
 /// # Errors
 /// As [`put`].
 pub(crate) fn write_sprite(
     path: &Path,
-    sprite: &RgbaImage,
+    bytes: &[u8],
     certificate: &Certificate,
-    made: Option<&Made>,
     force: bool,
 ) -> Result<(), Failure> {
-    let bytes = png(path, sprite.dimensions(), png::ColorType::Rgba, sprite.as_raw(), made)?;
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
     put(&sidecar(path), certificate.as_bytes(), force)?;
-    put(path, &bytes, force)
+    put(path, bytes, force)
 }
 
 /// Where a sprite's certificate goes.
@@ -131,7 +151,7 @@ pub(crate) fn sidecar(path: &Path) -> PathBuf {
 /// # Errors
 /// As [`put`].
 pub(crate) fn write_beside(path: &Path, image: &RgbaImage, force: bool) -> Result<(), Failure> {
-    put(path, &png(path, image.dimensions(), png::ColorType::Rgba, image.as_raw(), None)?, force)
+    put(path, &sprite_png(image, None)?, force)
 }
 
 /// Writes one file: all of it under a temporary name beside `path`, then renamed. Makes the folder if it is absent.
@@ -162,35 +182,43 @@ fn put(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
     })
 }
 
-/// The pixels as a PNG file, with [`Made`] as JSON in the text `dgx-pixels`.
+/// A model's picture as a PNG file.
+///
+/// # Errors
+/// [`Failure::Encode`].
+pub(crate) fn picture_png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, Failure> {
+    png(image.dimensions(), png::ColorType::Rgb, image.as_raw(), Some(made))
+}
+
+/// A sprite as a PNG file.
+///
+/// # Errors
+/// As [`picture_png`].
+pub(crate) fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Failure> {
+    png(sprite.dimensions(), png::ColorType::Rgba, sprite.as_raw(), made)
+}
+
+/// The pixels as a PNG file, with [`Made`] as JSON in the text [`MADE`].
 fn png(
-    path: &Path,
     (width, height): (u32, u32),
     color: png::ColorType,
     pixels: &[u8],
     made: Option<&Made>,
 ) -> Result<Vec<u8>, Failure> {
-    let encode = || {
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(color);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_compression(png::Compression::Balanced);
-        encoder
-            .add_text_chunk("Software".into(), concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")).into())?;
-        if let Some(made) = made {
-            let made = serde_json::to_string(made).expect("plain data turns into JSON; this is a bug");
-            encoder.add_itxt_chunk("dgx-pixels".into(), made)?;
-        }
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(pixels)?;
-        writer.finish()?;
-        Ok(bytes)
-    };
-    encode().map_err(|error: png::EncodingError| Failure::Write {
-        path: path.to_owned(),
-        source: io::Error::other(error),
-    })
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(color);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Balanced);
+    encoder.add_text_chunk("Software".into(), concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")).into())?;
+    if let Some(made) = made {
+        let made = serde_json::to_string(made).expect("plain data turns into JSON; this is a bug");
+        encoder.add_itxt_chunk(MADE.into(), made)?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// The prompt as a part of a file's name: its words in lower case, joined by hyphens.

@@ -58,9 +58,17 @@ fn is_picture(path: &Path) -> bool {
 /// [`Failure::Input`]: it is not there, no picture, damaged, too large, or animated.
 pub(crate) fn read(path: &Path) -> Result<RgbaImage, Failure> {
     let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
+    decode(path, &fs::read(path).map_err(|error| fault(error.to_string()))?)
+}
+
+/// As [`read`], of the bytes of the file at `path`.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbaImage, Failure> {
+    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
     let unreadable = |error: image::ImageError| fault(error.to_string());
-    let bytes = fs::read(path).map_err(|error| fault(error.to_string()))?;
-    let open = || ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
+    let open = || ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     let reader = open().map_err(|error| fault(error.to_string()))?;
     let Some(format) = reader.format() else {
         return Err(fault("it is no picture that can be read; expected PNG, JPEG, WebP, GIF or BMP".into()));
@@ -70,7 +78,7 @@ pub(crate) fn read(path: &Path) -> Result<RgbaImage, Failure> {
         return Err(fault(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels")));
     }
     if format == ImageFormat::Gif {
-        let frames = GifDecoder::new(Cursor::new(&bytes)).map_err(unreadable)?.into_frames();
+        let frames = GifDecoder::new(Cursor::new(bytes)).map_err(unreadable)?.into_frames();
         if frames.take(2).count() > 1 {
             return Err(fault(
                 "it is animated; expected one picture, or the frames side by side and `--strip`".into(),

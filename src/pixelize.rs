@@ -322,7 +322,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
     let made = pixelize(&picture, options).map_err(Error::from)?;
     let started = std::time::Instant::now();
     let Pixelized { sprite, grid, certificate, .. } = &made;
-    output::write_sprite(&job.output, sprite, certificate, None, args.force)?;
+    output::write_sprite(&job.output, &output::sprite_png(sprite, None)?, certificate, args.force)?;
     if let Some(factor) = args.preview {
         let preview = nearest_upscale(sprite, factor).map_err(|error| Error::Pixel(error.into()))?;
         output::write_beside(&preview_of(&job.output), &preview, args.force)?;

@@ -111,7 +111,8 @@ fn the_png_carries_the_request_with_its_defaults() {
                 "original_size": null, "crop": { "left": 0, "top": 0 }, "target_size": null,
             },
             "model": "sketch", "model_hash": null, "dtype": "none", "device": "cpu",
-            "program": "0.1.0", "libtorch": null, "pixel": null,
+            "program": "0.1.0", "libtorch": null,
+            "vae_tiling": false, "pixel": null,
         })
     );
 }

@@ -4,6 +4,7 @@ mod doctor;
 mod generate;
 mod models;
 mod pixelize;
+mod reproduce;
 #[cfg(feature = "torch")]
 mod torch;
 

@@ -129,3 +129,23 @@ fn spoil(weights: &Path, tensor: &str) {
     let nan = vec![0xff; (end - start) as usize];
     File::options().write(true).open(weights).unwrap().write_all_at(&nan, 8 + header_len + start).unwrap();
 }
+
+#[test]
+fn a_picture_of_several_drawn_together_is_made_again_alone() {
+    let desk = desk();
+    let draw = [
+        "generate", "a key", "--seed", "7", "--count", "3", "--steps", "2", "--device", "cpu", "--output",
+        "o",
+    ];
+    assert_eq!(desk.run(draw).code, Some(0));
+    let ran = desk.run(["reproduce", "o/a-key-8.png"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "same\n"), "{}", ran.stderr);
+    // Weights of another model.
+    let other = desk.run(["reproduce", "o/a-key-8.png", "--model", "sketch"]);
+    assert_eq!(other.code, Some(9));
+    assert!(
+        other.stderr.contains("model_hash") && other.stderr.contains("dtype f32 to none"),
+        "{}",
+        other.stderr
+    );
+}

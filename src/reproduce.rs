@@ -1,0 +1,142 @@
+//! `dgx-pixels reproduce`: a picture that `generate` wrote is made again, and compared.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use dgx_pixels_core::Error;
+use dgx_pixels_core::backend::{Backend, Sketch, paint};
+use serde_json::json;
+
+use crate::failure::Failure;
+#[cfg(feature = "torch")]
+use crate::generate::{self, TorchArgs};
+use crate::generate::{Drawn, Painter};
+use crate::output::{self, Made};
+use crate::progress::Bar;
+use crate::search::{self, Choice};
+use crate::{interrupt, picture};
+
+/// What `--help` says after the flags.
+pub(crate) const NOTES: &str = "\
+Standard output says `same`, or with --json {\"input\",\"same\":true}. Another picture is a failure that says what has changed:
+the model's files, the program, libtorch, or nothing that is known, as another kind of CPU or GPU rounds otherwise.";
+
+/// Make a picture again from what it says of itself, and compare all its bytes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A PNG file that `generate` wrote.
+    #[arg(value_name = "FILE")]
+    input: PathBuf,
+
+    /// Where the model is now, a name or a folder. Default: the name that the picture gives.
+    #[arg(long, value_name = "PATH|NAME")]
+    model: Option<String>,
+
+    /// Also write what was made, to this file.
+    #[arg(long, value_name = "PATH")]
+    output: Option<PathBuf>,
+
+    /// Replace a file that exists.
+    #[arg(long)]
+    force: bool,
+
+    /// Print one JSON line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Nothing on standard error but warnings and errors.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Draws it as it says it was drawn.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let fault = |reason: String| Failure::Input { path: args.input.clone(), reason };
+    let bytes = fs::read(&args.input).map_err(|error| fault(error.to_string()))?;
+    let before = output::read_made(&args.input, &bytes)?;
+    if let Some(path) = &args.output {
+        output::check(Some(path), std::slice::from_ref(path), args.force)?;
+    }
+    interrupt::listen();
+    let (after, again) = match search::choose(Some(args.model.as_deref().unwrap_or(&before.model)))? {
+        Choice::Sketch => draw(args, &before, &mut Sketch, Painter::sketch())?,
+        #[cfg(feature = "torch")]
+        Choice::Folder(name, model) => {
+            let unknown = |what: &str, value: &str| fault(format!("its {what} is `{value}`, which is none"));
+            let torch = TorchArgs {
+                dtype: Some(before.dtype.parse().map_err(|_| unknown("dtype", &before.dtype))?),
+                device: before.device.parse().map_err(|_| unknown("device", &before.device))?,
+                vae_tiling: before.vae_tiling,
+            };
+            let (mut sdxl, painter) = generate::load(torch, args.quiet, name, *model)?;
+            draw(args, &before, &mut sdxl, painter)?
+        }
+    };
+    if let Some(path) = &args.output {
+        output::write(path, &again, args.force)?;
+    }
+    if again == bytes {
+        return if args.json {
+            output::say(&json!({ "input": args.input, "same": true }))
+        } else {
+            output::say(&"same")
+        };
+    }
+    let differ = match (picture::decode(&args.input, &bytes)?, picture::decode(&args.input, &again)?) {
+        (was, is) if was.dimensions() != is.dimensions() => {
+            let size = |(width, height)| format!("{width}x{height}");
+            format!("it is {} now, and was {}", size(is.dimensions()), size(was.dimensions()))
+        }
+        (was, is) => match was.pixels().zip(is.pixels()).filter(|(was, is)| was != is).count() {
+            0 => "its pixels are the same, and the bytes around them are not".into(),
+            count => format!("{count} of {} pixels differ", was.pixels().len()),
+        },
+    };
+    let changed = changes(&before, &after);
+    let since = if changed.is_empty() { "nothing that is told".into() } else { changed.join("; ") };
+    Err(Failure::Changed(format!(
+        "`{}` is not the same: {differ}; changed since: {since}",
+        args.input.display()
+    )))
+}
+
+/// How it was made this time, and the file.
+fn draw<B: Backend>(
+    args: &Args,
+    before: &Made,
+    backend: &mut B,
+    painter: Painter,
+) -> Result<(Made, Vec<u8>), Failure> {
+    let bar = Bar::steps(args.quiet, "drawing".into());
+    let drawn = paint(backend, std::slice::from_ref(&before.request), &mut |progress| {
+        bar.show(progress);
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    drop(bar);
+    let [one] = drawn.as_slice() else {
+        let message = format!("{} pictures for one request", drawn.len());
+        return Err(Error::Internal { doing: "drawing", message }.into());
+    };
+    // The same model at another place is no other model.
+    let made = painter.made(one.request.clone(), before.pixel.clone())?;
+    let made = Made { model: before.model.clone(), ..made };
+    let bytes = Drawn::new(one, &made)?.bytes;
+    Ok((made, bytes))
+}
+
+/// What is told otherwise than before, as `libtorch 2.10.0 to 2.11.0`.
+fn changes(before: &Made, after: &Made) -> Vec<String> {
+    let none = || "none".to_owned();
+    let told = |made: &Made| {
+        [
+            ("model_hash", made.model_hash.clone().unwrap_or_else(none)),
+            ("dtype", made.dtype.clone()),
+            ("device", made.device.clone()),
+            ("program", made.program.clone()),
+            ("libtorch", made.libtorch.clone().unwrap_or_else(none)),
+        ]
+    };
+    let both = told(before).into_iter().zip(told(after));
+    both.filter(|(was, is)| was != is).map(|((name, was), (_, is))| format!("{name} {was} to {is}")).collect()
+}
