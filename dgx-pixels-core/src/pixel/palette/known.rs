@@ -1,67 +1,146 @@
-//! Well-known palettes.
+//! The palettes that have a name. Each is in its author's order.
 
 use super::Palette;
 
-/// Name and colours, six digits each.
-const KNOWN: &[(&str, &str)] = &[
-    ("1-bit", "000000 FFFFFF"),
-    // Lexaloffle's PICO-8.
-    (
-        "pico-8",
-        "000000 1D2B53 7E2553 008751 AB5236 5F574F C2C3C7 FFF1E8 FF004D FFA300 FFEC27 00E436 29ADFF 83769C FF77A8 FFCCAA",
-    ),
-    // DawnBringer.
-    (
-        "db16",
-        "140C1C 442434 30346D 4E4A4E 854C30 346524 D04648 757161 597DCE D27D2C 8595A1 6DAA2C D2AA99 6DC2CA DAD45E DEEED6",
-    ),
-    (
-        "db32",
-        "000000 222034 45283C 663931 8F563B DF7126 D9A066 EEC39A FBF236 99E550 6ABE30 37946E 4B692F 524B24 323C39 3F3F74 \
-         306082 5B6EE1 639BFF 5FCDE4 CBDBFC FFFFFF 9BADB7 847E87 696A6A 595652 76428A AC3232 D95763 D77BBA 8F974A 8A6F30",
-    ),
-    // Endesga.
-    (
-        "endesga-32",
-        "BE4A2F D77643 EAD4AA E4A672 B86F50 733E39 3E2731 A22633 E43B44 F77622 FEAE34 FEE761 63C74D 3E8948 265C42 193C3E \
-         124E89 0099DB 2CE8F5 FFFFFF C0CBDC 8B9BB4 5A6988 3A4466 262B44 181425 FF0044 68386C B55088 F6757A E8B796 C28569",
-    ),
-    // GrafxKid.
-    (
-        "sweetie-16",
-        "1A1C2C 5D275D B13E53 EF7D57 FFCD75 A7F070 38B764 257179 29366F 3B5DC9 41A6F6 73EFF7 F4F4F4 94B0C2 566C86 333C57",
-    ),
-    // The green screen of the first Game Boy, as most emulators show it.
-    ("game-boy", "0F380F 306230 8BAC0F 9BBC0F"),
-    // The 2C02 as FCEUX showed it for long.
-    (
-        "nes",
-        "7C7C7C 0000FC 0000BC 4428BC 940084 A80020 A81000 881400 503000 007800 006800 005800 004058 000000 BCBCBC 0078F8 \
-         0058F8 6844FC D800CC E40058 F83800 E45C10 AC7C00 00B800 00A800 00A844 008888 F8F8F8 3CBCFC 6888FC 9878F8 F878F8 \
-         F85898 F87858 FCA044 F8B800 B8F818 58D854 58F898 00E8D8 787878 FCFCFC A4E4FC B8B8F8 D8B8F8 F8B8F8 F8A4C0 F0D0B0 \
-         FCE0A8 F8D878 D8F878 B8F8B8 B8F8D8 00FCFC F8D8F8",
-    ),
-    // Philip Timmermann's measurement ("Pepto").
-    (
-        "c64",
-        "000000 FFFFFF 68372B 70A4B2 6F3D86 588D43 352879 B8C76F 6F4F25 433900 9A6759 444444 6C6C6C 9AD284 6C5EB5 959595",
-    ),
-    (
-        "cga",
-        "000000 0000AA 00AA00 00AAAA AA0000 AA00AA AA5500 AAAAAA 555555 5555FF 55FF55 55FFFF FF5555 FF55FF FFFF55 FFFFFF",
-    ),
-    // Mode 4 in its two bright sets.
-    ("cga-0", "000000 55FF55 FF5555 FFFF55"),
-    ("cga-1", "000000 55FFFF FF55FF FFFFFF"),
-    (
-        "zx-spectrum",
-        "000000 0000D7 D70000 D700D7 00D700 00D7D7 D7D700 D7D7D7 0000FF FF0000 FF00FF 00FF00 00FFFF FFFF00 FFFFFF",
-    ),
-    // The TMS9918.
-    (
-        "msx",
-        "000000 3EB849 74D07D 5955E0 8076F1 B95E51 65DBEF DB6559 FF897D CCC35E DED087 3AA241 B766B5 CCCCCC FFFFFF",
-    ),
+/// Name and colours, as `0xrrggbb`.
+const KNOWN: [(&str, &[u32]); 20] = [
+    ("1-bit", &[0x000000, 0xffffff]),
+    ("aap-64", &AAP_64),
+    ("apollo", &APOLLO),
+    ("c64", &C64),
+    ("cga", &CGA),
+    ("cga-0", &[CGA[0], CGA[2], CGA[4], CGA[6]]),
+    ("cga-0-high", &[CGA[0], CGA[10], CGA[12], CGA[14]]),
+    ("cga-1", &[CGA[0], CGA[3], CGA[5], CGA[7]]),
+    ("cga-1-high", &[CGA[0], CGA[11], CGA[13], CGA[15]]),
+    ("db16", &DB16),
+    ("db32", &DB32),
+    ("endesga-32", &ENDESGA_32),
+    ("endesga-64", &ENDESGA_64),
+    ("game-boy", &GAME_BOY),
+    ("msx", &MSX),
+    ("nes", &NES),
+    ("pico-8", &PICO_8),
+    ("resurrect-64", &RESURRECT_64),
+    ("sweetie-16", &SWEETIE_16),
+    ("zx-spectrum", &ZX_SPECTRUM),
+];
+
+/// Adigun A. Polack (2016).
+const AAP_64: [u32; 64] = [
+    0x060608, 0x141013, 0x3b1725, 0x73172d, 0xb4202a, 0xdf3e23, 0xfa6a0a, 0xf9a31b, 0xffd541, 0xfffc40,
+    0xd6f264, 0x9cdb43, 0x59c135, 0x14a02e, 0x1a7a3e, 0x24523b, 0x122020, 0x143464, 0x285cc4, 0x249fde,
+    0x20d6c7, 0xa6fcdb, 0xffffff, 0xfef3c0, 0xfad6b8, 0xf5a097, 0xe86a73, 0xbc4a9b, 0x793a80, 0x403353,
+    0x242234, 0x221c1a, 0x322b28, 0x71413b, 0xbb7547, 0xdba463, 0xf4d29c, 0xdae0ea, 0xb3b9d1, 0x8b93af,
+    0x6d758d, 0x4a5462, 0x333941, 0x422433, 0x5b3138, 0x8e5252, 0xba756a, 0xe9b5a3, 0xe3e6ff, 0xb9bffb,
+    0x849be4, 0x588dbe, 0x477d85, 0x23674e, 0x328464, 0x5daf8d, 0x92dcba, 0xcdf7e2, 0xe4d2aa, 0xc7b08b,
+    0xa08662, 0x796755, 0x5a4e44, 0x423934,
+];
+
+/// Adam C. Younis (2020).
+const APOLLO: [u32; 46] = [
+    0x172038, 0x253a5e, 0x3c5e8b, 0x4f8fba, 0x73bed3, 0xa4dddb, 0x19332d, 0x25562e, 0x468232, 0x75a743,
+    0xa8ca58, 0xd0da91, 0x4d2b32, 0x7a4841, 0xad7757, 0xc09473, 0xd7b594, 0xe7d5b3, 0x341c27, 0x602c2c,
+    0x884b2b, 0xbe772b, 0xde9e41, 0xe8c170, 0x241527, 0x411d31, 0x752438, 0xa53030, 0xcf573c, 0xda863e,
+    0x1e1d39, 0x402751, 0x7a367b, 0xa23e8c, 0xc65197, 0xdf84a5, 0x090a14, 0x10141f, 0x151d28, 0x202e37,
+    0x394a50, 0x577277, 0x819796, 0xa8b5b2, 0xc7cfcc, 0xebede9,
+];
+
+/// The Commodore 64's VIC-II, in the chip's order. Source: Philip "Pepto" Timmermann, "Colodore" (2017).
+const C64: [u32; 16] = [
+    0x000000, 0xffffff, 0x813338, 0x75cec8, 0x8e3c97, 0x56ac4d, 0x2e2c9b, 0xedf171, 0x8e5029, 0x553800,
+    0xc46c71, 0x4a4a4a, 0x7b7b7b, 0xa9ff9f, 0x706deb, 0xb2b2b2,
+];
+
+/// IBM's Color Graphics Adapter (1981), in RGBI order.
+const CGA: [u32; 16] = [
+    0x000000, 0x0000aa, 0x00aa00, 0x00aaaa, 0xaa0000, 0xaa00aa, 0xaa5500, 0xaaaaaa, 0x555555, 0x5555ff,
+    0x55ff55, 0x55ffff, 0xff5555, 0xff55ff, 0xffff55, 0xffffff,
+];
+
+/// Richard "DawnBringer" Fhager (2011).
+const DB16: [u32; 16] = [
+    0x140c1c, 0x442434, 0x30346d, 0x4e4a4e, 0x854c30, 0x346524, 0xd04648, 0x757161, 0x597dce, 0xd27d2c,
+    0x8595a1, 0x6daa2c, 0xd2aa99, 0x6dc2ca, 0xdad45e, 0xdeeed6,
+];
+
+/// Richard "DawnBringer" Fhager (2012).
+const DB32: [u32; 32] = [
+    0x000000, 0x222034, 0x45283c, 0x663931, 0x8f563b, 0xdf7126, 0xd9a066, 0xeec39a, 0xfbf236, 0x99e550,
+    0x6abe30, 0x37946e, 0x4b692f, 0x524b24, 0x323c39, 0x3f3f74, 0x306082, 0x5b6ee1, 0x639bff, 0x5fcde4,
+    0xcbdbfc, 0xffffff, 0x9badb7, 0x847e87, 0x696a6a, 0x595652, 0x76428a, 0xac3232, 0xd95763, 0xd77bba,
+    0x8f974a, 0x8a6f30,
+];
+
+/// ENDESGA Studios, as on Lospec; the one that came with Aseprite 1.2 differs by a few steps.
+const ENDESGA_32: [u32; 32] = [
+    0xbe4a2f, 0xd77643, 0xead4aa, 0xe4a672, 0xb86f50, 0x733e39, 0x3e2731, 0xa22633, 0xe43b44, 0xf77622,
+    0xfeae34, 0xfee761, 0x63c74d, 0x3e8948, 0x265c42, 0x193c3e, 0x124e89, 0x0099db, 0x2ce8f5, 0xffffff,
+    0xc0cbdc, 0x8b9bb4, 0x5a6988, 0x3a4466, 0x262b44, 0x181425, 0xff0044, 0x68386c, 0xb55088, 0xf6757a,
+    0xe8b796, 0xc28569,
+];
+
+/// ENDESGA Studios.
+const ENDESGA_64: [u32; 64] = [
+    0xff0040, 0x131313, 0x1b1b1b, 0x272727, 0x3d3d3d, 0x5d5d5d, 0x858585, 0xb4b4b4, 0xffffff, 0xc7cfdd,
+    0x92a1b9, 0x657392, 0x424c6e, 0x2a2f4e, 0x1a1932, 0x0e071b, 0x1c121c, 0x391f21, 0x5d2c28, 0x8a4836,
+    0xbf6f4a, 0xe69c69, 0xf6ca9f, 0xf9e6cf, 0xedab50, 0xe07438, 0xc64524, 0x8e251d, 0xff5000, 0xed7614,
+    0xffa214, 0xffc825, 0xffeb57, 0xd3fc7e, 0x99e65f, 0x5ac54f, 0x33984b, 0x1e6f50, 0x134c4c, 0x0c2e44,
+    0x00396d, 0x0069aa, 0x0098dc, 0x00cdf9, 0x0cf1ff, 0x94fdff, 0xfdd2ed, 0xf389f5, 0xdb3ffd, 0x7a09fa,
+    0x3003d9, 0x0c0293, 0x03193f, 0x3b1443, 0x622461, 0x93388f, 0xca52c9, 0xc85086, 0xf68187, 0xf5555d,
+    0xea323c, 0xc42430, 0x891e2b, 0x571c27,
+];
+
+/// The greens that stand for the four shades of Nintendo's DMG-01 (1989), dark to light; Aseprite's `gameboy` has the
+/// same. The screen itself had no sRGB.
+const GAME_BOY: [u32; 4] = [0x0f380f, 0x306230, 0x8bac0f, 0x9bbc0f];
+
+/// The MSX's TMS9918A without its transparent entry, in the chip's order; values computed from the data sheet's
+/// voltages, as Aseprite's `msx1` has them.
+const MSX: [u32; 15] = [
+    0x000000, 0x3eb849, 0x74d07d, 0x5955e0, 0x8076f1, 0xb95e51, 0x65dbef, 0xdb6559, 0xff897d, 0xccc35e,
+    0xded087, 0x3aa241, 0xb766b5, 0xcccccc, 0xffffff,
+];
+
+/// The 54 distinct colours of the NES's 2C02, from $00 to $3D. There is no one true set, for the chip puts out NTSC;
+/// source: NESdev wiki, "PPU palettes", the 2C02 table.
+const NES: [u32; 54] = [
+    0x545454, 0x001e74, 0x081090, 0x300088, 0x440064, 0x5c0030, 0x540400, 0x3c1800, 0x202a00, 0x083a00,
+    0x004000, 0x003c00, 0x00323c, 0x000000, 0x989698, 0x084cc4, 0x3032ec, 0x5c1ee4, 0x8814b0, 0xa01464,
+    0x982220, 0x783c00, 0x545a00, 0x287200, 0x087c00, 0x007628, 0x006678, 0xeceeec, 0x4c9aec, 0x787cec,
+    0xb062ec, 0xe454ec, 0xec58b4, 0xec6a64, 0xd48820, 0xa0aa00, 0x74c400, 0x4cd020, 0x38cc6c, 0x38b4cc,
+    0x3c3c3c, 0xa8ccec, 0xbcbcec, 0xd4b2ec, 0xecaeec, 0xecaed4, 0xecb4b0, 0xe4c490, 0xccd278, 0xb4de78,
+    0xa8e290, 0x98e2b4, 0xa0d6e4, 0xa0a2a0,
+];
+
+/// Lexaloffle's PICO-8 (2015), colours 0 to 15.
+const PICO_8: [u32; 16] = [
+    0x000000, 0x1d2b53, 0x7e2553, 0x008751, 0xab5236, 0x5f574f, 0xc2c3c7, 0xfff1e8, 0xff004d, 0xffa300,
+    0xffec27, 0x00e436, 0x29adff, 0x83769c, 0xff77a8, 0xffccaa,
+];
+
+/// Kerrie Lake.
+const RESURRECT_64: [u32; 64] = [
+    0x2e222f, 0x3e3546, 0x625565, 0x966c6c, 0xab947a, 0x694f62, 0x7f708a, 0x9babb2, 0xc7dcd0, 0xffffff,
+    0x6e2727, 0xb33831, 0xea4f36, 0xf57d4a, 0xae2334, 0xe83b3b, 0xfb6b1d, 0xf79617, 0xf9c22b, 0x7a3045,
+    0x9e4539, 0xcd683d, 0xe6904e, 0xfbb954, 0x4c3e24, 0x676633, 0xa2a947, 0xd5e04b, 0xfbff86, 0x165a4c,
+    0x239063, 0x1ebc73, 0x91db69, 0xcddf6c, 0x313638, 0x374e4a, 0x547e64, 0x92a984, 0xb2ba90, 0x0b5e65,
+    0x0b8a8f, 0x0eaf9b, 0x30e1b9, 0x8ff8e2, 0x323353, 0x484a77, 0x4d65b4, 0x4d9be6, 0x8fd3ff, 0x45293f,
+    0x6b3e75, 0x905ea9, 0xa884f3, 0xeaaded, 0x753c54, 0xa24b6f, 0xcf657f, 0xed8099, 0x831c5d, 0xc32454,
+    0xf04f78, 0xf68181, 0xfca790, 0xfdcbb0,
+];
+
+/// GrafxKid (2019).
+const SWEETIE_16: [u32; 16] = [
+    0x1a1c2c, 0x5d275d, 0xb13e53, 0xef7d57, 0xffcd75, 0xa7f070, 0x38b764, 0x257179, 0x29366f, 0x3b5dc9,
+    0x41a6f6, 0x73eff7, 0xf4f4f4, 0x94b0c2, 0x566c86, 0x333c57,
+];
+
+/// Sinclair's ZX Spectrum (1982), both brightnesses in the ULA's order; black is in both. The dimmer one is nominal:
+/// 0xd7 here, 0xc0 to 0xd8 elsewhere.
+const ZX_SPECTRUM: [u32; 15] = [
+    0x000000, 0x0000d7, 0xd70000, 0xd700d7, 0x00d700, 0x00d7d7, 0xd7d700, 0xd7d7d7, 0x0000ff, 0xff0000,
+    0xff00ff, 0x00ff00, 0x00ffff, 0xffff00, 0xffffff,
 ];
 
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -71,32 +150,58 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 pub(super) fn find(text: &str) -> Option<Palette> {
     let plain = |name: &str| name.replace(['-', '_', ' '], "").to_lowercase();
     let (_, colors) = KNOWN.iter().find(|(name, _)| plain(name) == plain(text))?;
-    let color = |digits: &str| {
-        let [_, r, g, b] =
-            u32::from_str_radix(digits, 16).expect("the table has digits; this is a bug").to_be_bytes();
+    let rgb = colors.iter().map(|color| {
+        let [_, r, g, b] = color.to_be_bytes();
         [r, g, b]
-    };
-    Some(Palette::new(colors.split_whitespace().map(color)).expect("the table has colours; this is a bug"))
+    });
+    Some(Palette::new(rgb).expect("each has 2 to 64 colours; this is a bug"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::HashSet;
 
-    #[test]
-    fn each_has_its_number_of_different_colours() {
-        let counts = [2, 16, 16, 32, 32, 16, 4, 55, 16, 16, 4, 4, 15, 15];
-        for ((name, colors), count) in KNOWN.iter().zip(counts) {
-            assert_eq!(find(name).unwrap().colors().len(), count, "{name}");
-            assert_eq!(colors.split_whitespace().count(), count, "{name}");
-        }
-        assert_eq!(KNOWN.len(), counts.len());
-    }
+    use super::*;
 
     #[test]
     fn a_name_is_found_however_it_is_written() {
         assert_eq!(find("Endesga 32"), find("endesga-32"));
         assert_eq!(find("GAME_BOY"), find("gameboy"));
         assert_eq!(find("endesga"), None);
+    }
+
+    #[test]
+    fn no_known_palette_has_a_colour_twice() {
+        for (name, colors) in KNOWN {
+            assert_eq!(colors.iter().collect::<HashSet<_>>().len(), colors.len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn known_palettes_have_their_count_and_their_first_and_last_colours() {
+        let ends = [
+            ("1-bit", 2, 0x000000, 0xffffff),
+            ("aap-64", 64, 0x060608, 0x423934),
+            ("apollo", 46, 0x172038, 0xebede9),
+            ("c64", 16, 0x000000, 0xb2b2b2),
+            ("cga", 16, 0x000000, 0xffffff),
+            ("cga-0", 4, 0x000000, 0xaa5500),
+            ("cga-0-high", 4, 0x000000, 0xffff55),
+            ("cga-1", 4, 0x000000, 0xaaaaaa),
+            ("cga-1-high", 4, 0x000000, 0xffffff),
+            ("db16", 16, 0x140c1c, 0xdeeed6),
+            ("db32", 32, 0x000000, 0x8a6f30),
+            ("endesga-32", 32, 0xbe4a2f, 0xc28569),
+            ("endesga-64", 64, 0xff0040, 0x571c27),
+            ("game-boy", 4, 0x0f380f, 0x9bbc0f),
+            ("msx", 15, 0x000000, 0xffffff),
+            ("nes", 54, 0x545454, 0xa0a2a0),
+            ("pico-8", 16, 0x000000, 0xffccaa),
+            ("resurrect-64", 64, 0x2e222f, 0xfdcbb0),
+            ("sweetie-16", 16, 0x1a1c2c, 0x333c57),
+            ("zx-spectrum", 15, 0x000000, 0xffffff),
+        ];
+        let known = KNOWN.map(|(name, colors)| (name, colors.len(), colors[0], colors[colors.len() - 1]));
+        assert_eq!(known, ends);
     }
 }
