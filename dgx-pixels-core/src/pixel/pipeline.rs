@@ -253,8 +253,17 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
         outline: Outline::Keep,
         ..options.clone()
     };
-    let same = make(&made.sprite, &again).is_ok_and(|again| again.sprite == made.sprite);
-    made.certificate.idempotent = Some(same);
+    // A background may be plain only once it has few colours; what would change next time is changed now.
+    for _ in 0..MOST_ROUNDS {
+        let again = make(&made.sprite, &again)?;
+        let same = again.sprite == made.sprite;
+        made.certificate.idempotent = Some(same);
+        if same || again.sprite.dimensions() != made.sprite.dimensions() {
+            break;
+        }
+        (made.sprite, made.certificate) = (again.sprite, again.certificate);
+        made.certificate.idempotent = Some(false);
+    }
     made.draw += started.elapsed();
     Ok(made)
 }
@@ -277,7 +286,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
         }
         grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
     }
-    let exact = verdict == Verdict::Grid && grid.is_exact(image);
+    let mut exact = verdict == Verdict::Grid && grid.is_exact(image);
     let find = started.elapsed();
 
     // 2. one colour a cell
@@ -286,6 +295,13 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
         Verdict::Grid => cells::sample(image, &grid),
         Verdict::NoGrid => cells::reduce(image, &grid),
     };
+    // A grid that is twice as fine as the true one has cells that all stand twice.
+    let is_found = options.grid == GridChoice::Auto && options.strip.is_none();
+    if is_found && let Some(coarser) = grid::enlarged(&sprite) {
+        sprite = cells::sample(&sprite, &coarser);
+        grid = grid.of(&coarser);
+        exact = grid.is_exact(image);
+    }
 
     // 3. what is seen of it
     cut_out(&mut sprite, options.transparent, options.wrap);
@@ -320,6 +336,10 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     Ok(Pixelized { sprite, verdict, grid, confidence, others, certificate, find, draw: started.elapsed() })
 }
 
+/// Rounds that a sprite is made from itself; one is enough for nearly all.
+const MOST_ROUNDS: usize = 3;
+/// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
+const LARGEST_SPRITE: f64 = 256.0;
 /// A small greyscale photograph has more.
 const FEW_COLORS: usize = 128;
 
@@ -371,10 +391,12 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         let grid = grid::with_step(image, step);
         return Ok(Choice { grid, verdict: Verdict::Grid, confidence: 0.5, others: found });
     }
-    if width.max(height) <= grid::LARGEST_SPRITE && has_few_colors(image) {
+    // A sprite already, or as coarse as a painting becomes.
+    let longer = f64::from(width.max(height));
+    let step = longer / options.detail.cells();
+    if step <= 1.0 || longer <= LARGEST_SPRITE && has_few_colors(image) {
         return given(grid::with_step(image, 1.0));
     }
-    let step = f64::from(width.max(height)) / options.detail.cells();
     let grid = Grid {
         x: Axis::regular(width as usize, step, 0.0),
         y: Axis::regular(height as usize, step, 0.0),
@@ -388,6 +410,12 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use image::Rgba;
+    use image::imageops::{FilterType, resize};
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -395,5 +423,94 @@ mod tests {
         let options = PixelOptions { strip: Some(1024), ..Default::default() };
         let error = pixelize(&RgbaImage::new(100, 20), &options).unwrap_err().to_string();
         assert!(error.starts_with("`grid` is 1024x"), "{error}");
+    }
+
+    #[test]
+    fn a_grid_found_twice_too_fine_is_mended() {
+        let hash = |x: u32, y: u32| ((x * 73_856_093) ^ (y * 19_349_663)).wrapping_mul(2_654_435_761) >> 29;
+        let art = RgbaImage::from_fn(20, 16, |x, y| Rgba([(40 * hash(x, y)) as u8, 90, (y * 9) as u8, 255]));
+        let options =
+            PixelOptions { transparent: Transparent::Off, max_colors: MaxColors::All, ..Default::default() };
+        let large = resize(&art, 137, 110, FilterType::Nearest);
+        let made = pixelize(&large, &options).unwrap();
+        assert_eq!((made.grid.x.cells(), made.grid.y.cells()), (20, 16));
+        assert!(made.sprite == art);
+    }
+
+    /// A picture of random cells of few or many colours, some of them invisible, enlarged sharply or smoothly.
+    fn picture() -> impl Strategy<Value = RgbaImage> {
+        let filters = prop_oneof![Just(FilterType::Nearest), Just(FilterType::Triangle)];
+        (1..40u32, 1..40u32, 1..400u32, any::<u32>(), 1..300u32, filters).prop_map(
+            |(width, height, colors, seed, percent, filter)| {
+                let art = RgbaImage::from_fn(width, height, |x, y| {
+                    let hash = (x ^ (y << 8) ^ seed).wrapping_mul(2_654_435_761) >> 7;
+                    let color = (hash % colors).wrapping_mul(0x9e37_79b9);
+                    let [r, g, b, a] = color.to_be_bytes();
+                    Rgba([r, g, b, if a < 32 { a } else { 255 }])
+                });
+                let along = |len: u32| (len * percent / 100).max(1);
+                resize(&art, along(width), along(height), filter)
+            },
+        )
+    }
+
+    fn options() -> impl Strategy<Value = PixelOptions> {
+        let size = || (1..50u32, 1..50u32).prop_map(|(width, height)| ImageSize { width, height });
+        let grid = prop_oneof![
+            3 => Just(GridChoice::Auto),
+            1 => size().prop_map(GridChoice::Cells),
+            1 => (1.0..20.0f64).prop_map(GridChoice::Step),
+        ];
+        let colors = prop_oneof![
+            Just(MaxColors::Auto),
+            Just(MaxColors::Elbow),
+            Just(MaxColors::All),
+            (1..=256u16).prop_map(MaxColors::AtMost),
+        ];
+        let word = |words: &'static [&'static str]| proptest::sample::select(words);
+        let first = (grid, proptest::option::of(1..5u32), proptest::option::of(1.0..9.0f64), colors);
+        let second = (
+            proptest::option::of(size()),
+            word(&["none", "bayer4", "floyd-steinberg", "atkinson"]),
+            word(&["auto", "off", "#00ff00"]),
+            word(&["keep", "remove"]),
+            any::<[bool; 4]>(),
+        );
+        (first, second).prop_map(|((grid, strip, expected_step, max_colors), second)| {
+            let (size, dither, transparent, outline, [bleed, clean_up, x, y]) = second;
+            PixelOptions {
+                grid,
+                strip,
+                expected_step,
+                max_colors,
+                size,
+                bleed,
+                clean_up,
+                dither: dither.parse().unwrap(),
+                transparent: transparent.parse().unwrap(),
+                outline: outline.parse().unwrap(),
+                wrap: Wrap { x, y },
+                ..Default::default()
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_picture_is_made_or_refused_and_no_colour_is_invented(image in picture(), options in options()) {
+            let made = match pixelize(&image, &options) {
+                Ok(made) => made,
+                Err(error) => return Ok(prop_assert!(!error.to_string().is_empty())),
+            };
+            let rgb = |pixel: &Rgba<u8>| [pixel[0], pixel[1], pixel[2]];
+            let known: HashSet<_> = image.pixels().map(rgb).collect();
+            for pixel in made.sprite.pixels() {
+                prop_assert!(pixel[3] == 0 || pixel[3] == 255 && known.contains(&rgb(pixel)), "{pixel:?}");
+            }
+            if let Some(size) = options.size {
+                prop_assert_eq!(made.sprite.dimensions(), (size.width, size.height));
+            }
+            prop_assert_eq!(pixelize(&image, &options).unwrap().sprite, made.sprite);
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::{Axis, Grid};
 const FEWEST_CHANGES: usize = 6;
 
 /// The grid that all changes of `image` lie on, of cells of 2 pixels or more, also where the picture's edges cut cells.
-pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
+pub(crate) fn enlarged(image: &RgbaImage) -> Option<Grid> {
     let width = image.width() as usize;
     let rows = || image.as_raw().chunks_exact(4 * width).map(|row| row.as_chunks::<4>().0);
     let mut columns_change = vec![false; width];

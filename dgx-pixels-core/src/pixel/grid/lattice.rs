@@ -23,6 +23,16 @@ impl Axis {
         Axis { step, phase, borders, drifts: false }
     }
 
+    /// The axis whose cells are those that `coarser` makes of this one's.
+    pub(super) fn of(&self, coarser: &Axis) -> Axis {
+        Axis {
+            step: self.step * coarser.step,
+            phase: self.phase + self.step * coarser.phase,
+            borders: coarser.borders.iter().map(|border| self.borders[*border]).collect(),
+            drifts: self.drifts,
+        }
+    }
+
     /// How many cells there are.
     pub fn cells(&self) -> usize {
         self.borders.len() - 1

@@ -13,6 +13,7 @@ mod spectrum;
 
 use image::RgbaImage;
 
+pub(crate) use enlarged::enlarged;
 pub use lattice::Axis;
 use profile::Profile;
 use spectrum::Spectrum;
@@ -31,6 +32,11 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// The grid whose cells are those that `coarser` makes of this one's.
+    pub(super) fn of(&self, coarser: &Grid) -> Grid {
+        Grid { x: self.x.of(&coarser.x), y: self.y.of(&coarser.y), ..self.clone() }
+    }
+
     /// Whether every cell has one colour: the picture is pixel art already, enlarged or as it is.
     pub(crate) fn is_exact(&self, image: &RgbaImage) -> bool {
         (0..self.y.cells()).all(|row| {
@@ -73,7 +79,7 @@ const NOT_SQUARE: f64 = 1.35;
 /// The most likely grids of `image`, however unlikely, best first: one where that is sure, else up to three; none if the
 /// picture is too small to have one.
 pub fn find(image: &RgbaImage) -> Vec<Grid> {
-    if let Some(grid) = enlarged::enlarged(image) {
+    if let Some(grid) = enlarged(image) {
         return vec![grid];
     }
     let profiles = Profile::both(image);
@@ -168,16 +174,17 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
 }
 
 /// Whether the grid is one, and not what chance finds in any picture. A small picture has few witnesses, and may be a
-/// sprite already: only what is nothing but enlarged is one of those.
+/// sprite already: the cells of one that is enlarged are flat.
 pub(crate) fn is_sure(grid: &Grid, image: &RgbaImage) -> bool {
-    let least = if image.width().min(image.height()) < SMALL { 1.0 } else { 0.5 };
-    grid.confidence >= least
+    let small = image.width().min(image.height()) < SMALL;
+    if small { grid.contrast >= FLAT && grid.confidence >= 0.9 } else { grid.confidence >= 0.5 }
 }
 
-/// Pictures with a shorter side are taken for sprites, unless they are exactly enlarged.
+/// Pictures with a shorter side may be sprites already.
 const SMALL: u32 = 100;
-/// Longest side of a picture that, without a grid, is taken for a sprite, and not for a painting.
-pub(crate) const LARGEST_SPRITE: u32 = 256;
+/// Contrast of cells that are nearly of one colour.
+const FLAT: f64 = 0.8;
+
 /// The largest step that explains about as much as the strongest; of those near it, the one that explains most.
 fn coarsest<T>(
     fits: &[T],
