@@ -143,12 +143,20 @@ fn what_cannot_be_read_is_told() {
     let frames = [0, 90].map(|red| image::Frame::new(RgbaImage::from_pixel(32, 32, Rgba([red, 0, 0, 255]))));
     let gif = fs::File::create(desk.path("moving.gif")).unwrap();
     image::codecs::gif::GifEncoder::new(gif).encode_frames(frames).unwrap();
+    let frame = [0, 90].map(|red| vec![red; 3 * 32 * 32]);
+    let mut apng = png::Encoder::new(fs::File::create(desk.path("moving.png")).unwrap(), 32, 32);
+    apng.set_color(png::ColorType::Rgb);
+    apng.set_animated(2, 0).unwrap();
+    let mut apng = apng.write_header().unwrap();
+    frame.iter().for_each(|frame| apng.write_image_data(frame).unwrap());
+    apng.finish().unwrap();
     for (name, text) in [
         ("absent.png", "No such file"),
         ("text.png", "it is no picture that can be read"),
         ("cut.png", "cannot read `cut.png`"),
         ("huge.png", "it is 8000x8000; expected at most 33554432 pixels"),
         ("moving.gif", "it is animated"),
+        ("moving.png", "it is animated"),
         ("empty", "it has no pictures; expected files that end in png, "),
         ("*.tif", "it has no pictures"),
     ] {
@@ -166,7 +174,7 @@ fn values_that_are_out_of_range_are_told() {
     for (flag, value, text) in [
         ("--grid", "0", "`grid` is `0`; expected `auto`, columns and rows"),
         ("--max-colors", "300", "`max_colors` is `300`; expected `auto`, `elbow`, `all` or 1 to 256"),
-        ("--palette", "picotron", "expected a file, colours as `#1A1C2C,#5D275D`, or one of 1-bit, pico-8"),
+        ("--palette", "picotron", "expected a file, colours as `#1A1C2C,#5D275D`, or one of 1-bit, aap-64"),
         ("--dither", "bayer3", "expected `none`, `bayer2`"),
         ("--transparent", "red", "expected `auto`, `off` or a colour"),
         ("--size", "0x4", "expected width and height as `32x32`"),
