@@ -223,3 +223,47 @@ fn the_order_and_number_of_inputs_change_nothing() {
     assert!(alone.env("RAYON_NUM_THREADS", "1").status().unwrap().success());
     assert_eq!(fs::read(desk.path("all/7.png")).unwrap(), fs::read(desk.path("alone.png")).unwrap());
 }
+
+#[test]
+fn a_doubtful_grid_is_told_and_its_candidates_are_drawn() {
+    let desk = Desk::new();
+    imageops::blur(&enlarged(9, FilterType::Triangle), 4.5).save(desk.path("in.png")).unwrap();
+    let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--json"]);
+    let [line] = ran.json().try_into().unwrap();
+    let others = line["others"].as_array().unwrap();
+    assert!((1..=3).contains(&others.len()), "{line}");
+    assert!(line["confidence"].as_f64().unwrap() < 0.8, "{line}");
+    assert!(
+        ran.stderr.contains("not sure of the grid") && ran.stderr.contains("out.candidates.png"),
+        "{ran:?}"
+    );
+    assert!(read(&desk, "out.candidates.png").width() > 256);
+
+    // Said by hand, there is no doubt.
+    let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--force", "--grid", "24x16", "--json"]);
+    let [line] = ran.json().try_into().unwrap();
+    assert_eq!(
+        (&line["cols"], &line["confidence"], &line["others"]),
+        (&json!(24), &json!(1.0), &Value::Null)
+    );
+}
+
+#[test]
+fn a_palette_is_shared_over_all_inputs() {
+    let desk = Desk::new();
+    let colors = |names: &[&str]| {
+        let pixels = names.iter().flat_map(|name| read(&desk, name).into_raw());
+        let pixels: Vec<_> = pixels.collect();
+        pixels.chunks(4).map(|pixel| pixel.to_vec()).collect::<std::collections::HashSet<_>>().len()
+    };
+    enlarged(5, FilterType::Nearest).save(desk.path("one.png")).unwrap();
+    imageops::huerotate(&enlarged(5, FilterType::Nearest), 90).save(desk.path("two.png")).unwrap();
+    let run = |output: &str, shared: &[&str]| {
+        let plain = ["pixelize", "one.png", "two.png", "--max-colors", "6", "--output", output];
+        assert_eq!(desk.run(plain.iter().chain(shared)).code, Some(0));
+    };
+    run("own", &[]);
+    run("shared", &["--shared-palette"]);
+    assert!(colors(&["own/one.png", "own/two.png"]) > 6);
+    assert_eq!(colors(&["shared/one.png", "shared/two.png"]), 6);
+}
