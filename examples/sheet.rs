@@ -1,4 +1,4 @@
-//! Draws a sprite for each prompt and pastes them onto one sheet, without the model's background.
+//! Draws a sprite for each prompt and pastes them, enlarged, onto one sheet.
 //!
 //! `cargo run --release --example sheet -- [--seed N] [--output SHEET.png] [PROMPT...]`
 
@@ -7,14 +7,15 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use dgx_pixels_core::backend::paint;
+use dgx_pixels_core::pixel::{MaxColors, PixelOptions, nearest_upscale, pixelize};
 use dgx_pixels_core::torch::{Options, Sdxl};
 use dgx_pixels_core::{GenerateRequest, Model};
-use image::{Rgb, RgbImage, imageops};
+use image::{DynamicImage, Rgba, RgbaImage, imageops};
 
-/// What `sprite-xl` paints where nothing is.
-const MATTE: Rgb<u8> = Rgb([255, 0, 255]);
+/// Pixels of the model's picture for one of the sprite, and of the sheet again.
+const CELL_PX: u32 = 8;
 /// Dark and light squares, as editors show transparency.
-const CHECKS: [Rgb<u8>; 2] = [Rgb([96, 96, 96]), Rgb([112, 112, 112])];
+const CHECKS: [u8; 2] = [96, 112];
 const CHECK_PX: u32 = 16;
 const COLUMNS: u32 = 4;
 const GAP_PX: u32 = 4;
@@ -37,10 +38,17 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let mut sdxl = Sdxl::load(&Model::open(&arguments.model)?, &Options::default())?;
+    let options = PixelOptions {
+        expected_step: Some(CELL_PX.into()),
+        max_colors: MaxColors::Elbow,
+        ..Default::default()
+    };
     let mut sprites = Vec::new();
     for prompt in &arguments.prompts {
         let request = GenerateRequest { prompt: prompt.clone(), seed: arguments.seed, ..Default::default() };
-        sprites.push(paint(&mut sdxl, &[request], |_| ControlFlow::Continue(()))?.remove(0).image);
+        let picture = paint(&mut sdxl, &[request], |_| ControlFlow::Continue(()))?.remove(0).image;
+        let sprite = pixelize(&DynamicImage::ImageRgb8(picture).into_rgba8(), &options)?.sprite;
+        sprites.push(nearest_upscale(&sprite, CELL_PX)?);
         eprintln!("{prompt}");
     }
     if let Some(folder) = arguments.output.parent() {
@@ -52,18 +60,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// All sprites, which are of one size, in rows.
-fn paste(sprites: &[RgbImage]) -> RgbImage {
+fn paste(sprites: &[RgbaImage]) -> RgbaImage {
     let (width, height) = sprites[0].dimensions();
     let count = sprites.len() as u32;
     let (columns, rows) = (COLUMNS.min(count), count.div_ceil(COLUMNS));
-    let mut sheet = RgbImage::new(columns * (width + GAP_PX) + GAP_PX, rows * (height + GAP_PX) + GAP_PX);
+    let size = (columns * (width + GAP_PX) + GAP_PX, rows * (height + GAP_PX) + GAP_PX);
+    let mut sheet = RgbaImage::from_fn(size.0, size.1, |x, y| {
+        let grey = CHECKS[((x / CHECK_PX + y / CHECK_PX) % 2) as usize];
+        Rgba([grey, grey, grey, 255])
+    });
     for (i, sprite) in (0..).zip(sprites) {
-        let keyed = RgbImage::from_fn(width, height, |x, y| {
-            let pixel = *sprite.get_pixel(x, y);
-            if pixel == MATTE { CHECKS[((x / CHECK_PX + y / CHECK_PX) % 2) as usize] } else { pixel }
-        });
         let (x, y) = (i % COLUMNS * (width + GAP_PX) + GAP_PX, i / COLUMNS * (height + GAP_PX) + GAP_PX);
-        imageops::replace(&mut sheet, &keyed, x.into(), y.into());
+        imageops::overlay(&mut sheet, sprite, x.into(), y.into());
     }
     sheet
 }
