@@ -38,8 +38,8 @@ check-lint: setup ## clippy, with libtorch and without
 check-docs: setup ## The library's documentation
 	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
 
-bench: setup ## The three stages of a request, each alone
-	cargo bench --locked --bench stages
+bench: setup ## The three stages of a request, each alone, and the pixel stages
+	cargo bench --locked --bench stages --bench pixel
 
 fixtures: setup-test ## Make the parity fixtures anew
 	for script in tests/fixtures/make_*.py tests/fixtures/schedulers/make_*.py; do .venv/bin/python $$script || exit; done
