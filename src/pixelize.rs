@@ -336,10 +336,13 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
         if !args.quiet {
             let name = |grid: &Grid| format!("{}x{}", grid.x.cells(), grid.y.cells());
             let others: Vec<_> = made.others.iter().map(name).collect();
+            let doubt = match made.verdict {
+                Verdict::Grid => format!("not sure of the grid: {} is likeliest", name(grid)),
+                Verdict::NoGrid => "not sure that there is no grid".into(),
+            };
             output::note(format_args!(
-                "warning: `{}`: not sure of the grid, {} (confidence {:.2}); it may be {}, see `{}` and `--grid`",
+                "warning: `{}`: {doubt} (confidence {:.2}); it may be {}: see `{}`, and choose with `--grid`",
                 job.input.display(),
-                if made.verdict == Verdict::Grid { name(grid) } else { "none".into() },
                 made.confidence,
                 others.join(" or "),
                 sheet.display(),
