@@ -116,7 +116,7 @@ pub(crate) fn check(output: Option<&Path>, paths: &[PathBuf], force: bool) -> Re
     }
 }
 
-/// Writes a model's picture, as [`png`] made it.
+/// Writes a model's picture, as [`picture_png`] made it.
 ///
 /// # Errors
 /// As [`put`].
@@ -124,7 +124,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failur
     put(path, bytes, force)
 }
 
-/// Writes a sprite, as [`png`] made it, and its certificate beside it as `NAME.json`. The picture comes last: where it
+/// Writes a sprite, as [`sprite_png`] made it, and its certificate beside it as `NAME.json`. The picture comes last: where it
 /// is, both are.
 ///
 /// # Errors

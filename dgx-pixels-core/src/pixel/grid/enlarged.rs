@@ -8,7 +8,28 @@ use super::{Axis, Grid};
 const FEWEST_CHANGES: usize = 6;
 
 /// The grid that all changes of `image` lie on, of cells of 2 pixels or more, also where the picture's edges cut cells.
-pub(crate) fn enlarged(image: &RgbaImage) -> Option<Grid> {
+pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
+    let (columns, rows) = changes(image);
+    let (x, y) = (step(&columns)?, step(&rows)?);
+    // Content that is coarse along one axis; the finer grid explains both.
+    let (x, y) = if x % y == 0 || y % x == 0 { (x.min(y), x.min(y)) } else { (x, y) };
+    (x > 1 && y > 1).then(|| grid(&columns, &rows, x, y))
+}
+
+/// What `grid` should have been if `sprite`, drawn on it, is enlarged itself: along both axes, or along one where that makes its
+/// cells squarer.
+pub(crate) fn coarser(sprite: &RgbaImage, found: &Grid) -> Option<Grid> {
+    if let Some(both) = enlarged(sprite) {
+        return Some(both);
+    }
+    let (columns, rows) = changes(sprite);
+    let (x, y) = (step(&columns)?, step(&rows)?);
+    let off_square = |x: usize, y: usize| (found.x.step * x as f64 / (found.y.step * y as f64)).ln().abs();
+    ((x > 1 || y > 1) && off_square(x, y) < off_square(1, 1)).then(|| grid(&columns, &rows, x, y))
+}
+
+/// Which columns differ from the one before, and which rows.
+fn changes(image: &RgbaImage) -> (Vec<bool>, Vec<bool>) {
     let width = image.width() as usize;
     let rows = || image.as_raw().chunks_exact(4 * width).map(|row| row.as_chunks::<4>().0);
     let mut columns_change = vec![false; width];
@@ -17,23 +38,16 @@ pub(crate) fn enlarged(image: &RgbaImage) -> Option<Grid> {
             columns_change[x + 1] |= pair[0] != pair[1];
         }
     }
-    let row_pairs = rows().zip(rows().skip(1));
-    let rows_change: Vec<_> = [false].into_iter().chain(row_pairs.map(|(a, b)| a != b)).collect();
-    let (mut x, mut y) = (step(&columns_change)?, step(&rows_change)?);
-    // Content that is coarse along one axis; the finer grid explains both.
-    if x % y == 0 || y % x == 0 {
-        (x, y) = (x.min(y), x.min(y));
-    }
+    let pairs = rows().zip(rows().skip(1));
+    (columns_change, [false].into_iter().chain(pairs.map(|(a, b)| a != b)).collect())
+}
+
+fn grid(columns: &[bool], rows: &[bool], x: usize, y: usize) -> Grid {
     let axis = |changes: &[bool], step: usize| {
         let phase = changes.iter().position(|changes| *changes).unwrap_or(0) % step;
         Axis::regular(changes.len(), step as f64, phase as f64)
     };
-    (x > 1 && y > 1).then(|| Grid {
-        x: axis(&columns_change, x),
-        y: axis(&rows_change, y),
-        contrast: 1.0,
-        confidence: 1.0,
-    })
+    Grid { x: axis(columns, x), y: axis(rows, y), contrast: 1.0, confidence: 1.0 }
 }
 
 /// The greatest common divisor of the distances between changes; `None` of too few.
@@ -74,6 +88,15 @@ mod tests {
         let cut = crop_imm(&large, 1, 3, 57, 45).to_image();
         let grid = enlarged(&cut).unwrap();
         assert_eq!((grid.x.phase, grid.y.phase, grid.x.cells(), grid.y.cells()), (-1.0, 2.0, 12, 9));
+    }
+
+    #[test]
+    fn columns_that_stand_twice_are_one_where_that_makes_cells_squarer() {
+        let doubled = resize(&art(), 24, 10, FilterType::Nearest);
+        let found = |x: usize, y: usize| grid(&vec![true; 24 * x], &vec![true; 10 * y], x, y);
+        let mended = coarser(&doubled, &found(4, 7)).unwrap();
+        assert_eq!((mended.x.cells(), mended.y.cells()), (12, 10));
+        assert_eq!(coarser(&doubled, &found(4, 4)), None);
     }
 
     #[test]

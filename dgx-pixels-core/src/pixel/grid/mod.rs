@@ -13,7 +13,8 @@ mod spectrum;
 
 use image::RgbaImage;
 
-pub(crate) use enlarged::enlarged;
+pub(crate) use enlarged::coarser;
+use enlarged::enlarged;
 pub use lattice::Axis;
 use profile::Profile;
 use spectrum::Spectrum;
@@ -61,6 +62,9 @@ const FINALISTS: usize = 8;
 const FEWEST_CELLS: f64 = 8.0;
 /// A multiple of a step that reaches this share of its contrast explains the picture as well.
 const AS_GOOD: f64 = 0.8;
+/// One that bends so many times as much needs only this share.
+const MORE_BENDS: f64 = 1.2;
+const EXPLAINS_BENT: f64 = 0.65;
 /// A larger step that is no multiple needs this share.
 const NEARLY: f64 = 0.95;
 /// And this share of its standing; of what is to be expected of a multiple, which has fewer witnesses.
@@ -118,12 +122,11 @@ pub fn find(image: &RgbaImage) -> Vec<Grid> {
     let overtone = |pair: &Pair| is_overtone([&pair.x, &pair.y].into_iter().zip(&profiles));
     let own: Vec<_> = pairs.iter().filter(|pair| !overtone(pair)).copied().collect();
     let pairs = if own.is_empty() { pairs } else { own };
-    let size = |pair: &Pair| 0.5 * (pair.x.step + pair.y.step);
-    let Some(mut pair) = coarsest(&pairs, size, Pair::gain, Pair::standing).copied() else { return vec![] };
+    let Some(mut pair) = coarsest(&pairs).copied() else { return vec![] };
     // 3. each axis alone
     let alone = [|pair: &Pair| pair.x, |pair: &Pair| pair.y].map(|axis| {
         let fits: Vec<_> = pairs.iter().map(axis).collect();
-        coarsest(&fits, |fit| fit.step, Fit::gain, Fit::standing).copied()
+        coarsest(&fits).copied()
     });
     if let [Some(x), Some(y)] = alone {
         let apart = Pair { x, y };
@@ -185,23 +188,36 @@ const SMALL: u32 = 100;
 /// Contrast of cells that are nearly of one colour.
 const FLAT: f64 = 0.8;
 
+/// What a step is judged by, on one axis or on both.
+trait Judged {
+    /// Pixels of a cell.
+    fn step(&self) -> f64;
+    /// The contrast above what chance gives.
+    fn gain(&self) -> f64;
+    /// What fits are chosen by.
+    fn standing(&self) -> f64;
+    /// Power of the bends.
+    fn bends(&self) -> f64;
+}
+
 /// The largest step that explains about as much as the strongest; of those near it, the one that explains most.
-fn coarsest<T>(
-    fits: &[T],
-    step: impl Fn(&T) -> f64,
-    gain: impl Fn(&T) -> f64,
-    strength: impl Fn(&T) -> f64,
-) -> Option<&T> {
-    let strongest = fits.iter().max_by(|a, b| strength(a).total_cmp(&strength(b)))?;
+fn coarsest<T: Judged>(fits: &[T]) -> Option<&T> {
+    let strongest = fits.iter().max_by(|a, b| a.standing().total_cmp(&b.standing()))?;
     let largest = fits.iter().filter(|fit| {
-        let times = step(fit) / step(strongest);
+        let times = fit.step() / strongest.step();
         let multiple = (1.5..8.5).contains(&times) && (times - times.round()).abs() < 0.01 * times;
-        let (explains, expected) = if multiple { (AS_GOOD, 1.0 / times.sqrt()) } else { (NEARLY, 1.0) };
-        gain(fit) >= explains * gain(strongest) && strength(fit) >= STANDS * expected * strength(strongest)
+        let (explains, expected) = match multiple {
+            // The content's own multiples bend less than its grid.
+            true if fit.bends() > MORE_BENDS * strongest.bends() => (EXPLAINS_BENT, 1.0 / times.sqrt()),
+            true => (AS_GOOD, 1.0 / times.sqrt()),
+            false => (NEARLY, 1.0),
+        };
+        fit.gain() >= explains * strongest.gain()
+            && fit.standing() >= STANDS * expected * strongest.standing()
     });
-    let largest = largest.map(&step).fold(step(strongest), f64::max);
-    let near = fits.iter().filter(|fit| step(fit) > 0.9 * largest && step(fit) < 1.1 * largest);
-    near.max_by(|a, b| gain(a).total_cmp(&gain(b)))
+    let largest = largest.map(T::step).fold(strongest.step(), f64::max);
+    let near = fits.iter().filter(|fit| fit.step() > 0.9 * largest && fit.step() < 1.1 * largest);
+    near.max_by(|a, b| a.gain().total_cmp(&b.gain()))
 }
 
 /// Whether the picture bends at parts of the step and not at the step itself: what repeats there is the content, on a
@@ -305,17 +321,6 @@ impl Fit {
         self.contrast * self.witnesses.sqrt()
     }
 
-    /// What fits are chosen by: a few strong lines of the content can make as much contrast as a soft grid, but no bends.
-    fn standing(&self) -> f64 {
-        self.strength() + BENDS * self.bend_power.sqrt()
-    }
-
-    /// The contrast above what chance gives.
-    fn gain(&self) -> f64 {
-        let chance = (CHANCE / self.witnesses.sqrt()).min(0.9);
-        (self.contrast - chance) / (1.0 - chance)
-    }
-
     /// The axis: drifting if that fits clearly better; exactly divided if that is as good, as most pictures have whole cells.
     fn axis(self, profile: &Profile) -> Axis {
         let fine = self.refined(profile);
@@ -369,6 +374,26 @@ impl Fit {
     }
 }
 
+impl Judged for Fit {
+    fn step(&self) -> f64 {
+        self.step
+    }
+
+    fn gain(&self) -> f64 {
+        let chance = (CHANCE / self.witnesses.sqrt()).min(0.9);
+        (self.contrast - chance) / (1.0 - chance)
+    }
+
+    // A few strong lines of the content can make as much contrast as a soft grid, but no bends.
+    fn standing(&self) -> f64 {
+        self.strength() + BENDS * self.bend_power.sqrt()
+    }
+
+    fn bends(&self) -> f64 {
+        self.bend_power
+    }
+}
+
 /// Both axes.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
@@ -385,14 +410,6 @@ impl Pair {
         self.x.strength() + self.y.strength()
     }
 
-    fn standing(&self) -> f64 {
-        self.x.standing() + self.y.standing()
-    }
-
-    fn gain(&self) -> f64 {
-        0.5 * (self.x.gain() + self.y.gain())
-    }
-
     /// Both axes' cells. `usual` is the strength that steps have in this picture.
     fn grid(&self, profiles: &[Profile; 2], usual: f64) -> Grid {
         let (x, y) = (self.x.axis(&profiles[0]), self.y.axis(&profiles[1]));
@@ -401,6 +418,8 @@ impl Pair {
         let not_square = !(0.97..1.03).contains(&ratio);
         // Texture of two or three pixels repeats too, but its cells are not flat.
         let fine = x.step.min(y.step) <= 3.0 && contrast < 0.3;
+        // So few cells are no sprite, but a gradient's bands.
+        let few = x.cells().min(y.cells()) < 14;
         // JPEG bends at its own blocks, whatever the picture.
         let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
         let is_jpeg = is_block(x.step) && is_block(y.step);
@@ -412,8 +431,27 @@ impl Pair {
             + 0.30 * bends.sqrt()
             - unless(not_square, 2.4)
             - unless(fine, 4.2)
+            - unless(few, 2.0)
             - 3.2;
         Grid { x, y, contrast, confidence: 1.0 / (1.0 + (-evidence).exp()) }
+    }
+}
+
+impl Judged for Pair {
+    fn step(&self) -> f64 {
+        0.5 * (self.x.step + self.y.step)
+    }
+
+    fn gain(&self) -> f64 {
+        0.5 * (self.x.gain() + self.y.gain())
+    }
+
+    fn standing(&self) -> f64 {
+        self.x.standing() + self.y.standing()
+    }
+
+    fn bends(&self) -> f64 {
+        self.x.bend_power + self.y.bend_power
     }
 }
 
