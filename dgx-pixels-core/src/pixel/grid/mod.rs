@@ -7,6 +7,7 @@
 //! everything that a coarser one does.
 
 mod enlarged;
+mod fit;
 mod lattice;
 mod profile;
 mod spectrum;
@@ -15,6 +16,7 @@ use image::RgbaImage;
 
 pub(crate) use enlarged::coarser;
 use enlarged::enlarged;
+use fit::{AS_GOOD, Fit, Judged as _, Pair, STANDS, coarsest, is_overtone};
 pub use lattice::Axis;
 use profile::Profile;
 use spectrum::Spectrum;
@@ -60,19 +62,6 @@ const HARMONICS: u32 = 5;
 const FINALISTS: usize = 8;
 /// Fewer cells than this along an axis are no grid.
 const FEWEST_CELLS: f64 = 8.0;
-/// A multiple of a step that reaches this share of its contrast explains the picture as well.
-const AS_GOOD: f64 = 0.8;
-/// One that bends so many times as much needs only this share.
-const MORE_BENDS: f64 = 1.2;
-const EXPLAINS_BENT: f64 = 0.65;
-/// A larger step that is no multiple needs this share.
-const NEARLY: f64 = 0.95;
-/// And this share of its standing; of what is to be expected of a multiple, which has fewer witnesses.
-const STANDS: f64 = 0.85;
-/// Contrast of a regular grid that needs no other.
-const FITS: f64 = 0.85;
-/// Contrast that chance gives, times the root of the number of witnesses.
-const CHANCE: f64 = 0.6;
 /// From this confidence on no other grid is looked for.
 pub(super) const SURE: f64 = 0.8;
 /// Grids that are named where none is sure.
@@ -188,53 +177,6 @@ const SMALL: u32 = 100;
 /// Contrast of cells that are nearly of one colour.
 const FLAT: f64 = 0.8;
 
-/// What a step is judged by, on one axis or on both.
-trait Judged {
-    /// Pixels of a cell.
-    fn step(&self) -> f64;
-    /// The contrast above what chance gives.
-    fn gain(&self) -> f64;
-    /// What fits are chosen by.
-    fn standing(&self) -> f64;
-    /// Power of the bends.
-    fn bends(&self) -> f64;
-}
-
-/// The largest step that explains about as much as the strongest; of those near it, the one that explains most.
-fn coarsest<T: Judged>(fits: &[T]) -> Option<&T> {
-    let strongest = fits.iter().max_by(|a, b| a.standing().total_cmp(&b.standing()))?;
-    let largest = fits.iter().filter(|fit| {
-        let times = fit.step() / strongest.step();
-        let multiple = (1.5..8.5).contains(&times) && (times - times.round()).abs() < 0.01 * times;
-        let (explains, expected) = match multiple {
-            // The content's own multiples bend less than its grid.
-            true if fit.bends() > MORE_BENDS * strongest.bends() => (EXPLAINS_BENT, 1.0 / times.sqrt()),
-            true => (AS_GOOD, 1.0 / times.sqrt()),
-            false => (NEARLY, 1.0),
-        };
-        fit.gain() >= explains * strongest.gain()
-            && fit.standing() >= STANDS * expected * strongest.standing()
-    });
-    let largest = largest.map(T::step).fold(strongest.step(), f64::max);
-    let near = fits.iter().filter(|fit| fit.step() > 0.9 * largest && fit.step() < 1.1 * largest);
-    near.max_by(|a, b| a.gain().total_cmp(&b.gain()))
-}
-
-/// Whether the picture bends at parts of the step and not at the step itself: what repeats there is the content, on a
-/// grid that is finer.
-fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)> + Clone) -> bool {
-    let power =
-        |times: f64| fits.clone().map(|(fit, profile)| profile.bend_power(times / fit.step)).sum::<f64>();
-    let strongest = [2.0, 3.0, 4.0].map(power).into_iter().fold(0.0, f64::max);
-    strongest > OVERTONE && power(1.0) < 0.1 * strongest
-}
-
-/// What the root of a bend's power adds to the strength of a fit.
-const BENDS: f64 = 0.2;
-
-/// Power of bends, both axes together, that is no chance.
-const OVERTONE: f64 = 16.0;
-
 /// Steps at which the profile repeats, in pixels.
 fn candidate_steps(profile: &Profile) -> Vec<f64> {
     let len = profile.len as f64;
@@ -252,207 +194,6 @@ fn candidate_steps(profile: &Profile) -> Vec<f64> {
         }
     }
     steps
-}
-
-/// One axis's grid of one step, at its best phase.
-#[derive(Clone, Copy, Debug)]
-struct Fit {
-    step: f64,
-    phase: f64,
-    /// 1 less the spread within cells over that of the same grid at all phases.
-    contrast: f64,
-    spread: f64,
-    /// How many things the contrast was measured from: cells, or places where anything changes if those are fewer.
-    witnesses: f64,
-    /// Power of the bends at this step.
-    bend_power: f64,
-}
-
-impl Fit {
-    fn new(profile: &Profile, step: f64, most_phases: usize) -> Option<Fit> {
-        let cells = profile.len as f64 / step;
-        if step < 1.75 || cells < FEWEST_CELLS {
-            return None;
-        }
-        let phases = (step.round() as usize).clamp(4, most_phases);
-        let mut best = (0.0, f64::INFINITY);
-        let mut sum = 0.0;
-        for i in 0..phases {
-            let phase = step * i as f64 / phases as f64;
-            let spread = lattice::spread(profile, step, phase);
-            sum += spread;
-            if spread < best.1 {
-                best = (phase, spread);
-            }
-        }
-        let mean = sum / phases as f64;
-        let contrast = if mean > 0.0 { 1.0 - best.1 / mean } else { 0.0 };
-        Some(Fit {
-            step,
-            phase: best.0,
-            contrast,
-            spread: best.1,
-            witnesses: cells.min(profile.places),
-            bend_power: profile.bend_power(1.0 / step),
-        })
-    }
-
-    /// At few phases; with whole cells if they are nearly.
-    fn rough(profile: &Profile, step: f64) -> Option<Fit> {
-        let cells = profile.len as f64 / step;
-        let whole = (cells - cells.round()).abs() < 0.3;
-        let fit = Fit::new(profile, if whole { profile.len as f64 / cells.round() } else { step }, 6)?;
-        Some(Fit { step, ..fit })
-    }
-
-    /// Of steps that differ by less than half a cell over the whole axis, one with whole cells among them, the best.
-    fn best(profile: &Profile, step: f64) -> Option<Fit> {
-        let cells = profile.len as f64 / step;
-        let steps =
-            [cells, cells - 0.25, cells + 0.25, cells.round()].map(|cells| profile.len as f64 / cells);
-        steps
-            .into_iter()
-            .filter_map(|step| Fit::new(profile, step, 24))
-            .max_by(|a, b| a.contrast.total_cmp(&b.contrast))
-    }
-
-    /// Chance gives few witnesses more contrast than many.
-    fn strength(&self) -> f64 {
-        self.contrast * self.witnesses.sqrt()
-    }
-
-    /// The axis: drifting if that fits clearly better; exactly divided if that is as good, as most pictures have whole cells.
-    fn axis(self, profile: &Profile) -> Axis {
-        let fine = self.refined(profile);
-        if fine.contrast < FITS
-            && let Some(axis) = lattice::drifting(profile, fine.step, fine.spread)
-        {
-            return axis;
-        }
-        fine.regular(profile)
-    }
-
-    /// The best of many grids that differ from this one by less than a cell over the whole axis, and by less than a
-    /// pixel in its middle: a cropped picture has no whole number of cells.
-    fn refined(self, profile: &Profile) -> Fit {
-        let len = profile.len as f64;
-        let cells = len / self.step;
-        let whole = self.step.round();
-        let steps = (-7..=7).map(|change| len / (cells + 0.1 * f64::from(change))).chain([whole]);
-        // The border nearest to the middle stays; the ends turn around it.
-        let middle = self.phase + ((0.5 * len - self.phase) / self.step).round() * self.step;
-        let mut tried = vec![(self.spread, self.step, middle)];
-        for step in steps.filter(|step| (len / step - cells).abs() < 0.75) {
-            for shift in -3..=3 {
-                let at = middle + 0.25 * f64::from(shift);
-                tried.push((lattice::spread(profile, step, at - (at / step).floor() * step), step, at));
-            }
-        }
-        // Borders are rounded, so several are as good: the one in the middle of them, or cells of whole pixels.
-        let least = tried.iter().map(|(spread, ..)| *spread).fold(f64::INFINITY, f64::min);
-        tried.retain(|(spread, ..)| *spread <= least + 1e-6 * profile.total());
-        if tried.iter().any(|(_, step, _)| *step == whole) {
-            tried.retain(|(_, step, _)| *step == whole);
-        }
-        let mean =
-            |value: fn(&(f64, f64, f64)) -> f64| tried.iter().map(value).sum::<f64>() / tried.len() as f64;
-        let (step, at) = (mean(|tried| tried.1), mean(|tried| tried.2));
-        let off = |tried: &&(f64, f64, f64)| (tried.1 - step).abs() * cells + (tried.2 - at).abs();
-        let (spread, step, at) = *tried.iter().min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(&tried[0]);
-        let best = Fit { step, phase: at - (at / step).floor() * step, spread, ..self };
-        Fit { contrast: 1.0 - (1.0 - self.contrast) * best.spread / self.spread.max(1e-9), ..best }
-    }
-
-    fn regular(self, profile: &Profile) -> Axis {
-        let len = profile.len as f64;
-        let whole = len / (len / self.step).round();
-        let exact = lattice::spread(profile, whole, 0.0);
-        if exact <= 1.05 * self.spread + 1e-6 * profile.total() {
-            return Axis::regular(profile.len, whole, 0.0);
-        }
-        Axis::regular(profile.len, self.step, self.phase)
-    }
-}
-
-impl Judged for Fit {
-    fn step(&self) -> f64 {
-        self.step
-    }
-
-    fn gain(&self) -> f64 {
-        let chance = (CHANCE / self.witnesses.sqrt()).min(0.9);
-        (self.contrast - chance) / (1.0 - chance)
-    }
-
-    // A few strong lines of the content can make as much contrast as a soft grid, but no bends.
-    fn standing(&self) -> f64 {
-        self.strength() + BENDS * self.bend_power.sqrt()
-    }
-
-    fn bends(&self) -> f64 {
-        self.bend_power
-    }
-}
-
-/// Both axes.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    x: Fit,
-    y: Fit,
-}
-
-impl Pair {
-    fn new(profiles: &[Profile; 2], step: f64, fit: fn(&Profile, f64) -> Option<Fit>) -> Option<Pair> {
-        Some(Pair { x: fit(&profiles[0], step)?, y: fit(&profiles[1], step)? })
-    }
-
-    fn strength(&self) -> f64 {
-        self.x.strength() + self.y.strength()
-    }
-
-    /// Both axes' cells. `usual` is the strength that steps have in this picture.
-    fn grid(&self, profiles: &[Profile; 2], usual: f64) -> Grid {
-        let (x, y) = (self.x.axis(&profiles[0]), self.y.axis(&profiles[1]));
-        let contrast = 0.5 * (self.x.contrast + self.y.contrast);
-        let ratio = x.step / y.step;
-        let not_square = !(0.97..1.03).contains(&ratio);
-        // Texture of two or three pixels repeats too, but its cells are not flat.
-        let fine = x.step.min(y.step) <= 3.0 && contrast < 0.3;
-        // So few cells are no sprite, but a gradient's bands.
-        let few = x.cells().min(y.cells()) < 14;
-        // JPEG bends at its own blocks, whatever the picture.
-        let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
-        let is_jpeg = is_block(x.step) && is_block(y.step);
-        let bends = if is_jpeg { 0.0 } else { self.x.bend_power + self.y.bend_power };
-        // A logistic regression over 2,520 damaged pictures of pixel art and 403 pictures without a grid, which
-        // benches/pixel_bench makes of its tune set with seeds 1, 2 and 11.
-        let unless = |holds: bool, weight: f64| if holds { weight } else { 0.0 };
-        let evidence = 3.1 * self.strength().max(1e-2).ln() - 1.5 * usual.max(1e-2).ln()
-            + 0.30 * bends.sqrt()
-            - unless(not_square, 2.4)
-            - unless(fine, 4.2)
-            - unless(few, 2.0)
-            - 3.2;
-        Grid { x, y, contrast, confidence: 1.0 / (1.0 + (-evidence).exp()) }
-    }
-}
-
-impl Judged for Pair {
-    fn step(&self) -> f64 {
-        0.5 * (self.x.step + self.y.step)
-    }
-
-    fn gain(&self) -> f64 {
-        0.5 * (self.x.gain() + self.y.gain())
-    }
-
-    fn standing(&self) -> f64 {
-        self.x.standing() + self.y.standing()
-    }
-
-    fn bends(&self) -> f64 {
-        self.x.bend_power + self.y.bend_power
-    }
 }
 
 #[cfg(test)]
