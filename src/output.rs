@@ -32,6 +32,15 @@ pub(crate) struct Made {
     pub(crate) libtorch: Option<String>,
 }
 
+impl Made {
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("plain data turns into JSON; this is a bug")
+    }
+}
+
+/// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.
+pub(crate) const SPRITE: &str = "dgx-pixels-sprite";
+
 /// The text of a PNG file that holds [`Made`] as JSON.
 const MADE: &str = "dgx-pixels";
 
@@ -151,7 +160,7 @@ pub(crate) fn sidecar(path: &Path) -> PathBuf {
 /// # Errors
 /// As [`put`].
 pub(crate) fn write_beside(path: &Path, image: &RgbaImage, force: bool) -> Result<(), Failure> {
-    put(path, &sprite_png(image, None)?, force)
+    put(path, &png(image.dimensions(), png::ColorType::Rgba, image.as_raw(), &[])?, force)
 }
 
 /// Writes one file: all of it under a temporary name beside `path`, then renamed. Makes the folder if it is absent.
@@ -187,7 +196,7 @@ fn put(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Encode`].
 pub(crate) fn picture_png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, Failure> {
-    png(image.dimensions(), png::ColorType::Rgb, image.as_raw(), Some(made))
+    png(image.dimensions(), png::ColorType::Rgb, image.as_raw(), &[(MADE, made.json())])
 }
 
 /// A sprite as a PNG file.
@@ -195,15 +204,18 @@ pub(crate) fn picture_png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, Fail
 /// # Errors
 /// As [`picture_png`].
 pub(crate) fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Failure> {
-    png(sprite.dimensions(), png::ColorType::Rgba, sprite.as_raw(), made)
+    let made = made.map(|made| (MADE, made.json()));
+    let size = format!("{}x{}", sprite.width(), sprite.height());
+    let texts: Vec<_> = [(SPRITE, size)].into_iter().chain(made).collect();
+    png(sprite.dimensions(), png::ColorType::Rgba, sprite.as_raw(), &texts)
 }
 
-/// The pixels as a PNG file, with [`Made`] as JSON in the text [`MADE`].
+/// The pixels as a PNG file with texts.
 fn png(
     (width, height): (u32, u32),
     color: png::ColorType,
     pixels: &[u8],
-    made: Option<&Made>,
+    texts: &[(&str, String)],
 ) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
@@ -211,9 +223,8 @@ fn png(
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Balanced);
     encoder.add_text_chunk("Software".into(), concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")).into())?;
-    if let Some(made) = made {
-        let made = serde_json::to_string(made).expect("plain data turns into JSON; this is a bug");
-        encoder.add_itxt_chunk(MADE.into(), made)?;
+    for (name, text) in texts {
+        encoder.add_itxt_chunk((*name).into(), text.clone())?;
     }
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;

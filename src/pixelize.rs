@@ -252,7 +252,8 @@ fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Resul
         .map(|job| {
             interrupt::check()?;
             // A picture that cannot be made is told of when it is to be written.
-            let made = picture::read(&job.input).ok().and_then(|picture| pixelize(&picture, options).ok());
+            let picture = picture::read(&job.input).ok();
+            let made = picture.and_then(|picture| pixelize(&picture, &for_picture(options, job)).ok());
             bar.advance();
             Ok(made.map(|made| made.sprite))
         })
@@ -314,10 +315,20 @@ fn grid_of(sprite: &Path) -> PathBuf {
     sprite.with_extension("grid.png")
 }
 
+/// A sprite of ours has no grid to be found.
+fn for_picture(options: &PixelOptions, job: &Job) -> PixelOptions {
+    let grid = match options.grid {
+        GridChoice::Auto if picture::is_sprite(&job.input) => GridChoice::Step(1.0),
+        grid => grid,
+    };
+    PixelOptions { grid, ..options.clone() }
+}
+
 /// Reads, makes and writes one; the line for stdout.
 fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failure> {
     let started = std::time::Instant::now();
     let picture = picture::read(&job.input)?;
+    let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;
     let started = std::time::Instant::now();

@@ -39,7 +39,7 @@ pub struct Certificate {
     pub jaggies: usize,
     /// [`seam_score`]; `None` if no edge wraps.
     pub seam: Option<f32>,
-    /// Whether the pipeline leaves this sprite as it is. Filled in by whoever ran it.
+    /// Whether the stages leave this sprite as it is, told that its cells are pixels. Filled in by whoever ran them.
     pub idempotent: Option<bool>,
 }
 

@@ -247,7 +247,7 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
     let started = Instant::now();
     // What was said about the picture does not hold for the sprite, and an outline is drawn once.
     let again = PixelOptions {
-        grid: GridChoice::Auto,
+        grid: GridChoice::Step(1.0),
         expected_step: None,
         strip: None,
         outline: Outline::Keep,

@@ -57,7 +57,8 @@ fn a_sprite_has_a_pixel_for_each_cell_and_a_certificate_beside_it() {
     assert_eq!(serde_json::from_str::<Value>(&certificate).unwrap(), line["certificate"]);
     assert!(line["certificate"]["colors"].as_u64().is_some_and(|colors| colors <= 4));
 
-    let [_, (_, made)] = texts(&fs::read(desk.path("a-key-7.png")).unwrap()).try_into().unwrap();
+    let [_, (_, size), (_, made)] = texts(&fs::read(desk.path("a-key-7.png")).unwrap()).try_into().unwrap();
+    assert_eq!(size, "32x32");
     let made: Value = serde_json::from_str(&made).unwrap();
     assert_eq!((&made["pixel"]["max_colors"], &made["pixel"]["expected_step"]), (&json!("4"), &json!(8.0)));
 }

@@ -60,6 +60,30 @@ fn a_sprite_is_left_as_it_is() {
 }
 
 #[test]
+fn a_large_sprite_of_many_colours_is_known_as_one() {
+    let desk = Desk::new();
+    let soft = RgbaImage::from_fn(120, 90, |x, y| Rgba([(2 * x) as u8, (2 * y) as u8, (x + y) as u8, 255]));
+    let bold = imageops::resize(&soft, 120 * 6, 90 * 6, FilterType::Nearest);
+    bold.save(desk.path("in.png")).unwrap();
+    assert_eq!(desk.run(["pixelize", "in.png", "--output", "once.png", "--grid", "6"]).code, Some(0));
+    let ran = desk.run(["pixelize", "once.png", "--output", "twice.png", "--json"]);
+    let [line] = ran.json().try_into().unwrap();
+    assert_eq!((&line["verdict"], &line["cols"], &line["rows"]), (&json!("grid"), &json!(120), &json!(90)));
+    assert_eq!(read(&desk, "once.png"), read(&desk, "twice.png"));
+
+    // Many programs keep a file's texts when they enlarge its picture.
+    let larger = desk.path("larger.png");
+    let file = fs::File::create(&larger).unwrap();
+    let mut encoder = png::Encoder::new(file, 720, 540);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.add_itxt_chunk("dgx-pixels-sprite".into(), "120x90".into()).unwrap();
+    encoder.write_header().unwrap().write_image_data(bold.as_raw()).unwrap();
+    let ran = desk.run(["pixelize", "larger.png", "--output", "third.png", "--json"]);
+    let [line] = ran.json().try_into().unwrap();
+    assert_eq!((&line["cols"], &line["rows"]), (&json!(120), &json!(90)));
+}
+
+#[test]
 fn the_grid_may_be_given() {
     let desk = Desk::new();
     enlarged(8, FilterType::Nearest).save(desk.path("in.png")).unwrap();
