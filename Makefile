@@ -22,7 +22,7 @@ demo: setup ## Draw a sheet of eight sprites, and say where it is
 test: test-core test-torch ## All tests
 
 test-core: ## The library without libtorch, in seconds
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features engine
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 test-torch: setup-test ## Everything, with parity against diffusers
@@ -34,12 +34,13 @@ check-fmt: ## Formatting
 check-lint: setup ## clippy, with libtorch and without
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- --deny warnings
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets --no-default-features -- --deny warnings
+	cargo clippy $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features -- --deny warnings
 
 check-docs: setup ## The library's documentation
 	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
 
-bench: setup ## The three stages of a request, each alone, and the pixel stages
-	cargo bench --locked --bench stages --bench pixel
+bench: setup ## The three stages of a request, each alone, the pixel stages, and what the engine itself takes
+	cargo bench --locked --bench stages --bench pixel --bench engine
 
 fixtures: setup-test ## Make the parity fixtures anew
 	for script in tests/fixtures/make_*.py tests/fixtures/schedulers/make_*.py; do .venv/bin/python $$script || exit; done

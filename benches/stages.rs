@@ -34,15 +34,17 @@ fn stages(criterion: &mut Criterion) {
         bencher.iter(|| {
             texts += 1;
             let request = GenerateRequest { prompt: format!("a key {texts}"), ..Default::default() };
-            black_box(sdxl.begin(&request).expect("the request is valid"))
+            black_box(sdxl.begin(&[request]).expect("the request is valid"))
         })
     });
     let request = GenerateRequest { prompt: "a brass key".into(), steps: Some(1000), ..Default::default() };
-    let mut canvas = sdxl.begin(&request).expect("the request is valid");
+    let begin =
+        |sdxl: &mut Sdxl| sdxl.begin(std::slice::from_ref(&request)).expect("the request is valid").remove(0);
+    let mut canvas = begin(&mut sdxl);
     group.bench_function("unet_step", |bencher| {
         bencher.iter(|| {
             if canvas.steps_done() == canvas.steps() {
-                canvas = sdxl.begin(&request).expect("the request is valid");
+                canvas = begin(&mut sdxl);
             }
             sdxl.step(&mut [&mut canvas]).expect("memory suffices");
         })

@@ -102,7 +102,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     if let Some(path) = &arguments.save {
-        let mut canvas = sdxl.begin(&requests[0])?;
+        let mut canvas = sdxl.begin(&requests[..1])?.remove(0);
         while canvas.steps_done() < canvas.steps() {
             sdxl.step(&mut [&mut canvas])?;
         }
@@ -133,9 +133,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, mut times) in times {
         line[format!("{name}_ms")] = milliseconds(median(&mut times)).into();
     }
-    if let Device::Cuda(index) = sdxl.device() {
-        line["peak_bytes"] = memory_stats(index)?.peak_bytes.into();
-    }
+    line["peak_bytes"] = memory_stats(sdxl.device())?.peak_bytes.into();
     println!("{line}");
     Ok(())
 }

@@ -21,8 +21,11 @@ Exit codes:
   5    out_of_memory
   6    not_finite: the arithmetic left the number range; no picture is written
   7    output: the picture cannot be written
-  8    input: a picture cannot be read or made; of several, the others were
+  8    input: a file cannot be read, or a picture not made; of several, the others were
   9    changed: `reproduce` made another picture
+  10   queue_full: as many pictures wait as may; try again
+  11   deadline_exceeded: it took longer than it may
+  12   shut_down: the engine stopped before the picture was made
   130  cancelled: Ctrl-C
 
 With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
@@ -30,8 +33,9 @@ With --json a failure is also the last line of standard output: {\"error\":{\"ki
 /// What ends a subcommand early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// Not [`Error::Exists`], which is [`Failure::Exists`].
     #[error(transparent)]
-    Core(#[from] Error),
+    Core(Error),
     /// What clap refuses, in its words.
     #[error("{0}")]
     Flags(String),
@@ -41,6 +45,9 @@ pub(crate) enum Failure {
     Seed { seed: u64, count: u64 },
     #[error("cannot read `{}`: {reason}", path.display())]
     Input { path: PathBuf, reason: String },
+    /// The faults themselves are told before.
+    #[error("`{}` has {}; nothing was drawn", path.display(), counted(*faults, "fault"))]
+    Lines { path: PathBuf, faults: usize },
     #[error("{failed} of {of} pictures could not be made; the others were")]
     Some { failed: usize, of: usize },
     /// No model, or not the one asked for. The text is whole: it says what would be right.
@@ -48,12 +55,15 @@ pub(crate) enum Failure {
     Model(String),
     #[error("`{}` already exists; give `--force` to replace it, or another `--output`", path.display())]
     Exists { path: PathBuf },
+    #[error(
+        "`{}` holds a batch of which {made} of {} are made; give `--resume` to go on, `--force` to begin anew, or another `--output`",
+        path.display(), counted(*of, "picture")
+    )]
+    Unfinished { path: PathBuf, made: usize, of: usize },
     #[error("cannot write `{}`: {reason}", path.display())]
     Output { path: PathBuf, reason: String },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("cannot encode the picture")]
-    Encode(#[from] png::EncodingError),
     /// `reproduce` made something else. The text is whole: it says what has changed.
     #[error("{0}")]
     Changed(String),
@@ -61,6 +71,18 @@ pub(crate) enum Failure {
     Stdout(#[source] io::Error),
     #[error("interrupted; no picture is left half written")]
     Interrupted,
+    /// Ctrl-C during a batch.
+    #[error("interrupted; {made} of {} are made; `{command}` goes on", counted(*of, "picture"))]
+    Paused { made: usize, of: usize, command: String },
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Exists { path } => Failure::Exists { path },
+            error => Failure::Core(error),
+        }
+    }
 }
 
 impl Failure {
@@ -68,17 +90,18 @@ impl Failure {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Failure::Core(error) => error.kind().as_str(),
-            Failure::Flags(_) | Failure::Count { .. } | Failure::Seed { .. } => {
+            Failure::Flags(_) | Failure::Count { .. } | Failure::Seed { .. } | Failure::Lines { .. } => {
                 ErrorKind::InvalidRequest.as_str()
             }
             Failure::Input { .. } | Failure::Some { .. } => "input",
             Failure::Model(_) => ErrorKind::InvalidModel.as_str(),
-            Failure::Exists { .. } | Failure::Output { .. } | Failure::Write { .. } | Failure::Stdout(_) => {
-                "output"
-            }
-            Failure::Encode(_) => ErrorKind::Internal.as_str(),
+            Failure::Exists { .. }
+            | Failure::Unfinished { .. }
+            | Failure::Output { .. }
+            | Failure::Write { .. }
+            | Failure::Stdout(_) => "output",
             Failure::Changed(_) => "changed",
-            Failure::Interrupted => ErrorKind::Cancelled.as_str(),
+            Failure::Interrupted | Failure::Paused { .. } => ErrorKind::Cancelled.as_str(),
         }
     }
 
@@ -93,6 +116,9 @@ impl Failure {
             "output" => 7,
             "input" => 8,
             "changed" => 9,
+            "queue_full" => 10,
+            "deadline_exceeded" => 11,
+            "shut_down" => 12,
             "cancelled" => interrupt::EXIT_CODE,
             _ => 1,
         }
@@ -113,6 +139,11 @@ impl Failure {
     }
 }
 
+/// As `1 picture` or `7 pictures`.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The error and its causes in one line, joined by `: `.
 pub(crate) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -126,6 +157,8 @@ pub(crate) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -139,8 +172,11 @@ mod tests {
             core(Error::Device { device: "cuda:7".into(), reason: "no".into() }),
             core(Error::OutOfMemory { device: "cpu".into(), doing: "decoding" }),
             core(Error::NotFinite { what: "the picture", dtype: "f16" }),
-            Failure::Exists { path },
+            Error::Exists { path }.into(),
             Failure::Changed("no".into()),
+            core(Error::QueueFull { waiting: 9, capacity: 9, retry_after: Duration::ZERO }),
+            core(Error::DeadlineExceeded { deadline: Duration::ZERO, steps_done: 1, steps: 2 }),
+            core(Error::ShutDown),
             core(Error::Cancelled { steps_done: 1, steps: 2 }),
         ];
         for failure in failures {

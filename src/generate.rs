@@ -1,12 +1,13 @@
 //! `dgx-pixels generate`: a prompt goes in, pictures and one line for each come out.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use dgx_pixels_core::backend::{Backend, Progress, Sketch, paint};
+use dgx_pixels_core::picture_file::{Made, picture_png, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{Certificate, PixelOptions, Pixelized, Verdict, pixelize};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, GenerateRequest, Generated, ImageSize};
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 use crate::interrupt;
 #[cfg(feature = "torch")]
 use crate::interrupt::Beside;
-use crate::output::{self, Made};
+use crate::output;
 use crate::pixelize::Stages;
 use crate::progress::Bar;
 use crate::search::{self, Choice};
@@ -28,9 +29,6 @@ use crate::terminal;
 /// Pictures drawn together at most. More gain little (an H100 takes 33 ms for a full-size step of one picture and 126 ms
 /// for four), and each takes gigabytes while it is decoded. Halved when memory runs short.
 const TOGETHER: usize = 4;
-
-/// Pixels of a cell that SDXL models for pixel art aim at: those of a latent.
-const LATENT_PX: f64 = 8.0;
 
 /// Most pictures of one call.
 pub(crate) const MAX_COUNT: u64 = 10_000;
@@ -56,9 +54,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<String>,
 
-    /// What to keep away from.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    negative_prompt: Option<String>,
+    #[command(flatten)]
+    drawing: Drawing,
 
     /// Same seed, same picture. Default: drawn at random, and told.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
@@ -67,30 +64,6 @@ pub(crate) struct Args {
     /// How many pictures, 1 to 10000, with seeds from `--seed` upwards.
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
     count: u64,
-
-    /// Denoising steps, 1 to 1000. Default: the model's own, or 30.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
-    steps: Option<usize>,
-
-    /// How strongly the prompt steers, 0 to 100. Default: the model's own, or 5.
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
-    guidance_scale: Option<f64>,
-
-    /// Against washed-out pictures at strong guidance, 0 to 1.
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
-    guidance_rescale: f64,
-
-    /// The noise schedule. Default: the model's own.
-    #[arg(long, value_name = "NAME", value_parser = scheduler_names())]
-    scheduler: Option<SchedulerName>,
-
-    /// In pixels, 64 to 2048; most models need a multiple of 8. Default: the model's own.
-    #[arg(long, value_name = "N", requires = "height", allow_negative_numbers = true, value_parser = whole::<u32>)]
-    width: Option<u32>,
-
-    /// As `--width`.
-    #[arg(long, value_name = "N", requires = "width", allow_negative_numbers = true, value_parser = whole::<u32>)]
-    height: Option<u32>,
 
     #[cfg(feature = "torch")]
     #[command(flatten)]
@@ -121,6 +94,54 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
+/// How the model draws. The flags that `batch` has too.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Drawing {
+    /// What to keep away from.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) negative_prompt: Option<String>,
+
+    /// Denoising steps, 1 to 1000. Default: the model's own, or 30.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
+    pub(crate) steps: Option<usize>,
+
+    /// How strongly the prompt steers, 0 to 100. Default: the model's own, or 5.
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    pub(crate) guidance_scale: Option<f64>,
+
+    /// Against washed-out pictures at strong guidance, 0 to 1.
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
+    pub(crate) guidance_rescale: f64,
+
+    /// The noise schedule. Default: the model's own.
+    #[arg(long, value_name = "NAME", value_parser = scheduler_names())]
+    pub(crate) scheduler: Option<SchedulerName>,
+
+    /// In pixels, 64 to 2048; most models need a multiple of 8. Default: the model's own.
+    #[arg(long, value_name = "N", requires = "height", allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) width: Option<u32>,
+
+    /// As `--width`.
+    #[arg(long, value_name = "N", requires = "width", allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) height: Option<u32>,
+}
+
+impl Drawing {
+    /// The request for `prompt`, not checked yet, with seed 0.
+    pub(crate) fn request(&self, prompt: String) -> GenerateRequest {
+        GenerateRequest {
+            prompt,
+            negative_prompt: self.negative_prompt.clone(),
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            guidance_rescale: self.guidance_rescale,
+            scheduler: self.scheduler,
+            size: self.width.zip(self.height).map(|(width, height)| ImageSize { width, height }),
+            ..Default::default()
+        }
+    }
+}
+
 /// How a model is computed; `sketch` is not.
 #[cfg(feature = "torch")]
 #[derive(Clone, Copy, clap::Args)]
@@ -143,7 +164,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let requests = args.requests()?;
     let seeds: Vec<_> = requests.iter().map(|request| request.seed).collect();
     let paths = output::paths(args.output.as_deref(), &args.prompt, &seeds);
-    let sidecars = paths.iter().filter(|_| !args.raw).map(|path| output::sidecar(path));
+    let sidecars = paths.iter().filter(|_| !args.raw).map(|path| sidecar(path));
     let written: Vec<_> = paths.iter().cloned().chain(sidecars).collect();
     output::check(args.output.as_deref(), &written, args.force)?;
 
@@ -154,7 +175,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Choice::Sketch => job.draw(&mut Sketch, Painter::sketch()),
         #[cfg(feature = "torch")]
         Choice::Folder(name, model) => {
-            if let Some(size) = args.size() {
+            if let Some(size) = job.requests.first().and_then(|request| request.size) {
                 size.validate(model.vae.scale_factor()).map_err(Error::from)?;
             }
             let (mut sdxl, painter) = load(args.torch, args.quiet, name, *model)?;
@@ -195,35 +216,31 @@ impl Args {
     fn requests(&self) -> Result<Vec<GenerateRequest>, Failure> {
         // 32 bits: exact in every JSON reader, and short enough to type.
         let seed = self.seed.unwrap_or_else(|| fastrand::u32(..).into());
-        if !(1..=MAX_COUNT).contains(&self.count) {
-            return Err(Failure::Count { count: self.count });
-        }
-        let last = seed.checked_add(self.count - 1).ok_or(Failure::Seed { seed, count: self.count })?;
-        let request = GenerateRequest {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative_prompt.clone(),
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            guidance_rescale: self.guidance_rescale,
-            scheduler: self.scheduler,
-            size: self.size(),
-            ..Default::default()
-        };
+        let seeds = seeds(seed, self.count)?;
+        let request = self.drawing.request(self.prompt.clone());
         request.validate().map_err(Error::from)?;
-        Ok((seed..=last).map(|seed| GenerateRequest { seed, ..request.clone() }).collect())
-    }
-
-    fn size(&self) -> Option<ImageSize> {
-        self.width.zip(self.height).map(|(width, height)| ImageSize { width, height })
+        Ok(seeds.map(|seed| GenerateRequest { seed, ..request.clone() }).collect())
     }
 }
 
-fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+/// The seeds of `count` pictures.
+///
+/// # Errors
+/// [`Failure::Count`]; [`Failure::Seed`].
+pub(crate) fn seeds(seed: u64, count: u64) -> Result<RangeInclusive<u64>, Failure> {
+    if !(1..=MAX_COUNT).contains(&count) {
+        return Err(Failure::Count { count });
+    }
+    let last = seed.checked_add(count - 1).ok_or(Failure::Seed { seed, count })?;
+    Ok(seed..=last)
+}
+
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let largest = u64::MAX >> (64 - 8 * size_of::<T>());
     text.parse().map_err(|_| format!("expected a whole number from 0 to {largest}"))
 }
 
-fn number(text: &str) -> Result<f64, &'static str> {
+pub(crate) fn number(text: &str) -> Result<f64, &'static str> {
     text.parse().map_err(|_| "expected a number")
 }
 
@@ -305,10 +322,7 @@ impl Job<'_> {
         if !quiet {
             output::note(format_args!("drawing with {} ({} on {device})", painter.model, painter.dtype));
         }
-        let options = (!self.args.raw).then(|| PixelOptions {
-            expected_step: Some(LATENT_PX),
-            ..self.args.stages.options_of_generated()
-        });
+        let options = (!self.args.raw).then(|| self.args.stages.options_of_generated());
         let mut painter = Some(painter);
         let mut made_first = None;
         let mut together = TOGETHER;
@@ -380,12 +394,12 @@ impl Drawn {
     /// The sprite, or the picture as it is, whichever was `made`.
     pub(crate) fn new(one: &Generated, made: &Made) -> Result<Drawn, Failure> {
         let Some(options) = &made.pixel else {
-            let bytes = output::picture_png(&one.image, made)?;
+            let bytes = picture_png(&one.image, made)?;
             return Ok(Drawn { bytes, size: one.image.dimensions(), pixelized: None });
         };
         let picture = DynamicImage::ImageRgb8(one.image.clone()).into_rgba8();
         let pixelized = pixelize(&picture, options).map_err(Error::from)?;
-        let bytes = output::sprite_png(&pixelized.sprite, Some(made))?;
+        let bytes = sprite_png(&pixelized.sprite, Some(made))?;
         Ok(Drawn { bytes, size: pixelized.sprite.dimensions(), pixelized: Some(pixelized) })
     }
 
@@ -493,8 +507,8 @@ mod tests {
     impl Backend for Narrow {
         type Canvas = SketchCanvas;
 
-        fn begin(&mut self, request: &GenerateRequest) -> Result<SketchCanvas, Error> {
-            Sketch.begin(request)
+        fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SketchCanvas>, Error> {
+            Sketch.begin(requests)
         }
 
         fn step(&mut self, canvases: &mut [&mut SketchCanvas]) -> Result<(), Error> {
@@ -506,6 +520,10 @@ mod tests {
 
         fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Vec<RgbImage>, Error> {
             Sketch.finish(canvases)
+        }
+
+        fn preview(&mut self, canvas: &SketchCanvas) -> Result<RgbImage, Error> {
+            Sketch.preview(canvas)
         }
     }
 

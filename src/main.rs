@@ -1,5 +1,6 @@
 //! `dgx-pixels`, the program: its flags and exit codes. One file a subcommand.
 
+mod batch;
 mod doctor;
 mod failure;
 mod generate;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", generate::NOTES))]
     Generate(generate::Args),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", batch::NOTES))]
+    Batch(batch::Args),
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", pixelize::NOTES))]
     Pixelize(pixelize::Args),
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", reproduce::NOTES))]
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     };
     let (json, result) = match &cli.command {
         Command::Generate(args) => (args.json, generate::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Batch(args) => (args.json, batch::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Pixelize(args) => (args.json, pixelize::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Reproduce(args) => (args.json, reproduce::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),

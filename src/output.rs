@@ -1,64 +1,22 @@
-//! Where pictures go, and what goes into the files. Also the program's two streams.
+//! Where pictures go, and whether they can. Also the program's two streams.
 
 use std::fmt;
-use std::fs::Permissions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use dgx_pixels_core::GenerateRequest;
-use dgx_pixels_core::pixel::{Certificate, PixelOptions};
-use image::{RgbImage, RgbaImage};
-use serde::{Deserialize, Serialize};
+use dgx_pixels_core::picture_file::{self, Made};
+use dgx_pixels_core::pixel::Certificate;
+use image::RgbaImage;
 
 use crate::failure::Failure;
 use crate::interrupt;
 
-/// How a picture was made: all that shaped it, and nothing else, so that the same request gives the same file.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Made {
-    /// With every default filled in.
-    pub(crate) request: GenerateRequest,
-    /// What made a sprite of the model's picture; null for the picture itself.
-    pub(crate) pixel: Option<PixelOptions>,
-    pub(crate) model: String,
-    pub(crate) model_hash: Option<String>,
-    pub(crate) dtype: String,
-    /// `cpu` or `cuda`: which GPU it was shapes nothing.
-    pub(crate) device: String,
-    #[serde(default)]
-    pub(crate) vae_tiling: bool,
-    pub(crate) program: String,
-    pub(crate) libtorch: Option<String>,
-}
-
-impl Made {
-    fn json(&self) -> String {
-        serde_json::to_string(self).expect("plain data turns into JSON; this is a bug")
-    }
-}
-
-/// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.
-pub(crate) const SPRITE: &str = "dgx-pixels-sprite";
-
-/// The text of a PNG file that holds [`Made`] as JSON.
-const MADE: &str = "dgx-pixels";
-
-/// What a PNG file of ours says of how it was made.
+/// What the PNG file `bytes`, read from `path`, says of how it was made.
 ///
 /// # Errors
-/// [`Failure::Input`]: it is no PNG file, says nothing, or something else.
+/// [`Failure::Input`].
 pub(crate) fn read_made(path: &Path, bytes: &[u8]) -> Result<Made, Failure> {
-    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    let reader = png::Decoder::new(io::Cursor::new(bytes)).read_info();
-    let reader = reader.map_err(|error| fault(error.to_string()))?;
-    let texts = &reader.info().utf8_text;
-    let Some(text) = texts.iter().find(|text| text.keyword == MADE) else {
-        let reason = "it does not say how it was made; expected a picture that `dgx-pixels generate` wrote";
-        return Err(fault(reason.into()));
-    };
-    let text = text.get_text().map_err(|error| fault(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| fault(format!("how it was made is not told: {error}")))
+    Made::read(bytes).map_err(|reason| Failure::Input { path: path.to_owned(), reason })
 }
 
 /// Longest text taken from a prompt for a file's name, in characters.
@@ -125,115 +83,37 @@ pub(crate) fn check(output: Option<&Path>, paths: &[PathBuf], force: bool) -> Re
     }
 }
 
-/// Writes a model's picture, as [`picture_png`] made it.
+/// Writes a picture's file, whole.
 ///
 /// # Errors
-/// As [`put`].
+/// As [`picture_file::write_whole`].
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    put(path, bytes, force)
+    Ok(interrupt::whole(|| picture_file::write_whole(path, bytes, force))?)
 }
 
-/// Writes a sprite, as [`sprite_png`] made it, and its certificate beside it as `NAME.json`. The picture comes last: where it
-/// is, both are.
+/// Writes a sprite's file and its certificate beside it.
 ///
 /// # Errors
-/// As [`put`].
+/// As [`picture_file::write_sprite`].
 pub(crate) fn write_sprite(
     path: &Path,
     bytes: &[u8],
     certificate: &Certificate,
     force: bool,
 ) -> Result<(), Failure> {
-    let certificate =
-        serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
-    put(&sidecar(path), certificate.as_bytes(), force)?;
-    put(path, bytes, force)
-}
-
-/// Where a sprite's certificate goes.
-pub(crate) fn sidecar(path: &Path) -> PathBuf {
-    path.with_extension("json")
+    Ok(interrupt::whole(|| picture_file::write_sprite(path, bytes, certificate, force))?)
 }
 
 /// Writes a picture that goes with a sprite.
 ///
 /// # Errors
-/// As [`put`].
+/// As [`write()`].
 pub(crate) fn write_beside(path: &Path, image: &RgbaImage, force: bool) -> Result<(), Failure> {
-    put(path, &png(image.dimensions(), png::ColorType::Rgba, image.as_raw(), &[])?, force)
-}
-
-/// Writes one file: all of it under a temporary name beside `path`, then renamed. Makes the folder if it is absent.
-///
-/// # Errors
-/// [`Failure::Exists`] if somebody wrote `path` meanwhile, without `force`; [`Failure::Write`].
-fn put(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    let fault = |source| Failure::Write { path: path.to_owned(), source };
-    interrupt::whole(|| {
-        let folder = or_here(folder_of(path));
-        if !folder.is_dir() {
-            // Many sprites may be written at once.
-            std::fs::create_dir_all(folder).map_err(fault)?;
-        }
-        // The mode of any new file; `tempfile` alone lets nobody but the owner read it.
-        let mode = Permissions::from_mode(0o666);
-        let mut builder = tempfile::Builder::new();
-        let mut file = builder.prefix(".dgx-pixels-").permissions(mode).tempfile_in(folder).map_err(fault)?;
-        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fault)?;
-        let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
-        match kept {
-            Ok(_) => Ok(()),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(Failure::Exists { path: path.to_owned() })
-            }
-            Err(error) => Err(fault(error.error)),
-        }
-    })
-}
-
-/// A model's picture as a PNG file.
-///
-/// # Errors
-/// [`Failure::Encode`].
-pub(crate) fn picture_png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, Failure> {
-    png(image.dimensions(), png::ColorType::Rgb, image.as_raw(), &[(MADE, made.json())])
-}
-
-/// A sprite as a PNG file.
-///
-/// # Errors
-/// As [`picture_png`].
-pub(crate) fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Failure> {
-    let made = made.map(|made| (MADE, made.json()));
-    let size = format!("{}x{}", sprite.width(), sprite.height());
-    let texts: Vec<_> = [(SPRITE, size)].into_iter().chain(made).collect();
-    png(sprite.dimensions(), png::ColorType::Rgba, sprite.as_raw(), &texts)
-}
-
-/// The pixels as a PNG file with texts.
-fn png(
-    (width, height): (u32, u32),
-    color: png::ColorType,
-    pixels: &[u8],
-    texts: &[(&str, String)],
-) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(color);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Balanced);
-    encoder.add_text_chunk("Software".into(), concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")).into())?;
-    for (name, text) in texts {
-        encoder.add_itxt_chunk((*name).into(), text.clone())?;
-    }
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(bytes)
+    write(path, &picture_file::plain_png(image)?, force)
 }
 
 /// The prompt as a part of a file's name: its words in lower case, joined by hyphens.
-fn slug(prompt: &str) -> String {
+pub(crate) fn slug(prompt: &str) -> String {
     let lower = prompt.to_lowercase();
     let mut slug = String::new();
     for word in lower.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()) {

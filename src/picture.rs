@@ -1,7 +1,7 @@
 //! Pictures that people give: found in folders, read with limits.
 
 use std::fs;
-use std::io::{BufReader, Cursor};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::codecs::gif::GifDecoder;
@@ -10,7 +10,6 @@ use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder as _, ImageFormat, ImageReader, Limits, RgbaImage};
 
 use crate::failure::Failure;
-use crate::output;
 
 /// Most pixels of a picture: 32 megapixels, where a copy takes 128 MiB.
 const MAX_PIXELS: u64 = 1 << 25;
@@ -100,17 +99,6 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbaImage, Failure> {
     limits.max_alloc = Some(16 * MAX_PIXELS);
     reader.limits(limits);
     Ok(reader.decode().map_err(unreadable)?.into_rgba8())
-}
-
-/// Whether the file at `path` is a sprite of ours, one pixel for each cell; `false` if it cannot be read.
-pub(crate) fn is_sprite(path: &Path) -> bool {
-    let Ok(file) = fs::File::open(path) else { return false };
-    let Ok(reader) = png::Decoder::new(BufReader::new(file)).read_info() else { return false };
-    let info = reader.info();
-    let size = format!("{}x{}", info.width, info.height);
-    info.utf8_text
-        .iter()
-        .any(|text| text.keyword == output::SPRITE && text.get_text().is_ok_and(|text| text == size))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
+use dgx_pixels_core::picture_file::{is_sprite, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{
     Anchor, Axis, Certificate, Detail, Dither, Grid, GridChoice, MAX_COLORS, MaxColors, Outline, Palette,
     PixelOptions, Pixelized, Transparent, Verdict, Wrap, nearest_upscale, pixelize,
@@ -17,6 +18,9 @@ use crate::failure::{Failure, one_line};
 use crate::picture;
 use crate::progress::Bar;
 use crate::{interrupt, output};
+
+/// Pixels of a cell that SDXL models for pixel art aim at: those of a latent.
+const LATENT_PX: f64 = 8.0;
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
@@ -78,53 +82,53 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-/// The stages that `generate` has too.
-#[derive(clap::Args)]
+/// The stages that `generate` and `batch` have too.
+#[derive(Clone, clap::Args)]
 pub(crate) struct Stages {
     /// Size of the sprite; what is missing is transparent.
     #[arg(long, value_name = "WxH", value_parser = size)]
-    size: Option<ImageSize>,
+    pub(crate) size: Option<ImageSize>,
 
     /// Where the sprite stands in `--size`: `center` or `bottom`.
     #[arg(long, value_name = "WHERE", default_value = "center")]
-    anchor: Anchor,
+    pub(crate) anchor: Anchor,
 
     /// Colours at most, 1 to 256; `all`; or `elbow`, where more would add little. Default: `elbow`, and `all` for a picture
     /// that is nothing but enlarged pixel art.
     #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
-    max_colors: MaxColors,
+    pub(crate) max_colors: MaxColors,
 
     /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, PNG, Paint.NET), or colours as `#1a1c2c,#5d275d`.
     #[arg(long, value_name = "P", value_parser = palette)]
-    palette: Option<Palette>,
+    pub(crate) palette: Option<Palette>,
 
     /// `none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or `atkinson`.
     #[arg(long, value_name = "D", default_value_t)]
-    dither: Dither,
+    pub(crate) dither: Dither,
 
     /// What becomes transparent: `auto`, a plain background; `off`; or a colour as `#ff00ff`.
     #[arg(long, value_name = "auto|off|#RRGGBB", default_value_t)]
-    transparent: Transparent,
+    pub(crate) transparent: Transparent,
 
     /// Fill invisible pixels with their neighbours' colour, for filtering on a GPU.
     #[arg(long)]
-    bleed: bool,
+    pub(crate) bleed: bool,
 
     /// Mend stray pixels where that is sure. They are counted in the certificate either way.
     #[arg(long)]
-    cleanup: bool,
+    pub(crate) cleanup: bool,
 
     /// `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`.
     #[arg(long, value_name = "O", default_value_t)]
-    outline: Outline,
+    pub(crate) outline: Outline,
 
     /// The left edge meets the right one, as in a texture.
     #[arg(long, action = ArgAction::SetTrue)]
-    tile_x: bool,
+    pub(crate) tile_x: bool,
 
     /// The top edge meets the bottom one.
     #[arg(long, action = ArgAction::SetTrue)]
-    tile_y: bool,
+    pub(crate) tile_y: bool,
 }
 
 impl Stages {
@@ -135,7 +139,7 @@ impl Stages {
             MaxColors::Auto => MaxColors::Elbow,
             asked => asked,
         };
-        PixelOptions { max_colors, ..options }
+        PixelOptions { max_colors, expected_step: Some(LATENT_PX), ..options }
     }
 
     pub(crate) fn options(&self) -> PixelOptions {
@@ -294,7 +298,7 @@ fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
         let preview = args.preview.map(|_| preview_of(&job.output));
         let grid = args.overlay.then(|| grid_of(&job.output));
         let candidates = Some(candidates_of(&job.output)).filter(|_| args.grid == GridChoice::Auto);
-        [Some(job.output.clone()), Some(output::sidecar(&job.output)), candidates, preview, grid]
+        [Some(job.output.clone()), Some(sidecar(&job.output)), candidates, preview, grid]
             .into_iter()
             .flatten()
     };
@@ -318,7 +322,7 @@ fn grid_of(sprite: &Path) -> PathBuf {
 /// A sprite of ours has no grid to be found.
 fn for_picture(options: &PixelOptions, job: &Job) -> PixelOptions {
     let grid = match options.grid {
-        GridChoice::Auto if picture::is_sprite(&job.input) => GridChoice::Step(1.0),
+        GridChoice::Auto if is_sprite(&job.input) => GridChoice::Step(1.0),
         grid => grid,
     };
     PixelOptions { grid, ..options.clone() }
@@ -333,7 +337,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
     let made = pixelize(&picture, options).map_err(Error::from)?;
     let started = std::time::Instant::now();
     let Pixelized { sprite, grid, certificate, .. } = &made;
-    output::write_sprite(&job.output, &output::sprite_png(sprite, None)?, certificate, args.force)?;
+    output::write_sprite(&job.output, &sprite_png(sprite, None)?, certificate, args.force)?;
     if let Some(factor) = args.preview {
         let preview = nearest_upscale(sprite, factor).map_err(|error| Error::Pixel(error.into()))?;
         output::write_beside(&preview_of(&job.output), &preview, args.force)?;
@@ -450,7 +454,7 @@ fn overlay(picture: &RgbaImage, made: &Pixelized) -> RgbaImage {
     drawn
 }
 
-fn size(text: &str) -> Result<ImageSize, String> {
+pub(crate) fn size(text: &str) -> Result<ImageSize, String> {
     let size =
         text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
     match size {
@@ -470,6 +474,6 @@ fn detail(text: &str) -> Result<Detail, &'static str> {
     }
 }
 
-fn palette(text: &str) -> Result<Palette, String> {
+pub(crate) fn palette(text: &str) -> Result<Palette, String> {
     Palette::load(text).map_err(|error| one_line(&error))
 }

@@ -35,6 +35,11 @@ impl Bar {
         self.0.inc(1);
     }
 
+    /// Has `work` write to the terminal without the bar in its way.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.suspend(work)
+    }
+
     /// Shows where the batch stands.
     pub(crate) fn show(&self, progress: Progress) {
         if progress.steps_done == 0 {

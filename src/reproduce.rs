@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use dgx_pixels_core::Error;
 use dgx_pixels_core::backend::{Backend, Sketch, paint};
+use dgx_pixels_core::picture_file::Made;
 use serde_json::json;
 
 use crate::failure::Failure;
 #[cfg(feature = "torch")]
 use crate::generate::{self, TorchArgs};
 use crate::generate::{Drawn, Painter};
-use crate::output::{self, Made};
+use crate::output;
 use crate::progress::Bar;
 use crate::search::{self, Choice};
 use crate::{interrupt, picture};

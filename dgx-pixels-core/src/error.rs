@@ -1,13 +1,14 @@
 //! What can go wrong, each with one word ([`ErrorKind`]) that every door uses.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::pixel::PixelError;
 use crate::request::RequestError;
 use crate::scheduler::SchedulerError;
 
 /// Everything this library reports. Causes are in [`source`](std::error::Error::source), not in the text.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The request asks for what no model does.
@@ -43,6 +44,18 @@ pub enum Error {
         /// The stage of the request.
         doing: &'static str,
     },
+    /// The job alone needs more than the engine may use.
+    #[error(
+        "the job needs {needs_bytes} bytes on `{device}`, and the budget is {budget_bytes}; expected a smaller `width` and `height`, or a larger budget"
+    )]
+    OverBudget {
+        /// Where.
+        device: String,
+        /// Predicted, the model's weights included.
+        needs_bytes: u64,
+        /// As many as may be used.
+        budget_bytes: u64,
+    },
     /// A result holds NaN or infinity, so that a picture would be black.
     #[error(
         "values that are not finite in {what}, computed in `{dtype}`; try `bf16` or `f32`, which have more range"
@@ -61,18 +74,81 @@ pub enum Error {
         /// Steps that were asked for.
         steps: usize,
     },
-    /// libtorch refused a call; a fault of ours or of the installation.
-    #[error("libtorch failed while {doing}: {message}")]
+    /// As many jobs wait as may. None was taken; nothing is lost by trying again.
+    #[error("the queue is full: {waiting} jobs wait, capacity {capacity}; try again in {} s", retry_after.as_secs().max(1))]
+    QueueFull {
+        /// Jobs that wait.
+        waiting: usize,
+        /// As many as may.
+        capacity: usize,
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
+    /// The job was not finished in the time that it was given.
+    #[error("the deadline of {} s passed after {steps_done} of {steps} steps", deadline.as_secs_f64())]
+    DeadlineExceeded {
+        /// From the submission on.
+        deadline: Duration,
+        /// Steps that were done.
+        steps_done: usize,
+        /// Steps that were asked for.
+        steps: usize,
+    },
+    /// The idempotency key stands for another job.
+    #[error(
+        "`idempotency_key` is `{key}`, which stands for job {id}, another request; expected a key of its own"
+    )]
+    KeyTaken {
+        /// As it was given.
+        key: String,
+        /// The job that has it.
+        id: String,
+    },
+    /// The engine takes no jobs any more, or stopped before this one was done.
+    #[error("the engine is shut down; the job was not done")]
+    ShutDown,
+    /// A result's file cannot be written, or not read again.
+    #[error("cannot write `{}`: {reason}", path.display())]
+    Output {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file is there already, and may not be replaced.
+    #[error("`{}` already exists", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The journal of jobs cannot be read or written.
+    #[error("the journal `{}` fails: {reason}", path.display())]
+    Journal {
+        /// Its file.
+        path: PathBuf,
+        /// The store's own words.
+        reason: String,
+    },
+    /// A failure of an earlier run or of another machine, of which only the words are left.
+    #[error("{message}")]
+    Told {
+        /// Its one word.
+        kind: ErrorKind,
+        /// Its text.
+        message: String,
+    },
+    /// A call that must not fail did; a fault of ours or of the installation.
+    #[error("failed while {doing}: {message}")]
     Internal {
         /// The stage of the request.
         doing: &'static str,
-        /// libtorch's own words, first line.
+        /// What failed, in its own words, first line.
         message: String,
     },
 }
 
 /// The one word for an error: metric label, MCP error, Python exception, exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -88,6 +164,14 @@ pub enum ErrorKind {
     NotFinite,
     /// The caller stopped it.
     Cancelled,
+    /// Too many jobs wait.
+    QueueFull,
+    /// It took longer than it may.
+    DeadlineExceeded,
+    /// The engine is not running.
+    ShutDown,
+    /// A result cannot be written.
+    Output,
     /// Our fault, or the installation's.
     Internal,
 }
@@ -106,13 +190,20 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             // A model whose own scheduler cannot be read is an `Error::Model` already.
-            Error::Request(_) | Error::Pixel(_) | Error::Scheduler(_) => ErrorKind::InvalidRequest,
+            Error::Request(_) | Error::Pixel(_) | Error::Scheduler(_) | Error::KeyTaken { .. } => {
+                ErrorKind::InvalidRequest
+            }
             Error::Model { .. } => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
-            Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+            Error::OutOfMemory { .. } | Error::OverBudget { .. } => ErrorKind::OutOfMemory,
             Error::NotFinite { .. } => ErrorKind::NotFinite,
             Error::Cancelled { .. } => ErrorKind::Cancelled,
-            Error::Internal { .. } => ErrorKind::Internal,
+            Error::QueueFull { .. } => ErrorKind::QueueFull,
+            Error::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
+            Error::ShutDown => ErrorKind::ShutDown,
+            Error::Output { .. } | Error::Exists { .. } => ErrorKind::Output,
+            Error::Told { kind, .. } => *kind,
+            Error::Journal { .. } | Error::Internal { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -127,6 +218,10 @@ impl ErrorKind {
             ErrorKind::OutOfMemory => "out_of_memory",
             ErrorKind::NotFinite => "not_finite",
             ErrorKind::Cancelled => "cancelled",
+            ErrorKind::QueueFull => "queue_full",
+            ErrorKind::DeadlineExceeded => "deadline_exceeded",
+            ErrorKind::ShutDown => "shut_down",
+            ErrorKind::Output => "output",
             ErrorKind::Internal => "internal",
         }
     }

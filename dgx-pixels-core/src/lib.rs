@@ -2,10 +2,11 @@
 //!
 //! A request's life is the reading order: [`GenerateRequest`] is validated, a [`Model`] folder in diffusers' layout
 //! is opened, a [`Backend`](backend::Backend) begins a canvas for each request, steps all canvases together and
-//! decodes them. [`backend::paint`] is that loop for one batch.
+//! decodes them. [`backend::paint`] is that loop for one batch; [`engine`] is the one for many callers, and
+//! [`Generator`] the trait in front of it.
 //!
-//! Feature `torch` (default) brings the `torch` module: SDXL on libtorch 2.11. Without it nothing of libtorch is
-//! built, and [`backend::Sketch`] paints in its place.
+//! Feature `engine` brings serving; feature `torch` (default) brings it too, and the `torch` module: SDXL on libtorch
+//! 2.11. Without it nothing of libtorch is built, and [`backend::Sketch`] paints in its place.
 //!
 //! # Example
 //! ```
@@ -19,8 +20,18 @@
 //! ```
 
 pub mod backend;
+#[cfg(feature = "engine")]
+pub mod engine;
 mod error;
+#[cfg(feature = "engine")]
+mod generator;
+#[cfg(feature = "engine")]
+pub mod job;
+#[cfg(feature = "engine")]
+mod metrics;
 pub mod model;
+#[cfg(feature = "engine")]
+pub mod picture_file;
 pub mod pixel;
 mod request;
 pub mod scheduler;
@@ -28,6 +39,8 @@ pub mod scheduler;
 pub mod torch;
 
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "engine")]
+pub use generator::{Generator, Priority, Submission};
 pub use model::Model;
 pub use request::{
     Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,

@@ -235,7 +235,7 @@ fn a_size_that_the_vae_cannot_do_is_named() {
     let model = Copy::new();
     let mut sdxl = Sdxl::load(&Model::open(model.folder.path()).unwrap(), &CPU).unwrap();
     let request = GenerateRequest { size: Some(ImageSize { width: 64, height: 100 }), ..Default::default() };
-    let error = sdxl.begin(&request).err().unwrap();
+    let error = sdxl.begin(&[request]).err().unwrap();
     assert_eq!(error.to_string(), "`height` is 100; expected a multiple of 8, 64 to 2048");
 }
 

@@ -17,11 +17,12 @@ pub trait Backend: Send {
     /// One image on its way: conditioning, latents, and how far it has come.
     type Canvas: Canvas;
 
-    /// Encodes the prompt and draws the noise. No step is run yet.
+    /// Encodes the prompts, together where that can be, and draws the noise. No step is run yet. As many canvases as
+    /// requests, in their order.
     ///
     /// # Errors
-    /// [`Error::Request`] if the model cannot do what is asked; nothing is left behind.
-    fn begin(&mut self, request: &GenerateRequest) -> Result<Self::Canvas, Error>;
+    /// [`Error::Request`] if the model cannot do what one of them asks; [`Error::OutOfMemory`]. Nothing is left behind.
+    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<Self::Canvas>, Error>;
 
     /// Advances every canvas by one step, each at its own timestep and with its own guidance. Canvases that are
     /// done stay as they are. Those that can share a forward pass do.
@@ -35,6 +36,12 @@ pub trait Backend: Send {
     /// # Errors
     /// [`Error::NotFinite`] rather than a black picture; [`Error::OutOfMemory`].
     fn finish(&mut self, canvases: &[&Self::Canvas]) -> Result<Vec<RgbImage>, Error>;
+
+    /// The picture as it would be if it ended here, coarse and in rough colours, for a small part of a step's time.
+    ///
+    /// # Errors
+    /// As [`finish`](Backend::finish).
+    fn preview(&mut self, canvas: &Self::Canvas) -> Result<RgbImage, Error>;
 }
 
 /// How far an image has come.
@@ -45,6 +52,8 @@ pub trait Canvas: Send {
     fn steps_done(&self) -> usize;
     /// UNet evaluations in all; more than the request's steps for `heun`.
     fn steps(&self) -> usize;
+    /// Rows that it takes in a forward pass: 2 with guidance, 1 without.
+    fn rows(&self) -> usize;
     /// Words of the prompts that did not fit the tokenizers' length.
     fn dropped_words(&self) -> Option<&str>;
 }
@@ -86,8 +95,7 @@ pub fn paint<B: Backend>(
     mut on_step: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>, Error> {
     let started = Instant::now();
-    let mut canvases =
-        requests.iter().map(|request| backend.begin(request)).collect::<Result<Vec<_>, _>>()?;
+    let mut canvases = backend.begin(requests)?;
     let begin = started.elapsed();
 
     let steps = canvases.iter().map(Canvas::steps).max().unwrap_or(0);

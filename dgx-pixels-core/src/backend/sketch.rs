@@ -1,6 +1,6 @@
 //! A backend without libtorch: it paints a seeded, mirrored figure, step by step.
 
-use image::{Rgb, RgbImage};
+use image::{Rgb, RgbImage, imageops};
 
 use super::{Backend, Canvas};
 use crate::error::Error;
@@ -12,11 +12,11 @@ use crate::scheduler::SchedulerName;
 ///
 /// # Example
 /// ```
-/// use dgx_pixels_core::{GenerateRequest, backend::{Backend, Canvas, Sketch}};
+/// use dgx_pixels_core::{GenerateRequest, backend::{Backend, Sketch}};
 /// let mut sketch = Sketch;
-/// let mut canvas = sketch.begin(&GenerateRequest { steps: Some(1), ..Default::default() })?;
-/// sketch.step(&mut [&mut canvas])?;
-/// let image = &sketch.finish(&[&canvas])?[0];
+/// let mut canvases = sketch.begin(&[GenerateRequest { steps: Some(1), ..Default::default() }])?;
+/// sketch.step(&mut [&mut canvases[0]])?;
+/// let image = &sketch.finish(&[&canvases[0]])?[0];
 /// assert_eq!(image.dimensions(), (256, 256));
 /// assert_eq!(image.get_pixel(0, 0), image.get_pixel(255, 0));
 /// # Ok::<(), dgx_pixels_core::Error>(())
@@ -32,24 +32,31 @@ pub struct SketchCanvas {
     steps_done: usize,
 }
 
-const CELL_PX: u32 = 8;
-const NATIVE_SIZE: ImageSize = ImageSize { width: 256, height: 256 };
+impl Sketch {
+    /// Pixels of a cell; sides are multiples of it.
+    pub const CELL_PX: u32 = 8;
+    /// The size of a picture where none is asked for.
+    pub const NATIVE_SIZE: ImageSize = ImageSize { width: 256, height: 256 };
+}
 
 impl Backend for Sketch {
     type Canvas = SketchCanvas;
 
-    fn begin(&mut self, request: &GenerateRequest) -> Result<SketchCanvas, Error> {
-        request.validate()?;
-        let size = request.size.unwrap_or(NATIVE_SIZE);
-        size.validate(CELL_PX)?;
-        let request = GenerateRequest {
-            steps: Some(request.steps()),
-            guidance_scale: Some(request.guidance_scale()),
-            scheduler: Some(request.scheduler.unwrap_or(SchedulerName::Euler)),
-            size: Some(size),
-            ..request.clone()
+    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SketchCanvas>, Error> {
+        let begin = |request: &GenerateRequest| {
+            request.validate()?;
+            let size = request.size.unwrap_or(Sketch::NATIVE_SIZE);
+            size.validate(Sketch::CELL_PX)?;
+            let request = GenerateRequest {
+                steps: Some(request.steps()),
+                guidance_scale: Some(request.guidance_scale()),
+                scheduler: Some(request.scheduler.unwrap_or(SchedulerName::Euler)),
+                size: Some(size),
+                ..request.clone()
+            };
+            Ok(SketchCanvas { request, size, steps_done: 0 })
         };
-        Ok(SketchCanvas { request, size, steps_done: 0 })
+        requests.iter().map(begin).collect()
     }
 
     fn step(&mut self, canvases: &mut [&mut SketchCanvas]) -> Result<(), Error> {
@@ -61,6 +68,11 @@ impl Backend for Sketch {
 
     fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Vec<RgbImage>, Error> {
         Ok(canvases.iter().map(|canvas| canvas.draw()).collect())
+    }
+
+    fn preview(&mut self, canvas: &SketchCanvas) -> Result<RgbImage, Error> {
+        let (width, height) = (canvas.size.width / Sketch::CELL_PX, canvas.size.height / Sketch::CELL_PX);
+        Ok(imageops::resize(&canvas.draw(), width, height, imageops::FilterType::Nearest))
     }
 }
 
@@ -77,6 +89,10 @@ impl Canvas for SketchCanvas {
         self.request.steps()
     }
 
+    fn rows(&self) -> usize {
+        1 + usize::from(self.request.guidance_scale() > 1.0)
+    }
+
     fn dropped_words(&self) -> Option<&str> {
         None
     }
@@ -90,7 +106,7 @@ impl SketchCanvas {
         let ink = mix(start).to_le_bytes();
         let drawn_px = height as usize * self.steps_done / self.steps();
         RgbImage::from_fn(width, height, |x, y| {
-            let (column, row) = (x.min(width - 1 - x) / CELL_PX, y / CELL_PX);
+            let (column, row) = (x.min(width - 1 - x) / Sketch::CELL_PX, y / Sketch::CELL_PX);
             let filled = mix(start ^ (u64::from(column) << 32 | u64::from(row))).is_multiple_of(3);
             if filled && (y as usize) < drawn_px { Rgb([ink[0], ink[1], ink[2]]) } else { Rgb([255; 3]) }
         })
@@ -145,7 +161,7 @@ mod tests {
     fn sides_must_divide_by_the_cell() {
         let request =
             GenerateRequest { size: Some(ImageSize { width: 68, height: 64 }), ..Default::default() };
-        let error = Sketch.begin(&request).unwrap_err();
+        let error = Sketch.begin(&[request]).unwrap_err();
         assert_eq!(error.to_string(), "`width` is 68; expected a multiple of 8, 64 to 2048");
     }
 }

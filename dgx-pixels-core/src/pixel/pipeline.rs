@@ -194,7 +194,7 @@ pub struct Pixelized {
 }
 
 /// What a picture cannot be made into.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PixelError {
     /// No pixels.

@@ -70,6 +70,10 @@ impl Canvas for SdxlCanvas {
         self.scheduler.timesteps().len()
     }
 
+    fn rows(&self) -> usize {
+        1 + usize::from(self.negative.is_some())
+    }
+
     fn dropped_words(&self) -> Option<&str> {
         self.dropped_words.as_deref()
     }

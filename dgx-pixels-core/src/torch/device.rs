@@ -111,6 +111,14 @@ impl Dtype {
         }
     }
 
+    /// Bytes of one number.
+    pub(super) fn bytes(self) -> u64 {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self {
             Dtype::F32 => Kind::Float,
@@ -168,54 +176,6 @@ pub fn gpus() -> Result<Vec<Gpu>, String> {
     let count = load_cuda()?;
     let driver = Driver::open()?;
     (0..count).map(|index| driver.gpu(index)).collect()
-}
-
-/// Bytes in libtorch's caching allocator on one GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryStats {
-    /// In tensors now.
-    pub allocated_bytes: u64,
-    /// Most that was in tensors since the start or [`reset_peak`].
-    pub peak_bytes: u64,
-    /// Taken from the device, in use or kept for later.
-    pub reserved_bytes: u64,
-}
-
-/// What libtorch holds of GPU `index`.
-///
-/// # Errors
-/// [`Error::Device`] if CUDA is not available; [`Error::Internal`] if libtorch refuses.
-pub fn memory_stats(index: usize) -> Result<MemoryStats, Error> {
-    Device::Cuda(index).resolve()?;
-    let (mut allocated, mut peak, mut reserved) = (0, 0, 0);
-    // SAFETY: CUDA is loaded and `index` exists; the three places outlive the call.
-    let failed = unsafe { dgx_allocator_stats(index as i8, &mut allocated, &mut peak, &mut reserved) };
-    checked(failed, "reading memory statistics")?;
-    Ok(MemoryStats {
-        allocated_bytes: allocated as u64,
-        peak_bytes: peak as u64,
-        reserved_bytes: reserved as u64,
-    })
-}
-
-/// Begins a new [`MemoryStats::peak_bytes`] on GPU `index`.
-///
-/// # Errors
-/// As [`memory_stats`].
-pub fn reset_peak(index: usize) -> Result<(), Error> {
-    Device::Cuda(index).resolve()?;
-    // SAFETY: CUDA is loaded and `index` exists.
-    checked(unsafe { dgx_reset_peak(index as i8) }, "resetting memory statistics")
-}
-
-/// Gives memory that libtorch keeps for later back to all GPUs.
-///
-/// # Errors
-/// As [`memory_stats`].
-pub fn empty_cache() -> Result<(), Error> {
-    Device::Cuda(0).resolve()?;
-    // SAFETY: CUDA is loaded.
-    checked(unsafe { dgx_empty_cache() }, "emptying the memory cache")
 }
 
 /// A source of noise equal to `torch.Generator("cpu").manual_seed(seed)`, one for each request.
@@ -403,7 +363,7 @@ unsafe fn returned(failed: *mut c_char, out: *mut c_void) -> Result<Tensor, TchE
     }
 }
 
-fn checked(failed: *mut c_char, doing: &'static str) -> Result<(), Error> {
+pub(super) fn checked(failed: *mut c_char, doing: &'static str) -> Result<(), Error> {
     message(failed).map_or(Ok(()), |message| Err(Error::Internal { doing, message }))
 }
 
@@ -433,8 +393,4 @@ unsafe extern "C" {
     fn dgx_channels_last(tensor: *const c_void, out: *mut *mut c_void) -> *mut c_char;
     fn dgx_inference_mode_new() -> *mut c_void;
     fn dgx_inference_mode_free(guard: *mut c_void);
-    fn dgx_allocator_stats(index: i8, allocated: *mut i64, peak: *mut i64, reserved: *mut i64)
-    -> *mut c_char;
-    fn dgx_reset_peak(index: i8) -> *mut c_char;
-    fn dgx_empty_cache() -> *mut c_char;
 }

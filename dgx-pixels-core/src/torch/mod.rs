@@ -5,12 +5,15 @@
 
 mod attention;
 mod canvas;
+mod checkpoints;
 mod clip;
 mod device;
 mod embeddings;
 mod layers;
+mod memory;
 #[cfg(test)]
 mod parity;
+mod preview;
 mod resnet;
 mod sdxl;
 mod tokenizer;
@@ -19,8 +22,10 @@ mod vae;
 mod weights;
 
 pub use canvas::{Latents, SdxlCanvas};
-pub use device::{
-    Device, Dtype, Gpu, MemoryStats, empty_cache, gpus, libtorch_version, memory_stats, reset_peak,
+pub use checkpoints::Checkpoints;
+pub use device::{Device, Dtype, Gpu, gpus, libtorch_version};
+pub use memory::{
+    MemoryStats, count_cpu_memory, devices, empty_cache, limit_memory, memory_stats, reset_peak,
 };
 pub use sdxl::{Options, Sdxl};
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
+use super::canvas::SdxlCanvas;
 use super::clip::TextEncoder;
 use super::device::{Device, Dtype, Generator, InferenceMode};
 use super::sdxl::{Options, Sdxl};
@@ -77,8 +78,8 @@ impl Golden {
         self.tensors.get(name).unwrap_or_else(|| panic!("{}: no golden tensor `{name}`", self.name))
     }
 
-    fn weights(&self, component: Component) -> Weights {
-        Weights::new(self.model.weights(component, false).unwrap(), Device::Cpu, Dtype::F32)
+    fn weights(&self, component: Component) -> Weights<'static> {
+        Weights::new(self.model.weights(component, false).unwrap(), Device::Cpu, Dtype::F32, &|_| ())
     }
 
     fn sdxl(&self) -> Sdxl {
@@ -148,7 +149,7 @@ impl Golden {
     fn check_runs(&self) {
         let mut sdxl = self.sdxl();
         for Run { name, requests } in &self.told.runs {
-            let mut canvases: Vec<_> = requests.iter().map(|request| sdxl.begin(request).unwrap()).collect();
+            let mut canvases = sdxl.begin(requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }
@@ -173,6 +174,10 @@ impl Golden {
             }
         }
     }
+}
+
+fn begun<const N: usize>(sdxl: &mut Sdxl, requests: &[GenerateRequest; N]) -> [SdxlCanvas; N] {
+    sdxl.begin(requests).unwrap().try_into().unwrap_or_else(|_| panic!("as many canvases as requests"))
 }
 
 /// Fails with the largest and the mean difference, and where the largest is.
@@ -279,7 +284,7 @@ fn three_together_equal_three_alone() {
         ]))
         .unwrap();
         let draw = |sdxl: &mut Sdxl, requests: &[GenerateRequest]| {
-            let mut canvases: Vec<_> = requests.iter().map(|request| sdxl.begin(request).unwrap()).collect();
+            let mut canvases = sdxl.begin(requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }
@@ -309,6 +314,47 @@ fn the_same_request_gives_the_same_bytes() {
 }
 
 #[test]
+fn texts_read_together_equal_texts_read_alone() {
+    for letter in MODELS {
+        let golden = Golden::committed(letter);
+        // More texts than go together, and than are kept; some twice.
+        let requests: Vec<_> = (0..20)
+            .map(|i| GenerateRequest {
+                prompt: format!("{} frog", ["a", "a red", "a small green"][i % 3]).repeat(1 + i % 7),
+                negative_prompt: (i % 4 > 0).then(|| format!("blurry {}", i % 8)),
+                seed: i as u64,
+                steps: Some(1),
+                ..Default::default()
+            })
+            .collect();
+        let mut together = golden.sdxl().begin(&requests).unwrap();
+        let mut sdxl = golden.sdxl();
+        sdxl.step(&mut together.iter_mut().collect::<Vec<_>>()).unwrap();
+        for (i, (request, together)) in requests.into_iter().zip(&together).enumerate() {
+            let mut alone = golden.sdxl();
+            let [mut canvas] = begun(&mut alone, &[request]);
+            alone.step(&mut [&mut canvas]).unwrap();
+            assert_eq!(canvas.dropped_words(), together.dropped_words(), "{}: picture {i}", golden.name);
+            let [ours, theirs] =
+                [together, &canvas].map(|canvas| Tensor::from_slice(&canvas.latents().unwrap().values));
+            let tolerance = 1e-5 * theirs.abs().max().double_value(&[]).max(1.0);
+            assert_close(&format!("{}: picture {i}", golden.name), &ours, &theirs, tolerance);
+        }
+    }
+}
+
+#[test]
+fn one_invalid_request_begins_none() {
+    let mut sdxl = Golden::committed("a").sdxl();
+    let good = GenerateRequest { prompt: "a brass key".into(), ..Default::default() };
+    let bad = GenerateRequest { steps: Some(0), ..good.clone() };
+    let error = sdxl.begin(&[good.clone(), bad]).err().unwrap();
+    assert_eq!(error.to_string(), "`steps` is 0; expected 1 to 1000");
+    let [canvas] = begun(&mut sdxl, &[good]);
+    assert_eq!((canvas.steps_done(), canvas.rows()), (0, 2));
+}
+
+#[test]
 fn a_failed_step_moves_no_canvas() {
     let mut sdxl = Golden::committed("a").sdxl();
     let request = GenerateRequest {
@@ -318,7 +364,7 @@ fn a_failed_step_moves_no_canvas() {
         scheduler: Some(crate::scheduler::SchedulerName::EulerAncestral),
         ..Default::default()
     };
-    let (mut undisturbed, mut retried) = (sdxl.begin(&request).unwrap(), sdxl.begin(&request).unwrap());
+    let [mut undisturbed, mut retried] = begun(&mut sdxl, &[request.clone(), request]);
     let before = retried.latents().unwrap();
     retried.break_conditioning();
     assert!(sdxl.step(&mut [&mut retried]).is_err());

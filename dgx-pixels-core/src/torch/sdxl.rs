@@ -1,5 +1,6 @@
 //! The [`Backend`]: from a request to pixels. Source: diffusers 0.42.1, `StableDiffusionXLPipeline`.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use image::RgbImage;
@@ -12,14 +13,17 @@ use super::device::{Device, Dtype, Generator, InferenceMode};
 use super::embeddings::guidance_embedding;
 use super::failed;
 use super::layers::Result as TorchResult;
-use super::tokenizer::Tokenizer;
+use super::memory::count_cpu_memory;
+use super::preview::Preview;
+use super::tokenizer::{Tokenizer, Tokens};
 use super::unet::{Conditioning, UNet};
 use super::vae::Vae;
 use super::weights::Weights;
 use crate::backend::{Backend, Canvas};
 use crate::error::Error;
 use crate::model::{Component, Model};
-use crate::request::GenerateRequest;
+use crate::request::{GenerateRequest, ImageSize};
+use crate::scheduler::Scheduler;
 
 /// How a model is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,20 +61,34 @@ pub struct Sdxl {
     text_encoders: [TextEncoder; 2],
     unet: UNet,
     vae: Vae,
-    /// The last few texts, newest first, by their words; no words are zeros.
+    /// The last few texts, newest first, by their words; no words are zeros. During `begin`, all that it needs.
     texts: VecDeque<(Option<String>, Text)>,
     /// What the last step's forward passes shared, kept while the same canvases go on together.
     batches: Vec<Batch>,
+    /// Made when it is first asked for.
+    preview: Option<Preview>,
     next_id: u64,
 }
 
-const TEXTS_KEPT: usize = 4;
+/// Of full-size SDXL each takes 26 MB in half precision.
+const TEXTS_KEPT: usize = 8;
+
+/// Texts that go through the encoders together at most.
+const TEXTS_TOGETHER: usize = 16;
 
 /// A prompt as the UNet reads it; one row each.
 struct Text {
     keys_values: Vec<KeysValues>,
     pooled: Tensor,
     dropped_words: Option<String>,
+}
+
+/// A request that was checked and filled in, before anything is computed for it.
+struct Draft {
+    request: GenerateRequest,
+    scheduler: Box<dyn Scheduler>,
+    /// The prompt, and what to keep away from where guidance needs it; no words are zeros.
+    texts: Vec<Option<String>>,
 }
 
 /// The rows of several canvases under each other.
@@ -81,6 +99,21 @@ struct Batch {
     guidance: Option<Tensor>,
 }
 
+impl Options {
+    /// The precision of everything but the VAE.
+    pub(super) fn dtype(&self, device: Device) -> Dtype {
+        self.dtype.unwrap_or(if device == Device::Cpu { Dtype::F32 } else { Dtype::Bf16 })
+    }
+
+    /// The precision of one component of `model`.
+    pub(super) fn dtype_of(&self, component: Component, model: &Model, device: Device) -> Dtype {
+        match (component, self.dtype(device)) {
+            (Component::Vae, Dtype::F16) if model.vae.force_upcast => Dtype::F32,
+            (_, dtype) => dtype,
+        }
+    }
+}
+
 impl Sdxl {
     /// Reads the weights, tensor by tensor, onto the device.
     ///
@@ -88,11 +121,30 @@ impl Sdxl {
     /// [`Error::Device`]; [`Error::Model`] for a file that is missing, truncated or not what its config says;
     /// [`Error::OutOfMemory`].
     pub fn load(model: &Model, options: &Options) -> Result<Sdxl, Error> {
+        Sdxl::load_and_tell(model, options, &mut |_| ())
+    }
+
+    /// As [`load`](Sdxl::load), telling after each tensor the bytes of weights on the device so far.
+    ///
+    /// # Errors
+    /// As [`load`](Sdxl::load).
+    pub fn load_and_tell(
+        model: &Model,
+        options: &Options,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Sdxl, Error> {
+        count_cpu_memory();
         let device = options.device.resolve()?;
-        let dtype = options.dtype.unwrap_or(if device == Device::Cpu { Dtype::F32 } else { Dtype::Bf16 });
-        let vae_dtype = if dtype == Dtype::F16 && model.vae.force_upcast { Dtype::F32 } else { dtype };
+        let dtype = options.dtype(device);
+        let vae_dtype = options.dtype_of(Component::Vae, model, device);
+        let told = RefCell::new((0, on_bytes));
+        let on_bytes = |bytes: u64| {
+            let (done, on_bytes) = &mut *told.borrow_mut();
+            *done += bytes;
+            on_bytes(*done);
+        };
         let weights = |component, dtype| -> Result<Weights, Error> {
-            Ok(Weights::new(model.weights(component, dtype == Dtype::F16)?, device, dtype))
+            Ok(Weights::new(model.weights(component, dtype == Dtype::F16)?, device, dtype, &on_bytes))
         };
         let tokenizer = |folder, positions| Tokenizer::open(&model.path.join(folder), positions);
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
@@ -128,6 +180,7 @@ impl Sdxl {
             vae,
             texts: VecDeque::new(),
             batches: Vec::new(),
+            preview: None,
             next_id: 0,
         })
     }
@@ -148,7 +201,7 @@ impl Sdxl {
     /// [`Error::Request`] for a size that the VAE cannot do; [`Error::OutOfMemory`].
     pub fn encode_image(&self, image: &RgbImage) -> Result<Latents, Error> {
         let (width, height) = image.dimensions();
-        crate::ImageSize { width, height }.validate(self.model.vae.scale_factor())?;
+        ImageSize { width, height }.validate(self.model.vae.scale_factor())?;
         let _guard = InferenceMode::enter();
         let encode = || -> TorchResult<Latents> {
             let pixels = Tensor::f_from_slice(image.as_raw())?
@@ -180,88 +233,171 @@ impl Sdxl {
 
     /// `[b, channels, h, w]` in the model's dtype → `b` pictures.
     fn decode(&self, latents: &Tensor) -> Result<Vec<RgbImage>, Error> {
-        let decode = || -> TorchResult<Option<Tensor>> {
+        let decode = || -> TorchResult<Option<Vec<RgbImage>>> {
             let pictures = self.vae.decode_scaled(&latents.f_to_kind(self.vae_dtype.kind())?)?;
             if !is_finite(&pictures)? {
                 return Ok(None);
             }
-            let scaled = pictures.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
-            let pixels =
-                scaled.f_to_kind(Kind::Float)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-            pixels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(tch::Device::Cpu).map(Some)
+            read_pictures(&pictures).map(Some)
         };
-        let pixels = decode().map_err(|error| failed(error, self.device, "decoding"))?;
-        let pixels =
-            pixels.ok_or(Error::NotFinite { what: "the decoded picture", dtype: self.vae_dtype.as_str() })?;
-        let read = || -> TorchResult<Vec<RgbImage>> {
-            let (b, h, w, _) = pixels.size4()?;
-            (0..b)
-                .map(|i| {
-                    let bytes = Vec::<u8>::try_from(pixels.f_get(i)?.f_flatten(0, -1)?)?;
-                    Ok(RgbImage::from_raw(w as u32, h as u32, bytes).expect("three bytes a pixel"))
-                })
-                .collect()
-        };
-        read().map_err(|error| failed(error, self.device, "decoding"))
+        let pictures = decode().map_err(|error| failed(error, self.device, "decoding"))?;
+        pictures.ok_or(Error::NotFinite { what: "the decoded picture", dtype: self.vae_dtype.as_str() })
     }
 
-    /// `words` through both tokenizers and text encoders; none are zeros, as wide as any text.
-    fn text(&mut self, words: Option<&str>) -> Result<&Text, Error> {
-        let known = self.texts.iter().position(|(known, _)| known.as_deref() == words);
-        let text = match known.and_then(|i| self.texts.remove(i)) {
-            Some(text) => text,
-            None => (words.map(str::to_owned), self.encode(words)?),
+    /// Checks `request` and fills in what it leaves open.
+    fn draft(&self, request: &GenerateRequest) -> Result<Draft, Error> {
+        request.validate()?;
+        let size = request.size.unwrap_or_else(|| self.model.native_size());
+        size.validate(self.model.vae.scale_factor())?;
+        let name = request.scheduler.unwrap_or(self.model.scheduler.name());
+        let request = GenerateRequest {
+            steps: Some(request.steps.unwrap_or(self.model.generation.num_inference_steps)),
+            guidance_scale: Some(request.guidance_scale.unwrap_or(self.model.generation.guidance_scale)),
+            scheduler: Some(name),
+            size: Some(size),
+            original_size: Some(request.original_size.unwrap_or(size)),
+            target_size: Some(request.target_size.unwrap_or(size)),
+            ..request.clone()
         };
-        self.texts.push_front(text);
-        self.texts.truncate(TEXTS_KEPT);
-        Ok(&self.texts[0].1)
+        let scheduler = self.model.scheduler.clone().with_name(name).build(request.steps())?;
+        let mut texts = vec![Some(request.prompt.clone())];
+        if request.guidance_scale() > 1.0 && self.model.unet.time_cond_proj_dim.is_none() {
+            let zeros = request.negative_prompt.is_none() && self.model.force_zeros_for_empty_prompt;
+            texts.push((!zeros).then(|| request.negative_prompt.clone().unwrap_or_default()));
+        }
+        Ok(Draft { request, scheduler, texts })
     }
 
-    fn encode(&self, words: Option<&str>) -> Result<Text, Error> {
+    /// Brings all texts of `drafts` to the front of those that are kept, and encodes the new ones.
+    fn read_texts(&mut self, drafts: &[Draft]) -> Result<(), Error> {
+        let mut new: Vec<Option<&str>> = Vec::new();
+        // The prompts first: what to keep away from is more often the same again, and so is kept longer.
+        for i in [0, 1] {
+            for words in drafts.iter().filter_map(|draft| draft.texts.get(i)) {
+                match self.texts.iter().position(|(known, _)| known == words) {
+                    Some(place) => {
+                        let known = self.texts.remove(place).expect("a place just found");
+                        self.texts.push_front(known);
+                    }
+                    None if new.contains(&words.as_deref()) => {}
+                    None => new.push(words.as_deref()),
+                }
+            }
+        }
+        for words in new.chunks(TEXTS_TOGETHER) {
+            for (words, text) in words.iter().zip(self.encode(words)?) {
+                self.texts.push_front((words.map(str::to_owned), text));
+            }
+        }
+        Ok(())
+    }
+
+    /// `words` through both tokenizers and text encoders, together; none are zeros, as wide as any text.
+    fn encode(&self, words: &[Option<&str>]) -> Result<Vec<Text>, Error> {
         let tokens = self
             .tokenizers
             .iter()
-            .map(|tokenizer| tokenizer.encode(words.unwrap_or_default()))
-            .collect::<Result<Vec<_>, _>>()?;
-        let encode = || -> TorchResult<(Vec<KeysValues>, Tensor)> {
+            .map(|tokenizer| words.iter().map(|words| tokenizer.encode(words.unwrap_or_default())).collect())
+            .collect::<Result<Vec<Vec<Tokens>>, _>>()?;
+        let rows = 0..words.len() as i64;
+        let encode = || -> TorchResult<Vec<(Vec<KeysValues>, Tensor)>> {
             let encoded = self
                 .text_encoders
                 .iter()
                 .zip(&tokens)
                 .map(|(text_encoder, tokens)| {
-                    let ids =
-                        Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?.f_to_device(self.device.tch())?;
-                    text_encoder.forward(&ids)
+                    let ids: Vec<i64> = tokens.iter().flat_map(|tokens| tokens.ids.iter().copied()).collect();
+                    let ids = Tensor::f_from_slice(&ids)?.f_view([rows.end, -1])?;
+                    text_encoder.forward(&ids.f_to_device(self.device.tch())?)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
-            let mut hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
-            let mut pooled = encoded[1].pooled.shallow_clone();
-            if words.is_none() {
-                (hidden, pooled) = (hidden.f_zeros_like()?, pooled.f_zeros_like()?);
+            let hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
+            let pooled = &encoded[1].pooled;
+            for (row, _) in rows.clone().zip(words).filter(|(_, words)| words.is_none()) {
+                for tensor in [&hidden, pooled] {
+                    let _ = tensor.f_narrow(0, row, 1)?.f_zero_()?;
+                }
             }
-            Ok((self.unet.keys_values(&hidden)?, pooled))
+            let pooled = rows.clone().map(|row| pooled.f_narrow_copy(0, row, 1));
+            let mut own: Vec<(Vec<KeysValues>, Tensor)> =
+                pooled.map(|pooled| Ok((Vec::new(), pooled?))).collect::<TorchResult<_>>()?;
+            for all in self.unet.keys_values(&hidden)? {
+                for (row, (own, _)) in rows.clone().zip(&mut own) {
+                    own.push(all.row(row)?);
+                }
+            }
+            Ok(own)
         };
-        let (keys_values, pooled) =
-            encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
-        let dropped_words = tokens.into_iter().find_map(|tokens| tokens.dropped);
-        Ok(Text { keys_values, pooled, dropped_words })
+        let rows = encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
+        let [first, second] = tokens.try_into().unwrap_or_else(|_| unreachable!("there are two tokenizers"));
+        let dropped = first.into_iter().zip(second).map(|(first, second)| first.dropped.or(second.dropped));
+        Ok(rows
+            .into_iter()
+            .zip(dropped)
+            .map(|((keys_values, pooled), dropped_words)| Text { keys_values, pooled, dropped_words })
+            .collect())
     }
 
-    /// A row for `words`, and the words that it drops.
-    fn row(&mut self, words: Option<&str>, time_ids: &[i64; 6]) -> Result<(Row, Option<String>), Error> {
-        let (device, kind) = (self.device, self.dtype.kind());
-        self.text(words)?;
-        let text = &self.texts[0].1;
-        let row = || -> TorchResult<Row> {
-            let time_ids =
-                Tensor::f_from_slice(time_ids)?.f_unsqueeze(0)?.f_to_kind(kind)?.f_to_device(device.tch())?;
+    /// The text for `words`, which [`read_texts`](Sdxl::read_texts) has read.
+    fn text(&self, words: &Option<String>) -> &Text {
+        let found = self.texts.iter().find(|(known, _)| known == words);
+        &found.expect("`begin` reads all texts before it asks for one").1
+    }
+
+    /// A canvas whose texts have been read.
+    fn canvas(&self, draft: Draft, id: u64) -> Result<SdxlCanvas, Error> {
+        let Draft { request, scheduler, texts } = draft;
+        let (device, kind) = (self.device.tch(), self.dtype.kind());
+
+        // 1. text, and the sizes that condition it
+        let row = |words| -> TorchResult<Row> {
+            let text = self.text(words);
+            let time_ids = Tensor::f_from_slice(&time_ids(&request))?.f_unsqueeze(0)?.f_to_kind(kind)?;
             Ok(Row {
                 keys_values: text.keys_values.iter().map(KeysValues::shallow_clone).collect(),
-                added: self.unet.embed_added(&text.pooled, &time_ids)?,
+                added: self.unet.embed_added(&text.pooled, &time_ids.f_to_device(device)?)?,
             })
         };
-        let row = row().map_err(|error| failed(error, device, "encoding the prompt"))?;
-        Ok((row, text.dropped_words.clone()))
+        let rows: TorchResult<Vec<Row>> = texts.iter().map(row).collect();
+        let mut rows = rows.map_err(|error| failed(error, self.device, "encoding the prompt"))?.into_iter();
+        let positive = rows.next().expect("a draft has a prompt");
+        let dropped: Vec<&str> =
+            texts.iter().filter_map(|words| self.text(words).dropped_words.as_deref()).collect();
+
+        // 2. noise
+        let mut generator = Generator::new(request.seed);
+        let ImageSize { width, height } = request.size.expect("a draft has a size");
+        let scale = self.model.vae.scale_factor();
+        let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
+        let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
+        let mut place = || -> TorchResult<(Tensor, Tensor, Option<Tensor>)> {
+            let noise = generator.randn(&shape, kind)?.f_to_device(device)?;
+            let guidance = self
+                .model
+                .unet
+                .time_cond_proj_dim
+                .map(|width| guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(kind))
+                .transpose()?;
+            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
+            Ok((noise.f_mul_scalar(scheduler.initial_sigma())?, timesteps, guidance))
+        };
+        let (latents, timesteps, guidance) =
+            place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+
+        Ok(SdxlCanvas {
+            id,
+            dropped_words: (!dropped.is_empty()).then(|| dropped.join(" ")),
+            request,
+            device: self.device,
+            scheduler,
+            timesteps,
+            positive,
+            negative: rows.next(),
+            guidance,
+            generator,
+            noise: None,
+            state: State { latents, previous: [None, None, None], anchor: None, steps_done: 0 },
+        })
     }
 
     /// Takes the batch of these canvases from the last step's, or makes it.
@@ -335,75 +471,17 @@ impl Sdxl {
 impl Backend for Sdxl {
     type Canvas = SdxlCanvas;
 
-    fn begin(&mut self, request: &GenerateRequest) -> Result<SdxlCanvas, Error> {
-        // 1. everything the request leaves open
-        request.validate()?;
-        let size = request.size.unwrap_or_else(|| self.model.native_size());
-        let scale = self.model.vae.scale_factor();
-        size.validate(scale)?;
-        let name = request.scheduler.unwrap_or(self.model.scheduler.name());
-        let request = GenerateRequest {
-            steps: Some(request.steps.unwrap_or(self.model.generation.num_inference_steps)),
-            guidance_scale: Some(request.guidance_scale.unwrap_or(self.model.generation.guidance_scale)),
-            scheduler: Some(name),
-            size: Some(size),
-            original_size: Some(request.original_size.unwrap_or(size)),
-            target_size: Some(request.target_size.unwrap_or(size)),
-            ..request.clone()
-        };
-        let scheduler = self.model.scheduler.clone().with_name(name).build(request.steps())?;
+    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SdxlCanvas>, Error> {
+        let drafts = requests.iter().map(|request| self.draft(request)).collect::<Result<Vec<_>, _>>()?;
         let _guard = InferenceMode::enter();
-
-        // 2. text, and the sizes that condition it
-        let time_ids = time_ids(&request);
-        let distilled = self.model.unet.time_cond_proj_dim;
-        let (positive, dropped_words) = self.row(Some(&request.prompt), &time_ids)?;
-        let mut dropped: Vec<String> = dropped_words.into_iter().collect();
-        let negative = if request.guidance_scale() > 1.0 && distilled.is_none() {
-            let zeros = request.negative_prompt.is_none() && self.model.force_zeros_for_empty_prompt;
-            let words = (!zeros).then(|| request.negative_prompt.clone().unwrap_or_default());
-            let (row, dropped_words) = self.row(words.as_deref(), &time_ids)?;
-            dropped.extend(dropped_words);
-            Some(row)
-        } else {
-            None
-        };
-
-        // 3. noise
-        let mut generator = Generator::new(request.seed);
-        let (height, width) = (i64::from(size.height / scale), i64::from(size.width / scale));
-        let shape = [1, self.model.unet.in_channels, height, width];
-        let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
-        let mut place = || -> TorchResult<(Tensor, Tensor, Option<Tensor>)> {
-            let device = self.device.tch();
-            let noise = generator.randn(&shape, self.dtype.kind())?.f_to_device(device)?;
-            let guidance = distilled
-                .map(|width| {
-                    guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(self.dtype.kind())
-                })
-                .transpose()?;
-            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
-            Ok((noise.f_mul_scalar(scheduler.initial_sigma())?, timesteps, guidance))
-        };
-        let (latents, timesteps, guidance) =
-            place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+        let first_id = self.next_id;
+        let canvases = self.read_texts(&drafts).and_then(|()| {
+            drafts.into_iter().zip(first_id..).map(|(draft, id)| self.canvas(draft, id)).collect()
+        });
+        self.texts.truncate(TEXTS_KEPT);
+        self.next_id += requests.len() as u64;
         self.synchronize();
-
-        self.next_id += 1;
-        Ok(SdxlCanvas {
-            id: self.next_id,
-            request,
-            dropped_words: (!dropped.is_empty()).then(|| dropped.join(" ")),
-            device: self.device,
-            scheduler,
-            timesteps,
-            positive,
-            negative,
-            guidance,
-            generator,
-            noise: None,
-            state: State { latents, previous: [None, None, None], anchor: None, steps_done: 0 },
-        })
+        canvases
     }
 
     fn step(&mut self, canvases: &mut [&mut SdxlCanvas]) -> Result<(), Error> {
@@ -467,13 +545,26 @@ impl Backend for Sdxl {
         let latents: Vec<&Tensor> = canvases.iter().map(|canvas| &canvas.state.latents).collect();
         self.decode(&Tensor::f_cat(&latents, 0).map_err(refused)?)
     }
+
+    fn preview(&mut self, canvas: &SdxlCanvas) -> Result<RgbImage, Error> {
+        let _guard = InferenceMode::enter();
+        let refused = |error| failed(error, self.device, "previewing");
+        if self.preview.is_none() {
+            self.preview = Some(Preview::fit(&self.vae, self.device, self.vae_dtype).map_err(refused)?);
+        }
+        let preview = self.preview.as_ref().expect("made just now");
+        // The sample is noisy until the end; what the last step took it for is not.
+        let latents = canvas.state.previous[0].as_ref().unwrap_or(&canvas.state.latents);
+        let picture = preview.draw(latents).map_err(refused)?;
+        picture.ok_or(Error::NotFinite { what: "the latents", dtype: self.dtype.as_str() })
+    }
 }
 
 /// Original size, crop and target size, in the order of the checkpoint's training: heights first.
 fn time_ids(request: &GenerateRequest) -> [i64; 6] {
     let GenerateRequest { original_size: Some(original), target_size: Some(target), crop, .. } = request
     else {
-        unreachable!("`begin` fills in both sizes");
+        unreachable!("a draft has both sizes");
     };
     [original.height, original.width, crop.top, crop.left, target.height, target.width].map(i64::from)
 }
@@ -492,6 +583,20 @@ fn guide(negative: &Tensor, positive: &Tensor, request: &GenerateRequest) -> Tor
     rescaled.f_mul_scalar(share)?.f_add(&guided.f_mul_scalar(1.0 - share)?)
 }
 
-fn is_finite(tensor: &Tensor) -> TorchResult<bool> {
+/// `[b, 3, h, w]` in -1..=1 → `b` pictures.
+pub(super) fn read_pictures(pictures: &Tensor) -> TorchResult<Vec<RgbImage>> {
+    let scaled = pictures.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
+    let pixels = scaled.f_to_kind(Kind::Float)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let pixels = pixels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
+    let (b, h, w, _) = pixels.size4()?;
+    (0..b)
+        .map(|i| {
+            let bytes = Vec::<u8>::try_from(pixels.f_get(i)?.f_flatten(0, -1)?)?;
+            Ok(RgbImage::from_raw(w as u32, h as u32, bytes).expect("three bytes a pixel"))
+        })
+        .collect()
+}
+
+pub(super) fn is_finite(tensor: &Tensor) -> TorchResult<bool> {
     Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }

@@ -55,6 +55,10 @@ impl Vae {
         })
     }
 
+    pub(super) fn latent_channels(&self) -> i64 {
+        self.config.latent_channels
+    }
+
     /// Latents as the scheduler leaves them, `[b, latent_channels, h, w]` → pictures in -1..=1, `[b, 3, H, W]`.
     pub(super) fn decode_scaled(&self, latents: &Tensor) -> Result<Tensor> {
         let factor = self.config.scaling_factor;

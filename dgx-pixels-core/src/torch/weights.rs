@@ -15,29 +15,31 @@ use crate::error::Error;
 use crate::model::files::{Shard, WeightFiles, dtype_word};
 
 /// One component's weights, and which of them nobody has asked for yet.
-pub(super) struct Weights {
+pub(super) struct Weights<'a> {
     files: WeightFiles,
     shard_of: BTreeMap<String, usize>,
     unread: RefCell<BTreeSet<String>>,
     device: Device,
     dtype: Dtype,
+    on_bytes: &'a dyn Fn(u64),
 }
 
 /// A place in the tree of names: `weights.root() / "down_blocks" / 0`.
 pub(super) struct Node<'a> {
-    weights: &'a Weights,
+    weights: &'a Weights<'a>,
     path: String,
 }
 
-impl Weights {
-    /// Tensors come out on `device` in `dtype`, whatever their precision in the files.
-    pub(super) fn new(files: WeightFiles, device: Device, dtype: Dtype) -> Self {
+impl<'a> Weights<'a> {
+    /// Tensors come out on `device` in `dtype`, whatever their precision in the files. `on_bytes` is told of the bytes of
+    /// each.
+    pub(super) fn new(files: WeightFiles, device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
         let mut shard_of = BTreeMap::new();
         for (i, shard) in files.shards.iter().enumerate() {
             shard_of.extend(shard.metadata.tensors().into_keys().map(|name| (name, i)));
         }
         let unread = RefCell::new(shard_of.keys().cloned().collect());
-        Weights { files, shard_of, unread, device, dtype }
+        Weights { files, shard_of, unread, device, dtype, on_bytes }
     }
 
     pub(super) fn root(&self) -> Node<'_> {
@@ -82,8 +84,10 @@ impl Weights {
         let kind = stored_kind(info.dtype)
             .ok_or_else(|| fault(format!("`{name}` is in {}; expected a float", dtype_word(info.dtype))))?;
         self.unread.borrow_mut().remove(name);
-        self.place(shard, info.data_offsets, kind, &found)
-            .map_err(|error| failed(error, self.device, "loading weights"))
+        let placed = self.place(shard, info.data_offsets, kind, &found);
+        let placed = placed.map_err(|error| failed(error, self.device, "loading weights"))?;
+        (self.on_bytes)(placed.numel() as u64 * self.dtype.bytes());
+        Ok(placed)
     }
 
     fn place(
@@ -133,6 +137,11 @@ impl<'a, T: Display> Div<T> for Node<'a> {
     fn div(self, name: T) -> Node<'a> {
         &self / name
     }
+}
+
+/// Whether tensors stored so are weights: others hold nothing learned.
+pub(super) fn is_float(dtype: StoredDtype) -> bool {
+    stored_kind(dtype).is_some()
 }
 
 fn stored_kind(dtype: StoredDtype) -> Option<Kind> {

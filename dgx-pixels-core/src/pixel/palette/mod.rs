@@ -33,7 +33,7 @@ pub struct Palette {
 }
 
 /// Why a palette cannot be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaletteError {
     /// Neither a name, nor a file, nor colours.

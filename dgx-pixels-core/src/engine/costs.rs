@@ -1,0 +1,206 @@
+//! What calls of a backend cost in memory: measured, fitted to the sizes not measured yet, and kept on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::picture_file::write_whole;
+use crate::request::ImageSize;
+
+/// One kind of call: bytes at its peak, above what was in use before it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Peaks {
+    /// The most that was seen, by width, height and rows.
+    seen: BTreeMap<String, (u64, u64)>,
+}
+
+impl Peaks {
+    /// A call with so many rows of this size came to `bytes`.
+    pub(crate) fn observe(&mut self, size: ImageSize, rows: usize, bytes: u64) {
+        let (_, known) = self.seen.entry(key(size, rows)).or_insert((work(size, rows), 0));
+        *known = bytes.max(*known);
+    }
+
+    /// Forgets what was seen of this call, as after it turned out wrong.
+    #[cfg(test)]
+    fn forget(&mut self, size: ImageSize, rows: usize) {
+        self.seen.remove(&key(size, rows));
+    }
+
+    /// The bytes of a call: as seen; or by a line through what was seen of this size, else of all sizes, that lies below none of
+    /// it. `None` if nothing was seen.
+    pub(crate) fn predict(&self, size: ImageSize, rows: usize) -> Option<u64> {
+        if let Some((_, bytes)) = self.seen.get(&key(size, rows)) {
+            return Some(*bytes);
+        }
+        let of_size = format!("{}x{}x", size.width, size.height);
+        let points = |wanted: &dyn Fn(&str) -> bool| -> Vec<_> {
+            let seen = self.seen.iter().filter(|(key, _)| wanted(key));
+            seen.map(|(_, (work, bytes))| (*work as f64, *bytes as f64)).collect()
+        };
+        let mut near = points(&|key| key.starts_with(&of_size));
+        if near.is_empty() {
+            near = points(&|_| true);
+        }
+        let (fixed, each) = line(&near)?;
+        // Lines through what was seen may lie low where nothing was.
+        let above = near.iter().map(|(work, bytes)| bytes - (fixed + each * work)).fold(0.0, f64::max);
+        Some((fixed + each * work(size, rows) as f64 + above) as u64)
+    }
+
+    pub(crate) fn is_known(&self, size: ImageSize, rows: usize) -> bool {
+        self.seen.contains_key(&key(size, rows))
+    }
+}
+
+fn key(size: ImageSize, rows: usize) -> String {
+    format!("{}x{}x{rows}", size.width, size.height)
+}
+
+fn work(size: ImageSize, rows: usize) -> u64 {
+    u64::from(size.width) * u64::from(size.height) * rows as u64
+}
+
+/// Least squares, with neither part below zero.
+fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let count = points.len() as f64;
+    let mean = |part: fn(&(f64, f64)) -> f64| points.iter().map(part).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let joint: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    if points.is_empty() {
+        return None;
+    }
+    let each = if spread > 0.0 { joint / spread } else { y / x };
+    let through_zero = y / x;
+    Some(match (each, y - each * x) {
+        (each, fixed) if each >= 0.0 && fixed >= 0.0 => (fixed, each),
+        (each, _) if each > 0.0 => (0.0, through_zero),
+        _ => (y, 0.0),
+    })
+}
+
+/// All that is known of one model on one device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Costs {
+    /// What a begun canvas keeps for as long as it lives; rows are its own.
+    pub(crate) canvas: Peaks,
+    /// Beginning; rows are the canvases'.
+    pub(crate) begin: Peaks,
+    /// A forward pass; rows are its rows.
+    pub(crate) step: Peaks,
+    /// Decoding; a row for each picture.
+    pub(crate) finish: Peaks,
+}
+
+/// The costs of all models and devices, as kept in a file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CostFile {
+    /// By hardware, libtorch, architecture and precision.
+    costs: BTreeMap<String, Costs>,
+}
+
+impl CostFile {
+    /// What `path` holds; nothing if there is no such file, or one that cannot be read: costs are then measured again.
+    pub(crate) fn read(path: &Path) -> CostFile {
+        let Ok(text) = std::fs::read_to_string(path) else { return CostFile::default() };
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the file of measured costs cannot be read; measuring again");
+            CostFile::default()
+        })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Costs> {
+        self.costs.get(key)
+    }
+
+    /// Keeps `costs`, beside what others wrote to the file meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub(crate) fn keep(path: &Path, key: &str, costs: &Costs) -> Result<(), Error> {
+        let mut file = CostFile::read(path);
+        file.costs.insert(key.to_owned(), costs.clone());
+        let text = serde_json::to_string_pretty(&file).expect("plain data turns into JSON; this is a bug");
+        write_whole(path, text.as_bytes(), true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn square(side: u32) -> ImageSize {
+        ImageSize { width: side, height: side }
+    }
+
+    #[test]
+    fn nothing_is_guessed_from_nothing() {
+        assert_eq!(Peaks::default().predict(square(512), 2), None);
+    }
+
+    #[test]
+    fn what_was_seen_is_what_is_predicted_and_the_most_of_it() {
+        let mut peaks = Peaks::default();
+        for bytes in [10, 30, 20] {
+            peaks.observe(square(512), 2, bytes);
+        }
+        assert_eq!(peaks.predict(square(512), 2), Some(30));
+        peaks.forget(square(512), 2);
+        assert_eq!(peaks.predict(square(512), 2), None);
+    }
+
+    #[test]
+    fn other_sizes_lie_on_a_line() {
+        let mut peaks = Peaks::default();
+        let bytes = |side: u64, rows: u64| 1000 + 7 * side * side * rows;
+        for (side, rows) in [(256, 2), (512, 2)] {
+            peaks.observe(square(side as u32), rows as usize, bytes(side, rows));
+        }
+        let predicted = peaks.predict(square(1024), 16).unwrap();
+        assert!(predicted.abs_diff(bytes(1024, 16)) <= 2, "{predicted}");
+        let one = Peaks { seen: peaks.seen.into_iter().take(1).collect() };
+        assert!(one.predict(square(1024), 2).unwrap() >= 7 * 1024 * 1024 * 2);
+    }
+
+    #[test]
+    fn costs_are_kept_beside_those_of_others_and_a_broken_file_is_measured_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("costs.json");
+        let mut costs = Costs::default();
+        costs.step.observe(square(64), 1, 5);
+        CostFile::keep(&path, "a", &costs).unwrap();
+        CostFile::keep(&path, "b", &Costs::default()).unwrap();
+        assert_eq!(CostFile::read(&path).get("a"), Some(&costs));
+        assert_eq!(CostFile::read(&path).get("b"), Some(&Costs::default()));
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(CostFile::read(&path), CostFile::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_prediction_lies_below_nothing_that_was_seen_of_less_work(
+            seen in proptest::collection::vec((64u32..2048, 1usize..16, 0u64..1 << 40), 1..8),
+            side in 64u32..2048, rows in 1usize..32,
+        ) {
+            let mut peaks = Peaks::default();
+            for (side, rows, bytes) in &seen {
+                peaks.observe(square(*side), *rows, *bytes);
+            }
+            prop_assume!(!peaks.is_known(square(side), rows));
+            let predicted = peaks.predict(square(side), rows).unwrap();
+            let same_size = seen.iter().any(|(known, ..)| *known == side);
+            for (known_side, known_rows, bytes) in seen {
+                let counts = known_side == side || !same_size;
+                if counts && work(square(known_side), known_rows) <= work(square(side), rows) {
+                    prop_assert!(predicted + 1 >= bytes, "{predicted} < {bytes}");
+                }
+            }
+        }
+    }
+}

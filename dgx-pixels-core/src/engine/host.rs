@@ -1,0 +1,168 @@
+//! What an engine runs on: models that can be opened, and devices whose memory can be told.
+
+use crate::backend::Backend;
+use crate::error::Error;
+use crate::request::ImageSize;
+
+/// The models that an engine serves. Asked from many threads.
+pub trait Models: Send + Sync + 'static {
+    /// What a loaded model is.
+    type Backend: Backend + 'static;
+
+    /// The facts of a model, or of the one that is taken where none is named, as it would run on `device`: from its
+    /// configs alone, quickly.
+    ///
+    /// # Errors
+    /// [`Error::Model`]: there is none of this name, or its files are not what they should be.
+    fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error>;
+
+    /// Loads a model onto `device`, one of the names in [`Device::name`], telling the bytes of weights that are read so
+    /// far.
+    ///
+    /// # Errors
+    /// [`Error::Model`]; [`Error::Device`]; [`Error::OutOfMemory`].
+    fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Self::Backend, Error>;
+
+    /// BLAKE3 of the model's files, which takes seconds the first time; `None` for a model without files.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a file that cannot be read.
+    fn hash(&self, model: &str) -> Result<Option<String>, Error>;
+}
+
+/// The facts of a model that are known before it is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The name it is asked for by.
+    pub name: String,
+    /// What shapes its use of memory: two models of one architecture cost the same.
+    pub architecture: String,
+    /// The precision it runs in, as `bf16`.
+    pub dtype: String,
+    /// Bytes of its weights in that precision.
+    pub weight_bytes: u64,
+    /// The size of a picture where none is asked for.
+    pub native_size: ImageSize,
+    /// What both sides of a picture must be multiples of.
+    pub multiple: u32,
+    /// Steps where none are asked for.
+    pub steps: usize,
+    /// Whether it decodes in tiles.
+    pub vae_tiling: bool,
+    /// libtorch's version; `None` where it is not used.
+    pub libtorch: Option<String>,
+}
+
+/// One device and its memory. Owned by the device's thread.
+pub trait Device: Send + 'static {
+    /// As `cuda:0`.
+    fn name(&self) -> &str;
+
+    /// What it is, as `NVIDIA H100 80GB HBM3`: measured costs are kept under this name.
+    fn hardware(&self) -> String;
+
+    /// Bytes there are, and bytes that nobody uses or that can be reclaimed at once. `None` if its memory is not counted.
+    fn memory(&self) -> Option<Memory>;
+
+    /// Begins a new [`Memory::peak_bytes`].
+    fn reset_peak(&mut self) {}
+
+    /// Gives memory that is kept for later back.
+    fn empty_cache(&mut self) {}
+
+    /// Has allocations past `bytes` refused, so that a wrong guess fails here and not in a neighbour.
+    fn limit(&mut self, _bytes: u64) {}
+}
+
+impl Device for Box<dyn Device> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn hardware(&self) -> String {
+        (**self).hardware()
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        (**self).memory()
+    }
+
+    fn reset_peak(&mut self) {
+        (**self).reset_peak();
+    }
+
+    fn empty_cache(&mut self) {
+        (**self).empty_cache();
+    }
+
+    fn limit(&mut self, bytes: u64) {
+        (**self).limit(bytes);
+    }
+}
+
+/// A device's memory at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All that the device has.
+    pub total_bytes: u64,
+    /// What nobody uses, or what can be reclaimed at once.
+    pub available_bytes: u64,
+    /// In tensors of this process.
+    pub used_bytes: u64,
+    /// Most that was in tensors since [`Device::reset_peak`].
+    pub peak_bytes: u64,
+}
+
+/// A device whose memory is not counted: the sketch's.
+#[derive(Clone, Debug)]
+pub struct Unmetered(pub String);
+
+impl Device for Unmetered {
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn hardware(&self) -> String {
+        self.0.clone()
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        None
+    }
+}
+
+/// The built-in [`Sketch`](crate::backend::Sketch) as the only model, under the name `sketch`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sketches;
+
+impl Models for Sketches {
+    type Backend = crate::backend::Sketch;
+
+    fn describe(&self, model: Option<&str>, _: &str) -> Result<ModelInfo, Error> {
+        match model {
+            None | Some("sketch") => Ok(ModelInfo {
+                name: "sketch".into(),
+                architecture: "sketch".into(),
+                dtype: "none".into(),
+                weight_bytes: 0,
+                native_size: crate::backend::Sketch::NATIVE_SIZE,
+                multiple: crate::backend::Sketch::CELL_PX,
+                steps: crate::DEFAULT_STEPS,
+                vae_tiling: false,
+                libtorch: None,
+            }),
+            Some(name) => {
+                let reason = "the only model is `sketch`".into();
+                Err(Error::Model { path: name.into(), reason })
+            }
+        }
+    }
+
+    fn load(&self, _: &str, _: &str, _: &mut dyn FnMut(u64)) -> Result<crate::backend::Sketch, Error> {
+        Ok(crate::backend::Sketch)
+    }
+
+    fn hash(&self, _: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,256 @@
+//! The engine's durable record of jobs: what was accepted, and what became of it.
+//!
+//! Whoever changes it gets a [`Pending`], which is done once the change is on the disk. One thread takes all changes that
+//! wait and commits them together, so that many jobs share the few times that the disk syncs.
+
+mod file;
+mod record;
+mod store;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::iter;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use event_listener::{Event, Listener as _, listener};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use self::record::{Entry, EntryState, Record};
+use self::store::Store;
+use self::tables::Change;
+use crate::error::{Error, ErrorKind};
+use crate::generator::Submission;
+use crate::job::JobId;
+
+/// Ended jobs that are kept; when the journal is opened, older ones are forgotten with their idempotency keys. Their
+/// files stay.
+const ENDED_KEPT: usize = 100_000;
+
+/// An open journal. All its copies are the same one; dropping the last commits what waits and closes it.
+#[derive(Clone)]
+pub(crate) struct Journal(Arc<Handle>);
+
+struct Handle {
+    store: Arc<Store>,
+    results: PathBuf,
+    changes: Option<Sender<(JobId, Change, Promise)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A journal, and what an earlier run left in it.
+pub(crate) struct Opened {
+    pub(crate) journal: Journal,
+    /// Accepted and not ended, in order of id.
+    pub(crate) unfinished: Unfinished,
+    /// Where a damaged journal was put, in whose place a new one begins.
+    pub(crate) set_aside: Option<PathBuf>,
+}
+
+type Unfinished = Vec<(JobId, Submission)>;
+
+fn journal_error(path: &Path, reason: impl ToString) -> Error {
+    Error::Journal { path: path.to_owned(), reason: reason.to_string() }
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, or begins one, as `journal.redb` with the folder `results` beside it.
+    ///
+    /// A job whose file was being written is finished if the file is there, and else unfinished again.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] if another engine has it open, if a newer version wrote it, or if the disk or its permissions
+    /// refuse it. A damaged journal is no error: it is set aside.
+    pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
+        Journal::open_keeping(folder, ENDED_KEPT)
+    }
+
+    fn open_keeping(folder: &Path, ended_kept: usize) -> Result<Opened, Error> {
+        let (store, unfinished, set_aside) = Store::open(folder, ended_kept)?;
+        let results = store.path().with_file_name("results");
+        std::fs::create_dir_all(&results).map_err(|error| store.error(error))?;
+        let store = Arc::new(store);
+        let (changes, received) = mpsc::channel();
+        let thread = thread::Builder::new().name("journal".into()).spawn({
+            let store = store.clone();
+            move || commit_all(&store, &received)
+        });
+        let thread = Some(thread.map_err(|error| store.error(error))?);
+        let handle = Handle { store, results, changes: Some(changes), thread };
+        Ok(Opened { journal: Journal(Arc::new(handle)), unfinished, set_aside })
+    }
+
+    /// The folder for files of jobs that name none themselves.
+    pub(crate) fn results(&self) -> &Path {
+        &self.0.results
+    }
+
+    /// Keeps a job, and its idempotency key with it. If this fails, the job is not kept.
+    ///
+    /// Fails with [`Error::KeyTaken`] if another job has the key.
+    pub(crate) fn accept(&self, id: JobId, submission: &Submission) -> Pending {
+        let key = submission.idempotency_key.clone();
+        let json = self.json(id, submission);
+        self.change(id, json.map(|submission| Change::Accept { submission, key }))
+    }
+
+    /// Before the job's file is renamed into place: says what will be there.
+    pub(crate) fn writing(&self, id: JobId, record: &Record) -> Pending {
+        let change = || {
+            let path = std::path::absolute(&record.path);
+            let path = path.map_err(|error| self.0.store.error(format!("job {id} has no file: {error}")))?;
+            let state = EntryState::Writing(Record { path, ..record.clone() });
+            Ok(Change::Become(self.json(id, &state)?))
+        };
+        self.change(id, change())
+    }
+
+    /// The file that was told of last is in place.
+    pub(crate) fn finished(&self, id: JobId) -> Pending {
+        self.change(id, Ok(Change::Finish))
+    }
+
+    /// It ended without a picture; a cancelled one with [`ErrorKind::Cancelled`].
+    pub(crate) fn failed(&self, id: JobId, kind: ErrorKind, message: &str) -> Pending {
+        let state = EntryState::Failed { kind, message: message.into() };
+        self.change(id, self.json(id, &state).map(Change::Become))
+    }
+
+    /// What is on the disk of this job.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] if it cannot be read.
+    pub(crate) fn find(&self, id: JobId) -> Result<Option<Entry>, Error> {
+        self.0.store.find(id)
+    }
+
+    /// The job on the disk that has this idempotency key.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] if it cannot be read.
+    pub(crate) fn find_key(&self, key: &str) -> Result<Option<JobId>, Error> {
+        self.0.store.find_key(key)
+    }
+
+    /// `value` as JSON that can be read again: one entry that cannot would make the whole journal a damaged one.
+    fn json<T: Serialize + DeserializeOwned>(&self, id: JobId, value: &T) -> Result<String, Error> {
+        let json =
+            serde_json::to_string(value).and_then(|json| serde_json::from_str::<T>(&json).map(|_| json));
+        json.map_err(|error| self.0.store.error(format!("job {id} cannot be kept as JSON: {error}")))
+    }
+
+    fn change(&self, id: JobId, change: Result<Change, Error>) -> Pending {
+        let answer = Arc::new(Answer::default());
+        let promise = Promise(answer.clone());
+        match change {
+            Ok(change) => {
+                let changes = self.0.changes.as_ref().expect("taken before the last drop; this is a bug");
+                // One that cannot be sent is dropped, and so answered.
+                let _ = changes.send((id, change, promise));
+            }
+            Err(error) => promise.keep(Err(error)),
+        }
+        Pending(answer)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.changes = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The journal's thread, until nobody can send any more.
+fn commit_all(store: &Store, changes: &Receiver<(JobId, Change, Promise)>) {
+    // A commit that fails may be on the disk nevertheless; its jobs were refused, so they must not be found later.
+    let mut revoked = Vec::new();
+    while let Ok(first) = changes.recv() {
+        let mut batch = Vec::new();
+        let mut promises = Vec::new();
+        for (id, change, promise) in iter::once(first).chain(changes.try_iter()) {
+            batch.push((id, change));
+            promises.push(promise);
+        }
+        match store.commit(&revoked, &batch) {
+            Ok(results) => {
+                revoked.clear();
+                promises.into_iter().zip(results).for_each(|(promise, result)| promise.keep(result));
+            }
+            Err(error) => {
+                let accepted =
+                    |(id, change): &(JobId, Change)| matches!(change, Change::Accept { .. }).then_some(*id);
+                revoked.extend(batch.iter().filter_map(accepted));
+                promises.into_iter().for_each(|promise| promise.keep(Err(error.clone())));
+            }
+        }
+    }
+    if !revoked.is_empty()
+        && let Err(error) = store.commit(&revoked, &[])
+    {
+        tracing::warn!(%error, jobs = revoked.len(), "jobs that were refused may run after the next start");
+    }
+}
+
+/// A change on its way to the disk. Dropping it takes nothing back.
+#[must_use = "the change is durable only once this is done"]
+pub(crate) struct Pending(Arc<Answer>);
+
+#[derive(Default)]
+struct Answer {
+    result: OnceLock<Result<(), Error>>,
+    given: Event,
+}
+
+impl Pending {
+    /// Waits, blocking this thread.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] for a full disk and the like: nothing is changed, and the next change may succeed.
+    pub(crate) fn wait(self) -> Result<(), Error> {
+        loop {
+            listener!(self.0.given => given);
+            if let Some(result) = self.0.result.get() {
+                return result.clone();
+            }
+            given.wait();
+        }
+    }
+
+    /// Waits, as a future of any runtime.
+    ///
+    /// # Errors
+    /// As [`wait`](Pending::wait).
+    pub(crate) async fn done(self) -> Result<(), Error> {
+        loop {
+            listener!(self.0.given => given);
+            if let Some(result) = self.0.result.get() {
+                return result.clone();
+            }
+            given.await;
+        }
+    }
+}
+
+/// The end of a [`Pending`] that answers. Dropped without an answer, it is an internal error.
+struct Promise(Arc<Answer>);
+
+impl Promise {
+    fn keep(self, result: Result<(), Error>) {
+        let _ = self.0.result.set(result);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let message = "its thread ended".into();
+        let _ = self.0.result.set(Err(Error::Internal { doing: "writing the journal", message }));
+        self.0.given.notify(usize::MAX);
+    }
+}

@@ -1,0 +1,215 @@
+//! After the device: pixel stages, files, the journal, and only then the news that a job has ended.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use image::{DynamicImage, RgbImage};
+
+use super::journal::Record;
+use super::shared::{Shared, Task};
+use crate::error::{Error, ErrorKind};
+use crate::job::{Finished, JobTimings};
+use crate::picture_file::{Made, picture_png, sidecar, sprite_png, write_whole};
+use crate::pixel::{Pixelized, pixelize};
+use crate::request::GenerateRequest;
+
+/// What a device's thread hands on.
+pub(super) enum Post {
+    Decoded(Box<Decoded>),
+    Failed { task: Arc<Task>, error: Error },
+}
+
+/// A picture as the model gave it.
+pub(super) struct Decoded {
+    pub(super) task: Arc<Task>,
+    pub(super) image: RgbImage,
+    /// With every default filled in.
+    pub(super) request: GenerateRequest,
+    pub(super) dropped_words: Option<String>,
+    pub(super) device: Arc<str>,
+    pub(super) timings: JobTimings,
+    pub(super) last_step: Instant,
+}
+
+/// The models' hashes, which take seconds the first time.
+pub(super) type Hashes = Arc<dyn Fn(&str) -> Result<Option<String>, Error> + Send + Sync>;
+
+/// Takes what is posted until nobody is left to post.
+pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>>) {
+    loop {
+        let post = posts.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match post {
+            Ok(Post::Decoded(decoded)) => {
+                let task = decoded.task.clone();
+                let span = tracing::info_span!("finish", job = %task.id());
+                let _entered = span.enter();
+                let last_step = decoded.last_step;
+                let result = catch_unwind(AssertUnwindSafe(|| finish(shared, hashes, *decoded)));
+                let result = result.unwrap_or_else(|panic| {
+                    Err(Error::Internal { doing: "making a sprite", message: words(&*panic) })
+                });
+                shared.unwritten.fetch_sub(1, Ordering::SeqCst);
+                shared.lock().observe_tail(last_step.elapsed());
+                end(shared, &task, result);
+                shared.wake.notify_all();
+            }
+            Ok(Post::Failed { task, error }) => end(shared, &task, Err(error)),
+            Err(_) => return,
+        }
+    }
+}
+
+fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished, Error> {
+    let Decoded { task, image, request, dropped_words, device, mut timings, .. } = decoded;
+    let job = task.writer.job();
+    let submission = job.submission();
+
+    // 1. the sprite
+    let started = Instant::now();
+    let made = Made {
+        request,
+        pixel: submission.pixel.clone(),
+        model: task.info.name.clone(),
+        model_hash: hashes(&task.info.name)?,
+        dtype: task.info.dtype.clone(),
+        device: device.split(':').next().unwrap_or(&device).to_owned(),
+        vae_tiling: task.info.vae_tiling,
+        program: env!("CARGO_PKG_VERSION").into(),
+        libtorch: task.info.libtorch.clone(),
+    };
+    let picture = || DynamicImage::ImageRgb8(image.clone()).into_rgba8();
+    let pixelized = match &submission.pixel {
+        Some(options) => Some(pixelize(&picture(), options)?),
+        None => None,
+    };
+    timings.pixel = started.elapsed();
+
+    // 2. its file
+    if let Some(path) = &task.output {
+        let bytes = match &pixelized {
+            Some(pixelized) => sprite_png(&pixelized.sprite, Some(&made))?,
+            None => picture_png(&image, &made)?,
+        };
+        timings.total = task.writer.submitted().elapsed();
+        let record = Record {
+            path: path.clone(),
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            verdict: pixelized.as_ref().map(|made| made.verdict),
+            certificate: pixelized.as_ref().map(|made| made.certificate),
+            dropped_words: dropped_words.clone(),
+            timings,
+        };
+        write(shared, &task, &record, &bytes, pixelized.as_ref())?;
+    }
+    timings.total = task.writer.submitted().elapsed();
+    let (image, verdict, certificate) = match pixelized {
+        Some(made) => (made.sprite, Some(made.verdict), Some(made.certificate)),
+        None => (picture(), None, None),
+    };
+    Ok(Finished { image, made, verdict, certificate, dropped_words, path: task.output.clone(), timings })
+}
+
+/// The journal knows what the file will be before it is there: a run that is killed in between is understood by the next.
+fn write(
+    shared: &Shared,
+    task: &Task,
+    record: &Record,
+    bytes: &[u8],
+    pixelized: Option<&Pixelized>,
+) -> Result<(), Error> {
+    let force = task.writer.job().submission().force;
+    if let Some(journal) = shared.journal() {
+        journal.writing(task.id(), record).wait()?;
+    }
+    if let Some(pixelized) = pixelized {
+        let certificate = serde_json::to_string_pretty(&pixelized.certificate)
+            .expect("plain data turns into JSON; this is a bug")
+            + "\n";
+        // An earlier run may have been killed between the two files.
+        write_whole(&sidecar(&record.path), certificate.as_bytes(), force || task.recovered)?;
+    }
+    write_whole(&record.path, bytes, force)?;
+    match shared.journal() {
+        Some(journal) => journal.finished(task.id()).wait(),
+        None => Ok(()),
+    }
+}
+
+/// Tells everybody, the journal first.
+fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
+    let id = task.id();
+    let metrics = &shared.metrics;
+    if task.writer.job().result().is_some() {
+        // The watchdog gave it up before.
+        return;
+    }
+    let result = match (result, shared.journal()) {
+        // What was not done for want of an engine is done by the next.
+        (Err(error), Some(journal)) if error.kind() != ErrorKind::ShutDown => {
+            let told = journal.failed(id, error.kind(), &error.to_string()).wait();
+            if let Err(journal_error) = told {
+                tracing::error!(job = %id, %journal_error, "the journal does not know that a job failed");
+            }
+            Err(error)
+        }
+        (result, _) => result,
+    };
+    let bytes = result.as_ref().map_or(0, |finished| finished.image.len());
+    match result {
+        Ok(finished) => {
+            let JobTimings { waiting, begin, denoise, finish, pixel, total } = finished.timings;
+            for (stage, time) in
+                crate::metrics::STAGES.into_iter().zip([waiting, begin, denoise, finish, pixel, total])
+            {
+                metrics.stage(stage, time);
+            }
+            tracing::info!(job = %id, seconds = total.as_secs_f64(), "finished");
+            metrics.ended("finished", "");
+            task.writer.finish(finished);
+        }
+        Err(error) => {
+            let kind = error.kind();
+            let outcome = if kind == ErrorKind::Cancelled { "cancelled" } else { "failed" };
+            tracing::info!(job = %id, kind = kind.as_str(), %error, outcome);
+            metrics.ended(outcome, kind.as_str());
+            task.writer.fail(error);
+        }
+    }
+    shared.lock().ended(id, bytes);
+}
+
+/// A finished job of an earlier run, from its record and its file.
+///
+/// # Errors
+/// [`Error::Output`] if the file is gone, or another.
+pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
+    let fault = |path: &PathBuf, reason: String| Error::Output { path: path.clone(), reason };
+    let path = record.path;
+    let bytes = std::fs::read(&path)
+        .map_err(|error| fault(&path, format!("it was written, and cannot be read again: {error}")))?;
+    if blake3::hash(&bytes).to_hex().as_str() != record.blake3 {
+        return Err(fault(&path, "it was written, and has changed since".into()));
+    }
+    let made = Made::read(&bytes).map_err(|reason| fault(&path, reason))?;
+    let image = image::load_from_memory(&bytes).map_err(|error| fault(&path, error.to_string()))?;
+    Ok(Finished {
+        image: image.into_rgba8(),
+        made,
+        verdict: record.verdict,
+        certificate: record.certificate,
+        dropped_words: record.dropped_words,
+        path: Some(path),
+        timings: record.timings,
+    })
+}
+
+/// What a panic said.
+pub(super) fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".into())
+}

@@ -1,0 +1,452 @@
+//! The calls of a backend in one round: beginning, a step for each canvas, decoding; and what becomes of a call that fails.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::host::Models;
+use super::post::{Decoded, Post, words};
+use super::residence::Loaded;
+use super::shared::{Busy, Shared, Task, work};
+use super::worker::{CanvasOf, Live, Worker};
+use crate::backend::{Backend, Canvas};
+use crate::error::Error;
+use crate::job::{JobEvent, JobTimings};
+use crate::request::{GenerateRequest, ImageSize};
+
+/// Times a job is begun anew after memory ran out beside others, before it is given up.
+const MOST_ATTEMPTS: usize = 3;
+
+/// A backend's panic, in its words.
+pub(super) struct Panic(String);
+
+impl From<Panic> for Error {
+    fn from(Panic(message): Panic) -> Error {
+        Error::Internal { doing: "calling the model", message: format!("it panicked: {message}") }
+    }
+}
+
+impl Shared {
+    /// Calls a backend under the watchdog's eyes; its panic is an answer.
+    pub(super) fn guarded<T>(
+        &self,
+        device: usize,
+        doing: &'static str,
+        tasks: Vec<Arc<Task>>,
+        call: impl FnOnce() -> T,
+    ) -> Result<T, Panic> {
+        self.lock().devices[device].busy = Some(Busy { since: Instant::now(), doing, tasks });
+        let answer = catch_unwind(AssertUnwindSafe(call));
+        let mut state = self.lock();
+        let device = &mut state.devices[device];
+        device.busy = None;
+        if !device.up {
+            tracing::warn!(device = &*device.name, "the device answers again");
+            self.metrics.device_up.with_label_values(&[&*device.name]).set(1);
+            device.up = true;
+        }
+        answer.map_err(|panic| Panic(words(&*panic)))
+    }
+}
+
+impl<M: Models> Worker<M> {
+    fn model_of(&self, name: &str) -> Option<usize> {
+        self.loaded.iter().position(|loaded| loaded.info.name == name)
+    }
+
+    /// Everybody who is lost if the device never comes back.
+    fn everybody(&self, more: &[(u64, Arc<Task>)]) -> Vec<Arc<Task>> {
+        let live = self.loaded.iter().flat_map(|loaded| loaded.live.iter().chain(&loaded.done));
+        live.map(|live| live.task.clone()).chain(more.iter().map(|(_, task)| task.clone())).collect()
+    }
+
+    /// Begins canvases, those of one model together. The numbers of those that were.
+    pub(super) fn begin(&mut self, mut admitted: Vec<(u64, Arc<Task>)>) -> Vec<u64> {
+        let mut begun = vec![];
+        while let Some((_, first)) = admitted.first() {
+            let model = first.model.clone();
+            let (now, later) = admitted.into_iter().partition(|(_, task)| task.model == model);
+            admitted = later;
+            self.begin_some(now, &mut begun);
+        }
+        begun
+    }
+
+    fn begin_some(&mut self, tasks: Vec<(u64, Arc<Task>)>, begun: &mut Vec<u64>) {
+        let Some(model) = self.model_of(&tasks[0].1.model) else {
+            return self.requeue(tasks, false);
+        };
+        let alone = tasks.len() > 1 && tasks.iter().any(|(_, task)| task.is_alone());
+        if alone {
+            return tasks.into_iter().for_each(|task| self.begin_some(vec![task], begun));
+        }
+        let started = Instant::now();
+        let requests: Vec<GenerateRequest> = tasks.iter().map(|(_, task)| task.request.clone()).collect();
+        let everybody = self.everybody(&tasks);
+        let size = tasks[0].1.size();
+        let predicted = self.loaded[model].costs.begin.predict(size, tasks.len());
+        let (answer, peak) = self.measured(predicted, |worker| {
+            let backend = &mut worker.loaded[model].backend;
+            worker.shared.guarded(worker.index, "encoding", everybody, || backend.begin(&requests))
+        });
+        match answer {
+            Ok(Ok(canvases)) => {
+                self.observe(model, |costs| &mut costs.begin, size, tasks.len(), peak);
+                let begin = started.elapsed();
+                for ((number, task), canvas) in tasks.into_iter().zip(canvases) {
+                    task.writer.tell(JobEvent::Started { device: self.name.to_string() });
+                    begun.push(number);
+                    let live = Live { task, canvas, number, begun: started, begin, stepped: None };
+                    self.loaded[model].live.push(live);
+                }
+            }
+            Ok(Err(error)) => self.split(tasks, error, |worker, half| worker.begin_some(half, begun)),
+            Err(panic) => self.lose(model, panic, tasks),
+        }
+    }
+
+    /// Half of the tasks after the other, or the end of a single one.
+    fn split(
+        &mut self,
+        mut tasks: Vec<(u64, Arc<Task>)>,
+        error: Error,
+        mut again: impl FnMut(&mut Self, Vec<(u64, Arc<Task>)>),
+    ) {
+        self.relieve(&error);
+        if tasks.len() > 1 {
+            let half = tasks.split_off(tasks.len() / 2);
+            again(self, tasks);
+            return again(self, half);
+        }
+        let (number, task) = tasks.remove(0);
+        self.shared.lock().queue.leave(&task.client);
+        self.give_up(number, task, error);
+    }
+
+    /// One alone failed: for want of memory beside others it waits until they have left, else that is its end.
+    fn give_up(&mut self, number: u64, task: Arc<Task>, error: Error) {
+        let attempts = task.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let others = self.loaded.iter().any(|loaded| !loaded.live.is_empty() || !loaded.done.is_empty());
+        let oom = matches!(error, Error::OutOfMemory { .. });
+        if oom && attempts < MOST_ATTEMPTS {
+            let shared = self.shared.clone();
+            let mut state = shared.lock();
+            if !others {
+                self.make_room(&mut state);
+            }
+            return state.queue.put(number, task.waiting());
+        }
+        self.shared.fail(task, error);
+    }
+
+    /// After a call that ran out of memory: what can be given back is, and it is told.
+    fn relieve(&mut self, error: &Error) {
+        if matches!(error, Error::OutOfMemory { .. }) {
+            tracing::warn!(device = &*self.name, %error, "out of memory; trying again with less");
+            self.shared.metrics.oom_recoveries.with_label_values(&[&*self.name]).inc();
+            self.device.empty_cache();
+        }
+    }
+
+    /// Back into the queue, to be begun anew. `alone`: from then on in calls of their own.
+    fn requeue(&mut self, tasks: Vec<(u64, Arc<Task>)>, alone: bool) {
+        let mut state = self.shared.lock();
+        for (number, task) in tasks {
+            state.queue.leave(&task.client);
+            task.alone.fetch_or(alone, Ordering::Relaxed);
+            state.queue.put(number, task.waiting());
+        }
+    }
+
+    /// A backend that panicked cannot be trusted: it goes, and its jobs are begun anew. Those that were in the call go alone
+    /// then; one that was alone in it is the cause, and fails.
+    fn lose(&mut self, model: usize, panic: Panic, mut in_call: Vec<(u64, Arc<Task>)>) {
+        let shared = self.shared.clone();
+        shared.metrics.panics.with_label_values(&[&*self.name]).inc();
+        let error = Error::from(panic);
+        tracing::error!(device = &*self.name, %error, "a model is dropped, its jobs are begun anew");
+        let gone = self.forget(&mut shared.lock(), model);
+        let mut others = vec![];
+        for live in gone.live.into_iter().chain(gone.done) {
+            if live.stepped.is_some() {
+                // It left the count when it was done; it is counted again so that all can leave alike.
+                shared.lock().queue.count(&live.task.client);
+            }
+            others.push((live.number, live.task));
+        }
+        let backend = gone.backend;
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(backend)));
+        self.device.empty_cache();
+        if in_call.len() == 1 {
+            let (_, task) = in_call.remove(0);
+            shared.lock().queue.leave(&task.client);
+            shared.fail(task, error);
+        }
+        self.requeue(in_call, true);
+        self.requeue(others, false);
+    }
+
+    fn observe(
+        &mut self,
+        model: usize,
+        of: fn(&mut super::costs::Costs) -> &mut super::costs::Peaks,
+        size: ImageSize,
+        rows: usize,
+        peak: Option<u64>,
+    ) {
+        let Some(peak) = peak else { return };
+        let loaded = &mut self.loaded[model];
+        let before = of(&mut loaded.costs).predict(size, rows);
+        of(&mut loaded.costs).observe(size, rows, peak);
+        loaded.costs_changed |= before != of(&mut loaded.costs).predict(size, rows);
+    }
+
+    /// A step for each of these, those that can share a forward pass together.
+    pub(super) fn step(&mut self, run: &[u64]) {
+        let started = Instant::now();
+        let mut all_work = 0.0;
+        let mut groups: Vec<(String, ImageSize, bool, Vec<u64>)> = vec![];
+        for loaded in &self.loaded {
+            for live in loaded.live.iter().filter(|live| run.contains(&live.number)) {
+                let (size, alone) = (live.task.size(), live.task.is_alone());
+                all_work += work(&live.task);
+                let known = groups.iter_mut().find(|(name, known, apart, _)| {
+                    *name == loaded.info.name && *known == size && !alone && !*apart
+                });
+                match known {
+                    Some((.., group)) => group.push(live.number),
+                    None => groups.push((loaded.info.name.clone(), size, alone, vec![live.number])),
+                }
+            }
+        }
+        for (name, size, _, mut numbers) in groups {
+            // A model may be lost on the way.
+            while let (false, Some(model)) = (numbers.is_empty(), self.model_of(&name)) {
+                let rows: Vec<usize> = numbers
+                    .iter()
+                    .filter_map(|number| self.loaded[model].live.iter().find(|live| live.number == *number))
+                    .map(|live| live.canvas.rows())
+                    .collect();
+                if rows.len() < numbers.len() {
+                    break;
+                }
+                let later = numbers.split_off(self.step_together(model, size, &rows));
+                self.step_some(model, size, &numbers);
+                numbers = later;
+            }
+        }
+        if all_work > 0.0 {
+            self.round = started.elapsed();
+            self.shared.lock().devices[self.index].pace.observe(all_work, self.round);
+        }
+    }
+
+    fn step_some(&mut self, model: usize, size: ImageSize, numbers: &[u64]) {
+        let everybody = self.everybody(&[]);
+        let chosen = |live: &&mut Live<CanvasOf<M>>| numbers.contains(&live.number);
+        let rows = self.loaded[model]
+            .live
+            .iter()
+            .filter(|live| numbers.contains(&live.number))
+            .map(|live| live.canvas.rows())
+            .sum();
+        let predicted = self.loaded[model].costs.step.predict(size, rows);
+        let started = Instant::now();
+        let (answer, peak) = self.measured(predicted, |worker| {
+            let loaded = &mut worker.loaded[model];
+            let mut canvases: Vec<_> =
+                loaded.live.iter_mut().filter(chosen).map(|live| &mut live.canvas).collect();
+            let backend = &mut loaded.backend;
+            worker.shared.guarded(worker.index, "denoising", everybody, || backend.step(&mut canvases))
+        });
+        let step_time = started.elapsed();
+        match answer {
+            Ok(Ok(())) => {
+                self.observe(model, |costs| &mut costs.step, size, rows, peak);
+                self.stepped(model, numbers, rows, step_time);
+            }
+            Ok(Err(error)) => {
+                self.relieve(&error);
+                if numbers.len() > 1 {
+                    // No canvas has moved.
+                    return self
+                        .halves(model, numbers, |worker, model, half| worker.step_some(model, size, half));
+                }
+                let live = &mut self.loaded[model].live;
+                let Some(place) = live.iter().position(|live| numbers.contains(&live.number)) else { return };
+                let failed = live.remove(place);
+                self.left(&failed);
+                self.give_up(failed.number, failed.task, error);
+            }
+            Err(panic) => {
+                let live = &mut self.loaded[model].live;
+                let in_call = live.extract_if(.., |live| numbers.contains(&live.number));
+                let in_call = in_call.map(|live| (live.number, live.task)).collect();
+                self.lose(model, panic, in_call);
+            }
+        }
+    }
+
+    /// One half after the other, unless the model is lost on the way.
+    fn halves(&mut self, model: usize, numbers: &[u64], call: impl Fn(&mut Self, usize, &[u64])) {
+        let (first, second) = numbers.split_at(numbers.len() / 2);
+        let name = self.loaded[model].info.name.clone();
+        for half in [first, second] {
+            if let Some(model) = self.model_of(&name) {
+                call(self, model, half);
+            }
+        }
+    }
+
+    /// Tells of a step that was done, and puts those aside that were at their last.
+    fn stepped(&mut self, model: usize, numbers: &[u64], rows: usize, step_time: Duration) {
+        let metrics = &self.shared.metrics;
+        metrics.step_seconds.observe(step_time.as_secs_f64());
+        metrics.batch_rows.observe(rows as f64);
+        metrics.steps.inc_by(numbers.len() as u64);
+        let (tail, pace) = {
+            let state = self.shared.lock();
+            (state.tail(), state.devices[self.index].pace)
+        };
+        let together: f64 = numbers.len() as f64;
+        let loaded = &mut self.loaded[model];
+        let now = Instant::now();
+        loaded.used = now;
+        let mut previews = vec![];
+        for (place, live) in loaded.live.iter_mut().enumerate() {
+            if !numbers.contains(&live.number) {
+                continue;
+            }
+            let (n, of) = (live.canvas.steps_done(), live.canvas.steps());
+            let round = pace.time(together * work(&live.task)).unwrap_or(step_time).max(step_time);
+            let eta = round * (of - n) as u32 + tail;
+            live.task.writer.tell(JobEvent::Step { n, of, step_time, eta });
+            let every = live.task.writer.job().submission().preview_every;
+            if every > 0 && n % every == 0 && n < of {
+                previews.push(place);
+            }
+            if n >= of {
+                live.stepped = Some(now);
+            }
+        }
+        for place in previews {
+            let loaded = &mut self.loaded[model];
+            let (backend, live) = (&mut loaded.backend, &loaded.live[place]);
+            let (task, n) = (live.task.clone(), live.canvas.steps_done());
+            let preview = || backend.preview(&live.canvas);
+            match self.shared.guarded(self.index, "previewing", vec![task.clone()], preview) {
+                Ok(Ok(image)) => drop(task.writer.tell(JobEvent::Preview { n, image: Arc::new(image) })),
+                Ok(Err(error)) => tracing::warn!(job = %task.id(), %error, "no preview"),
+                Err(panic) => return self.lose(model, panic, vec![]),
+            }
+        }
+        let loaded = &mut self.loaded[model];
+        let done: Vec<_> = loaded.live.extract_if(.., |live| live.stepped.is_some()).collect();
+        let mut state = self.shared.lock();
+        done.iter().for_each(|live| state.queue.leave(&live.task.client));
+        drop(state);
+        loaded.done.extend(done);
+    }
+
+    /// Decodes: all there are if nobody's steps wait for it, else about as many as take the time of a step.
+    pub(super) fn decode(&mut self) {
+        let steps_wait = self.loaded.iter().any(|loaded| !loaded.live.is_empty());
+        let oldest = |worker: &Self| {
+            let first = |loaded: &Loaded<M::Backend>| loaded.done.first().and_then(|live| live.stepped);
+            let models =
+                worker.loaded.iter().enumerate().filter_map(|(model, loaded)| Some((first(loaded)?, model)));
+            models.min().map(|(_, model)| model)
+        };
+        while let Some(model) = oldest(self) {
+            let done = &self.loaded[model].done;
+            let (size, alone) = (done[0].task.size(), done[0].task.is_alone());
+            let together = |live: &&Live<CanvasOf<M>>| live.task.size() == size && !live.task.is_alone();
+            let mut numbers: Vec<u64> = match alone {
+                true => vec![done[0].number],
+                false => done.iter().filter(together).map(|live| live.number).collect(),
+            };
+            let most = if steps_wait { self.decoded_in_a_step() } else { usize::MAX };
+            numbers.truncate(most.min(self.shared.config.max_batch));
+            numbers.truncate(self.finish_together(model, size, numbers.len()));
+            self.finish_some(model, size, &numbers);
+            if steps_wait {
+                return;
+            }
+        }
+    }
+
+    /// Pictures that are decoded in the time of a round of steps, at least one.
+    fn decoded_in_a_step(&self) -> usize {
+        let ratio = self.round.as_secs_f64() / self.finish_each.as_secs_f64();
+        if ratio.is_finite() { (ratio as usize).max(1) } else { 1 }
+    }
+
+    fn finish_some(&mut self, model: usize, size: ImageSize, numbers: &[u64]) {
+        let everybody = self.everybody(&[]);
+        let predicted = self.loaded[model].costs.finish.predict(size, numbers.len());
+        let started = Instant::now();
+        let (answer, peak) = self.measured(predicted, |worker| {
+            let loaded = &mut worker.loaded[model];
+            let chosen = loaded.done.iter().filter(|live| numbers.contains(&live.number));
+            let canvases: Vec<_> = chosen.map(|live| &live.canvas).collect();
+            let backend = &mut loaded.backend;
+            worker.shared.guarded(worker.index, "decoding", everybody, || backend.finish(&canvases))
+        });
+        match answer {
+            Ok(Ok(images)) => {
+                self.observe(model, |costs| &mut costs.finish, size, numbers.len(), peak);
+                self.finish_each = (self.finish_each * 3 + started.elapsed() / numbers.len() as u32) / 4;
+                let done = self.take_done(model, numbers);
+                self.shared.metrics.images.inc_by(done.len() as u64);
+                for (live, image) in done.into_iter().zip(images) {
+                    self.hand_on(live, image);
+                }
+            }
+            Ok(Err(error)) => {
+                self.relieve(&error);
+                if numbers.len() > 1 {
+                    return self
+                        .halves(model, numbers, |worker, model, half| worker.finish_some(model, size, half));
+                }
+                for live in self.take_done(model, numbers) {
+                    self.give_up(live.number, live.task, error.clone());
+                }
+            }
+            Err(panic) => {
+                let in_call = self.take_done(model, numbers);
+                let mut state = self.shared.lock();
+                in_call.iter().for_each(|live| state.queue.count(&live.task.client));
+                drop(state);
+                self.lose(model, panic, in_call.into_iter().map(|live| (live.number, live.task)).collect());
+            }
+        }
+    }
+
+    fn take_done(&mut self, model: usize, numbers: &[u64]) -> Vec<Live<CanvasOf<M>>> {
+        self.loaded[model].done.extract_if(.., |live| numbers.contains(&live.number)).collect()
+    }
+
+    /// To the threads that make sprites and files.
+    fn hand_on(&self, live: Live<CanvasOf<M>>, image: image::RgbImage) {
+        let Live { task, canvas, begun, begin, stepped, .. } = live;
+        let last_step = stepped.unwrap_or(begun);
+        let timings = JobTimings {
+            waiting: begun.saturating_duration_since(task.writer.submitted()),
+            begin,
+            denoise: last_step.saturating_duration_since(begun).saturating_sub(begin),
+            finish: last_step.elapsed(),
+            ..Default::default()
+        };
+        self.shared.unwritten.fetch_add(1, Ordering::SeqCst);
+        self.shared.post(Post::Decoded(Box::new(Decoded {
+            request: canvas.request().clone(),
+            dropped_words: canvas.dropped_words().map(str::to_owned),
+            task,
+            image,
+            device: self.name.clone(),
+            timings,
+            last_step,
+        })));
+    }
+}

@@ -1,0 +1,329 @@
+//! What all threads of an engine share, under one lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::EngineConfig;
+use super::host::ModelInfo;
+use super::journal::Journal;
+use super::pace::Pace;
+use super::post::Post;
+use super::queue::{Queue, Waiting};
+use crate::error::Error;
+use crate::job::{Job, JobEvent, JobId, JobWriter};
+use crate::metrics::Metrics;
+use crate::request::{GenerateRequest, ImageSize};
+
+/// Bytes of pictures of ended jobs that can still be found by id where no journal is kept.
+const KEPT_BYTES: usize = 64 << 20;
+/// How often those who watch waiting jobs are told of their places.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
+/// Most waiting jobs whose places are told at once.
+const MOST_ANNOUNCED: usize = 256;
+
+/// One accepted job, on its way.
+pub(super) struct Task {
+    pub(super) writer: JobWriter,
+    pub(super) info: Arc<ModelInfo>,
+    /// With size and steps filled in.
+    pub(super) request: GenerateRequest,
+    /// Where its file goes.
+    pub(super) output: Option<PathBuf>,
+    pub(super) client: Arc<str>,
+    pub(super) model: Arc<str>,
+    /// Taken up again after an earlier run ended without it.
+    pub(super) recovered: bool,
+    /// It was in a call that panicked, and goes alone from then on.
+    pub(super) alone: AtomicBool,
+    /// Times it was begun.
+    pub(super) attempts: AtomicUsize,
+}
+
+impl Task {
+    pub(super) fn id(&self) -> JobId {
+        self.writer.job().id()
+    }
+
+    pub(super) fn size(&self) -> ImageSize {
+        self.request.size.unwrap_or(self.info.native_size)
+    }
+
+    /// Rows that it takes in a forward pass, as far as can be told before it is begun.
+    pub(super) fn rows(&self) -> usize {
+        1 + usize::from(self.request.guidance_scale.is_none_or(|scale| scale > 1.0))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.writer.job().submission().deadline.map(|deadline| self.writer.submitted() + deadline)
+    }
+
+    pub(super) fn waiting(self: &Arc<Task>) -> Waiting<Arc<Task>> {
+        Waiting {
+            item: self.clone(),
+            model: self.model.clone(),
+            client: self.client.clone(),
+            priority: self.writer.job().submission().priority,
+            since: self.writer.submitted(),
+            deadline: self.deadline(),
+            steps: self.request.steps(),
+            work: self.work(self.request.steps()),
+        }
+    }
+
+    /// What so many of its steps cost in time.
+    pub(super) fn work(&self, steps: usize) -> u64 {
+        (work(self) * steps as f64) as u64
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Its deadline has passed, after so many steps.
+    pub(super) fn too_late(&self, steps_done: usize) -> Error {
+        let deadline = self.writer.job().submission().deadline.unwrap_or_default();
+        Error::DeadlineExceeded { deadline, steps_done, steps: self.request.steps() }
+    }
+}
+
+/// What an engine does from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    Serve,
+    /// No new jobs; those that were accepted are done.
+    Drain,
+    /// Nothing more than the steps that are being done.
+    Stop,
+}
+
+pub(super) struct Shared {
+    pub(super) config: EngineConfig,
+    pub(super) metrics: Metrics,
+    journal: RwLock<Option<Journal>>,
+    /// To the threads that write; `None` once everything was posted.
+    posts: Mutex<Option<Sender<Post>>>,
+    /// Decoded pictures that are not written yet.
+    pub(super) unwritten: AtomicUsize,
+    state: Mutex<State>,
+    pub(super) wake: Condvar,
+}
+
+pub(super) struct State {
+    pub(super) queue: Queue<Arc<Task>>,
+    pub(super) course: Course,
+    pub(super) devices: Vec<DeviceState>,
+    jobs: HashMap<JobId, Job>,
+    keys: HashMap<String, JobId>,
+    ended: VecDeque<(JobId, usize)>,
+    ended_bytes: usize,
+    /// From the last step of a picture to its finished file.
+    tail: Option<Duration>,
+    announced: Instant,
+}
+
+/// A device, as seen from outside its thread.
+pub(super) struct DeviceState {
+    pub(super) name: Arc<str>,
+    pub(super) up: bool,
+    /// Loaded, or being loaded.
+    pub(super) models: Vec<Arc<str>>,
+    pub(super) pace: Pace,
+    /// Steps that its canvases have left.
+    pub(super) steps_left: usize,
+    pub(super) canvases: usize,
+    /// The call of the backend that it is in.
+    pub(super) busy: Option<Busy>,
+}
+
+pub(super) struct Busy {
+    pub(super) since: Instant,
+    pub(super) doing: &'static str,
+    /// All that are lost if it never comes back.
+    pub(super) tasks: Vec<Arc<Task>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: EngineConfig,
+        metrics: Metrics,
+        journal: Option<Journal>,
+        posts: Sender<Post>,
+        devices: Vec<Arc<str>>,
+    ) -> Self {
+        let device = |name| DeviceState {
+            name,
+            up: true,
+            models: vec![],
+            pace: Pace::default(),
+            steps_left: 0,
+            canvases: 0,
+            busy: None,
+        };
+        Shared {
+            state: Mutex::new(State {
+                queue: Queue::new(config.queue_capacity, config.ageing),
+                course: Course::Serve,
+                devices: devices.into_iter().map(device).collect(),
+                jobs: HashMap::new(),
+                keys: HashMap::new(),
+                ended: VecDeque::new(),
+                ended_bytes: 0,
+                tail: None,
+                announced: Instant::now(),
+            }),
+            config,
+            metrics,
+            journal: RwLock::new(journal),
+            posts: Mutex::new(Some(posts)),
+            unwritten: AtomicUsize::new(0),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands something to the threads that write.
+    pub(super) fn post(&self, post: Post) {
+        let posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without them the task is dropped, which ends its job too.
+        let _ = posts.as_ref().map(|posts| posts.send(post));
+    }
+
+    /// The journal, while the engine runs.
+    pub(super) fn journal(&self) -> Option<Journal> {
+        self.journal.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets another engine open the journal.
+    pub(super) fn close_journal(&self) {
+        self.journal.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Lets the threads that write end once they have done what was posted.
+    pub(super) fn close_posts(&self) {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Ends a job with an error, off this thread: the journal is told first.
+    pub(super) fn fail(&self, task: Arc<Task>, error: Error) {
+        self.post(Post::Failed { task, error });
+    }
+
+    /// Tells the metrics of the queue as it is now.
+    pub(super) fn measure_queue(&self) {
+        let now = Instant::now();
+        let by_priority = self.lock().queue.by_priority();
+        for (priority, (jobs, oldest)) in crate::generator::Priority::ALL.into_iter().zip(by_priority) {
+            let oldest = oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            self.metrics.queue(priority, jobs, oldest);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn job(&self, id: JobId) -> Option<Job> {
+        self.jobs.get(&id).cloned()
+    }
+
+    pub(super) fn job_of_key(&self, key: &str) -> Option<Job> {
+        self.keys.get(key).and_then(|id| self.job(*id))
+    }
+
+    /// Makes a job that is being accepted known.
+    pub(super) fn know(&mut self, job: &Job) {
+        self.jobs.insert(job.id(), job.clone());
+        self.keys.extend(job.submission().idempotency_key.clone().map(|key| (key, job.id())));
+    }
+
+    /// Forgets a job that was not accepted, or has ended long ago.
+    pub(super) fn forget(&mut self, id: JobId) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        if let Some(key) = &job.submission().idempotency_key {
+            self.keys.remove(key);
+        }
+    }
+
+    /// A job has ended with a picture of so many bytes: it stays known for a while.
+    pub(super) fn ended(&mut self, id: JobId, bytes: usize) {
+        // What its record takes, roughly.
+        let bytes = bytes + 1024;
+        self.ended.push_back((id, bytes));
+        self.ended_bytes += bytes;
+        while self.ended_bytes > KEPT_BYTES {
+            let Some((id, bytes)) = self.ended.pop_front() else { break };
+            self.ended_bytes -= bytes;
+            self.forget(id);
+        }
+    }
+
+    /// Why nothing can be served: no device answers any more.
+    pub(super) fn gone(&self) -> Option<Error> {
+        let all_hang = self.devices.iter().all(|device| !device.up && device.busy.is_some());
+        all_hang.then(|| {
+            let names: Vec<_> = self.devices.iter().map(|device| &*device.name).collect();
+            let reason = "it does not answer; restarting the program may help".into();
+            Error::Device { device: names.join(", "), reason }
+        })
+    }
+
+    pub(super) fn observe_tail(&mut self, time: Duration) {
+        self.tail = Some(self.tail.map_or(time, |tail| (tail * 7 + time) / 8));
+    }
+
+    pub(super) fn tail(&self) -> Duration {
+        self.tail.unwrap_or_default()
+    }
+
+    /// Until a job of `steps` steps and so much work each is finished, if `steps_before` wait before it.
+    pub(super) fn eta(
+        &self,
+        steps: usize,
+        work: f64,
+        before: usize,
+        steps_before: f64,
+        most: usize,
+    ) -> Option<Duration> {
+        let devices = self.devices.iter().filter(|device| device.up).count().max(1);
+        let slots = (most * devices) as f64;
+        let canvases: usize = self.devices.iter().map(|device| device.canvases).sum();
+        let steps_left: usize = self.devices.iter().map(|device| device.steps_left).sum();
+        let pace = self.devices.iter().find_map(|device| {
+            let together = ((canvases + before + 1) as f64 / devices as f64).min(most as f64);
+            device.pace.time(together * work)
+        })?;
+        let waits =
+            if canvases + before < slots as usize { 0.0 } else { (steps_left as f64 + steps_before) / slots };
+        Some(pace.mul_f64(waits + steps as f64) + self.tail())
+    }
+
+    /// Tells those who watch waiting jobs where they stand.
+    pub(super) fn announce(&mut self, now: Instant, most: usize) {
+        if now.saturating_duration_since(self.announced) < ANNOUNCE_EVERY {
+            return;
+        }
+        self.announced = now;
+        let watched = self.queue.iter().filter(|(_, waiting)| waiting.item.writer.is_watched());
+        let places: Vec<_> =
+            watched.take(MOST_ANNOUNCED).map(|(number, waiting)| (number, waiting.item.clone())).collect();
+        places.into_iter().for_each(|(number, task)| self.tell_place(number, &task, most));
+    }
+
+    pub(super) fn tell_place(&self, number: u64, task: &Task, most: usize) {
+        if let Some((position, steps_before)) = self.queue.position(number) {
+            let eta = self.eta(task.request.steps(), work(task), position - 1, steps_before, most);
+            task.writer.tell(JobEvent::Queued { position, eta });
+        }
+    }
+}
+
+/// What a step of a job costs in time, in rows times pixels.
+pub(super) fn work(task: &Task) -> f64 {
+    let ImageSize { width, height } = task.size();
+    task.rows() as f64 * f64::from(width) * f64::from(height)
+}

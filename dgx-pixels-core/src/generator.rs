@@ -1,0 +1,163 @@
+//! The one trait that all doors are written against, and what is handed to it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::job::{Job, JobId};
+use crate::pixel::PixelOptions;
+use crate::request::GenerateRequest;
+
+/// Takes jobs and makes pictures of them: [`Engine`](crate::engine::Engine) on this machine, others elsewhere.
+///
+/// # Example
+/// A generator of one's own answers with [`Job::new`] and keeps the [`JobWriter`](crate::job::JobWriter):
+/// ```
+/// use dgx_pixels_core::job::{Job, JobId};
+/// use dgx_pixels_core::{Error, Generator, Submission};
+///
+/// struct Closed;
+///
+/// #[async_trait::async_trait]
+/// impl Generator for Closed {
+///     async fn submit(&self, submission: Submission) -> Result<Job, Error> {
+///         let (job, writer) = Job::new(JobId::new(), submission);
+///         writer.fail(Error::ShutDown);
+///         Ok(job)
+///     }
+///
+///     async fn find(&self, _id: &JobId) -> Result<Option<Job>, Error> {
+///         Ok(None)
+///     }
+/// }
+///
+/// let job = Closed.submit(Submission::of("a brass key"));
+/// # let mut job = job;
+/// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+/// # let std::task::Poll::Ready(job) = job.as_mut().poll(&mut context) else { unreachable!() };
+/// assert!(matches!(job?.wait(), Err(Error::ShutDown)));
+/// # Ok::<(), Error>(())
+/// ```
+#[async_trait::async_trait]
+pub trait Generator: Send + Sync {
+    /// Checks `submission` and takes it. With an idempotency key that is known, the job that has it.
+    ///
+    /// # Errors
+    /// What is wrong with the request; [`Error::QueueFull`]; [`Error::KeyTaken`]; [`Error::ShutDown`].
+    async fn submit(&self, submission: Submission) -> Result<Job, Error>;
+
+    /// The job of this id, waiting, running or ended; `None` if there was none, or if it is forgotten.
+    ///
+    /// # Errors
+    /// If it cannot be looked up.
+    async fn find(&self, id: &JobId) -> Result<Option<Job>, Error>;
+}
+
+/// A request, and how it is to be served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Submission {
+    /// What to draw.
+    pub request: GenerateRequest,
+    /// The model's name; `None` is the generator's own choice.
+    pub model: Option<String>,
+    /// What makes a sprite of the model's picture; `None` leaves it as it is.
+    pub pixel: Option<PixelOptions>,
+    /// The PNG file to write; with a sprite, its certificate goes beside it. `None` keeps the picture in memory, and on disk only
+    /// where a journal is kept.
+    pub output: Option<PathBuf>,
+    /// Whether `output` may replace a file.
+    pub force: bool,
+    /// Who goes first.
+    pub priority: Priority,
+    /// On whose behalf. Clients share the devices fairly, however many jobs each has.
+    pub client: String,
+    /// Longest time from submission to the finished picture; past it the job fails.
+    pub deadline: Option<Duration>,
+    /// Submitting the same again with the same key gives the first job, even after a restart where a journal is kept.
+    pub idempotency_key: Option<String>,
+    /// Tell of a preview after so many steps each; 0, the default, makes none.
+    pub preview_every: usize,
+}
+
+/// Pixels of a cell that SDXL models for pixel art aim at: those of a latent.
+const LATENT_PX: f64 = 8.0;
+
+impl Default for Submission {
+    fn default() -> Self {
+        Submission {
+            request: GenerateRequest::default(),
+            model: None,
+            pixel: Some(PixelOptions { expected_step: Some(LATENT_PX), ..Default::default() }),
+            output: None,
+            force: false,
+            priority: Priority::Normal,
+            client: String::new(),
+            deadline: None,
+            idempotency_key: None,
+            preview_every: 0,
+        }
+    }
+}
+
+impl Submission {
+    /// A submission with the defaults of everything but the prompt.
+    pub fn of(prompt: impl Into<String>) -> Self {
+        GenerateRequest { prompt: prompt.into(), ..Default::default() }.into()
+    }
+}
+
+impl From<GenerateRequest> for Submission {
+    fn from(request: GenerateRequest) -> Self {
+        Submission { request, ..Default::default() }
+    }
+}
+
+/// Who goes first, from `Urgent` to `Low`. A job that waits rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before all others.
+    Urgent,
+    /// Before the usual.
+    High,
+    /// The usual.
+    #[default]
+    Normal,
+    /// When nothing else waits.
+    Low,
+}
+
+impl Priority {
+    /// All, the most urgent first.
+    pub const ALL: [Priority; 4] = [Priority::Urgent, Priority::High, Priority::Normal, Priority::Low];
+
+    /// The word, as `normal`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Urgent => "urgent",
+            Priority::High => "high",
+            Priority::Normal => "normal",
+            Priority::Low => "low",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Priority {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Priority, String> {
+        let found = Priority::ALL.into_iter().find(|priority| priority.as_str() == text);
+        found.ok_or_else(|| format!("`priority` is `{text}`; expected `urgent`, `high`, `normal` or `low`"))
+    }
+}

@@ -1,0 +1,500 @@
+//! A job: what is told of it, and how to wait for it, from threads and from tasks alike.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_listener::{Listener as _, listener};
+use image::{RgbImage, RgbaImage};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::generator::Submission;
+use crate::picture_file::Made;
+use crate::pixel::{Certificate, Verdict};
+
+/// A job's name, unlike all others: a UUID whose order is that of submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A new one.
+    #[expect(clippy::new_without_default, reason = "each is another; a default would be the same")]
+    pub fn new() -> Self {
+        JobId(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<JobId, String> {
+        let id = Uuid::try_parse(text);
+        id.map(JobId).map_err(|_| format!("`job` is `{text}`; expected an id as `{}`", JobId::new()))
+    }
+}
+
+/// What happens to a job, in this order, the last three once.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// It waits.
+    Queued {
+        /// 1 is the next.
+        position: usize,
+        /// Until it is finished; `None` while nothing was measured yet.
+        eta: Option<Duration>,
+    },
+    /// Its model is being loaded.
+    Loading {
+        /// The model's name.
+        model: String,
+        /// Of the weights, so far.
+        bytes_done: u64,
+        /// Of the weights, in all.
+        bytes: u64,
+    },
+    /// Its prompt is encoded, and the first step comes.
+    Started {
+        /// As `cuda:0`.
+        device: String,
+    },
+    /// A step is done.
+    Step {
+        /// Steps done.
+        n: usize,
+        /// Steps in all.
+        of: usize,
+        /// How long this one took, with the others that shared it.
+        step_time: Duration,
+        /// Until the picture is finished.
+        eta: Duration,
+    },
+    /// The picture as it is after `n` steps, about one pixel for each latent.
+    Preview {
+        /// Steps done.
+        n: usize,
+        /// Coarse, and in rough colours.
+        image: Arc<RgbImage>,
+    },
+    /// It is done; where a file was asked for, the file is there.
+    Finished(Arc<Finished>),
+    /// It is not done, and why.
+    Failed(Error),
+    /// It was stopped on request.
+    Cancelled {
+        /// Steps that were done.
+        steps_done: usize,
+        /// Steps that were asked for.
+        steps: usize,
+    },
+}
+
+impl JobEvent {
+    /// Whether nothing comes after it.
+    pub fn is_end(&self) -> bool {
+        matches!(self, JobEvent::Finished(_) | JobEvent::Failed(_) | JobEvent::Cancelled { .. })
+    }
+}
+
+/// A finished picture.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The sprite; or the model's picture, with alpha 255, where no pixel stages were asked for.
+    pub image: RgbaImage,
+    /// How it was made: drawing this again gives the same picture.
+    pub made: Made,
+    /// Whether a grid was found; `None` without pixel stages.
+    pub verdict: Option<Verdict>,
+    /// What the sprite keeps to; `None` without pixel stages.
+    pub certificate: Option<Certificate>,
+    /// Words of the prompts that did not fit the tokenizers' length.
+    pub dropped_words: Option<String>,
+    /// The file, if one was written.
+    pub path: Option<PathBuf>,
+    /// Where the time went.
+    pub timings: JobTimings,
+}
+
+/// Where the time of one job went. What is shared with others is told whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTimings {
+    /// From submission to the first work on it.
+    pub waiting: Duration,
+    /// Tokenizing, text encoders, first noise.
+    pub begin: Duration,
+    /// From the first step to the last, pauses included.
+    pub denoise: Duration,
+    /// VAE decode, to pixels in memory, and waiting for it.
+    pub finish: Duration,
+    /// Pixel stages.
+    pub pixel: Duration,
+    /// From submission to the finished file.
+    pub total: Duration,
+}
+
+/// A job that was submitted. Dropping it cancels nothing; see [`Job::cancel_on_drop`].
+///
+/// All its copies are the same job. It can be waited for by a thread ([`wait`](Job::wait)), awaited
+/// ([`finished`](Job::finished)) and watched ([`events`](Job::events)), without any particular runtime.
+#[derive(Clone)]
+pub struct Job(Arc<Shared>);
+
+struct Shared {
+    id: JobId,
+    submission: Submission,
+    submitted: Instant,
+    state: Mutex<State>,
+    changed: event_listener::Event,
+    cancel_asked: AtomicBool,
+    on_cancel: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// [`Events`] that exist, so that nothing is worked out for nobody.
+    watchers: AtomicUsize,
+}
+
+/// The newest event of each kind, by number: whoever reads slowly misses some, and makes nothing wait or grow.
+#[derive(Default)]
+struct State {
+    told: u64,
+    newest: Vec<(u64, JobEvent)>,
+}
+
+impl State {
+    fn end(&self) -> Option<&JobEvent> {
+        self.newest.last().map(|(_, event)| event).filter(|event| event.is_end())
+    }
+}
+
+impl Job {
+    /// A job, and the end that tells of it: for those who implement [`Generator`](crate::Generator).
+    pub fn new(id: JobId, submission: Submission) -> (Job, JobWriter) {
+        let shared = Arc::new(Shared {
+            id,
+            submission,
+            submitted: Instant::now(),
+            state: Mutex::default(),
+            changed: event_listener::Event::new(),
+            cancel_asked: AtomicBool::new(false),
+            on_cancel: OnceLock::new(),
+            watchers: AtomicUsize::new(0),
+        });
+        (Job(shared.clone()), JobWriter(shared))
+    }
+
+    /// Its name.
+    pub fn id(&self) -> JobId {
+        self.0.id
+    }
+
+    /// As it was handed in.
+    pub fn submission(&self) -> &Submission {
+        &self.0.submission
+    }
+
+    /// What was told last; `None` before anything was.
+    pub fn latest(&self) -> Option<JobEvent> {
+        self.0.lock().newest.last().map(|(_, event)| event.clone())
+    }
+
+    /// What is told from now on, after the newest of each kind that was told already.
+    pub fn events(&self) -> Events {
+        self.0.watchers.fetch_add(1, Ordering::Relaxed);
+        Events { job: self.clone(), seen: 0 }
+    }
+
+    /// Waits, blocking this thread.
+    ///
+    /// # Errors
+    /// Why there is no picture; [`Error::Cancelled`] if it was cancelled.
+    pub fn wait(&self) -> Result<Arc<Finished>, Error> {
+        loop {
+            listener!(self.0.changed => changed);
+            if let Some(result) = self.result() {
+                return result;
+            }
+            changed.wait();
+        }
+    }
+
+    /// As [`wait`](Job::wait), for at most `time`; `None` if it has not ended by then.
+    pub fn wait_for(&self, time: Duration) -> Option<Result<Arc<Finished>, Error>> {
+        let until = Instant::now() + time;
+        loop {
+            listener!(self.0.changed => changed);
+            if let Some(result) = self.result() {
+                return Some(result);
+            }
+            changed.wait_deadline(until)?;
+        }
+    }
+
+    /// Waits, as a future of any runtime.
+    ///
+    /// # Errors
+    /// As [`wait`](Job::wait).
+    pub async fn finished(&self) -> Result<Arc<Finished>, Error> {
+        loop {
+            listener!(self.0.changed => changed);
+            if let Some(result) = self.result() {
+                return result;
+            }
+            changed.await;
+        }
+    }
+
+    /// The result, if it has ended.
+    pub fn result(&self) -> Option<Result<Arc<Finished>, Error>> {
+        match self.0.lock().end()? {
+            JobEvent::Finished(finished) => Some(Ok(finished.clone())),
+            JobEvent::Failed(error) => Some(Err(error.clone())),
+            JobEvent::Cancelled { steps_done, steps } => {
+                Some(Err(Error::Cancelled { steps_done: *steps_done, steps: *steps }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks to stop, which happens before the next step. Nothing happens to a job that has ended.
+    pub fn cancel(&self) {
+        self.0.cancel_asked.store(true, Ordering::SeqCst);
+        if let Some(on_cancel) = self.0.on_cancel.get() {
+            on_cancel();
+        }
+    }
+
+    /// This job, cancelled if the answer is dropped before it ended.
+    pub fn cancel_on_drop(self) -> CancelOnDrop {
+        CancelOnDrop(self)
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id()).field("latest", &self.latest()).finish_non_exhaustive()
+    }
+}
+
+/// A [`Job`] that is cancelled when this is dropped.
+#[derive(Debug)]
+pub struct CancelOnDrop(Job);
+
+impl std::ops::Deref for CancelOnDrop {
+    type Target = Job;
+
+    fn deref(&self) -> &Job {
+        &self.0
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if self.0.result().is_none() {
+            self.0.cancel();
+        }
+    }
+}
+
+/// What is told of one job. Reading slowly skips to the newest of each kind; the end is never skipped.
+pub struct Events {
+    job: Job,
+    seen: u64,
+}
+
+impl Events {
+    /// The next event, blocking this thread; `None` after the end.
+    pub fn next_blocking(&mut self) -> Option<JobEvent> {
+        let job = self.job.clone();
+        loop {
+            listener!(job.0.changed => changed);
+            if let Some(next) = self.unseen() {
+                return next;
+            }
+            changed.wait();
+        }
+    }
+
+    /// The next event, as a future of any runtime; `None` after the end.
+    pub async fn next(&mut self) -> Option<JobEvent> {
+        let job = self.job.clone();
+        loop {
+            listener!(job.0.changed => changed);
+            if let Some(next) = self.unseen() {
+                return next;
+            }
+            changed.await;
+        }
+    }
+
+    /// The next event if there is one now: `None` to wait for, `Some(None)` after the end.
+    pub fn unseen(&mut self) -> Option<Option<JobEvent>> {
+        let state = self.job.0.lock();
+        match state.newest.iter().find(|(number, _)| *number > self.seen) {
+            Some((number, event)) => {
+                self.seen = *number;
+                Some(Some(event.clone()))
+            }
+            None => state.end().map(|_| None),
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.job.0.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The end of a job that tells of it. Dropped without an end told, the job fails as an internal error.
+pub struct JobWriter(Arc<Shared>);
+
+impl JobWriter {
+    /// The job it tells of.
+    pub fn job(&self) -> Job {
+        Job(self.0.clone())
+    }
+
+    /// When the job was made.
+    pub fn submitted(&self) -> Instant {
+        self.0.submitted
+    }
+
+    /// Whether [`Job::cancel`] was called.
+    pub fn cancel_asked(&self) -> bool {
+        self.0.cancel_asked.load(Ordering::SeqCst)
+    }
+
+    /// Whether anybody reads [`Events`].
+    pub fn is_watched(&self) -> bool {
+        self.0.watchers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has `react` called at each [`Job::cancel`], on the thread that calls it. The first `react` stays.
+    pub fn on_cancel(&self, react: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.on_cancel.set(Box::new(react));
+    }
+
+    /// Tells. After an end nothing is told any more; `false` then.
+    pub fn tell(&self, event: JobEvent) -> bool {
+        self.0.tell(event)
+    }
+
+    /// Ends it with a picture; `false` if it had ended.
+    pub fn finish(&self, finished: Finished) -> bool {
+        self.tell(JobEvent::Finished(Arc::new(finished)))
+    }
+
+    /// Ends it with an error, or as cancelled for [`Error::Cancelled`]; `false` if it had ended.
+    pub fn fail(&self, error: Error) -> bool {
+        self.tell(match error {
+            Error::Cancelled { steps_done, steps } => JobEvent::Cancelled { steps_done, steps },
+            error => JobEvent::Failed(error),
+        })
+    }
+}
+
+impl Drop for JobWriter {
+    fn drop(&mut self) {
+        let message = "its generator forgot it".into();
+        self.fail(Error::Internal { doing: "serving a job", message });
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: JobEvent) -> bool {
+        let mut state = self.lock();
+        if state.end().is_some() {
+            return false;
+        }
+        state.told += 1;
+        let number = state.told;
+        state.newest.retain(|(_, known)| std::mem::discriminant(known) != std::mem::discriminant(&event));
+        state.newest.push((number, event));
+        drop(state);
+        self.changed.notify(usize::MAX);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn step(n: usize) -> JobEvent {
+        JobEvent::Step { n, of: 9, step_time: Duration::ZERO, eta: Duration::ZERO }
+    }
+
+    fn new() -> (Job, JobWriter) {
+        Job::new(JobId::new(), Submission::of("a key"))
+    }
+
+    #[test]
+    fn ids_are_read_back_and_others_refused() {
+        let id = JobId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let error = "7".parse::<JobId>().unwrap_err();
+        assert!(error.starts_with("`job` is `7`; expected an id as `0"), "{error}");
+    }
+
+    #[test]
+    fn a_slow_reader_gets_the_newest_of_each_kind_and_the_end() {
+        let (job, writer) = new();
+        let mut events = job.events();
+        writer.tell(JobEvent::Queued { position: 1, eta: None });
+        (1..=1000).for_each(|n| assert!(writer.tell(step(n))));
+        assert!(writer.fail(Error::ShutDown));
+        assert!(!writer.tell(step(7)), "nothing comes after the end");
+        assert_eq!(job.0.lock().newest.len(), 3);
+        assert!(matches!(events.next_blocking(), Some(JobEvent::Queued { position: 1, .. })));
+        assert!(matches!(events.next_blocking(), Some(JobEvent::Step { n: 1000, .. })));
+        assert!(matches!(events.next_blocking(), Some(JobEvent::Failed(Error::ShutDown))));
+        assert!(events.next_blocking().is_none());
+    }
+
+    #[test]
+    fn many_threads_wait_for_one_end() {
+        let (job, writer) = new();
+        thread::scope(|scope| {
+            let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| job.wait())).collect();
+            assert!(job.wait_for(Duration::from_millis(5)).is_none());
+            writer.tell(step(1));
+            writer.fail(Error::Cancelled { steps_done: 1, steps: 9 });
+            for thread in waiting {
+                let error = thread.join().unwrap().unwrap_err();
+                assert_eq!(error.to_string(), "cancelled after 1 of 9 steps");
+            }
+        });
+    }
+
+    #[test]
+    fn a_forgotten_job_fails_instead_of_waiting_for_ever() {
+        let (job, writer) = new();
+        drop(writer);
+        assert_eq!(job.wait().unwrap_err().kind(), crate::ErrorKind::Internal);
+    }
+
+    #[test]
+    fn dropping_a_job_cancels_it_only_if_asked() {
+        let (job, writer) = new();
+        drop(job.clone());
+        assert!(!writer.cancel_asked());
+        drop(job.cancel_on_drop());
+        assert!(writer.cancel_asked());
+    }
+}

@@ -1,0 +1,216 @@
+//! What is measured of an engine, for Prometheus. The one file that names metrics; nothing stands here that is not measured.
+
+use std::time::Duration;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, core::Collector,
+};
+
+use crate::generator::Priority;
+
+/// Seconds, from 1 ms to 10 min, about three a decade.
+const SECONDS: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0,
+    600.0,
+];
+
+/// Rows of a forward pass.
+const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// All metrics of one engine, in a registry of its own.
+pub(crate) struct Metrics {
+    pub(crate) registry: Registry,
+    /// `dgx_pixels_jobs_total{outcome, kind}`.
+    jobs: IntCounterVec,
+    /// `dgx_pixels_jobs_submitted_total{priority}`.
+    submitted: IntCounterVec,
+    /// `dgx_pixels_jobs_rejected_total{kind}`.
+    rejected: IntCounterVec,
+    /// `dgx_pixels_queue_jobs{priority}`.
+    queue_jobs: IntGaugeVec,
+    /// `dgx_pixels_queue_oldest_seconds{priority}`.
+    queue_oldest: GaugeVec,
+    /// `dgx_pixels_queue_capacity_jobs`.
+    pub(crate) queue_capacity: IntGauge,
+    /// `dgx_pixels_job_stage_seconds{stage}`.
+    stages: HistogramVec,
+    /// `dgx_pixels_step_seconds`.
+    pub(crate) step_seconds: Histogram,
+    /// `dgx_pixels_batch_rows`.
+    pub(crate) batch_rows: Histogram,
+    /// `dgx_pixels_steps_total`: a step of each picture counts.
+    pub(crate) steps: IntCounter,
+    /// `dgx_pixels_images_total`.
+    pub(crate) images: IntCounter,
+    /// `dgx_pixels_running_jobs{device}`.
+    pub(crate) running: IntGaugeVec,
+    /// `dgx_pixels_device_up{device}`.
+    pub(crate) device_up: IntGaugeVec,
+    /// `dgx_pixels_memory_budget_bytes{device}`.
+    pub(crate) budget: IntGaugeVec,
+    /// `dgx_pixels_memory_used_bytes{device}`.
+    pub(crate) used: IntGaugeVec,
+    /// `dgx_pixels_memory_predicted_peak_bytes{device}`: of the last call.
+    pub(crate) predicted: IntGaugeVec,
+    /// `dgx_pixels_memory_peak_bytes{device}`: of the last call.
+    pub(crate) peak: IntGaugeVec,
+    /// `dgx_pixels_memory_prediction_error_ratio`: predicted over measured, less 1.
+    pub(crate) prediction_error: Histogram,
+    /// `dgx_pixels_model_loads_total{model}`.
+    pub(crate) loads: IntCounterVec,
+    /// `dgx_pixels_model_load_seconds`.
+    pub(crate) load_seconds: Histogram,
+    /// `dgx_pixels_model_evictions_total{model}`.
+    pub(crate) evictions: IntCounterVec,
+    /// `dgx_pixels_models_loaded{device}`.
+    pub(crate) models_loaded: IntGaugeVec,
+    /// `dgx_pixels_out_of_memory_recoveries_total{device}`.
+    pub(crate) oom_recoveries: IntCounterVec,
+    /// `dgx_pixels_backend_panics_total{device}`.
+    pub(crate) panics: IntCounterVec,
+    /// `dgx_pixels_device_hangs_total{device}`.
+    pub(crate) hangs: IntCounterVec,
+    /// `dgx_pixels_jobs_recovered_total`.
+    pub(crate) recovered: IntCounter,
+    /// `dgx_pixels_build_info{version}`.
+    _build: Gauge,
+}
+
+/// The stages of [`Metrics::stage`].
+pub(crate) const STAGES: [&str; 6] = ["waiting", "encoding", "denoising", "decoding", "pixel", "total"];
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let metrics = Metrics {
+            jobs: counters(
+                r,
+                "jobs_total",
+                "Jobs that ended, by outcome and kind of error.",
+                &["outcome", "kind"],
+            ),
+            submitted: counters(r, "jobs_submitted_total", "Jobs that were taken.", &["priority"]),
+            rejected: counters(r, "jobs_rejected_total", "Submissions that were refused.", &["kind"]),
+            queue_jobs: gauges(r, "queue_jobs", "Jobs that wait.", &["priority"]),
+            queue_oldest: kept(
+                r,
+                GaugeVec::new(
+                    opts("queue_oldest_seconds", "How long the oldest job has waited."),
+                    &["priority"],
+                ),
+            ),
+            queue_capacity: kept(r, IntGauge::with_opts(opts("queue_capacity_jobs", "Jobs that may wait."))),
+            stages: kept(
+                r,
+                HistogramVec::new(
+                    histogram_opts("job_stage_seconds", "Time of one job by stage.").buckets(SECONDS.into()),
+                    &["stage"],
+                ),
+            ),
+            step_seconds: histogram(r, "step_seconds", "Time of one forward pass.", &SECONDS),
+            batch_rows: histogram(r, "batch_rows", "Rows of one forward pass.", &ROWS),
+            steps: counter(r, "steps_total", "Denoising steps; a step of each picture counts."),
+            images: counter(r, "images_total", "Pictures that were decoded."),
+            running: gauges(r, "running_jobs", "Jobs that are on a device.", &["device"]),
+            device_up: gauges(r, "device_up", "1 while the device answers, 0 after it hung.", &["device"]),
+            budget: gauges(r, "memory_budget_bytes", "What may be used.", &["device"]),
+            used: gauges(r, "memory_used_bytes", "What is used.", &["device"]),
+            predicted: gauges(
+                r,
+                "memory_predicted_peak_bytes",
+                "Predicted peak of the last call, all that is in use included.",
+                &["device"],
+            ),
+            peak: gauges(r, "memory_peak_bytes", "Measured peak of the last call.", &["device"]),
+            prediction_error: histogram(
+                r,
+                "memory_prediction_error_ratio",
+                "Predicted peak over the measured one, less 1.",
+                &[-0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5],
+            ),
+            loads: counters(r, "model_loads_total", "Models that were loaded.", &["model"]),
+            load_seconds: histogram(r, "model_load_seconds", "Time of loading a model.", &SECONDS),
+            evictions: counters(r, "model_evictions_total", "Models that left for another.", &["model"]),
+            models_loaded: gauges(r, "models_loaded", "Models that are loaded.", &["device"]),
+            oom_recoveries: counters(
+                r,
+                "out_of_memory_recoveries_total",
+                "Calls that ran out of memory and were made again, smaller.",
+                &["device"],
+            ),
+            panics: counters(r, "backend_panics_total", "Panics of a backend.", &["device"]),
+            hangs: counters(r, "device_hangs_total", "Calls that did not come back in time.", &["device"]),
+            recovered: counter(r, "jobs_recovered_total", "Jobs of an earlier run that were taken up again."),
+            _build: {
+                let opts = opts("build_info", "1.").const_label("version", env!("CARGO_PKG_VERSION"));
+                let build = kept(r, Gauge::with_opts(opts));
+                build.set(1.0);
+                build
+            },
+            registry: registry.clone(),
+        };
+        // A series that begins at its first event hides that event from `increase()`.
+        for priority in Priority::ALL {
+            metrics.submitted.with_label_values(&[priority.as_str()]);
+            metrics.queue_jobs.with_label_values(&[priority.as_str()]);
+        }
+        metrics.jobs.with_label_values(&["finished", ""]);
+        metrics.jobs.with_label_values(&["cancelled", "cancelled"]);
+        STAGES.iter().for_each(|stage| drop(metrics.stages.with_label_values(&[*stage])));
+        metrics
+    }
+
+    pub(crate) fn submitted(&self, priority: Priority) {
+        self.submitted.with_label_values(&[priority.as_str()]).inc();
+    }
+
+    pub(crate) fn rejected(&self, kind: &str) {
+        self.rejected.with_label_values(&[kind]).inc();
+    }
+
+    /// `outcome` is `finished`, `failed` or `cancelled`.
+    pub(crate) fn ended(&self, outcome: &str, kind: &str) {
+        self.jobs.with_label_values(&[outcome, kind]).inc();
+    }
+
+    pub(crate) fn stage(&self, stage: &'static str, time: Duration) {
+        self.stages.with_label_values(&[stage]).observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn queue(&self, priority: Priority, jobs: usize, oldest: Duration) {
+        self.queue_jobs.with_label_values(&[priority.as_str()]).set(jobs as i64);
+        self.queue_oldest.with_label_values(&[priority.as_str()]).set(oldest.as_secs_f64());
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("dgx_pixels")
+}
+
+fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).namespace("dgx_pixels")
+}
+
+fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let made = made.expect("names are constants; this is a bug");
+    registry.register(Box::new(made.clone())).expect("each name stands once; this is a bug");
+    made
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    kept(registry, IntCounter::with_opts(opts(name, help)))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    kept(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    kept(registry, IntGaugeVec::new(opts(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    kept(registry, Histogram::with_opts(histogram_opts(name, help).buckets(buckets.to_vec())))
+}

@@ -1,0 +1,149 @@
+//! A backend that runs out of memory, panics, hangs or gives no picture; crowds; outputs that cannot be written.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use dgx_pixels_core::engine::{EngineConfig, Shutdown};
+use dgx_pixels_core::{Error, ErrorKind, Submission};
+
+use crate::rig::{Rig, raw};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Eight jobs at once, the third with `prompt`; the kinds of those that failed, by seed.
+fn eight_with(prompt: &str) -> (std::sync::Arc<Rig>, Vec<(u64, ErrorKind)>) {
+    let rig = Rig::slow(MS);
+    let engine = rig.engine();
+    let jobs: Vec<_> = (0..8)
+        .map(|seed| engine.submit(raw(if seed == 3 { prompt } else { "a frog" }, seed, 6)).unwrap())
+        .collect();
+    let kinds =
+        jobs.iter().zip(0..).filter_map(|(job, seed)| Some((seed, job.wait().err()?.kind()))).collect();
+    engine.shutdown(Shutdown::Drain);
+    (rig, kinds)
+}
+
+#[test]
+fn a_panic_fails_its_job_alone_at_any_step() {
+    for step in [0, 3, 5] {
+        let (rig, failed) = eight_with(&format!("panic@{step}"));
+        assert_eq!(failed, [(3, ErrorKind::Internal)], "at step {step}");
+        assert!(rig.loads.lock().unwrap().len() >= 2, "a backend that panicked is not used again");
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_fail_their_job_alone() {
+    let (rig, failed) = eight_with("nan");
+    assert_eq!(failed, [(3, ErrorKind::NotFinite)]);
+    assert_eq!(rig.loads.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn memory_that_runs_out_loses_nothing() {
+    for step in [0, 3, 5] {
+        let (rig, failed) = eight_with(&format!("crowded@{step}"));
+        assert_eq!(failed, [], "at step {step}");
+        assert!((0..8).all(|seed| rig.calls_of(seed).len() >= 6));
+    }
+}
+
+#[test]
+fn a_job_that_never_fits_fails_alone_and_says_why() {
+    for step in [0, 5] {
+        let (_, failed) = eight_with(&format!("oom@{step}"));
+        assert_eq!(failed, [(3, ErrorKind::OutOfMemory)], "at step {step}");
+    }
+}
+
+#[test]
+fn a_hang_fails_its_jobs_and_the_device_comes_back_when_it_answers() {
+    let rig = Rig::slow(MS);
+    let engine = rig.engine_with(1 << 40, EngineConfig { hang_after: 150 * MS, ..Default::default() });
+    let hung = engine.submit(raw("hang@2", 1, 5)).unwrap();
+    let error = hung.wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeviceUnavailable);
+    assert!(
+        error.to_string().contains("`rig` is not available: it has not answered for 0 s while denoising"),
+        "{error}"
+    );
+    let refused = engine.submit(raw("a", 2, 2)).unwrap_err();
+    assert_eq!(
+        refused.kind(),
+        ErrorKind::DeviceUnavailable,
+        "nobody is left waiting for a device that is gone"
+    );
+    thread::sleep(700 * MS);
+    engine.submit(raw("a", 3, 2)).unwrap().wait().unwrap();
+}
+
+#[test]
+fn an_engine_with_a_hanging_device_can_be_dropped() {
+    let rig = Rig::slow(MS);
+    let engine = rig.engine_with(1 << 40, EngineConfig { hang_after: 50 * MS, ..Default::default() });
+    let hung = engine.submit(raw("hang", 1, 5)).unwrap();
+    assert!(hung.wait().is_err());
+    drop(engine);
+}
+
+#[test]
+fn ten_thousand_jobs_from_sixty_four_threads_are_each_done_once() {
+    let rig = Rig::slow(Duration::ZERO);
+    let engine = rig
+        .engine_with(1 << 40, EngineConfig { max_batch: 64, queue_capacity: 10_000, ..Default::default() });
+    thread::scope(|scope| {
+        for thread in 0..64u64 {
+            let engine = engine.clone();
+            scope.spawn(move || {
+                let count = if thread < 16 { 157 } else { 156 };
+                let client = thread.to_string();
+                let jobs: Vec<_> = (0..count)
+                    .map(|n| {
+                        let one = Submission { client: client.clone(), ..raw("a", thread * 1000 + n, 1) };
+                        engine.submit(one).unwrap()
+                    })
+                    .collect();
+                jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+            });
+        }
+    });
+    // One more was begun to measure its memory.
+    assert_eq!(rig.begun.load(Ordering::SeqCst) - 10_000, rig.finished.load(Ordering::SeqCst) - 10_000);
+    let calls = rig.calls.lock().unwrap();
+    let mut seeds: Vec<u64> = calls.iter().flatten().copied().filter(|seed| *seed > 0).collect();
+    let all = seeds.len();
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert_eq!((all, seeds.len()), (9_999, 9_999));
+}
+
+#[test]
+fn nobody_who_stops_reading_holds_anybody_up() {
+    let rig = Rig::slow(Duration::ZERO);
+    let engine = rig.engine();
+    let job = engine.submit(raw("a", 1, 1000)).unwrap();
+    let _unread: Vec<_> = (0..100).map(|_| job.events()).collect();
+    job.wait().unwrap();
+}
+
+#[test]
+fn an_output_that_cannot_be_written_fails_its_job_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let rig = Rig::slow(MS);
+    let engine = rig.engine();
+    let bad = Submission { output: Some(file.join("key.png")), ..raw("a", 1, 2) };
+    let error = engine.submit(bad).unwrap().wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Output, "{error}");
+
+    // Somebody else writes the file meanwhile.
+    let path = folder.path().join("key.png");
+    let job = engine.submit(Submission { output: Some(path.clone()), ..raw("a", 1, 40) }).unwrap();
+    std::fs::write(&path, "mine").unwrap();
+    assert!(matches!(job.wait(), Err(Error::Exists { .. })));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    engine.submit(raw("a", 1, 2)).unwrap().wait().unwrap();
+}

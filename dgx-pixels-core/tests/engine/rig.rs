@@ -1,0 +1,256 @@
+//! A model that does what prompts say: `panic@3` panics at its fourth step, `nan` decodes to no picture, and so on.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use dgx_pixels_core::backend::{Backend, Canvas, Sketch, SketchCanvas};
+use dgx_pixels_core::engine::{Device, Engine, EngineConfig, Memory, ModelInfo, Models, Sketches};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
+use image::RgbImage;
+
+/// What is shared with the test.
+#[derive(Default)]
+pub(crate) struct Rig {
+    /// Seeds of each call of `step`, in order.
+    pub(crate) calls: Mutex<Vec<Vec<u64>>>,
+    pub(crate) begun: AtomicUsize,
+    pub(crate) finished: AtomicUsize,
+    pub(crate) loads: Mutex<Vec<String>>,
+    /// How long a step takes, whatever its rows.
+    pub(crate) step_time: Duration,
+    pub(crate) load_time: Duration,
+    pub(crate) memory: Arc<Ledger>,
+}
+
+/// The memory of a device that is not there.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) used: AtomicU64,
+    pub(crate) peak: AtomicU64,
+    pub(crate) limit: AtomicU64,
+}
+
+impl Ledger {
+    /// Memory for as long as the answer lives; refused past the limit, as by a device.
+    pub(crate) fn take(self: &Arc<Ledger>, bytes: u64) -> Result<Held, Error> {
+        let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        let held = Held(self.clone(), bytes);
+        if used > self.limit.load(Ordering::SeqCst) {
+            return Err(Error::OutOfMemory { device: "rig".into(), doing: "rigging" });
+        }
+        self.peak.fetch_max(used, Ordering::SeqCst);
+        Ok(held)
+    }
+}
+
+pub(crate) struct Held(Arc<Ledger>, u64);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(self.1, Ordering::SeqCst);
+    }
+}
+
+/// A device that counts in a [`Ledger`].
+pub(crate) struct Metered {
+    pub(crate) name: &'static str,
+    pub(crate) total: u64,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+impl Device for Metered {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn hardware(&self) -> String {
+        "rig".into()
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let used_bytes = self.ledger.used.load(Ordering::SeqCst);
+        Some(Memory {
+            total_bytes: self.total,
+            available_bytes: self.total - used_bytes,
+            used_bytes,
+            peak_bytes: self.ledger.peak.load(Ordering::SeqCst),
+        })
+    }
+
+    fn reset_peak(&mut self) {
+        self.ledger.peak.store(self.ledger.used.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    fn limit(&mut self, bytes: u64) {
+        self.ledger.limit.store(bytes, Ordering::SeqCst);
+    }
+}
+
+pub(crate) const WEIGHTS: u64 = 1000;
+const CANVAS: u64 = 10;
+const STEP_ROW: u64 = 25;
+
+pub(crate) struct Rigged {
+    rig: Arc<Rig>,
+    _weights: Held,
+}
+
+pub(crate) struct RiggedCanvas {
+    sketch: SketchCanvas,
+    _held: Held,
+}
+
+impl RiggedCanvas {
+    /// Whether its prompt says `word@N` for the step that comes, or `word` for all.
+    fn says(&self, word: &str) -> bool {
+        let here = format!("{word}@{}", self.sketch.steps_done());
+        self.sketch.request().prompt.split(' ').any(|said| said == word || said == here)
+    }
+
+    fn seed(&self) -> u64 {
+        self.sketch.request().seed
+    }
+}
+
+/// Bytes of a call: they grow with pixels.
+fn area(canvas: &RiggedCanvas) -> u64 {
+    let size = canvas.request().size.unwrap();
+    u64::from(size.width) * u64::from(size.height) / 1024
+}
+
+impl Canvas for RiggedCanvas {
+    fn request(&self) -> &GenerateRequest {
+        self.sketch.request()
+    }
+    fn steps_done(&self) -> usize {
+        self.sketch.steps_done()
+    }
+    fn steps(&self) -> usize {
+        self.sketch.steps()
+    }
+    fn rows(&self) -> usize {
+        self.sketch.rows()
+    }
+    fn dropped_words(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Backend for Rigged {
+    type Canvas = RiggedCanvas;
+
+    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<RiggedCanvas>, Error> {
+        self.rig.begun.fetch_add(requests.len(), Ordering::SeqCst);
+        let canvases = Sketch.begin(requests)?;
+        let begin = |sketch| {
+            let held = self.rig.memory.take(CANVAS)?;
+            Ok(RiggedCanvas { sketch, _held: held })
+        };
+        canvases.into_iter().map(begin).collect()
+    }
+
+    fn step(&mut self, canvases: &mut [&mut RiggedCanvas]) -> Result<(), Error> {
+        self.rig.calls.lock().unwrap().push(canvases.iter().map(|canvas| canvas.seed()).collect());
+        let _needed = canvases
+            .iter()
+            .map(|canvas| self.rig.memory.take(STEP_ROW * canvas.rows() as u64 * area(canvas)))
+            .collect::<Result<Vec<_>, _>>()?;
+        thread::sleep(self.rig.step_time);
+        let oom = |doing| Error::OutOfMemory { device: "rig".into(), doing };
+        if canvases.iter().any(|canvas| canvas.says("oom")) {
+            return Err(oom("denoising alone"));
+        }
+        if canvases.len() > 1 && canvases.iter().any(|canvas| canvas.says("crowded")) {
+            return Err(oom("denoising in a crowd"));
+        }
+        if canvases.iter().any(|canvas| canvas.says("panic")) {
+            panic!("as the prompt says");
+        }
+        if canvases.iter().any(|canvas| canvas.says("hang")) {
+            thread::sleep(Duration::from_millis(600));
+        }
+        let mut sketches: Vec<_> = canvases.iter_mut().map(|canvas| &mut canvas.sketch).collect();
+        Sketch.step(&mut sketches)
+    }
+
+    fn finish(&mut self, canvases: &[&RiggedCanvas]) -> Result<Vec<RgbImage>, Error> {
+        let _needed = canvases
+            .iter()
+            .map(|canvas| self.rig.memory.take(STEP_ROW * area(canvas)))
+            .collect::<Result<Vec<_>, _>>()?;
+        if canvases.iter().any(|canvas| canvas.says("nan")) {
+            return Err(Error::NotFinite { what: "the decoded picture", dtype: "f32" });
+        }
+        self.rig.finished.fetch_add(canvases.len(), Ordering::SeqCst);
+        Sketch.finish(&canvases.iter().map(|canvas| &canvas.sketch).collect::<Vec<_>>())
+    }
+
+    fn preview(&mut self, canvas: &RiggedCanvas) -> Result<RgbImage, Error> {
+        Sketch.preview(&canvas.sketch)
+    }
+}
+
+/// Any name is a model, but `broken` does not load.
+pub(crate) struct RigModels(pub(crate) Arc<Rig>);
+
+impl Models for RigModels {
+    type Backend = Rigged;
+
+    fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error> {
+        let name = model.unwrap_or("a").into();
+        let info = Sketches.describe(None, device)?;
+        let native_size = ImageSize { width: 64, height: 64 };
+        Ok(ModelInfo { name, weight_bytes: WEIGHTS, native_size, ..info })
+    }
+
+    fn load(&self, model: &str, _: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Rigged, Error> {
+        self.0.loads.lock().unwrap().push(model.into());
+        thread::sleep(self.0.load_time);
+        on_bytes(WEIGHTS);
+        if model == "broken" {
+            return Err(Error::Model { path: model.into(), reason: "its files are gone".into() });
+        }
+        Ok(Rigged { _weights: self.0.memory.take(WEIGHTS)?, rig: self.0.clone() })
+    }
+
+    fn hash(&self, _: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
+}
+
+impl Rig {
+    pub(crate) fn slow(step_time: Duration) -> Arc<Rig> {
+        Arc::new(Rig { step_time, ..Default::default() })
+    }
+
+    /// An engine on one device with `total` bytes.
+    pub(crate) fn engine_with(self: &Arc<Rig>, total: u64, config: EngineConfig) -> Engine {
+        self.memory.limit.store(u64::MAX, Ordering::SeqCst);
+        let device = Metered { name: "rig", total, ledger: self.memory.clone() };
+        Engine::start(RigModels(self.clone()), vec![Box::new(device)], config).unwrap()
+    }
+
+    pub(crate) fn engine(self: &Arc<Rig>) -> Engine {
+        self.engine_with(1 << 40, EngineConfig::default())
+    }
+
+    /// Calls of `step` that had this seed in them.
+    pub(crate) fn calls_of(&self, seed: u64) -> Vec<usize> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().enumerate().filter(|(_, call)| call.contains(&seed)).map(|(place, _)| place).collect()
+    }
+
+    pub(crate) fn all_calls(&self) -> usize {
+        self.calls.lock().unwrap().len()
+    }
+}
+
+/// A small picture as the model gives it, of so many steps.
+pub(crate) fn raw(prompt: &str, seed: u64, steps: usize) -> Submission {
+    let size = Some(ImageSize { width: 64, height: 64 });
+    let request =
+        GenerateRequest { prompt: prompt.into(), seed, steps: Some(steps), size, ..Default::default() };
+    Submission { pixel: None, ..request.into() }
+}

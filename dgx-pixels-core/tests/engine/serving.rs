@@ -1,0 +1,321 @@
+//! Batching, order, waiting and watching.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::job::{Job, JobEvent, JobId};
+use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Generator, Priority, Submission, backend};
+
+use crate::rig::{Rig, raw};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn sketches() -> Engine {
+    let devices = vec![Box::new(Unmetered("cpu".into())) as _];
+    Engine::start(Sketches, devices, EngineConfig::default()).unwrap()
+}
+
+/// Blocks until the job has done a step.
+fn started(job: &Job) {
+    let mut events = job.events();
+    while !matches!(events.next_blocking(), Some(JobEvent::Step { .. }) | None) {}
+}
+
+#[test]
+fn pictures_are_those_of_the_backend_alone() {
+    let engine = sketches();
+    let jobs: Vec<_> =
+        (0..20).map(|seed| engine.submit(raw("a frog", seed, 1 + seed as usize % 5)).unwrap()).collect();
+    for job in jobs {
+        let finished = job.wait().unwrap();
+        let request = job.submission().request.clone();
+        let alone = backend::paint(&mut backend::Sketch, &[request], |_| std::ops::ControlFlow::Continue(()));
+        let alone = alone.unwrap().remove(0);
+        assert_eq!(finished.image, image::DynamicImage::ImageRgb8(alone.image).into_rgba8());
+        assert_eq!(finished.made.request, alone.request);
+    }
+}
+
+#[test]
+fn a_sprite_and_its_file_are_made_before_anybody_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/key.png");
+    let engine = sketches();
+    let job = engine.submit(Submission { output: Some(path.clone()), ..Submission::of("a key") }).unwrap();
+    let finished = job.wait().unwrap();
+    assert_eq!(finished.image.dimensions(), (32, 32));
+    assert_eq!(image::open(&path).unwrap().into_rgba8(), finished.image);
+    let certificate = std::fs::read_to_string(path.with_extension("json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<dgx_pixels_core::pixel::Certificate>(&certificate).ok(),
+        finished.certificate
+    );
+    let names = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(names, 2, "no temporary file is left");
+    let error = engine.submit(Submission { output: Some(path), ..Submission::of("a key") }).unwrap_err();
+    assert!(matches!(error, Error::Exists { .. }), "{error}");
+}
+
+#[test]
+fn canvases_join_and_leave_between_steps() {
+    let rig = Rig::slow(3 * MS);
+    let engine = rig.engine();
+    let long = engine.submit(raw("long", 1, 60)).unwrap();
+    started(&long);
+    let short = engine.submit(raw("short", 2, 3)).unwrap();
+    short.wait().unwrap();
+    assert!(long.result().is_none(), "the short one did not wait for the long one");
+    long.wait().unwrap();
+    let shared = rig.calls.lock().unwrap().iter().filter(|call| call.len() == 2).count();
+    assert_eq!(shared, 3);
+}
+
+#[test]
+fn one_job_does_not_wait_for_another_clients_thousand() {
+    let rig = Rig::slow(2 * MS);
+    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 4, ..Default::default() });
+    let of = |client: &str, seed, steps| Submission { client: client.into(), ..raw("a", seed, steps) };
+    let many: Vec<_> = (0..1000).map(|seed| engine.submit(of("many", seed, 20)).unwrap()).collect();
+    started(&many[0]);
+    let before = rig.all_calls();
+    let one = engine.submit(of("one", 5000, 5)).unwrap();
+    one.wait().unwrap();
+    let calls = rig.calls_of(5000);
+    assert!(calls[0] <= before + 2, "it joined at call {} of {before}", calls[0]);
+    assert_eq!(calls.last().unwrap() - calls[0], 4, "it went a step in every round");
+    engine.shutdown(Shutdown::NextStep);
+    assert!(many.last().unwrap().wait().is_err());
+}
+
+#[test]
+fn an_urgent_job_pauses_others_that_then_go_on() {
+    let rig = Rig::slow(2 * MS);
+    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 2, ..Default::default() });
+    let usual: Vec<_> = (1..3).map(|seed| engine.submit(raw("a", seed, 30)).unwrap()).collect();
+    started(&usual[1]);
+    let urgent: Vec<_> = (10..12)
+        .map(|seed| engine.submit(Submission { priority: Priority::Urgent, ..raw("a", seed, 8) }).unwrap())
+        .collect();
+    urgent.iter().for_each(|job| drop(job.wait().unwrap()));
+    assert!(usual.iter().all(|job| job.result().is_none()));
+    usual.iter().for_each(|job| drop(job.wait().unwrap()));
+    assert_eq!(rig.calls_of(1).len(), 30, "no step was lost or done twice");
+    assert_eq!(rig.calls_of(11).len(), 8);
+}
+
+#[test]
+fn events_tell_the_whole_way() {
+    let rig = Rig::slow(5 * MS);
+    let engine = rig.engine();
+    let job = engine.submit(Submission { preview_every: 2, ..raw("a", 1, 6) }).unwrap();
+    let mut events = job.events();
+    let (mut kinds, mut steps) = (vec![], vec![]);
+    while let Some(event) = events.next_blocking() {
+        match &event {
+            JobEvent::Queued { position, .. } => assert_eq!(*position, 1),
+            JobEvent::Step { n, of, step_time, .. } => {
+                assert!(*of == 6 && *step_time >= 5 * MS);
+                steps.push(*n);
+            }
+            JobEvent::Preview { image, n } => assert!(image.dimensions() == (8, 8) && n % 2 == 0),
+            _ => {}
+        }
+        kinds.push(std::mem::discriminant(&event));
+        if let JobEvent::Finished(finished) = event {
+            let timings = finished.timings;
+            assert!(timings.denoise >= 30 * MS && timings.total >= timings.denoise, "{timings:?}");
+        }
+    }
+    let unlike: HashSet<_> = kinds.into_iter().collect();
+    assert!(unlike.len() >= 4, "queued or started, step, preview, finished");
+    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]) && steps.last() == Some(&6), "{steps:?}");
+}
+
+#[test]
+fn a_cancel_takes_effect_within_a_step() {
+    let rig = Rig::slow(2 * MS);
+    let engine = rig.engine();
+    for moment in 0..30 {
+        let job = engine.submit(raw("a", 100 + moment, 40)).unwrap();
+        thread::sleep(MS * moment as u32);
+        let before = rig.calls_of(100 + moment).len();
+        job.cancel();
+        match job.wait() {
+            Err(Error::Cancelled { steps_done, steps: 40 }) => {
+                assert!(steps_done <= before + 2, "{steps_done} steps, {before} when it was cancelled");
+                thread::sleep(3 * MS);
+                assert_eq!(rig.calls_of(100 + moment).len(), steps_done, "nothing is done for it any more");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Those that wait go at once.
+    let rig = Rig::slow(50 * MS);
+    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 1, ..Default::default() });
+    let jobs: Vec<_> = (0..100).map(|seed| engine.submit(raw("a", seed, 9)).unwrap()).collect();
+    jobs.iter().for_each(Job::cancel);
+    assert!(jobs.iter().all(|job| matches!(job.wait(), Err(Error::Cancelled { .. }))));
+    assert!(rig.all_calls() <= 2);
+}
+
+#[test]
+fn a_deadline_that_passes_ends_the_job_waiting_or_running() {
+    let rig = Rig::slow(5 * MS);
+    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 1, ..Default::default() });
+    let within = |seed| Submission { deadline: Some(60 * MS), ..raw("a", seed, 1000) };
+    let jobs = [engine.submit(within(1)).unwrap(), engine.submit(within(2)).unwrap()];
+    let errors = jobs.map(|job| job.wait().unwrap_err());
+    assert!(matches!(errors[0], Error::DeadlineExceeded { steps_done: 1.., .. }), "{:?}", errors[0]);
+    assert_eq!(errors[1].to_string(), "the deadline of 0.06 s passed after 0 of 1000 steps");
+}
+
+#[test]
+fn a_full_queue_answers_at_once_and_says_when_to_come_back() {
+    let rig = Rig::slow(20 * MS);
+    let engine =
+        rig.engine_with(1 << 40, EngineConfig { max_batch: 1, queue_capacity: 3, ..Default::default() });
+    let first = engine.submit(raw("a", 0, 50)).unwrap();
+    started(&first);
+    let jobs: Vec<_> = (1..4).map(|seed| engine.submit(raw("a", seed, 1)).unwrap()).collect();
+    let error = engine.submit(raw("a", 9, 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QueueFull);
+    assert!(
+        error.to_string().starts_with("the queue is full: 3 jobs wait, capacity 3; try again in "),
+        "{error}"
+    );
+    jobs[0].cancel();
+    assert!(jobs[0].wait().is_err());
+    engine.submit(raw("a", 9, 1)).unwrap();
+}
+
+#[test]
+fn the_same_key_is_the_same_job_and_another_request_with_it_an_error() {
+    let engine = sketches();
+    let keyed = |seed| Submission { idempotency_key: Some("k".into()), ..raw("a", seed, 3) };
+    let job = engine.submit(keyed(1)).unwrap();
+    assert_eq!(engine.submit(keyed(1)).unwrap().id(), job.id());
+    job.wait().unwrap();
+    assert_eq!(engine.submit(keyed(1)).unwrap().id(), job.id(), "after it ended too");
+    let error = engine.submit(keyed(2)).unwrap_err();
+    assert!(error.to_string().contains("`idempotency_key` is `k`, which stands for job "), "{error}");
+    assert_eq!(engine.find(job.id()).unwrap().unwrap().id(), job.id());
+    assert!(engine.find(JobId::new()).unwrap().is_none());
+}
+
+#[test]
+fn draining_does_all_and_stopping_tells_the_rest() {
+    let rig = Rig::slow(MS);
+    let engine = rig.engine();
+    let jobs: Vec<_> = (0..30).map(|seed| engine.submit(raw("a", seed, 5)).unwrap()).collect();
+    engine.shutdown(Shutdown::Drain);
+    assert!(jobs.iter().all(|job| job.result().is_some_and(|result| result.is_ok())));
+    assert!(matches!(engine.submit(raw("a", 1, 1)), Err(Error::ShutDown)));
+
+    let rig = Rig::slow(5 * MS);
+    let engine = rig.engine();
+    let jobs: Vec<_> = (0..30).map(|seed| engine.submit(raw("a", seed, 500)).unwrap()).collect();
+    started(&jobs[0]);
+    drop(engine);
+    assert!(jobs.iter().all(|job| matches!(job.result(), Some(Err(Error::ShutDown)))));
+}
+
+#[test]
+fn devices_share_one_queue() {
+    let rig = Arc::new(Rig { step_time: 2 * MS, ..Default::default() });
+    rig.memory.limit.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    let devices = ["rig:0", "rig:1"].map(|name| Box::new(Unmetered(name.into())) as _).into();
+    let config = EngineConfig { max_batch: 2, ..Default::default() };
+    let engine = Engine::start(crate::rig::RigModels(rig.clone()), devices, config).unwrap();
+    let jobs: Vec<_> = (0..40).map(|seed| engine.submit(raw("a", seed, 10)).unwrap()).collect();
+    let mut used = HashSet::new();
+    for job in &jobs {
+        let mut events = job.events();
+        while let Some(event) = events.next_blocking() {
+            if let JobEvent::Started { device } = event {
+                used.insert(device);
+            }
+        }
+        job.wait().unwrap();
+    }
+    assert_eq!(used.len(), 2, "{used:?}");
+    assert!((0..40).all(|seed| rig.calls_of(seed).len() == 10));
+}
+
+#[test]
+fn a_model_is_loaded_once_for_many_and_a_broken_one_fails_those_who_want_it() {
+    let rig = Arc::new(Rig { step_time: MS, load_time: 30 * MS, ..Default::default() });
+    let engine = rig.engine();
+    let of = |model: &str, seed| Submission { model: Some(model.into()), ..raw("a", seed, 3) };
+    let jobs: Vec<_> = (0..10).map(|seed| engine.submit(of("a", seed)).unwrap()).collect();
+    let broken: Vec<_> = (0..3).map(|seed| engine.submit(of("broken", seed)).unwrap()).collect();
+    jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+    for job in broken {
+        assert_eq!(
+            job.wait().unwrap_err().to_string(),
+            "cannot load the model in `broken`: its files are gone"
+        );
+    }
+    assert_eq!(rig.loads.lock().unwrap().iter().filter(|name| *name == "a").count(), 1);
+}
+
+#[test]
+fn it_serves_tasks_and_threads_alike() {
+    let engine: Arc<dyn Generator> = Arc::new(sketches());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let drawn = runtime.block_on(async {
+        let job = engine.submit(raw("a", 1, 3)).await.unwrap();
+        let mut events = job.events();
+        while events.next().await.is_some() {}
+        assert!(engine.find(&job.id()).await.unwrap().is_some());
+        job.finished().await.unwrap()
+    });
+    assert_eq!(drawn.image.dimensions(), (64, 64));
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_before_it_waits() {
+    let engine = sketches();
+    let bad = |request: GenerateRequest| engine.submit(request.into()).unwrap_err().to_string();
+    assert_eq!(
+        bad(GenerateRequest { steps: Some(0), ..Default::default() }),
+        "`steps` is 0; expected 1 to 1000"
+    );
+    let size = Some(dgx_pixels_core::ImageSize { width: 68, height: 64 });
+    assert_eq!(
+        bad(GenerateRequest { size, ..Default::default() }),
+        "`width` is 68; expected a multiple of 8, 64 to 2048"
+    );
+    let error = engine.submit(Submission { model: Some("none".into()), ..Submission::of("a") }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidModel);
+    let output = Some("key.jpg".into());
+    let error = engine.submit(Submission { output, ..Submission::of("a") }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot write `key.jpg`: pictures are written as PNG; expected a name that ends in `.png`"
+    );
+}
+
+#[test]
+fn metrics_are_those_of_what_was_done() {
+    let rig = Rig::slow(MS);
+    let engine = rig.engine();
+    let jobs: Vec<_> = (0..5).map(|seed| engine.submit(raw("a", seed, 4)).unwrap()).collect();
+    jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+    assert!(engine.submit(raw("a", 0, 0)).is_err());
+    let text = prometheus::TextEncoder::new().encode_to_string(&engine.metrics().gather()).unwrap();
+    for line in [
+        "dgx_pixels_jobs_total{kind=\"\",outcome=\"finished\"} 5",
+        "dgx_pixels_jobs_submitted_total{priority=\"normal\"} 5",
+        "dgx_pixels_jobs_rejected_total{kind=\"invalid_request\"} 1",
+        "dgx_pixels_steps_total 20",
+        "dgx_pixels_images_total 5",
+        "dgx_pixels_model_loads_total{model=\"a\"} 1",
+        "dgx_pixels_job_stage_seconds_count{stage=\"denoising\"} 5",
+        "dgx_pixels_device_up{device=\"rig\"} 1",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}\n{text}");
+    }
+}

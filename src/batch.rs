@@ -1,0 +1,544 @@
+//! `dgx-pixels batch`: a file of prompts goes in, a folder of sprites and a manifest come out.
+
+mod folder;
+mod input;
+
+use std::collections::{HashMap, VecDeque};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dgx_pixels_core::backend::Sketch;
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::job::{Finished, Job, JobId};
+use dgx_pixels_core::picture_file::{Made, sidecar};
+use dgx_pixels_core::pixel::Certificate;
+use dgx_pixels_core::{Error, Priority, Submission};
+#[cfg(feature = "torch")]
+use dgx_pixels_core::{Model, torch};
+use serde_json::json;
+
+use self::folder::{Allowed, Entry, Folder, Kept, Told};
+use self::input::{Defaults, Fault, Picture};
+use crate::failure::{Failure, counted, one_line};
+#[cfg(feature = "torch")]
+use crate::generate::TorchArgs;
+use crate::generate::{Drawing, whole};
+use crate::pixelize::Stages;
+use crate::progress::Bar;
+use crate::search::{self, Choice};
+use crate::{interrupt, output};
+
+/// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
+const UNDER_WAY: usize = 256;
+/// Pictures that are submitted before those that have ended are looked after again.
+const SUBMITTED_AT_ONCE: usize = 16;
+/// How long Ctrl-C and ends may stay unnoticed.
+const GLANCE: Duration = Duration::from_millis(20);
+/// Faults of lines, and pictures that could not be made, that are told one by one.
+const TOLD: usize = 20;
+
+/// What `--help` says after the flags.
+pub(crate) const NOTES: &str = "\
+FILE ends in `.jsonl`: a JSON object a line, with `prompt` and, as they are needed, `name` (of the sprite's file), `count`, `seed`,
+`negative_prompt`, `steps`, `guidance_scale`, `guidance_rescale`, `scheduler`, `width` and `height`, `original_size`, `crop`,
+`target_size`, `raw`, `size`, `anchor`, `max_colors`, `palette`, `dither`, `transparent`, `bleed`, `cleanup`, `outline`, `tile_x`,
+`tile_y`: as the flags, which hold for every line that does not say otherwise. Any other file: a prompt a line; empty lines and lines
+that begin with `#` are left out. Standard input (`-`) is JSON if it begins with `{`. All lines are checked before anything is drawn.
+
+DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which `--resume` needs. The manifest has one line
+for each picture that is made or could not be:
+  {\"line\",\"path\",\"prompt\",\"seed\",\"job\",\"status\":\"finished\"|\"failed\",\"error\":{\"kind\",\"message\"}|null,\"width\",\"height\",
+   \"verdict\",\"certificate\":{...},\"dropped_words\",\"timings_ms\":{\"waiting\",\"begin\",\"denoise\",\"finish\",\"pixel\",\"total\"},\"key\"}
+Standard output holds the path of each picture as it is made, or with --json the same line.
+
+Ctrl-C stops at the next step and says the command that goes on. `--resume` makes what is missing, tries again what could not be
+made, and makes no picture twice. Where lines have changed since, those with the same number and content keep their pictures.";
+
+/// Draw thousands of sprites, from a file of prompts.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A prompt a line, or JSON lines; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    input: PathBuf,
+
+    /// For the sprites; made if absent.
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Go on with the batch in `--output`; begin it if there is none.
+    #[arg(long)]
+    resume: bool,
+
+    /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built in: it paints a figure
+    /// from the seed, and needs no model. Default: `sprite-xl`, or the only model there is.
+    #[arg(long, value_name = "PATH|NAME")]
+    model: Option<String>,
+
+    #[command(flatten)]
+    drawing: Drawing,
+
+    /// Of every line that has none of its own. Default: worked out from the line's number and prompt.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
+    seed: Option<u64>,
+
+    /// How many pictures of each line, 1 to 10000, with seeds from the line's upwards.
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
+    count: u64,
+
+    #[cfg(feature = "torch")]
+    #[command(flatten)]
+    torch: TorchArgs,
+
+    /// Pictures that go a step together at most, 1 to 256. Fewer where memory is short.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    max_batch: u32,
+
+    /// Memory of each device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`. Default: `90%`.
+    #[arg(long, value_name = "B", allow_hyphen_values = true)]
+    budget: Option<Budget>,
+
+    /// Write the model's pictures as they are, with neither of the stages that make a sprite of them.
+    #[arg(long, conflicts_with_all = ["size", "palette", "cleanup", "bleed", "tile_x", "tile_y"])]
+    raw: bool,
+
+    #[command(flatten)]
+    stages: Stages,
+
+    /// Replace pictures that exist; without `--resume`, also a batch, which then begins anew.
+    #[arg(long)]
+    force: bool,
+
+    /// Print one JSON line a picture, see below.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Nothing on standard error but warnings and errors.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Checks all lines, makes what is not made yet, and says what could not be.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let choice = search::choose(args.model.as_deref())?;
+    let pictures = pictures(args, &choice)?;
+    interrupt::listen();
+    let allowed = Allowed { resume: args.resume, force: args.force };
+    let (folder, kept) = Folder::open(&args.output, &pictures, allowed)?;
+    if args.resume && !args.quiet {
+        tell_kept(&kept);
+    }
+    let todo: VecDeque<_> = pictures.iter().filter(|picture| !kept.made.contains(&picture.key)).collect();
+    if todo.is_empty() {
+        if !args.quiet {
+            output::note(format_args!("all {} are made already", counted(pictures.len(), "picture")));
+        }
+        return Ok(());
+    }
+
+    let model = model_name(&choice);
+    // Ids are in the order of submission: what comes before this one is of an earlier run.
+    let began = JobId::new();
+    let engine = start_engine(args, choice, folder.journal())?;
+    if let Some(path) = engine.set_aside() {
+        output::note(format_args!(
+            "warning: the journal was damaged and is now `{}`; pictures that only it knew of are made again",
+            path.display()
+        ));
+    }
+    let bar = Bar::pictures(args.quiet, todo.len());
+    let mut batch = Batch { args, folder, engine, model, began, bar, made: kept.made.len(), failed: vec![] };
+    let started = Instant::now();
+    let ended = batch.make(&pictures, todo);
+    let Batch { made, failed, bar, .. } = batch;
+    drop(bar);
+
+    let of = pictures.len();
+    tell_failed(&args.output, &failed);
+    match ended {
+        Ok(()) if failed.is_empty() => {
+            if !args.quiet {
+                let seconds = started.elapsed().as_secs_f64();
+                output::note(format_args!("all {} are made, in {seconds:.1} s", counted(of, "picture")));
+            }
+            Ok(())
+        }
+        Ok(()) => Err(Failure::Some { failed: failed.len(), of }),
+        Err(Failure::Interrupted) => Err(Failure::Paused { made, of, command: command_to_resume() }),
+        Err(failure) => {
+            let command = command_to_resume();
+            output::note(format_args!(
+                "stopped: {made} of {} are made; `{command}` goes on",
+                counted(of, "picture")
+            ));
+            Err(failure)
+        }
+    }
+}
+
+/// Every picture that the input asks for.
+///
+/// # Errors
+/// [`Failure::Lines`], after the first faults are told; [`Failure::Input`].
+fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
+    let defaults = Defaults {
+        drawing: args.drawing.clone(),
+        stages: args.stages.clone(),
+        raw: args.raw,
+        seed: args.seed,
+        count: args.count,
+        model: model_name(choice),
+        multiple: match choice {
+            Choice::Sketch => Sketch::CELL_PX,
+            #[cfg(feature = "torch")]
+            Choice::Folder(_, model) => model.vae.scale_factor(),
+        },
+    };
+    let bytes = input::read(&args.input)?;
+    let json = input::is_json(&args.input, &bytes);
+    match input::pictures(&bytes, json, &defaults) {
+        Ok(pictures) if pictures.is_empty() => {
+            let reason = "it has no prompts; expected one a line".into();
+            Err(Failure::Input { path: args.input.clone(), reason })
+        }
+        Ok(pictures) => Ok(pictures),
+        Err(faults) => {
+            for Fault { line, reason } in faults.iter().take(TOLD) {
+                output::note(format_args!("error: line {line}: {reason}"));
+                if args.json {
+                    let error = json!({ "kind": "invalid_request", "message": reason });
+                    output::say(&json!({ "line": line, "error": error }))?;
+                }
+            }
+            if faults.len() > TOLD {
+                output::note(format_args!("error: and {} more", faults.len() - TOLD));
+            }
+            Err(Failure::Lines { path: args.input.clone(), faults: faults.len() })
+        }
+    }
+}
+
+fn model_name(choice: &Choice) -> String {
+    match choice {
+        Choice::Sketch => search::SKETCH.into(),
+        #[cfg(feature = "torch")]
+        Choice::Folder(name, _) => name.clone(),
+    }
+}
+
+/// The engine that makes the pictures.
+fn start_engine(args: &Args, choice: Choice, journal: PathBuf) -> Result<Engine, Failure> {
+    let config = EngineConfig {
+        budget: args.budget.unwrap_or_default(),
+        queue_capacity: UNDER_WAY,
+        max_batch: args.max_batch as usize,
+        journal: Some(journal),
+        ..Default::default()
+    };
+    match choice {
+        Choice::Sketch => Ok(Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], config)?),
+        #[cfg(feature = "torch")]
+        Choice::Folder(name, model) => start_torch(args.torch, name, *model, config),
+    }
+}
+
+#[cfg(feature = "torch")]
+fn start_torch(
+    torch: TorchArgs,
+    name: String,
+    model: Model,
+    config: EngineConfig,
+) -> Result<Engine, Failure> {
+    let TorchArgs { dtype, device, vae_tiling } = torch;
+    let devices = torch::devices(&[device])?;
+    let options = torch::Options { dtype, vae_tiling, ..Default::default() };
+    let models = torch::Checkpoints::new([(name.as_str(), model)], &name, options)?;
+    Ok(Engine::start(models, devices, config)?)
+}
+
+/// A batch while it is made.
+struct Batch<'a> {
+    args: &'a Args,
+    folder: Folder,
+    engine: Engine,
+    model: String,
+    began: JobId,
+    bar: Bar,
+    /// Of all runs.
+    made: usize,
+    /// The lines and what was told, in this run.
+    failed: Vec<Entry>,
+}
+
+impl Batch<'_> {
+    /// Makes all of `todo`, which are among `pictures`, or stops at the next step.
+    ///
+    /// # Errors
+    /// [`Failure::Interrupted`]; what would befall every other picture too, as a full disk.
+    fn make(&mut self, pictures: &[Picture], todo: VecDeque<&Picture>) -> Result<(), Failure> {
+        let mut under_way = vec![];
+        let ended =
+            self.drop_what_nobody_asks_for(pictures).and_then(|()| self.make_all(todo, &mut under_way));
+        let how = if ended.is_ok() { Shutdown::Drain } else { Shutdown::NextStep };
+        self.engine.shutdown(how);
+        // Some were being written. What failed at the end is tried again by the next run.
+        for (picture, job) in under_way {
+            if let Some(Ok(finished)) = job.result() {
+                self.tell_finished(picture, job.id(), &finished)?;
+            }
+        }
+        ended
+    }
+
+    fn make_all<'p>(
+        &mut self,
+        mut todo: VecDeque<&'p Picture>,
+        under_way: &mut Vec<(&'p Picture, Job)>,
+    ) -> Result<(), Failure> {
+        let mut not_before = Instant::now();
+        loop {
+            interrupt::check()?;
+            // 1. as many as may wait
+            for _ in 0..SUBMITTED_AT_ONCE {
+                if under_way.len() >= UNDER_WAY || Instant::now() < not_before {
+                    break;
+                }
+                let Some(picture) = todo.pop_front() else { break };
+                match self.submit(picture) {
+                    Ok(job) => under_way.push((picture, job)),
+                    Err(Error::QueueFull { retry_after, .. }) => {
+                        not_before = Instant::now() + retry_after;
+                        todo.push_front(picture);
+                    }
+                    Err(error) => self.tell_failed(picture, None, error)?,
+                }
+            }
+
+            // 2. those that have ended
+            let before = under_way.len();
+            let mut i = 0;
+            while i < under_way.len() {
+                let Some(result) = under_way[i].1.result() else {
+                    i += 1;
+                    continue;
+                };
+                let (picture, job) = under_way.remove(i);
+                match result {
+                    Ok(finished) => self.tell_finished(picture, job.id(), &finished)?,
+                    Err(error) => self.tell_failed(picture, Some(job.id()), error)?,
+                }
+            }
+            if todo.is_empty() && under_way.is_empty() {
+                return Ok(());
+            }
+            if under_way.len() < before {
+                not_before = Instant::now();
+            } else if let Some((_, job)) = under_way.first() {
+                job.wait_for(GLANCE);
+            } else {
+                thread::sleep(GLANCE);
+            }
+        }
+    }
+
+    /// Cancels what an earlier run accepted and this one does not ask for, or asks for otherwise.
+    fn drop_what_nobody_asks_for(&self, pictures: &[Picture]) -> Result<(), Failure> {
+        let asked: HashMap<_, _> = pictures.iter().map(|picture| (picture.key.as_str(), picture)).collect();
+        let dropped = self.engine.recovered().iter().filter(|job| {
+            let submission = job.submission();
+            let (key, attempt) = split_key(submission.idempotency_key.as_deref().unwrap_or_default());
+            asked.get(key).is_none_or(|picture| self.submission(picture, attempt) != *submission)
+        });
+        let dropped: Vec<_> = dropped.collect();
+        dropped.iter().for_each(|job| job.cancel());
+        for job in dropped {
+            let result = loop {
+                interrupt::check()?;
+                if let Some(result) = job.wait_for(GLANCE) {
+                    break result;
+                }
+            };
+            // It was quicker, and nobody has seen it yet.
+            if let Ok(finished) = result
+                && let Some(path) = &finished.path
+            {
+                remove_picture(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a picture in; the same job where an earlier run did. What failed then is tried once more.
+    fn submit(&self, picture: &Picture) -> Result<Job, Error> {
+        let mut attempt = 0;
+        let mut may_remove = true;
+        loop {
+            let submission = self.submission(picture, attempt);
+            match self.engine.submit(submission) {
+                Ok(job) if job.id() < self.began && matches!(job.result(), Some(Err(_))) => attempt += 1,
+                // An earlier run's, with `--force` or in another place.
+                Err(Error::KeyTaken { .. }) => attempt += 1,
+                // An earlier run's, of which the journal knows nothing any more.
+                Err(Error::Exists { .. }) if may_remove && self.is_ours(picture) => {
+                    may_remove = false;
+                    let path = self.folder.output(picture);
+                    remove_picture(&path).map_err(|failure| Error::Output {
+                        path: path.clone(),
+                        reason: one_line(&failure),
+                    })?;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn submission(&self, picture: &Picture, attempt: usize) -> Submission {
+        Submission {
+            request: picture.request.clone(),
+            model: Some(self.model.clone()),
+            pixel: picture.pixel.clone(),
+            output: Some(self.folder.output(picture)),
+            force: self.args.force,
+            priority: Priority::Normal,
+            client: "batch".into(),
+            idempotency_key: Some(format!("{}-{attempt}", picture.key)),
+            ..Default::default()
+        }
+    }
+
+    /// Whether the file that is in the way says that it is this picture; or is a certificate without one, as a full disk
+    /// leaves it. Neither was there when the picture was planned.
+    fn is_ours(&self, picture: &Picture) -> bool {
+        let path = self.folder.output(picture);
+        let Ok(bytes) = fs::read(&path) else {
+            let certificate = fs::read(sidecar(&path)).unwrap_or_default();
+            return !path.exists() && serde_json::from_slice::<Certificate>(&certificate).is_ok();
+        };
+        Made::read(&bytes).is_ok_and(|made| {
+            let (was, is) = (&made.request, &picture.request);
+            (&was.prompt, was.seed, &made.pixel, &made.model)
+                == (&is.prompt, is.seed, &picture.pixel, &self.model)
+        })
+    }
+
+    fn tell_finished(&mut self, picture: &Picture, job: JobId, finished: &Finished) -> Result<(), Failure> {
+        let entry = Entry::finished(picture, job, finished);
+        self.folder.tell(&entry)?;
+        self.made += 1;
+        self.bar.advance();
+        self.bar.aside(|| {
+            if let Some(words) = &finished.dropped_words {
+                output::note(format_args!(
+                    "warning: line {}: past the model's length, these words are dropped: {words}",
+                    picture.line
+                ));
+            }
+            if self.args.json {
+                self.say_json(entry)
+            } else {
+                output::say(&self.args.output.join(&picture.file).display())
+            }
+        })
+    }
+
+    /// # Errors
+    /// The failure itself, if it would befall the others too.
+    fn tell_failed(&mut self, picture: &Picture, job: Option<JobId>, error: Error) -> Result<(), Failure> {
+        let stops = matches!(
+            error,
+            Error::Output { .. }
+                | Error::Journal { .. }
+                | Error::ShutDown
+                | Error::Model { .. }
+                | Error::Device { .. }
+        );
+        let failure = Failure::from(error);
+        if stops {
+            return Err(failure);
+        }
+        let told = Told { kind: failure.kind().into(), message: one_line(&failure) };
+        let entry = Entry::failed(picture, job, told);
+        self.folder.tell(&entry)?;
+        self.failed.push(entry.clone());
+        self.bar.advance();
+        if self.args.json { self.bar.aside(|| self.say_json(entry)) } else { Ok(()) }
+    }
+
+    fn say_json(&self, entry: Entry) -> Result<(), Failure> {
+        let path = self.args.output.join(&entry.path);
+        let line = serde_json::to_string(&Entry { path, ..entry });
+        output::say(&line.expect("plain data turns into JSON; this is a bug"))
+    }
+}
+
+/// What was made before and what comes, as in `40 pictures as before, 12 of them made; 3 new`.
+fn tell_kept(kept: &Kept) {
+    let Kept { made, same, new, left_out } = kept;
+    let same = format!("{} as before, {} of them made", counted(*same, "picture"), made.len());
+    let new = (*new > 0).then(|| format!("; {new} new"));
+    let left_out = (*left_out > 0)
+        .then(|| format!("; {left_out} not asked for any more, whose files stay if they were made"));
+    output::note(format_args!("{same}{}{}", new.unwrap_or_default(), left_out.unwrap_or_default()));
+}
+
+fn tell_failed(folder: &Path, failed: &[Entry]) {
+    for entry in failed.iter().take(TOLD) {
+        let message = entry.error.as_ref().map_or("", |error| &error.message);
+        let path = folder.join(&entry.path);
+        output::note(format_args!("error: line {}: `{}`: {message}", entry.line, path.display()));
+    }
+    if failed.len() > TOLD {
+        output::note(format_args!("error: and {} more, see the manifest", failed.len() - TOLD));
+    }
+}
+
+/// A picture's key and the number of its attempt.
+fn split_key(key: &str) -> (&str, usize) {
+    let (key, attempt) = key.rsplit_once('-').unwrap_or((key, ""));
+    (key, attempt.parse().unwrap_or(0))
+}
+
+fn remove_picture(path: &Path) -> Result<(), Failure> {
+    folder::remove(&sidecar(path))?;
+    folder::remove(path)
+}
+
+/// This call with `--resume`, as it is typed into a shell.
+fn command_to_resume() -> String {
+    let mut words: Vec<_> = env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+    if !words.iter().any(|word| word == "--resume") {
+        words.push("--resume".into());
+    }
+    words.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "_-./=:,+%@".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_as_a_shell_needs_it() {
+        for (word, text) in
+            [("--seed=7", "--seed=7"), ("a key", "'a key'"), ("", "''"), ("it's", r"'it'\''s'")]
+        {
+            assert_eq!(quoted(word), text);
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_in_that_of_an_attempt() {
+        assert_eq!(split_key("12-0123abcd-3"), ("12-0123abcd", 3));
+        assert_eq!(split_key(""), ("", 0));
+    }
+}
