@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use dgx_pixels_core::backend::{Backend, Canvas, Sketch, SketchCanvas, paint};
 use dgx_pixels_core::engine::{Engine, EngineConfig, ModelInfo, Models, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
 use image::RgbImage;
 use plotters::prelude::*;
@@ -114,6 +115,7 @@ impl Models for Simulated {
 }
 
 /// Mean and 95th percentile of latency in seconds of the real device, pictures per second.
+#[derive(Clone, Copy)]
 struct Measured {
     mean: f64,
     p95: f64,
@@ -125,13 +127,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scale = 1e-3 / args.speed;
     let device = Simulated { fixed: args.fixed * scale, row: args.row * scale, decode: args.decode * scale };
     let mut curves: [Vec<(f64, Measured)>; 2] = [vec![], vec![]];
-    println!("load  request-level: mean s, p95 s, 1/s   step-level: mean s, p95 s, 1/s   ratio of mean, 1/s");
+    println!(
+        "load  request-level: mean s, p95 s, 1/s   step-level: mean s, p95 s, 1/s   ratio of mean, 1/s   time left off by"
+    );
     for &load in &args.loads {
         let jobs = arrivals(device, &args.steps, load, args.jobs);
         let whole = measure(&jobs, args.speed, by_request(device, &jobs));
-        let steps = measure(&jobs, args.speed, by_step(device, &jobs)?);
+        let (finished, off) = by_step(device, &jobs)?;
+        let steps = measure(&jobs, args.speed, finished);
         println!(
-            "{load:.2}  {:6.2} {:6.2} {:6.3}   {:6.2} {:6.2} {:6.3}   {:.2} {:.3}",
+            "{load:.2}  {:6.2} {:6.2} {:6.3}   {:6.2} {:6.2} {:6.3}   {:.2} {:.3}   {:.0} %",
             whole.mean,
             whole.p95,
             whole.rate,
@@ -139,7 +144,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             steps.p95,
             steps.rate,
             steps.mean / whole.mean,
-            steps.rate / whole.rate
+            steps.rate / whole.rate,
+            off * 100.0
         );
         curves[0].push((load, whole));
         curves[1].push((load, steps));
@@ -207,11 +213,11 @@ fn by_request(mut device: Simulated, jobs: &[(Duration, GenerateRequest)]) -> Ve
     finished
 }
 
-/// The engine.
+/// The engine; and how far off the time left was that it told at submission, at the median.
 fn by_step(
     device: Simulated,
     jobs: &[(Duration, GenerateRequest)],
-) -> Result<Vec<Duration>, dgx_pixels_core::Error> {
+) -> Result<(Vec<Duration>, f64), dgx_pixels_core::Error> {
     let config = EngineConfig { max_batch: TOGETHER, ..Default::default() };
     let engine = Engine::start(device, vec![Box::new(Unmetered("simulated".into()))], config)?;
     let mut submitted = vec![];
@@ -219,14 +225,22 @@ fn by_step(
     let start = Instant::now();
     at_their_times(jobs, |_, request| {
         submitted.push(start.elapsed());
-        answers.push(engine.submit(Submission { pixel: None, ..request.clone().into() }));
+        let answer = engine.submit(Submission { pixel: None, ..request.clone().into() });
+        let told = answer.as_ref().ok().and_then(|job| match job.latest() {
+            Some(JobEvent::Queued { eta, .. }) => eta,
+            _ => None,
+        });
+        answers.push((answer, told));
     });
-    let mut finished = vec![];
-    for (submitted, answer) in submitted.into_iter().zip(answers) {
-        finished.push(submitted + answer?.wait()?.timings.total);
+    let (mut finished, mut off) = (vec![], vec![]);
+    for (submitted, (answer, told)) in submitted.into_iter().zip(answers) {
+        let total = answer?.wait()?.timings.total;
+        finished.push(submitted + total);
+        off.extend(told.map(|told| (told.as_secs_f64() / total.as_secs_f64() - 1.0).abs()));
     }
     engine.shutdown(Shutdown::Drain);
-    Ok(finished)
+    off.sort_unstable_by(f64::total_cmp);
+    Ok((finished, off.get(off.len() / 2).copied().unwrap_or(f64::NAN)))
 }
 
 fn measure(jobs: &[(Duration, GenerateRequest)], speed: f64, finished: Vec<Duration>) -> Measured {

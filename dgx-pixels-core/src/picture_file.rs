@@ -130,12 +130,18 @@ fn png(
 /// is, both are.
 ///
 /// # Errors
-/// As [`write_whole`].
+/// As [`write_whole`]; a certificate without its picture is not left behind.
 pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force: bool) -> Result<(), Error> {
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
-    write_whole(&sidecar(path), certificate.as_bytes(), force)?;
-    write_whole(path, bytes, force)
+    let beside = sidecar(path);
+    let is_new = !beside.exists();
+    write_whole(&beside, certificate.as_bytes(), force)?;
+    write_whole(path, bytes, force).inspect_err(|_| {
+        if is_new {
+            let _ = fs::remove_file(&beside);
+        }
+    })
 }
 
 /// Where a sprite's certificate goes: `NAME.json` for `NAME.png`.

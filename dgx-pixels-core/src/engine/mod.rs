@@ -95,7 +95,8 @@ const WRITERS: usize = 2;
 /// ```
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Memory that may be used, of each device. Default `90%` of it.
+    /// Memory that may be used, of each device, by tensors and what the allocator keeps for them; the program itself, CUDA's context and
+    /// libraries come on top. Default `90%` of what the device has.
     pub budget: Budget,
     /// Jobs that may wait. Default 10,000.
     pub queue_capacity: usize,
@@ -109,8 +110,8 @@ pub struct EngineConfig {
     pub ageing: Duration,
     /// A call of a backend that takes longer is given up, and its jobs with it. Default 10 min.
     pub hang_after: Duration,
-    /// A folder, made if absent, that holds the journal of jobs and the results of those without an output of their own. Default:
-    /// none, and jobs are lost with the program.
+    /// A folder, made if absent, that holds the journal of jobs and the results of those without an output of their own. It remembers the last
+    /// 100,000 that ended; results are never deleted. Default: none, and jobs are lost with the program.
     pub journal: Option<PathBuf>,
     /// A file that keeps what calls cost in memory, from run to run. Default: none, and it is measured each time.
     pub costs: Option<PathBuf>,
@@ -365,6 +366,7 @@ impl Engine {
             return Err(error);
         }
         shared.metrics.submitted(job.submission().priority);
+        tracing::info!(job = %job.id(), model = &*task.model, client = &*task.client, "accepted");
         push(shared, &mut state, task);
         drop(state);
         shared.wake.notify_all();

@@ -1,6 +1,7 @@
 //! After the device: pixel stages, files, the journal, and only then the news that a job has ended.
 
 use std::any::Any;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use super::journal::Record;
 use super::shared::{Shared, Task};
 use crate::error::{Error, ErrorKind};
 use crate::job::{Finished, JobTimings};
-use crate::picture_file::{Made, picture_png, sidecar, sprite_png, write_whole};
+use crate::picture_file::{Made, picture_png, sidecar, sprite_png, write_sprite, write_whole};
 use crate::pixel::{Pixelized, pixelize};
 use crate::request::GenerateRequest;
 
@@ -126,14 +127,16 @@ fn write(
     if let Some(journal) = shared.journal() {
         journal.writing(task.id(), record).wait()?;
     }
-    if let Some(pixelized) = pixelized {
-        let certificate = serde_json::to_string_pretty(&pixelized.certificate)
-            .expect("plain data turns into JSON; this is a bug")
-            + "\n";
-        // An earlier run may have been killed between the two files.
-        write_whole(&sidecar(&record.path), certificate.as_bytes(), force || task.recovered)?;
+    match pixelized {
+        Some(pixelized) => {
+            if task.recovered {
+                // An earlier run may have been killed between the two files.
+                let _ = fs::remove_file(sidecar(&record.path));
+            }
+            write_sprite(&record.path, bytes, &pixelized.certificate, force)?;
+        }
+        None => write_whole(&record.path, bytes, force)?,
     }
-    write_whole(&record.path, bytes, force)?;
     match shared.journal() {
         Some(journal) => journal.finished(task.id()).wait(),
         None => Ok(()),
@@ -190,7 +193,7 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
 pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
     let fault = |path: &PathBuf, reason: String| Error::Output { path: path.clone(), reason };
     let path = record.path;
-    let bytes = std::fs::read(&path)
+    let bytes = fs::read(&path)
         .map_err(|error| fault(&path, format!("it was written, and cannot be read again: {error}")))?;
     if blake3::hash(&bytes).to_hex().as_str() != record.blake3 {
         return Err(fault(&path, "it was written, and has changed since".into()));

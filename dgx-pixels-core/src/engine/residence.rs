@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::costs::{CostFile, Costs};
 use super::host::{Memory, ModelInfo, Models};
@@ -53,11 +52,11 @@ impl<B> Loading<B> {
 impl<M: Models> Worker<M> {
     /// Works the budget out, before any model is loaded, and has the device keep it.
     pub(super) fn set_budget(&mut self) {
+        self.shared.metrics.device_up.with_label_values(&[&*self.name]).set(1);
         let Some(memory) = self.device.memory() else { return };
         let budget = self.shared.config.budget.bytes(memory);
         self.device.limit(budget);
         self.shared.metrics.budget.with_label_values(&[&*self.name]).set(budget as i64);
-        self.shared.metrics.device_up.with_label_values(&[&*self.name]).set(1);
         self.budget = Some(budget);
     }
 
@@ -382,7 +381,7 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// Calls `call` and measures its peak; `observe` is told it.
+    /// Makes a call and measures its peak above what was in use before; `None` where memory is not counted.
     pub(super) fn measured<T>(
         &mut self,
         predicted: Option<u64>,

@@ -95,6 +95,7 @@ impl<M: Models> Worker<M> {
                 self.observe(model, |costs| &mut costs.begin, size, tasks.len(), peak);
                 let begin = started.elapsed();
                 for ((number, task), canvas) in tasks.into_iter().zip(canvases) {
+                    tracing::info!(job = %task.id(), device = &*self.name, "started");
                     task.writer.tell(JobEvent::Started { device: self.name.to_string() });
                     begun.push(number);
                     let live = Live { task, canvas, number, begun: started, begin, stepped: None };

@@ -138,9 +138,10 @@ fn an_output_that_cannot_be_written_fails_its_job_and_leaves_nothing() {
     let error = engine.submit(bad).unwrap().wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Output, "{error}");
 
-    // Somebody else writes the file meanwhile.
+    // Somebody else writes the file meanwhile: neither it nor a certificate is touched.
     let path = folder.path().join("key.png");
-    let job = engine.submit(Submission { output: Some(path.clone()), ..raw("a", 1, 40) }).unwrap();
+    let pixel = Submission::default().pixel;
+    let job = engine.submit(Submission { output: Some(path.clone()), pixel, ..raw("a", 1, 40) }).unwrap();
     std::fs::write(&path, "mine").unwrap();
     assert!(matches!(job.wait(), Err(Error::Exists { .. })));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");

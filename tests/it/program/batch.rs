@@ -445,6 +445,9 @@ fn a_batch_that_moved_goes_on_where_it_is() {
 fn two_batches_do_not_share_a_folder() {
     let desk = Desk::new();
     let (mut child, _lines) = desk.long_batch(&[]);
+    // It is at work for as long as this takes.
+    // SAFETY: stops our own child.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGSTOP) }, 0);
     for flags in [&[][..], &["--resume"], &["--force"]] {
         let ran = desk.batch(&[&["long.txt", "--output", "out"], flags].concat());
         let message = "cannot write `out`: another `dgx-pixels batch` works in it; wait for it, or give another `--output`";
