@@ -112,6 +112,8 @@ fn a_corrupt_journal_is_set_aside_and_named() {
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
+    // Until here it was the system that loaded libraries.
+    println!("\nready");
     let rig = Rig::slow(Duration::from_micros(300));
     let engine = journalled(&rig, folder);
     thread::scope(|scope| {
@@ -147,9 +149,10 @@ fn killed_fifty_times_under_load_nothing_is_lost_or_done_twice() {
             .spawn()
             .unwrap();
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let until_killed = MS * (20 + (random >> 33) as u32 % 120);
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let reader = thread::spawn(move || lines.lines().map_while(Result::ok).collect::<Vec<_>>());
+        let until_killed = MS * ((random >> 33) as u32 % 140);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line == "ready"));
+        let reader = thread::spawn(move || lines.collect::<Vec<_>>());
         thread::sleep(until_killed);
         child.kill().unwrap();
         child.wait().unwrap();
