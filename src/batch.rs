@@ -8,35 +8,28 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dgx_pixels_core::backend::Sketch;
-use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
 use dgx_pixels_core::{Error, Priority, Submission};
-#[cfg(feature = "torch")]
-use dgx_pixels_core::{Model, torch};
 use serde_json::json;
 
 use self::folder::{Allowed, Entry, Folder, Kept, Told};
 use self::input::{Defaults, Fault, Picture};
+use crate::drawing::{Drawing, whole};
 use crate::failure::{Failure, counted, one_line};
-#[cfg(feature = "torch")]
-use crate::generate::TorchArgs;
-use crate::generate::{Drawing, whole};
-use crate::pixelize::Stages;
+use crate::generate::GLANCE;
 use crate::progress::Bar;
-use crate::search::{self, Choice};
+use crate::serve::Choice;
 use crate::{interrupt, output};
 
 /// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
 const UNDER_WAY: usize = 256;
 /// Pictures that are submitted before those that have ended are looked after again.
 const SUBMITTED_AT_ONCE: usize = 16;
-/// How long Ctrl-C and ends may stay unnoticed.
-const GLANCE: Duration = Duration::from_millis(20);
 /// Faults of lines, and pictures that could not be made, that are told one by one.
 const TOLD: usize = 20;
 
@@ -72,11 +65,6 @@ pub(crate) struct Args {
     #[arg(long)]
     resume: bool,
 
-    /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built in: it paints a figure
-    /// from the seed, and needs no model. Default: `sprite-xl`, or the only model there is.
-    #[arg(long, value_name = "PATH|NAME")]
-    model: Option<String>,
-
     #[command(flatten)]
     drawing: Drawing,
 
@@ -88,10 +76,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
     count: u64,
 
-    #[cfg(feature = "torch")]
-    #[command(flatten)]
-    torch: TorchArgs,
-
     /// Pictures that go a step together at most, 1 to 256. Fewer where memory is short.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     max_batch: u32,
@@ -99,13 +83,6 @@ pub(crate) struct Args {
     /// Memory of each device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`. Default: `90%`.
     #[arg(long, value_name = "B", allow_hyphen_values = true)]
     budget: Option<Budget>,
-
-    /// Write the model's pictures as they are, with neither of the stages that make a sprite of them.
-    #[arg(long, conflicts_with_all = ["size", "palette", "cleanup", "bleed", "tile_x", "tile_y"])]
-    raw: bool,
-
-    #[command(flatten)]
-    stages: Stages,
 
     /// Replace pictures that exist; without `--resume`, also a batch, which then begins anew.
     #[arg(long)]
@@ -122,7 +99,7 @@ pub(crate) struct Args {
 
 /// Checks all lines, makes what is not made yet, and says what could not be.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let choice = search::choose(args.model.as_deref())?;
+    let choice = Choice::of(args.drawing.model.as_deref())?;
     let pictures = pictures(args, &choice)?;
     interrupt::listen();
     let allowed = Allowed { resume: args.resume, force: args.force };
@@ -138,10 +115,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
 
-    let model = model_name(&choice);
+    let model = choice.name().to_owned();
     // Ids are in the order of submission: what comes before this one is of an earlier run.
     let began = JobId::new();
-    let engine = start_engine(args, choice, folder.journal())?;
+    let config = EngineConfig {
+        budget: args.budget.unwrap_or_default(),
+        queue_capacity: UNDER_WAY,
+        max_batch: args.max_batch as usize,
+        journal: Some(folder.journal()),
+        ..Default::default()
+    };
+    let engine = choice.start(args.drawing.torch, config)?;
     if let Some(path) = engine.set_aside() {
         output::note(format_args!(
             "warning: the journal was damaged and is now `{}`; pictures that only it knew of are made again",
@@ -185,16 +169,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
     let defaults = Defaults {
         drawing: args.drawing.clone(),
-        stages: args.stages.clone(),
-        raw: args.raw,
         seed: args.seed,
         count: args.count,
-        model: model_name(choice),
-        multiple: match choice {
-            Choice::Sketch => Sketch::CELL_PX,
-            #[cfg(feature = "torch")]
-            Choice::Folder(_, model) => model.vae.scale_factor(),
-        },
+        model: choice.name().to_owned(),
+        multiple: choice.multiple(),
     };
     let bytes = input::read(&args.input)?;
     let json = input::is_json(&args.input, &bytes);
@@ -218,44 +196,6 @@ fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
             Err(Failure::Lines { path: args.input.clone(), faults: faults.len() })
         }
     }
-}
-
-fn model_name(choice: &Choice) -> String {
-    match choice {
-        Choice::Sketch => search::SKETCH.into(),
-        #[cfg(feature = "torch")]
-        Choice::Folder(name, _) => name.clone(),
-    }
-}
-
-/// The engine that makes the pictures.
-fn start_engine(args: &Args, choice: Choice, journal: PathBuf) -> Result<Engine, Failure> {
-    let config = EngineConfig {
-        budget: args.budget.unwrap_or_default(),
-        queue_capacity: UNDER_WAY,
-        max_batch: args.max_batch as usize,
-        journal: Some(journal),
-        ..Default::default()
-    };
-    match choice {
-        Choice::Sketch => Ok(Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], config)?),
-        #[cfg(feature = "torch")]
-        Choice::Folder(name, model) => start_torch(args.torch, name, *model, config),
-    }
-}
-
-#[cfg(feature = "torch")]
-fn start_torch(
-    torch: TorchArgs,
-    name: String,
-    model: Model,
-    config: EngineConfig,
-) -> Result<Engine, Failure> {
-    let TorchArgs { dtype, device, vae_tiling } = torch;
-    let devices = torch::devices(&[device])?;
-    let options = torch::Options { dtype, vae_tiling, ..Default::default() };
-    let models = torch::Checkpoints::new([(name.as_str(), model)], &name, options)?;
-    Ok(Engine::start(models, devices, config)?)
 }
 
 /// A batch while it is made.

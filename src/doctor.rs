@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dgx_pixels_core::model::search::{self, Found};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use crate::failure::{Failure, one_line};
 use crate::models::Summary;
 use crate::output::say;
-use crate::search::{self, Found};
 
 /// Say what there is to draw with, what is wrong, and what mends it.
 ///

@@ -50,9 +50,6 @@ pub(crate) enum Failure {
     Lines { path: PathBuf, faults: usize },
     #[error("{failed} of {of} pictures could not be made; the others were")]
     Some { failed: usize, of: usize },
-    /// No model, or not the one asked for. The text is whole: it says what would be right.
-    #[error("{0}")]
-    Model(String),
     #[error("`{}` already exists; give `--force` to replace it, or another `--output`", path.display())]
     Exists { path: PathBuf },
     #[error(
@@ -94,7 +91,6 @@ impl Failure {
                 ErrorKind::InvalidRequest.as_str()
             }
             Failure::Input { .. } | Failure::Some { .. } => "input",
-            Failure::Model(_) => ErrorKind::InvalidModel.as_str(),
             Failure::Exists { .. }
             | Failure::Unfinished { .. }
             | Failure::Output { .. }
@@ -168,7 +164,7 @@ mod tests {
         let failures = [
             core(Error::Internal { doing: "loading", message: "no".into() }),
             Failure::Seed { seed: u64::MAX, count: 2 },
-            Failure::Model("none".into()),
+            core(Error::ModelChoice("none".into())),
             core(Error::Device { device: "cuda:7".into(), reason: "no".into() }),
             core(Error::OutOfMemory { device: "cpu".into(), doing: "decoding" }),
             core(Error::NotFinite { what: "the picture", dtype: "f16" }),

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-#[cfg(feature = "torch")]
-use std::thread::{self, JoinHandle};
 
 use crate::failure::Failure;
 
@@ -45,27 +43,4 @@ pub(crate) fn exit_now() -> ! {
     // SAFETY: ends the process. `std::process::exit` would run libtorch's destructors, under threads that may still
     // be loading weights.
     unsafe { libc::_exit(i32::from(EXIT_CODE)) }
-}
-
-/// Long work on a thread of its own, left behind if Ctrl-C comes first.
-#[cfg(feature = "torch")]
-pub(crate) struct Beside<T>(JoinHandle<T>);
-
-#[cfg(feature = "torch")]
-impl<T: Send + 'static> Beside<T> {
-    pub(crate) fn start(work: impl FnOnce() -> T + Send + 'static) -> Self {
-        Beside(thread::spawn(work))
-    }
-
-    /// Waits for the work's answer.
-    ///
-    /// # Errors
-    /// [`Failure::Interrupted`]. The thread goes on: end the program with [`exit_now`].
-    pub(crate) fn wait(self) -> Result<T, Failure> {
-        while !self.0.is_finished() {
-            check()?;
-            thread::sleep(std::time::Duration::from_millis(5));
-        }
-        Ok(self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    }
 }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod doctor;
+mod drawing;
 mod failure;
 mod generate;
 mod interrupt;
@@ -11,7 +12,7 @@ mod picture;
 mod pixelize;
 mod progress;
 mod reproduce;
-mod search;
+mod serve;
 mod terminal;
 
 use std::process::ExitCode;

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use dgx_pixels_core::model::Component;
+use dgx_pixels_core::model::search::{self, Found};
 use dgx_pixels_core::{Error, ImageSize, Model};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use crate::failure::{Failure, one_line};
 use crate::output::{note, say};
-use crate::search::{self, Found};
+use crate::serve::SKETCH;
 
 /// List the models there are, or show one.
 ///
@@ -64,11 +65,12 @@ struct Line<'a> {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match args.model.as_deref() {
         None => list(args.json),
-        Some(search::SKETCH) => {
-            Err(Failure::Model("`sketch` is built into the program; it has no files to show".into()))
+        Some(SKETCH) => {
+            Err(Error::ModelChoice("`sketch` is built into the program; it has no files to show".into())
+                .into())
         }
         Some(wanted) => {
-            let Found { name, path, model } = search::resolve(wanted)?;
+            let Found { name, path, model } = search::choose(&search::places(), Some(wanted))?;
             let summary = Summary::of(&model?)?;
             if args.json {
                 return say_json(&Line { name: &name, path: &path, error: None, summary: Some(summary) });

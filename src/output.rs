@@ -3,10 +3,13 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use dgx_pixels_core::job::JobTimings;
 use dgx_pixels_core::picture_file::{self, Made};
 use dgx_pixels_core::pixel::Certificate;
 use image::RgbaImage;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -156,6 +159,32 @@ fn missing(folder: &Path) -> String {
 
 fn not_a_folder(path: &Path) -> String {
     format!("`{}` is a file; expected a folder", path.display())
+}
+
+/// In milliseconds. What is shared with others is told whole.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct TimingsMs {
+    waiting: f64,
+    begin: f64,
+    denoise: f64,
+    finish: f64,
+    pixel: f64,
+    total: f64,
+}
+
+impl From<JobTimings> for TimingsMs {
+    fn from(timings: JobTimings) -> TimingsMs {
+        let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
+        let JobTimings { waiting, begin, denoise, finish, pixel, total } = timings;
+        TimingsMs {
+            waiting: ms(waiting),
+            begin: ms(begin),
+            denoise: ms(denoise),
+            finish: ms(finish),
+            pixel: ms(pixel),
+            total: ms(total),
+        }
+    }
 }
 
 /// A line on stdout, at once. A reader that has gone away is no error: what was asked for is done all the same.

@@ -1,25 +1,18 @@
 //! Bars on stderr while it is a terminal; silence elsewhere.
 
-use dgx_pixels_core::backend::Progress;
+use std::time::Duration;
+
+use dgx_pixels_core::job::JobEvent;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A bar or a spinner. Gone from the screen when dropped.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A spinner for work whose length is not known.
-    #[cfg(feature = "torch")]
-    pub(crate) fn waiting(quiet: bool, doing: String) -> Self {
+    /// A spinner until the first step of a job, then a bar of steps.
+    pub(crate) fn job(quiet: bool) -> Self {
         let bar = bar(quiet, "{spinner} {msg} ({elapsed})");
-        bar.set_message(doing);
-        bar.enable_steady_tick(std::time::Duration::from_millis(100));
-        Bar(bar)
-    }
-
-    /// A bar of denoising steps for pictures drawn together, as in `2 of 8 pictures`.
-    pub(crate) fn steps(quiet: bool, doing: String) -> Self {
-        let bar = bar(quiet, "{msg} [{bar:30}] {pos}/{len} steps, {rate}, {eta} left");
-        bar.set_message(doing);
+        bar.enable_steady_tick(Duration::from_millis(100));
         Bar(bar)
     }
 
@@ -40,16 +33,23 @@ impl Bar {
         self.0.suspend(work)
     }
 
-    /// Shows where the batch stands.
-    pub(crate) fn show(&self, progress: Progress) {
-        if progress.steps_done == 0 {
-            self.0.set_length(progress.steps as u64);
-            self.0.reset();
-        } else {
-            self.0.set_position(progress.steps_done as u64);
-        }
-        if progress.steps_done == progress.steps {
-            self.0.set_message("decoding");
+    /// Shows where a job stands.
+    pub(crate) fn show(&self, event: &JobEvent) {
+        match event {
+            JobEvent::Loading { model, .. } => self.0.set_message(format!("loading {model}")),
+            JobEvent::Started { .. } => self.0.set_message("drawing"),
+            JobEvent::Step { n, of, .. } => {
+                if self.0.length().is_none() {
+                    self.0.set_style(style("{msg} [{bar:30}] {pos}/{len} steps, {rate}, {eta} left"));
+                    self.0.set_length(*of as u64);
+                    self.0.reset_eta();
+                }
+                self.0.set_position(*n as u64);
+                if n == of {
+                    self.0.set_message("decoding");
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -63,11 +63,14 @@ impl Drop for Bar {
 fn bar(quiet: bool, template: &str) -> ProgressBar {
     // `stderr()` hides itself where stderr is no terminal.
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template(template)
+    ProgressBar::with_draw_target(None, target).with_style(style(template))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
         .expect("the templates are constants; this is a bug")
         .progress_chars("=> ")
         .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let _ = write!(out, "{:.2} it/s", state.per_sec());
-        });
-    ProgressBar::with_draw_target(None, target).with_style(style)
+        })
 }

@@ -1,21 +1,23 @@
 //! `dgx-pixels reproduce`: a picture that `generate` wrote is made again, and compared.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use dgx_pixels_core::Error;
-use dgx_pixels_core::backend::{Backend, Sketch, paint};
-use dgx_pixels_core::picture_file::Made;
+use dgx_pixels_core::Submission;
+use dgx_pixels_core::engine::{EngineConfig, Shutdown};
+use dgx_pixels_core::picture_file::{Made, picture_png, sprite_png};
+#[cfg(feature = "torch")]
+use dgx_pixels_core::torch::Device;
+use image::DynamicImage;
 use serde_json::json;
 
+use crate::drawing::TorchArgs;
 use crate::failure::Failure;
-#[cfg(feature = "torch")]
-use crate::generate::{self, TorchArgs};
-use crate::generate::{Drawn, Painter};
+use crate::generate::follow;
 use crate::output;
-use crate::progress::Bar;
-use crate::search::{self, Choice};
+use crate::serve::Choice;
+#[cfg(feature = "torch")]
+use crate::serve::SKETCH;
 use crate::{interrupt, picture};
 
 /// What `--help` says after the flags.
@@ -60,20 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         output::check(Some(path), std::slice::from_ref(path), args.force)?;
     }
     interrupt::listen();
-    let (after, again) = match search::choose(Some(args.model.as_deref().unwrap_or(&before.model)))? {
-        Choice::Sketch => draw(args, &before, &mut Sketch, Painter::sketch())?,
-        #[cfg(feature = "torch")]
-        Choice::Folder(name, model) => {
-            let unknown = |what: &str, value: &str| fault(format!("its {what} is `{value}`, which is none"));
-            let torch = TorchArgs {
-                dtype: Some(before.dtype.parse().map_err(|_| unknown("dtype", &before.dtype))?),
-                device: before.device.parse().map_err(|_| unknown("device", &before.device))?,
-                vae_tiling: before.vae_tiling,
-            };
-            let (mut sdxl, painter) = generate::load(torch, args.quiet, name, *model)?;
-            draw(args, &before, &mut sdxl, painter)?
-        }
-    };
+    let (after, again) = draw(args, &before)?;
     if let Some(path) = &args.output {
         output::write(path, &again, args.force)?;
     }
@@ -103,27 +92,42 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// How it was made this time, and the file.
-fn draw<B: Backend>(
-    args: &Args,
-    before: &Made,
-    backend: &mut B,
-    painter: Painter,
-) -> Result<(Made, Vec<u8>), Failure> {
-    let bar = Bar::steps(args.quiet, "drawing".into());
-    let drawn = paint(backend, std::slice::from_ref(&before.request), &mut |progress| {
-        bar.show(progress);
-        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    drop(bar);
-    let [one] = drawn.as_slice() else {
-        let message = format!("{} pictures for one request", drawn.len());
-        return Err(Error::Internal { doing: "drawing", message }.into());
-    };
+fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
+    let choice = Choice::of(Some(args.model.as_deref().unwrap_or(&before.model)))?;
+    let engine = choice.start(torch_args(args, before)?, EngineConfig::default())?;
+    let submission = Submission { pixel: before.pixel.clone(), ..before.request.clone().into() };
+    let finished = follow(&engine.submit(submission)?, args.quiet);
+    engine.shutdown(Shutdown::NextStep);
+    let finished = finished?;
     // The same model at another place is no other model.
-    let made = painter.made(one.request.clone(), before.pixel.clone())?;
-    let made = Made { model: before.model.clone(), ..made };
-    let bytes = Drawn::new(one, &made)?.bytes;
+    let made = Made { model: before.model.clone(), ..finished.made.clone() };
+    let bytes = match made.pixel {
+        Some(_) => sprite_png(&finished.image, Some(&made))?,
+        None => picture_png(&DynamicImage::ImageRgba8(finished.image.clone()).into_rgb8(), &made)?,
+    };
     Ok((made, bytes))
+}
+
+/// As it was computed before.
+#[cfg(feature = "torch")]
+fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
+    if before.model == SKETCH {
+        return Ok(TorchArgs { dtype: None, device: Device::Cpu, vae_tiling: false });
+    }
+    let unknown = |what: &str, value: &str| Failure::Input {
+        path: args.input.clone(),
+        reason: format!("its {what} is `{value}`, which is none"),
+    };
+    Ok(TorchArgs {
+        dtype: Some(before.dtype.parse().map_err(|_| unknown("dtype", &before.dtype))?),
+        device: before.device.parse().map_err(|_| unknown("device", &before.device))?,
+        vae_tiling: before.vae_tiling,
+    })
+}
+
+#[cfg(not(feature = "torch"))]
+fn torch_args(_: &Args, _: &Made) -> Result<TorchArgs, Failure> {
+    Ok(TorchArgs {})
 }
 
 /// What is told otherwise than before, as `libtorch 2.10.0 to 2.11.0`.

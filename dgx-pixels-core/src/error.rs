@@ -28,6 +28,9 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
+    /// No model, not the one that was asked for, or several to choose from. The text is whole: it says what there is.
+    #[error("{0}")]
+    ModelChoice(String),
     /// The device asked for is not there.
     #[error("device `{device}` is not available: {reason}")]
     Device {
@@ -193,7 +196,7 @@ impl Error {
             Error::Request(_) | Error::Pixel(_) | Error::Scheduler(_) | Error::KeyTaken { .. } => {
                 ErrorKind::InvalidRequest
             }
-            Error::Model { .. } => ErrorKind::InvalidModel,
+            Error::Model { .. } | Error::ModelChoice(_) => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
             Error::OutOfMemory { .. } | Error::OverBudget { .. } => ErrorKind::OutOfMemory,
             Error::NotFinite { .. } => ErrorKind::NotFinite,

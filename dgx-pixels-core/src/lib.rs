@@ -23,6 +23,7 @@ pub mod backend;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
+pub mod folders;
 #[cfg(feature = "engine")]
 mod generator;
 #[cfg(feature = "engine")]

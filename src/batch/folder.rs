@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use dgx_pixels_core::job::{Finished, JobId, JobTimings};
+use dgx_pixels_core::job::{Finished, JobId};
 use dgx_pixels_core::picture_file::sidecar;
 use dgx_pixels_core::pixel::{Certificate, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::input::Picture;
 use crate::failure::Failure;
+use crate::output::TimingsMs;
 use crate::{interrupt, output};
 
 /// A line for each picture that is made or cannot be.
@@ -84,17 +84,6 @@ pub(super) enum Status {
 pub(super) struct Told {
     pub(super) kind: String,
     pub(super) message: String,
-}
-
-/// In milliseconds. What is shared with others is told whole.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct TimingsMs {
-    waiting: f64,
-    begin: f64,
-    denoise: f64,
-    finish: f64,
-    pixel: f64,
-    total: f64,
 }
 
 /// How the pictures stand to those of an earlier run.
@@ -262,21 +251,6 @@ impl Entry {
     /// With the end of the line.
     fn json(&self) -> String {
         serde_json::to_string(self).expect("plain data turns into JSON; this is a bug") + "\n"
-    }
-}
-
-impl From<JobTimings> for TimingsMs {
-    fn from(timings: JobTimings) -> TimingsMs {
-        let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
-        let JobTimings { waiting, begin, denoise, finish, pixel, total } = timings;
-        TimingsMs {
-            waiting: ms(waiting),
-            begin: ms(begin),
-            denoise: ms(denoise),
-            finish: ms(finish),
-            pixel: ms(pixel),
-            total: ms(total),
-        }
     }
 }
 

@@ -12,10 +12,11 @@ use dgx_pixels_core::{Crop, Error, GenerateRequest, ImageSize};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::drawing::{self, Drawing};
 use crate::failure::{Failure, one_line};
-use crate::generate::{self, Drawing};
+use crate::generate;
 use crate::output;
-use crate::pixelize::{self, Stages};
+use crate::pixelize;
 
 /// Most pictures of one batch.
 const MAX_PICTURES: usize = 1_000_000;
@@ -58,8 +59,6 @@ const SPRITE_FIELDS: [&str; 11] = [
 #[derive(Clone)]
 pub(super) struct Defaults {
     pub(super) drawing: Drawing,
-    pub(super) stages: Stages,
-    pub(super) raw: bool,
     pub(super) seed: Option<u64>,
     pub(super) count: u64,
     pub(super) model: String,
@@ -148,13 +147,11 @@ struct Asked {
     original_size: Option<ImageSize>,
     crop: Crop,
     target_size: Option<ImageSize>,
-    raw: bool,
-    stages: Stages,
 }
 
 impl Asked {
     fn new(defaults: &Defaults) -> Asked {
-        let Defaults { drawing, stages, raw, seed, count, .. } = defaults.clone();
+        let Defaults { drawing, seed, count, .. } = defaults.clone();
         Asked {
             prompt: String::new(),
             name: None,
@@ -164,8 +161,6 @@ impl Asked {
             original_size: None,
             crop: Crop::default(),
             target_size: None,
-            raw,
-            stages,
         }
     }
 
@@ -208,23 +203,25 @@ impl Asked {
     }
 
     fn set(&mut self, field: &str, value: &Value) -> Result<(), String> {
-        let Asked { drawing, stages, .. } = self;
+        let Drawing { denoising, stages, raw, .. } = &mut self.drawing;
         match field {
             "prompt" => self.prompt = text(value)?.to_owned(),
             "name" => self.name = Some(stem(value)?),
             "count" => self.count = whole(value)?,
             "seed" => self.seed = Some(whole(value)?),
-            "negative_prompt" => drawing.negative_prompt = Some(text(value)?.to_owned()),
-            "steps" => drawing.steps = Some(whole(value)?),
-            "guidance_scale" => drawing.guidance_scale = Some(number(value)?),
-            "guidance_rescale" => drawing.guidance_rescale = number(value)?,
-            "scheduler" => drawing.scheduler = Some(text(value)?.parse().map_err(|error| one_line(&error))?),
-            "width" => drawing.width = Some(whole(value)?),
-            "height" => drawing.height = Some(whole(value)?),
+            "negative_prompt" => denoising.negative_prompt = Some(text(value)?.to_owned()),
+            "steps" => denoising.steps = Some(whole(value)?),
+            "guidance_scale" => denoising.guidance_scale = Some(number(value)?),
+            "guidance_rescale" => denoising.guidance_rescale = number(value)?,
+            "scheduler" => {
+                denoising.scheduler = Some(text(value)?.parse().map_err(|error| one_line(&error))?)
+            }
+            "width" => denoising.width = Some(whole(value)?),
+            "height" => denoising.height = Some(whole(value)?),
             "original_size" => self.original_size = Some(object(value, r#"{"width":1024,"height":1024}"#)?),
             "crop" => self.crop = object(value, r#"{"left":0,"top":0}"#)?,
             "target_size" => self.target_size = Some(object(value, r#"{"width":1024,"height":1024}"#)?),
-            "raw" => self.raw = flag(value)?,
+            "raw" => *raw = flag(value)?,
             "size" => stages.size = Some(pixelize::size(text(value)?)?),
             "anchor" => stages.anchor = word(value)?,
             "max_colors" => stages.max_colors = word(value)?,
@@ -254,7 +251,7 @@ impl Asked {
             original_size: self.original_size,
             crop: self.crop,
             target_size: self.target_size,
-            ..self.drawing.request(self.prompt)
+            ..self.drawing.denoising.request(self.prompt)
         };
         let size = request.size.map_or(Ok(()), |size| size.validate(defaults.multiple));
         if let Err(error) = request.validate().and(size) {
@@ -268,7 +265,7 @@ impl Asked {
         if !faults.is_empty() {
             return;
         }
-        let pixel = (!self.raw).then(|| self.stages.options_of_generated());
+        let pixel = self.drawing.pixel();
         for seed in seeds {
             let stem = match &self.name {
                 Some(name) if self.count == 1 => name.clone(),
@@ -313,7 +310,7 @@ fn flag(value: &Value) -> Result<bool, String> {
 }
 
 fn whole<T: FromStr>(value: &Value) -> Result<T, String> {
-    generate::whole(&value.to_string())
+    drawing::whole(&value.to_string())
 }
 
 fn number(value: &Value) -> Result<f64, String> {
@@ -381,11 +378,9 @@ mod tests {
         struct Flags {
             #[command(flatten)]
             drawing: Drawing,
-            #[command(flatten)]
-            stages: Stages,
         }
-        let Flags { drawing, stages } = clap::Parser::parse_from(["batch"]);
-        Defaults { drawing, stages, raw: false, seed: None, count: 1, model: "sketch".into(), multiple: 8 }
+        let Flags { drawing } = clap::Parser::parse_from(["batch"]);
+        Defaults { drawing, seed: None, count: 1, model: "sketch".into(), multiple: 8 }
     }
 
     fn files(lines: &str) -> Vec<String> {

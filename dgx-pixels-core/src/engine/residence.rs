@@ -116,6 +116,9 @@ impl<M: Models> Worker<M> {
         let done = Arc::new(AtomicBool::new(false));
         let (shared, name, told_done) = (self.shared.clone(), info.name.clone(), done.clone());
         let bytes = info.weight_bytes;
+        // Needed when the first picture is written; it takes seconds, in which steps can go on.
+        let (hashed, hashed_name) = (self.models.clone(), info.name.clone());
+        thread::spawn(move || hashed.hash(&hashed_name));
         thread::spawn(move || {
             let mut told = Instant::now();
             let mut on_bytes = |bytes_done: u64| {

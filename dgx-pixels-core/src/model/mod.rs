@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod files;
+pub mod search;
 
 use std::fs::File;
 use std::io::BufReader;

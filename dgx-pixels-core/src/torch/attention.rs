@@ -74,15 +74,6 @@ impl KeysValues {
         KeysValues { key: self.key.shallow_clone(), value: self.value.shallow_clone() }
     }
 
-    /// One text's row, in memory of its own: it may outlive the others.
-    pub(super) fn row(&self, row: i64) -> Result<KeysValues> {
-        let own = |all: &Tensor| match all.size()[0] {
-            1 => Ok(all.shallow_clone()),
-            _ => all.f_narrow_copy(0, row, 1),
-        };
-        Ok(KeysValues { key: own(&self.key)?, value: own(&self.value)? })
-    }
-
     /// Rows of several texts under each other.
     pub(super) fn cat(rows: &[&KeysValues]) -> Result<KeysValues> {
         let join = |part: fn(&KeysValues) -> &Tensor| {

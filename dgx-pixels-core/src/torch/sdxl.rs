@@ -73,9 +73,6 @@ pub struct Sdxl {
 /// Of full-size SDXL each takes 26 MB in half precision.
 const TEXTS_KEPT: usize = 8;
 
-/// Texts that go through the encoders together at most.
-const TEXTS_TOGETHER: usize = 16;
-
 /// A prompt as the UNet reads it; one row each.
 struct Text {
     keys_values: Vec<KeysValues>,
@@ -284,58 +281,42 @@ impl Sdxl {
                 }
             }
         }
-        for words in new.chunks(TEXTS_TOGETHER) {
-            for (words, text) in words.iter().zip(self.encode(words)?) {
-                self.texts.push_front((words.map(str::to_owned), text));
-            }
+        for words in new {
+            let text = self.encode(words)?;
+            self.texts.push_front((words.map(str::to_owned), text));
         }
         Ok(())
     }
 
-    /// `words` through both tokenizers and text encoders, together; none are zeros, as wide as any text.
-    fn encode(&self, words: &[Option<&str>]) -> Result<Vec<Text>, Error> {
+    /// `words` through both tokenizers and text encoders; none are zeros, as wide as any text. Each text goes alone: in company
+    /// it would be rounded otherwise, and is kept for pictures to come.
+    fn encode(&self, words: Option<&str>) -> Result<Text, Error> {
         let tokens = self
             .tokenizers
             .iter()
-            .map(|tokenizer| words.iter().map(|words| tokenizer.encode(words.unwrap_or_default())).collect())
-            .collect::<Result<Vec<Vec<Tokens>>, _>>()?;
-        let rows = 0..words.len() as i64;
-        let encode = || -> TorchResult<Vec<(Vec<KeysValues>, Tensor)>> {
+            .map(|tokenizer| tokenizer.encode(words.unwrap_or_default()))
+            .collect::<Result<Vec<Tokens>, _>>()?;
+        let encode = || -> TorchResult<(Vec<KeysValues>, Tensor)> {
             let encoded = self
                 .text_encoders
                 .iter()
                 .zip(&tokens)
                 .map(|(text_encoder, tokens)| {
-                    let ids: Vec<i64> = tokens.iter().flat_map(|tokens| tokens.ids.iter().copied()).collect();
-                    let ids = Tensor::f_from_slice(&ids)?.f_view([rows.end, -1])?;
+                    let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
                     text_encoder.forward(&ids.f_to_device(self.device.tch())?)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
-            let hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
-            let pooled = &encoded[1].pooled;
-            for (row, _) in rows.clone().zip(words).filter(|(_, words)| words.is_none()) {
-                for tensor in [&hidden, pooled] {
-                    let _ = tensor.f_narrow(0, row, 1)?.f_zero_()?;
-                }
+            let mut hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
+            let mut pooled = encoded[1].pooled.shallow_clone();
+            if words.is_none() {
+                (hidden, pooled) = (hidden.f_zeros_like()?, pooled.f_zeros_like()?);
             }
-            let pooled = rows.clone().map(|row| pooled.f_narrow_copy(0, row, 1));
-            let mut own: Vec<(Vec<KeysValues>, Tensor)> =
-                pooled.map(|pooled| Ok((Vec::new(), pooled?))).collect::<TorchResult<_>>()?;
-            for all in self.unet.keys_values(&hidden)? {
-                for (row, (own, _)) in rows.clone().zip(&mut own) {
-                    own.push(all.row(row)?);
-                }
-            }
-            Ok(own)
+            Ok((self.unet.keys_values(&hidden)?, pooled))
         };
-        let rows = encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
-        let [first, second] = tokens.try_into().unwrap_or_else(|_| unreachable!("there are two tokenizers"));
-        let dropped = first.into_iter().zip(second).map(|(first, second)| first.dropped.or(second.dropped));
-        Ok(rows
-            .into_iter()
-            .zip(dropped)
-            .map(|((keys_values, pooled), dropped_words)| Text { keys_values, pooled, dropped_words })
-            .collect())
+        let (keys_values, pooled) =
+            encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
+        let dropped_words = tokens.into_iter().find_map(|tokens| tokens.dropped);
+        Ok(Text { keys_values, pooled, dropped_words })
     }
 
     /// The text for `words`, which [`read_texts`](Sdxl::read_texts) has read.

@@ -18,8 +18,11 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// An empty folder to run the program in, on a machine without models.
-struct Desk(TempDir);
+/// An empty folder to run the program in, on a machine without models, and a home.
+struct Desk {
+    folder: TempDir,
+    home: TempDir,
+}
 
 /// What a run left behind.
 #[derive(Debug)]
@@ -31,21 +34,21 @@ struct Ran {
 
 impl Desk {
     fn new() -> Self {
-        Desk(tempfile::tempdir().unwrap())
+        Desk { folder: tempfile::tempdir().unwrap(), home: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// The names in the folder, sorted.
     fn files(&self) -> Vec<String> {
-        names(self.0.path())
+        names(self.folder.path())
     }
 
     fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(program());
-        command.args(args).current_dir(self.0.path()).env("HOME", self.path("home")).stdin(Stdio::null());
+        command.args(args).current_dir(self.folder.path()).env("HOME", self.home.path()).stdin(Stdio::null());
         for name in ["DGX_PIXELS_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"] {
             command.env_remove(name);
         }

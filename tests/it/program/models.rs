@@ -82,7 +82,7 @@ fn every_place_is_searched_and_each_folder_listed_once() {
 #[test]
 fn other_pipelines_in_hugging_faces_cache_are_passed_over() {
     let desk = Desk::new();
-    let hub = desk.path("home/.cache/huggingface/hub");
+    let hub = desk.home.path().join(".cache/huggingface/hub");
     let snapshot = |name: &str, class: &str| {
         let snapshot = hub.join(name).join("snapshots/abc");
         fs::create_dir_all(&snapshot).unwrap();

@@ -112,10 +112,10 @@ fn ctrl_c_stops_between_steps_and_leaves_nothing() {
     let long = ["generate", "key", "--steps", "1000", "--device", "cpu", "--output", "out"];
     let mut child = desk.command(long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "drawing with tiny (f32 on cpu)");
+    assert_eq!(lines.next().unwrap().unwrap(), "drawing with tiny");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let said = lines.next().unwrap().unwrap();
-    assert!(said.starts_with("error: cancelled after ") && said.ends_with(" of 1000 steps"), "{said}");
+    assert_eq!(said, "error: interrupted; no picture is left half written");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(desk.files(), ["models"]);
 }

@@ -1,47 +1,48 @@
-//! Which models there are, and which one is meant.
+//! Which models there are on this machine, and which one is meant.
+//!
+//! # Example
+//! ```no_run
+//! use dgx_pixels_core::model::search::{choose, places};
+//! let found = choose(&places(), None)?;
+//! println!("`{}` in {}", found.name, found.path.display());
+//! found.model?;
+//! # Ok::<(), dgx_pixels_core::Error>(())
+//! ```
 
 use std::collections::HashSet;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use dgx_pixels_core::{Error, Model};
-
-use crate::failure::Failure;
+use super::Model;
+use crate::error::Error;
+use crate::folders;
 
 /// The model where none is named: the one that the project brings along.
-#[cfg(feature = "torch")]
-const DEFAULT: &str = "sprite-xl";
-
-/// The built-in backend's name; it needs no files and no libtorch.
-pub(crate) const SKETCH: &str = "sketch";
+pub const DEFAULT: &str = "sprite-xl";
 
 /// A folder that is, or should be, a model.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub struct Found {
     /// The folder's name, or `ORG/NAME` in Hugging Face's cache.
-    pub(crate) name: String,
-    pub(crate) path: PathBuf,
+    pub name: String,
+    /// As it was found.
+    pub path: PathBuf,
     /// The opened model, or what is wrong with the folder.
-    pub(crate) model: Result<Model, Error>,
-}
-
-/// What to draw with.
-pub(crate) enum Choice {
-    Sketch,
-    #[cfg(feature = "torch")]
-    Folder(String, Box<Model>),
+    pub model: Result<Model, Error>,
 }
 
 /// Folders whose folders are models.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
+    /// A folder of models, or one model.
     Plain(PathBuf),
     /// Hugging Face's cache: `models--ORG--NAME/snapshots/COMMIT`.
     Hub(PathBuf),
 }
 
 impl Place {
-    pub(crate) fn path(&self) -> &Path {
+    /// The folder.
+    pub fn path(&self) -> &Path {
         match self {
             Place::Plain(path) | Place::Hub(path) => path,
         }
@@ -50,23 +51,18 @@ impl Place {
 
 /// Where models are looked for, in this order: `models`, each folder of `$DGX_PIXELS_MODELS`,
 /// `$XDG_DATA_HOME/dgx-pixels/models`, what the program was installed or built with, and Hugging Face's cache.
-pub(crate) fn places() -> Vec<Place> {
+pub fn places() -> Vec<Place> {
     let var = |name| env::var_os(name).filter(|value| !value.is_empty());
-    let home = |inside: &str| {
-        env::home_dir().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(inside))
-    };
     let listed = var("DGX_PIXELS_MODELS");
     let listed = listed.iter().flat_map(env::split_paths).filter(|path| !path.as_os_str().is_empty());
-    let data = var("XDG_DATA_HOME").map(PathBuf::from).or_else(|| home(".local/share"));
-    let cache = || var("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| home(".cache"));
     let hub = var("HF_HUB_CACHE")
         .map(PathBuf::from)
         .or_else(|| var("HF_HOME").map(|home| Path::new(&home).join("hub")))
-        .or_else(|| cache().map(|cache| cache.join("huggingface/hub")));
+        .or_else(|| Some(folders::of_xdg("XDG_CACHE_HOME", ".cache")?.join("huggingface/hub")));
 
     std::iter::once(PathBuf::from("models"))
         .chain(listed)
-        .chain(data.map(|data| data.join("dgx-pixels/models")))
+        .chain(folders::data().map(|data| data.join("models")))
         .chain(brought_along())
         .map(Place::Plain)
         .chain(hub.map(Place::Hub))
@@ -85,24 +81,25 @@ fn brought_along() -> Option<PathBuf> {
 }
 
 /// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.
-pub(crate) fn find(places: &[Place]) -> Vec<Found> {
+pub fn find(places: &[Place]) -> Vec<Found> {
     let mut seen = HashSet::new();
     let paths = places.iter().flat_map(|place| match place {
         Place::Plain(path) if path.join("model_index.json").is_file() => vec![path.clone()],
-        Place::Plain(path) => folders(path),
-        Place::Hub(path) => folders(path).iter().filter_map(|repository| snapshot(repository)).collect(),
+        Place::Plain(path) => subfolders(path),
+        Place::Hub(path) => subfolders(path).iter().filter_map(|repository| snapshot(repository)).collect(),
     });
     let new = paths.filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
     new.map(|path| Found { name: name(&path), model: Model::open(&path), path }).collect()
 }
 
-/// The model called `wanted`, or the one in the folder `wanted`.
+/// The model that `wanted` names, or the one in the folder `wanted`; without it [`DEFAULT`], or the only model in `places`. Broken
+/// ones count only where there is no other.
 ///
 /// # Errors
-/// [`Failure::Model`] with the names there are, or why the folder cannot be opened.
-pub(crate) fn resolve(wanted: &str) -> Result<Found, Failure> {
-    let places = places();
-    let mut found = find(&places);
+/// [`Error::ModelChoice`] with the names there are.
+pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
+    let mut found = find(places);
+    let Some(wanted) = wanted else { return default(found, places) };
     if let Some(place) = found.iter().position(|found| found.name == wanted) {
         return Ok(found.swap_remove(place));
     }
@@ -111,44 +108,13 @@ pub(crate) fn resolve(wanted: &str) -> Result<Found, Failure> {
         return Ok(Found { name: name(&path), model: Model::open(&path), path });
     }
     let there_are = match found.as_slice() {
-        [] => format!("{}; `dgx-pixels doctor` says how to get one", none_found(&places)),
+        [] => format!("{}; `dgx-pixels doctor` says how to get one", none_found(places)),
         found => format!("there are {}", names(found)),
     };
-    Err(Failure::Model(format!("no model or folder is called `{wanted}`; {there_are}")))
+    Err(Error::ModelChoice(format!("no model or folder is called `{wanted}`; {there_are}")))
 }
 
-/// What `--model` means. Without it, [`DEFAULT`], or the only model there is.
-///
-/// # Errors
-/// [`Failure::Model`] if there is none, or several others; the model's own fault if it cannot be opened.
-#[cfg(feature = "torch")]
-pub(crate) fn choose(wanted: Option<&str>) -> Result<Choice, Failure> {
-    let Found { name, model, .. } = match wanted {
-        Some(SKETCH) => return Ok(Choice::Sketch),
-        Some(wanted) => resolve(wanted)?,
-        None => default(&places())?,
-    };
-    Ok(Choice::Folder(name, Box::new(model?)))
-}
-
-/// What `--model` means in a build without libtorch: the sketch.
-///
-/// # Errors
-/// [`Failure::Model`] for any other model.
-#[cfg(not(feature = "torch"))]
-pub(crate) fn choose(wanted: Option<&str>) -> Result<Choice, Failure> {
-    match wanted {
-        None | Some(SKETCH) => Ok(Choice::Sketch),
-        Some(wanted) => Err(Failure::Model(format!(
-            "`model` is `{wanted}`; expected `{SKETCH}`, as this program is built without libtorch (feature `torch`)"
-        ))),
-    }
-}
-
-/// [`DEFAULT`], or the only model in `places`. Broken ones count only where there is no other.
-#[cfg(feature = "torch")]
-fn default(places: &[Place]) -> Result<Found, Failure> {
-    let mut found = find(places);
+fn default(mut found: Vec<Found>, places: &[Place]) -> Result<Found, Error> {
     if found.iter().any(|found| found.model.is_ok()) {
         found.retain(|found| found.model.is_ok());
     }
@@ -156,12 +122,12 @@ fn default(places: &[Place]) -> Result<Found, Failure> {
         return Ok(found.swap_remove(place));
     }
     match found.len() {
-        0 => Err(Failure::Model(format!(
+        0 => Err(Error::ModelChoice(format!(
             "{}; give `--model PATH`, or run `dgx-pixels doctor`, which says how to get one",
             none_found(places)
         ))),
         1 => Ok(found.remove(0)),
-        _ => Err(Failure::Model(format!(
+        _ => Err(Error::ModelChoice(format!(
             "several models were found; choose with `--model`: {}",
             names(&found)
         ))),
@@ -169,7 +135,7 @@ fn default(places: &[Place]) -> Result<Found, Failure> {
 }
 
 /// As in ``no model is in `models`, `/root/.cache/huggingface/hub` ``.
-pub(crate) fn none_found(places: &[Place]) -> String {
+pub fn none_found(places: &[Place]) -> String {
     let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();
     format!("no model is in {}", places.join(", "))
 }
@@ -180,7 +146,7 @@ fn names(found: &[Found]) -> String {
 }
 
 /// The folders in `path` by name, hidden ones left out.
-fn folders(path: &Path) -> Vec<PathBuf> {
+fn subfolders(path: &Path) -> Vec<PathBuf> {
     let entries = path.read_dir().into_iter().flatten().flatten();
     let hidden =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -192,7 +158,7 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 
 /// The snapshot of a cached repository that `main` points at, or the last by name, if it holds an SDXL pipeline.
 fn snapshot(repository: &Path) -> Option<PathBuf> {
-    let snapshots = folders(&repository.join("snapshots"));
+    let snapshots = subfolders(&repository.join("snapshots"));
     let main = std::fs::read_to_string(repository.join("refs/main")).unwrap_or_default();
     let is_main = |path: &&PathBuf| path.file_name().is_some_and(|name| name == main.trim());
     let path = snapshots.iter().find(is_main).or(snapshots.last())?;

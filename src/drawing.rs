@@ -1,0 +1,122 @@
+//! The flags of the commands that draw.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use dgx_pixels_core::pixel::PixelOptions;
+use dgx_pixels_core::scheduler::SchedulerName;
+#[cfg(feature = "torch")]
+use dgx_pixels_core::torch;
+use dgx_pixels_core::{GenerateRequest, ImageSize};
+
+use crate::pixelize::Stages;
+
+/// What draws, how, and what makes a sprite of it.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Drawing {
+    /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built in: it paints a figure
+    /// from the seed, and needs no model. Default: `sprite-xl`, or the only model there is.
+    #[arg(long, value_name = "PATH|NAME")]
+    pub(crate) model: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) denoising: Denoising,
+
+    #[command(flatten)]
+    pub(crate) torch: TorchArgs,
+
+    /// Write the model's pictures as they are, with neither of the stages that make sprites of them.
+    #[arg(long, conflicts_with_all = ["size", "palette", "cleanup", "bleed", "tile_x", "tile_y"])]
+    pub(crate) raw: bool,
+
+    #[command(flatten)]
+    pub(crate) stages: Stages,
+}
+
+impl Drawing {
+    /// The stages that make a sprite of the model's picture, unless it is left as it is.
+    pub(crate) fn pixel(&self) -> Option<PixelOptions> {
+        (!self.raw).then(|| self.stages.options_of_generated())
+    }
+}
+
+/// How the model draws.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Denoising {
+    /// What to keep away from.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) negative_prompt: Option<String>,
+
+    /// Denoising steps, 1 to 1000. Default: the model's own, or 30.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
+    pub(crate) steps: Option<usize>,
+
+    /// How strongly the prompt steers, 0 to 100. Default: the model's own, or 5.
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    pub(crate) guidance_scale: Option<f64>,
+
+    /// Against washed-out pictures at strong guidance, 0 to 1.
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
+    pub(crate) guidance_rescale: f64,
+
+    /// The noise schedule. Default: the model's own.
+    #[arg(long, value_name = "NAME", value_parser = scheduler_names())]
+    pub(crate) scheduler: Option<SchedulerName>,
+
+    /// In pixels, 64 to 2048; most models need a multiple of 8. Default: the model's own.
+    #[arg(long, value_name = "N", requires = "height", allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) width: Option<u32>,
+
+    /// As `--width`.
+    #[arg(long, value_name = "N", requires = "width", allow_negative_numbers = true, value_parser = whole::<u32>)]
+    pub(crate) height: Option<u32>,
+}
+
+impl Denoising {
+    /// The request for `prompt`, not checked yet, with seed 0.
+    pub(crate) fn request(&self, prompt: String) -> GenerateRequest {
+        GenerateRequest {
+            prompt,
+            negative_prompt: self.negative_prompt.clone(),
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            guidance_rescale: self.guidance_rescale,
+            scheduler: self.scheduler,
+            size: self.width.zip(self.height).map(|(width, height)| ImageSize { width, height }),
+            ..Default::default()
+        }
+    }
+}
+
+/// How a model is computed; `sketch` is not.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct TorchArgs {
+    /// `f32`, `f16` or `bf16`. Default: `f32` on the CPU, `bf16` on a GPU.
+    #[cfg(feature = "torch")]
+    #[arg(long, value_name = "D")]
+    pub(crate) dtype: Option<torch::Dtype>,
+
+    /// `cpu`, `cuda:N`, or `auto`: the first GPU if there is one.
+    #[cfg(feature = "torch")]
+    #[arg(long, value_name = "D", default_value_t = torch::Device::Auto)]
+    pub(crate) device: torch::Device,
+
+    /// Decode in overlapping tiles: less memory for large pictures, and slightly other colours.
+    #[cfg(feature = "torch")]
+    #[arg(long)]
+    pub(crate) vae_tiling: bool,
+}
+
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    let largest = u64::MAX >> (64 - 8 * size_of::<T>());
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {largest}"))
+}
+
+pub(crate) fn number(text: &str) -> Result<f64, &'static str> {
+    text.parse().map_err(|_| "expected a number")
+}
+
+fn scheduler_names() -> impl TypedValueParser<Value = SchedulerName> {
+    let names = SchedulerName::ALL.iter().map(|name| name.to_string());
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| name.parse::<SchedulerName>())
+}
