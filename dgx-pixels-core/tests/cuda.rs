@@ -38,7 +38,7 @@ fn a_gpu_tells_what_it_holds_refuses_what_is_past_its_limit_and_goes_on() {
     let options = Options { device, ..Default::default() };
     let mut sdxl = Sdxl::load(&model, &options).unwrap();
     let loaded = gpu.memory().unwrap();
-    assert!((40 << 20..400 << 20).contains(&loaded.used_bytes), "{loaded:?}");
+    assert!((30 << 20..400 << 20).contains(&loaded.used_bytes), "{loaded:?}");
     // What the driver misses holds the tensors, and what CUDA itself takes.
     let missed = before.available_bytes - loaded.available_bytes;
     assert!((loaded.used_bytes..loaded.used_bytes + (2 << 30)).contains(&missed), "{before:?} {loaded:?}");

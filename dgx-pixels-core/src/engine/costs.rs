@@ -15,6 +15,9 @@ use crate::request::ImageSize;
 pub(crate) struct Peaks {
     /// The most that was seen, by width, height and rows.
     seen: BTreeMap<String, (u64, u64)>,
+    /// What did not suffice, until it does. Not kept: who knows what else the device held then.
+    #[serde(skip)]
+    refused: BTreeMap<String, (u64, u64)>,
 }
 
 impl Peaks {
@@ -22,17 +25,23 @@ impl Peaks {
     pub(crate) fn observe(&mut self, size: ImageSize, rows: usize, bytes: u64) {
         let (_, known) = self.seen.entry(key(size, rows)).or_insert((work(size, rows), 0));
         *known = bytes.max(*known);
+        self.refused.remove(&key(size, rows));
     }
 
-    /// Forgets what was seen of this call, as after it turned out wrong.
-    #[cfg(test)]
-    fn forget(&mut self, size: ImageSize, rows: usize) {
-        self.seen.remove(&key(size, rows));
+    /// A call with so many rows of this size ran out of memory where `bytes` were free.
+    pub(crate) fn refuse(&mut self, size: ImageSize, rows: usize, bytes: u64) {
+        self.refused.insert(key(size, rows), (work(size, rows), bytes + 1));
     }
 
     /// The bytes of a call: as seen; or by a line through what was seen of this size, else of all sizes, that lies below none of
-    /// it. `None` if nothing was seen.
+    /// it; and more than what did not suffice. `None` if nothing was seen.
     pub(crate) fn predict(&self, size: ImageSize, rows: usize) -> Option<u64> {
+        let most = work(size, rows);
+        let refused = self.refused.values().filter(|(work, _)| *work <= most).map(|(_, bytes)| *bytes).max();
+        self.fitted(size, rows).max(refused)
+    }
+
+    fn fitted(&self, size: ImageSize, rows: usize) -> Option<u64> {
         if let Some((_, bytes)) = self.seen.get(&key(size, rows)) {
             return Some(*bytes);
         }
@@ -151,8 +160,18 @@ mod tests {
             peaks.observe(square(512), 2, bytes);
         }
         assert_eq!(peaks.predict(square(512), 2), Some(30));
-        peaks.forget(square(512), 2);
-        assert_eq!(peaks.predict(square(512), 2), None);
+    }
+
+    #[test]
+    fn what_did_not_suffice_is_predicted_as_more_until_it_does() {
+        let mut peaks = Peaks::default();
+        peaks.observe(square(512), 2, 10);
+        peaks.refuse(square(512), 4, 99);
+        assert_eq!(peaks.predict(square(512), 2), Some(10));
+        assert_eq!(peaks.predict(square(512), 4), Some(100));
+        assert_eq!(peaks.predict(square(512), 8), Some(100));
+        peaks.observe(square(512), 4, 30);
+        assert_eq!(peaks.predict(square(512), 4), Some(30));
     }
 
     #[test]
@@ -164,7 +183,7 @@ mod tests {
         }
         let predicted = peaks.predict(square(1024), 16).unwrap();
         assert!(predicted.abs_diff(bytes(1024, 16)) <= 2, "{predicted}");
-        let one = Peaks { seen: peaks.seen.into_iter().take(1).collect() };
+        let one = Peaks { seen: peaks.seen.into_iter().take(1).collect(), ..Default::default() };
         assert!(one.predict(square(1024), 2).unwrap() >= 7 * 1024 * 1024 * 2);
     }
 

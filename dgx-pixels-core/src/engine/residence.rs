@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::costs::{CostFile, Costs};
-use super::host::{Memory, ModelInfo, Models};
+use super::host::{Device, Memory, ModelInfo, Models};
 use super::shared::{State, Task};
 use super::worker::{Live, Worker};
 use crate::backend::{Backend, Canvas as _};
@@ -105,12 +105,11 @@ impl<M: Models> Worker<M> {
                 None => return now.saturating_duration_since(since) > self.shared.config.ageing,
             }
         }
-        self.load(state, task);
+        self.load(state, task.info.clone());
         false
     }
 
-    fn load(&mut self, state: &mut State, task: Arc<Task>) {
-        let info = task.info.clone();
+    fn load(&mut self, state: &mut State, info: Arc<ModelInfo>) {
         let (models, device) = (self.models.clone(), self.name.clone());
         let (sender, answer) = sync_channel(1);
         let done = Arc::new(AtomicBool::new(false));
@@ -124,7 +123,12 @@ impl<M: Models> Worker<M> {
             let mut on_bytes = |bytes_done: u64| {
                 if told.elapsed() >= TELL_EVERY {
                     told = Instant::now();
-                    task.writer.tell(JobEvent::Loading { model: name.clone(), bytes_done, bytes });
+                    let event = JobEvent::Loading { model: name.clone(), bytes_done, bytes };
+                    let state = shared.lock();
+                    let waiting = state.queue.iter().map(|(_, waiting)| waiting);
+                    for waiting in waiting.filter(|waiting| *waiting.model == *name) {
+                        waiting.item.writer.tell(event.clone());
+                    }
                 }
             };
             let load = std::panic::AssertUnwindSafe(|| models.load(&name, &device, &mut on_bytes));
@@ -390,11 +394,9 @@ impl<M: Models> Worker<M> {
         predicted: Option<u64>,
         call: impl FnOnce(&mut Self) -> T,
     ) -> (T, Option<u64>) {
-        let Some(_) = self.device.memory() else { return (call(self), None) };
         let before = start(&mut *self.device);
         let answer = call(self);
-        let Some(after) = self.device.memory() else { return (answer, None) };
-        let (peak, _) = stop(&*self.device, before);
+        let (Some(before), Some(after)) = (before, self.device.memory()) else { return (answer, None) };
         let (metrics, label) = (&self.shared.metrics, [&*self.name]);
         metrics.used.with_label_values(&label).set(after.used_bytes as i64);
         metrics.peak.with_label_values(&label).set(after.peak_bytes as i64);
@@ -403,18 +405,19 @@ impl<M: Models> Worker<M> {
             metrics.predicted.with_label_values(&label).set(predicted as i64);
             metrics.prediction_error.observe(predicted as f64 / after.peak_bytes.max(1) as f64 - 1.0);
         }
-        (answer, Some(peak))
+        (answer, Some(after.peak_bytes.saturating_sub(before.used_bytes)))
     }
 }
 
-fn start(device: &mut dyn super::host::Device) -> Memory {
+/// Begins to measure; what is in use.
+fn start(device: &mut dyn Device) -> Option<Memory> {
     device.reset_peak();
-    device.memory().unwrap_or(Memory { total_bytes: 0, available_bytes: 0, used_bytes: 0, peak_bytes: 0 })
+    device.memory()
 }
 
 /// What was needed at the peak above what was in use before, and what is kept of it.
-fn stop(device: &dyn super::host::Device, before: Memory) -> (u64, u64) {
-    let after = device.memory().unwrap_or(before);
-    let peak = after.peak_bytes.saturating_sub(before.used_bytes);
-    (peak, after.used_bytes.saturating_sub(before.used_bytes))
+fn stop(device: &dyn Device, before: Option<Memory>) -> (u64, u64) {
+    let (Some(before), Some(after)) = (before, device.memory()) else { return (0, 0) };
+    let above = |bytes: u64| bytes.saturating_sub(before.used_bytes);
+    (above(after.peak_bytes), above(after.used_bytes))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::costs::{Costs, Peaks};
 use super::host::Models;
 use super::post::{Decoded, Post, words};
 use super::residence::Loaded;
@@ -17,6 +18,9 @@ use crate::request::{GenerateRequest, ImageSize};
 
 /// Times a job is begun anew after memory ran out beside others, before it is given up.
 const MOST_ATTEMPTS: usize = 3;
+
+/// The costs of one kind of call.
+type CostsOf = fn(&mut Costs) -> &mut Peaks;
 
 /// A backend's panic, in its words.
 pub(super) struct Panic(String);
@@ -73,8 +77,9 @@ impl<M: Models> Worker<M> {
         begun
     }
 
-    fn begin_some(&mut self, tasks: Vec<(u64, Arc<Task>)>, begun: &mut Vec<u64>) {
+    fn begin_some(&mut self, mut tasks: Vec<(u64, Arc<Task>)>, begun: &mut Vec<u64>) {
         let Some(model) = self.model_of(&tasks[0].1.model) else {
+            self.leave(&tasks);
             return self.requeue(tasks, false);
         };
         let alone = tasks.len() > 1 && tasks.iter().any(|(_, task)| task.is_alone());
@@ -102,27 +107,23 @@ impl<M: Models> Worker<M> {
                     self.loaded[model].live.push(live);
                 }
             }
-            Ok(Err(error)) => self.split(tasks, error, |worker, half| worker.begin_some(half, begun)),
-            Err(panic) => self.lose(model, panic, tasks),
+            Ok(Err(error)) => {
+                self.relieve(&error, model, |costs| &mut costs.begin, size, tasks.len());
+                if tasks.len() > 1 {
+                    let half = tasks.split_off(tasks.len() / 2);
+                    self.begin_some(tasks, begun);
+                    return self.begin_some(half, begun);
+                }
+                self.leave(&tasks);
+                for (number, task) in tasks {
+                    self.give_up(number, task, error.clone());
+                }
+            }
+            Err(panic) => {
+                self.leave(&tasks);
+                self.lose(model, panic, tasks);
+            }
         }
-    }
-
-    /// Half of the tasks after the other, or the end of a single one.
-    fn split(
-        &mut self,
-        mut tasks: Vec<(u64, Arc<Task>)>,
-        error: Error,
-        mut again: impl FnMut(&mut Self, Vec<(u64, Arc<Task>)>),
-    ) {
-        self.relieve(&error);
-        if tasks.len() > 1 {
-            let half = tasks.split_off(tasks.len() / 2);
-            again(self, tasks);
-            return again(self, half);
-        }
-        let (number, task) = tasks.remove(0);
-        self.shared.lock().queue.leave(&task.client);
-        self.give_up(number, task, error);
     }
 
     /// One alone failed: for want of memory beside others it waits until they have left, else that is its end.
@@ -141,61 +142,61 @@ impl<M: Models> Worker<M> {
         self.shared.fail(task, error);
     }
 
-    /// After a call that ran out of memory: what can be given back is, and it is told.
-    fn relieve(&mut self, error: &Error) {
-        if matches!(error, Error::OutOfMemory { .. }) {
-            tracing::warn!(device = &*self.name, %error, "out of memory; trying again with less");
-            self.shared.metrics.oom_recoveries.with_label_values(&[&*self.name]).inc();
-            self.device.empty_cache();
+    /// After a call that ran out of memory: what can be given back is, that it did not suffice is remembered, and it is told.
+    fn relieve(&mut self, error: &Error, model: usize, of: CostsOf, size: ImageSize, rows: usize) {
+        if !matches!(error, Error::OutOfMemory { .. }) {
+            return;
         }
+        tracing::warn!(device = &*self.name, %error, "out of memory; trying again with less");
+        self.shared.metrics.oom_recoveries.with_label_values(&[&*self.name]).inc();
+        self.device.empty_cache();
+        if let Some(budget) = self.budget {
+            let free = budget.saturating_sub(self.resident());
+            of(&mut self.loaded[model].costs).refuse(size, rows, free);
+        }
+    }
+
+    /// They do not count any more when clients take turns.
+    fn leave(&self, tasks: &[(u64, Arc<Task>)]) {
+        let mut state = self.shared.lock();
+        tasks.iter().for_each(|(_, task)| state.queue.leave(&task.client));
     }
 
     /// Back into the queue, to be begun anew. `alone`: from then on in calls of their own.
     fn requeue(&mut self, tasks: Vec<(u64, Arc<Task>)>, alone: bool) {
         let mut state = self.shared.lock();
         for (number, task) in tasks {
-            state.queue.leave(&task.client);
             task.alone.fetch_or(alone, Ordering::Relaxed);
             state.queue.put(number, task.waiting());
         }
     }
 
-    /// A backend that panicked cannot be trusted: it goes, and its jobs are begun anew. Those that were in the call go alone
-    /// then; one that was alone in it is the cause, and fails.
+    /// A backend that panicked cannot be trusted: it goes, and its jobs are begun anew. Those that were in the call, which have
+    /// left, go alone then; one that was alone in it is the cause, and fails.
     fn lose(&mut self, model: usize, panic: Panic, mut in_call: Vec<(u64, Arc<Task>)>) {
         let shared = self.shared.clone();
         shared.metrics.panics.with_label_values(&[&*self.name]).inc();
         let error = Error::from(panic);
         tracing::error!(device = &*self.name, %error, "a model is dropped, its jobs are begun anew");
         let gone = self.forget(&mut shared.lock(), model);
-        let mut others = vec![];
-        for live in gone.live.into_iter().chain(gone.done) {
-            if live.stepped.is_some() {
-                // It left the count when it was done; it is counted again so that all can leave alike.
-                shared.lock().queue.count(&live.task.client);
-            }
-            others.push((live.number, live.task));
-        }
+        let numbered = |live: Live<_>| (live.number, live.task);
+        let live: Vec<_> = gone.live.into_iter().map(numbered).collect();
+        let done: Vec<_> = gone.done.into_iter().map(numbered).collect();
+        // Those that are done have left before.
+        self.leave(&live);
         let backend = gone.backend;
         let _ = catch_unwind(AssertUnwindSafe(|| drop(backend)));
         self.device.empty_cache();
         if in_call.len() == 1 {
             let (_, task) = in_call.remove(0);
-            shared.lock().queue.leave(&task.client);
             shared.fail(task, error);
         }
         self.requeue(in_call, true);
-        self.requeue(others, false);
+        self.requeue(live, false);
+        self.requeue(done, false);
     }
 
-    fn observe(
-        &mut self,
-        model: usize,
-        of: fn(&mut super::costs::Costs) -> &mut super::costs::Peaks,
-        size: ImageSize,
-        rows: usize,
-        peak: Option<u64>,
-    ) {
+    fn observe(&mut self, model: usize, of: CostsOf, size: ImageSize, rows: usize, peak: Option<u64>) {
         let Some(peak) = peak else { return };
         let loaded = &mut self.loaded[model];
         let before = of(&mut loaded.costs).predict(size, rows);
@@ -229,9 +230,6 @@ impl<M: Models> Worker<M> {
                     .filter_map(|number| self.loaded[model].live.iter().find(|live| live.number == *number))
                     .map(|live| live.canvas.rows())
                     .collect();
-                if rows.len() < numbers.len() {
-                    break;
-                }
                 let later = numbers.split_off(self.step_together(model, size, &rows));
                 self.step_some(model, size, &numbers);
                 numbers = later;
@@ -268,7 +266,7 @@ impl<M: Models> Worker<M> {
                 self.stepped(model, numbers, rows, step_time);
             }
             Ok(Err(error)) => {
-                self.relieve(&error);
+                self.relieve(&error, model, |costs| &mut costs.step, size, rows);
                 if numbers.len() > 1 {
                     // No canvas has moved.
                     return self
@@ -283,7 +281,8 @@ impl<M: Models> Worker<M> {
             Err(panic) => {
                 let live = &mut self.loaded[model].live;
                 let in_call = live.extract_if(.., |live| numbers.contains(&live.number));
-                let in_call = in_call.map(|live| (live.number, live.task)).collect();
+                let in_call: Vec<_> = in_call.map(|live| (live.number, live.task)).collect();
+                self.leave(&in_call);
                 self.lose(model, panic, in_call);
             }
         }
@@ -405,7 +404,7 @@ impl<M: Models> Worker<M> {
                 }
             }
             Ok(Err(error)) => {
-                self.relieve(&error);
+                self.relieve(&error, model, |costs| &mut costs.finish, size, numbers.len());
                 if numbers.len() > 1 {
                     return self
                         .halves(model, numbers, |worker, model, half| worker.finish_some(model, size, half));
@@ -416,9 +415,6 @@ impl<M: Models> Worker<M> {
             }
             Err(panic) => {
                 let in_call = self.take_done(model, numbers);
-                let mut state = self.shared.lock();
-                in_call.iter().for_each(|live| state.queue.count(&live.task.client));
-                drop(state);
                 self.lose(model, panic, in_call.into_iter().map(|live| (live.number, live.task)).collect());
             }
         }

@@ -214,7 +214,9 @@ impl engine::Device for Metered {
     }
 
     fn limit(&mut self, bytes: u64) {
-        let _ = limit_memory(self.device, bytes);
+        if let Err(error) = limit_memory(self.device, bytes) {
+            tracing::warn!(device = self.name, %error, "the budget is kept without a limit behind it");
+        }
     }
 }
 

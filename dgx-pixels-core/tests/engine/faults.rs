@@ -148,3 +148,42 @@ fn an_output_that_cannot_be_written_fails_its_job_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     engine.submit(raw("a", 1, 2)).unwrap().wait().unwrap();
 }
+
+/// The largest file that may be written from here on.
+fn limit_file_size(bytes: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: both are given what they ask for. Ignored, the signal becomes an error of the write.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+    }
+}
+
+#[test]
+#[ignore = "run by `a_full_disk_fails_jobs_and_leaves_no_half_file`, in a process of its own"]
+fn fills_its_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Rig::slow(Duration::ZERO).engine_with(1 << 40, EngineConfig::default());
+    let draw = |seed| {
+        let output = Some(folder.path().join(format!("{seed}.png")));
+        engine.submit(Submission { output, ..raw("a key", seed, 2) }).unwrap().wait()
+    };
+    limit_file_size(100);
+    for seed in 1..9 {
+        let error = draw(seed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Output, "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    limit_file_size(libc::RLIM_INFINITY);
+    let finished = draw(1).unwrap();
+    assert!(image::open(finished.path.as_ref().unwrap()).is_ok());
+}
+
+#[test]
+fn a_full_disk_fails_jobs_and_leaves_no_half_file() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::fills_its_disk", "--ignored"])
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}

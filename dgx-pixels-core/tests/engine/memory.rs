@@ -33,6 +33,22 @@ fn a_budget_makes_batches_smaller_and_fails_nobody() {
 }
 
 #[test]
+fn what_ran_out_of_memory_is_not_tried_again_and_again() {
+    let rig = Rig::slow(std::time::Duration::ZERO);
+    let engine = rig.engine_with(1 << 30, config(WEIGHTS + 700));
+    engine.submit(sized(64, 1)).unwrap().wait().unwrap();
+    // A neighbour has taken what the budget counts on.
+    rig.memory.limit.store(WEIGHTS + 450, Ordering::SeqCst);
+    let jobs: Vec<_> = (1..30).map(|seed| engine.submit(sized(64, seed)).unwrap()).collect();
+    jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+    let families = engine.metrics().gather();
+    let family =
+        families.iter().find(|family| family.name() == "dgx_pixels_out_of_memory_recoveries_total").unwrap();
+    let recoveries = family.get_metric()[0].get_counter().get_value();
+    assert!((1.0..10.0).contains(&recoveries), "{recoveries} of some 60 steps");
+}
+
+#[test]
 fn a_job_over_the_budget_is_told_what_it_needs() {
     let rig = Rig::slow(std::time::Duration::ZERO);
     let engine = rig.engine_with(1 << 30, config(WEIGHTS + 700));
