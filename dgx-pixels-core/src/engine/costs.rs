@@ -9,6 +9,10 @@ use crate::error::Error;
 use crate::picture_file::write_whole;
 use crate::request::ImageSize;
 
+/// What was not seen is predicted this much larger: calls differ in more than their work, as in the kernels that a library
+/// chooses for them. On an H100 a line through what was seen lay up to 5 % low for 768x1344.
+const NOT_SEEN: f64 = 1.05;
+
 /// One kind of call: bytes at its peak, above what was in use before it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -57,7 +61,7 @@ impl Peaks {
         let (fixed, each) = line(&near)?;
         // Lines through what was seen may lie low where nothing was.
         let above = near.iter().map(|(work, bytes)| bytes - (fixed + each * work)).fold(0.0, f64::max);
-        Some((fixed + each * work(size, rows) as f64 + above) as u64)
+        Some(((fixed + each * work(size, rows) as f64 + above) * NOT_SEEN) as u64)
     }
 
     pub(crate) fn is_known(&self, size: ImageSize, rows: usize) -> bool {
@@ -181,8 +185,9 @@ mod tests {
         for (side, rows) in [(256, 2), (512, 2)] {
             peaks.observe(square(side as u32), rows as usize, bytes(side, rows));
         }
-        let predicted = peaks.predict(square(1024), 16).unwrap();
-        assert!(predicted.abs_diff(bytes(1024, 16)) <= 2, "{predicted}");
+        let predicted = peaks.predict(square(1024), 16).unwrap() as f64;
+        let expected = bytes(1024, 16) as f64 * NOT_SEEN;
+        assert!((predicted - expected).abs() <= 4.0, "{predicted}");
         let one = Peaks { seen: peaks.seen.into_iter().take(1).collect(), ..Default::default() };
         assert!(one.predict(square(1024), 2).unwrap() >= 7 * 1024 * 1024 * 2);
     }
