@@ -26,6 +26,9 @@ Exit codes:
   10   queue_full: as many pictures wait as may; try again
   11   deadline_exceeded: it took longer than it may
   12   shut_down: the engine stopped before the picture was made
+  13   not_found: an asset or a file that is not there, or not as it was
+  14   forbidden_path: a path out of the folders that may be used
+  15   library_full: as many assets are kept as may be
   130  cancelled: Ctrl-C
 
 With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
@@ -115,6 +118,9 @@ impl Failure {
             "queue_full" => 10,
             "deadline_exceeded" => 11,
             "shut_down" => 12,
+            "not_found" => 13,
+            "forbidden_path" => 14,
+            "library_full" => 15,
             "cancelled" => interrupt::EXIT_CODE,
             _ => 1,
         }
@@ -173,6 +179,9 @@ mod tests {
             core(Error::QueueFull { waiting: 9, capacity: 9, retry_after: Duration::ZERO }),
             core(Error::DeadlineExceeded { deadline: Duration::ZERO, steps_done: 1, steps: 2 }),
             core(Error::ShutDown),
+            core(Error::NoAsset { id: "key".into() }),
+            core(Error::ForbiddenPath { path: "/key.png".into(), reason: "no".into(), roots: vec![] }),
+            core(Error::LibraryFull { root: "/".into(), used: "2".into(), allowed: "1".into() }),
             core(Error::Cancelled { steps_done: 1, steps: 2 }),
         ];
         for failure in failures {

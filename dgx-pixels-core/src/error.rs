@@ -124,6 +124,74 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A value of a call to the asset library is not one that it takes.
+    #[error("`{field}` is `{value}`; expected {expected}")]
+    Value {
+        /// The field.
+        field: &'static str,
+        /// As given; a long one is cut.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// The asset library has no such asset.
+    #[error("`id` is `{id}`, and there is no such asset; expected one that a list of the library names")]
+    NoAsset {
+        /// As asked for.
+        id: String,
+    },
+    /// An asset's files are not what was recorded of them.
+    #[error("asset `{id}` cannot be used: `{}` {reason}", path.display())]
+    BrokenAsset {
+        /// The asset.
+        id: String,
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it, and what helps.
+        reason: String,
+    },
+    /// As many assets or bytes are kept as may be.
+    #[error(
+        "the library `{}` is full: {used}, and {allowed} may be kept; remove what is not needed any more, or allow more",
+        root.display()
+    )]
+    LibraryFull {
+        /// Its folder.
+        root: PathBuf,
+        /// What is kept.
+        used: String,
+        /// What may be.
+        allowed: String,
+    },
+    /// The asset library's folder cannot be read or written.
+    #[error("the library fails at `{}`: {reason}", path.display())]
+    Library {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A path leads out of the folders that may be used, or to what is no plain file.
+    #[error(
+        "`{}` may not be used: {reason}; expected a file in {}, or start with its folder allowed",
+        path.display(), quoted(roots)
+    )]
+    ForbiddenPath {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+        /// The folders that may be used.
+        roots: Vec<PathBuf>,
+    },
+    /// A path in the folders that may be used leads to nothing that can be.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    NoFile {
+        /// As given.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The journal of jobs cannot be read or written.
     #[error("the journal `{}` fails: {reason}", path.display())]
     Journal {
@@ -175,6 +243,12 @@ pub enum ErrorKind {
     ShutDown,
     /// A result cannot be written.
     Output,
+    /// What is named is not there, or not as it was.
+    NotFound,
+    /// The path leads where this program may not go.
+    ForbiddenPath,
+    /// As many assets are kept as may be.
+    LibraryFull,
     /// Our fault, or the installation's.
     Internal,
 }
@@ -193,9 +267,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             // A model whose own scheduler cannot be read is an `Error::Model` already.
-            Error::Request(_) | Error::Pixel(_) | Error::Scheduler(_) | Error::KeyTaken { .. } => {
-                ErrorKind::InvalidRequest
-            }
+            Error::Request(_)
+            | Error::Pixel(_)
+            | Error::Scheduler(_)
+            | Error::KeyTaken { .. }
+            | Error::Value { .. } => ErrorKind::InvalidRequest,
             Error::Model { .. } | Error::ModelChoice(_) => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
             Error::OutOfMemory { .. } | Error::OverBudget { .. } => ErrorKind::OutOfMemory,
@@ -204,7 +280,10 @@ impl Error {
             Error::QueueFull { .. } => ErrorKind::QueueFull,
             Error::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Error::ShutDown => ErrorKind::ShutDown,
-            Error::Output { .. } | Error::Exists { .. } => ErrorKind::Output,
+            Error::Output { .. } | Error::Exists { .. } | Error::Library { .. } => ErrorKind::Output,
+            Error::NoAsset { .. } | Error::BrokenAsset { .. } | Error::NoFile { .. } => ErrorKind::NotFound,
+            Error::ForbiddenPath { .. } => ErrorKind::ForbiddenPath,
+            Error::LibraryFull { .. } => ErrorKind::LibraryFull,
             Error::Told { kind, .. } => *kind,
             Error::Journal { .. } | Error::Internal { .. } => ErrorKind::Internal,
         }
@@ -225,7 +304,19 @@ impl ErrorKind {
             ErrorKind::DeadlineExceeded => "deadline_exceeded",
             ErrorKind::ShutDown => "shut_down",
             ErrorKind::Output => "output",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::ForbiddenPath => "forbidden_path",
+            ErrorKind::LibraryFull => "library_full",
             ErrorKind::Internal => "internal",
         }
     }
+}
+
+/// Each in backticks, joined by `or`.
+fn quoted(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "an allowed folder, of which there is none".into();
+    }
+    let paths: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    paths.join(" or ")
 }

@@ -3,7 +3,7 @@
 //! A request's life is the reading order: [`GenerateRequest`] is validated, a [`Model`] folder in diffusers' layout
 //! is opened, a [`Backend`](backend::Backend) begins a canvas for each request, steps all canvases together and
 //! decodes them. [`backend::paint`] is that loop for one batch; [`engine`] is the one for many callers, and
-//! [`Generator`] the trait in front of it.
+//! [`Generator`] the trait in front of it; [`library`] keeps what was made.
 //!
 //! Feature `engine` brings serving; feature `torch` (default) brings it too, and the `torch` module: SDXL on libtorch
 //! 2.11. Without it nothing of libtorch is built, and [`backend::Sketch`] paints in its place.
@@ -28,6 +28,8 @@ pub mod folders;
 mod generator;
 #[cfg(feature = "engine")]
 pub mod job;
+#[cfg(feature = "engine")]
+pub mod library;
 #[cfg(feature = "engine")]
 mod metrics;
 pub mod model;

@@ -1,7 +1,7 @@
 //! Files of pictures: what they say of how they were made, and how they are written so that each is whole.
 
 use std::fs::{self, Permissions};
-use std::io::{self, BufReader, Cursor, Write as _};
+use std::io::{self, BufRead, BufReader, Cursor, Seek, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -65,8 +65,12 @@ impl Made {
 
 /// Whether the file at `path` is a sprite of ours, one pixel for each cell; `false` if it cannot be read.
 pub fn is_sprite(path: &Path) -> bool {
-    let Ok(file) = fs::File::open(path) else { return false };
-    let Ok(reader) = png::Decoder::new(BufReader::new(file)).read_info() else { return false };
+    fs::File::open(path).is_ok_and(|file| says_sprite(BufReader::new(file)))
+}
+
+/// As [`is_sprite`], of a PNG file's bytes.
+pub(crate) fn says_sprite(png: impl BufRead + Seek) -> bool {
+    let Ok(reader) = png::Decoder::new(png).read_info() else { return false };
     let info = reader.info();
     let size = format!("{}x{}", info.width, info.height);
     info.utf8_text.iter().any(|text| text.keyword == SPRITE && text.get_text().is_ok_and(|text| text == size))

@@ -1,0 +1,331 @@
+//! An asset as it lies on the disk: a folder with the picture, its certificate, and what is recorded of both.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, Cursor, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use image::ImageFormat;
+use serde::{Deserialize, Serialize};
+
+use super::name::AssetId;
+use crate::error::Error;
+use crate::picture_file::{Made, says_sprite, sidecar};
+use crate::pixel::{Certificate, Verdict};
+
+const FORMAT_VERSION: u32 = 1;
+
+/// What files under way are called, here and in [`write_whole`](crate::picture_file::write_whole).
+pub(super) const UNDER_WAY: &str = ".dgx-pixels-";
+
+/// A picture that was kept, and how it was made: what `NAME.asset.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Asset {
+    /// Of this record; 1.
+    pub format_version: u32,
+    /// Its name in the library.
+    pub id: AssetId,
+    /// When it was added, by this machine's clock then.
+    #[serde(with = "rfc3339")]
+    pub created: SystemTime,
+    /// The picture's file, in the asset's folder.
+    pub file: String,
+    /// BLAKE3 of the file.
+    pub blake3: String,
+    /// Of the file.
+    pub bytes: u64,
+    /// When the file was written: while this and `bytes` are the file's, it is taken for the same without being read.
+    #[serde(with = "rfc3339")]
+    pub modified: SystemTime,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// Different colours of pixels that can be seen.
+    pub colors: usize,
+    /// How it was made; `None` for a sprite of a picture that was not made here.
+    pub made: Option<Made>,
+    /// Whether a grid was found, if whoever added it told.
+    pub verdict: Option<Verdict>,
+    /// What the sprite keeps to; `None` for a picture without pixel stages.
+    pub certificate: Option<Certificate>,
+    /// Facts of whoever added it, as the style or the prompt as it was given.
+    #[serde(default)]
+    pub notes: BTreeMap<String, String>,
+}
+
+/// Times as people read them. Those before 1970 are no times of ours.
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_nanos(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `time`, unless no text can be made of it: clocks and files may claim anything.
+pub(super) fn writable(time: SystemTime) -> SystemTime {
+    let year_9999 = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799);
+    time.clamp(SystemTime::UNIX_EPOCH, year_9999)
+}
+
+/// Where one asset's files are, or will be.
+pub(super) struct Place<'a> {
+    pub(super) id: &'a AssetId,
+    pub(super) folder: PathBuf,
+    pub(super) picture: PathBuf,
+    pub(super) record: PathBuf,
+}
+
+/// Tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+/// What an asset's folder holds.
+pub(super) enum Found {
+    Asset(Box<Asset>, Stamp),
+    /// No record: nothing yet, or a picture whose record was not written.
+    Unfinished,
+    /// A record that cannot be used, and what is wrong with it.
+    Broken {
+        reason: String,
+        by_newer_version: bool,
+    },
+}
+
+impl<'a> Place<'a> {
+    // No id has a dot, so no other file of any asset has the record's name.
+    pub(super) fn new(root: &Path, id: &'a AssetId) -> Place<'a> {
+        let folder = root.join(id.as_str());
+        let picture = folder.join(format!("{id}.png"));
+        let record = folder.join(format!("{id}.asset.json"));
+        Place { id, folder, picture, record }
+    }
+
+    /// Whether it is a folder, and no link to one.
+    pub(super) fn is_folder(&self) -> bool {
+        self.folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+    }
+
+    /// Whether there is something in its place.
+    pub(super) fn has_picture(&self) -> bool {
+        self.picture.symlink_metadata().is_ok()
+    }
+
+    pub(super) fn broken(&self, path: &Path, reason: impl ToString) -> Error {
+        Error::BrokenAsset { id: self.id.to_string(), path: path.to_owned(), reason: reason.to_string() }
+    }
+
+    /// The record's stamp now; `None` if there is none.
+    pub(super) fn record_stamp(&self) -> Option<Stamp> {
+        self.record.symlink_metadata().and_then(|metadata| stamp(&metadata)).ok()
+    }
+
+    /// What is recorded.
+    pub(super) fn read(&self) -> Found {
+        let broken = |reason: String, by_newer_version| Found::Broken { reason, by_newer_version };
+        if !self.is_folder() {
+            return Found::Unfinished;
+        }
+        let (text, stamp) =
+            match read_plain(&self.record).and_then(|(text, metadata)| Ok((text, stamp(&metadata)?))) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Unfinished,
+                Err(error) => return broken(format!("cannot be read: {}", words(&error)), false),
+            };
+        let asset: Asset = match serde_json::from_slice(&text) {
+            Ok(asset) => asset,
+            Err(error) => {
+                let newer = version(&text).filter(|version| *version > FORMAT_VERSION);
+                return match newer {
+                    Some(version) => broken(newer_version(version), true),
+                    None => broken(format!("is no record of an asset: {error}"), false),
+                };
+            }
+        };
+        if asset.format_version > FORMAT_VERSION {
+            return broken(newer_version(asset.format_version), true);
+        }
+        if asset.id != *self.id || Some(asset.file.as_ref()) != self.picture.file_name() {
+            return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file), false);
+        }
+        Found::Asset(Box::new(asset), stamp)
+    }
+
+    /// The picture's bytes, read from one opened file, and when it was written.
+    ///
+    /// # Errors
+    /// [`Error::BrokenAsset`] if it is not there, or no plain file.
+    pub(super) fn picture_bytes(&self) -> Result<(Vec<u8>, SystemTime), Error> {
+        if !self.is_folder() {
+            return Err(Error::NoAsset { id: self.id.to_string() });
+        }
+        let read = read_plain(&self.picture).and_then(|(bytes, metadata)| Ok((bytes, metadata.modified()?)));
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.broken(&self.picture, "is not there"),
+            _ => self.broken(&self.picture, format!("cannot be read: {}", words(&error))),
+        })
+    }
+
+    /// What is to be recorded of the picture that is there.
+    ///
+    /// # Errors
+    /// [`Error::BrokenAsset`] if there is none, or if it is none of ours.
+    pub(super) fn describe(&self) -> Result<Asset, Error> {
+        let (bytes, modified) = self.picture_bytes()?;
+        let made = match Made::read(&bytes) {
+            Ok(made) => Some(made),
+            Err(_) if says_sprite(Cursor::new(&bytes)) => None,
+            Err(reason) => return Err(self.broken(&self.picture, format!("is no picture of ours: {reason}"))),
+        };
+        let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png);
+        let image =
+            image.map_err(|error| self.broken(&self.picture, format!("is damaged: {error}")))?.into_rgba8();
+        let seen: HashSet<_> =
+            image.pixels().filter(|pixel| pixel[3] > 0).map(|pixel| &pixel.0[..3]).collect();
+        let (width, height, colors) = (image.width(), image.height(), seen.len());
+        // One that tells of another picture is not repeated.
+        let certificate = read_plain(&sidecar(&self.picture)).ok();
+        let certificate = certificate.and_then(|(text, _)| serde_json::from_slice::<Certificate>(&text).ok());
+        let certificate =
+            certificate.filter(|its| (its.width, its.height, its.colors) == (width, height, colors));
+        Ok(Asset {
+            format_version: FORMAT_VERSION,
+            id: self.id.clone(),
+            created: writable(modified),
+            file: format!("{}.png", self.id),
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            bytes: bytes.len() as u64,
+            modified: writable(modified),
+            width,
+            height,
+            colors,
+            made,
+            verdict: None,
+            certificate,
+            notes: BTreeMap::new(),
+        })
+    }
+
+    /// Writes the record: whole, on the disk, and noticed by every process, as it comes from the root and goes to the
+    /// folder, and so changes both.
+    pub(super) fn write(&self, root: &Path, asset: &Asset, replace: bool) -> io::Result<Stamp> {
+        let json =
+            serde_json::to_string_pretty(asset).expect("plain data turns into JSON; this is a bug") + "\n";
+        let mode = Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().prefix(UNDER_WAY).permissions(mode).tempfile_in(root)?;
+        file.write_all(json.as_bytes())?;
+        file.as_file().sync_all()?;
+        let kept = if replace { file.persist(&self.record) } else { file.persist_noclobber(&self.record) };
+        let stamp = stamp(&kept.map_err(|error| error.error)?.metadata()?)?;
+        File::open(&self.folder)?.sync_all()?;
+        File::open(root)?.sync_all()?;
+        Ok(stamp)
+    }
+
+    /// Removes the folder if it holds no picture and no record, but at most what a write that failed has left.
+    pub(super) fn remove_unfinished(&self) -> io::Result<bool> {
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if !is_left_over(&path) && path != sidecar(&self.picture) {
+                return Ok(false);
+            }
+            left.push(path);
+        }
+        for path in left {
+            gone(fs::remove_file(path))?;
+        }
+        // Not with all that it holds: a picture may have come meanwhile.
+        match gone(fs::remove_dir(&self.folder)) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
+    /// The first file in the folder that is not the library's own.
+    pub(super) fn foreign_file(&self) -> io::Result<Option<PathBuf>> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let own =
+                [self.picture.clone(), sidecar(&self.picture), self.record.clone(), self.damaged_record()];
+            if !own.contains(&path) && !is_left_over(&path) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a record that cannot be read is put before another takes its place: it may hold notes.
+    pub(super) fn damaged_record(&self) -> PathBuf {
+        self.record.with_extension("json.damaged")
+    }
+}
+
+fn version(record: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    serde_json::from_slice::<Version>(record).ok().map(|record| record.format_version)
+}
+
+fn newer_version(version: u32) -> String {
+    format!("has format version {version}; expected at most {FORMAT_VERSION}: a newer program wrote it")
+}
+
+/// What a write left that was killed.
+pub(super) fn is_left_over(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNDER_WAY.as_bytes()))
+}
+
+/// `result`, for which nothing to remove is as good as removed.
+pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
+    Ok(Stamp { inode: metadata.ino(), bytes: metadata.len(), modified: metadata.modified()? })
+}
+
+fn read_plain(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
+    let (mut file, metadata) = open_plain(path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((bytes, metadata))
+}
+
+/// Opens a plain file: follows no link, and waits for no pipe.
+pub(super) fn open_plain(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    Ok((file, metadata))
+}
+
+/// What an error of [`open_plain`] says to people.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ELOOP) => "it is a symbolic link".into(),
+        _ => error.to_string(),
+    }
+}

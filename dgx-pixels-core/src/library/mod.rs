@@ -1,0 +1,497 @@
+//! A folder of finished pictures, each with an id that never changes, that several programs may use at once.
+//!
+//! The picture of asset `key` is `ROOT/key/key.png`, its certificate `key.json` and what is recorded of both `key.asset.json`.
+//! Making the folder takes the id, so that no two programs get the same; whoever makes the picture writes the file; and
+//! [`Library::add`] records it. Nothing is overwritten, and nothing deleted unless [`Library::remove`] or [`Library::clean`] is
+//! asked to.
+//!
+//! # Example
+//! ```
+//! use dgx_pixels_core::library::{AssetName, Library, Query, Quota};
+//! use dgx_pixels_core::picture_file::sprite_png;
+//! # let folder = tempfile::tempdir()?;
+//! # let root = folder.path().join("library");
+//!
+//! let library = Library::open(&root, Quota::default())?;
+//! let reserved = library.reserve(&AssetName::from_prompt("A brass key!"))?;
+//! // An engine does this, given `reserved.png()` as `Submission::output`.
+//! let sprite = image::RgbaImage::from_pixel(16, 16, image::Rgba([200, 160, 40, 255]));
+//! std::fs::write(reserved.png(), sprite_png(&sprite, None)?)?;
+//! let id = reserved.keep();
+//!
+//! let asset = library.add(&id, None, [("style".into(), "8bit".into())].into())?;
+//! assert_eq!((asset.id.as_str(), asset.width, asset.colors), ("a-brass-key", 16, 1));
+//! assert_eq!(library.list(&Query::default())?.assets, [asset]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod asset;
+mod clean;
+mod index;
+mod name;
+mod roots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+pub use self::asset::Asset;
+use self::asset::{Found, Place, gone, is_left_over, writable};
+pub use self::clean::{Clean, Cleaned, Quota, Usage};
+pub use self::index::{Changes, Cursor, MAX_LIMIT, Page, Query};
+use self::index::{Index, Wanted};
+pub use self::name::{AssetId, AssetName};
+pub use self::roots::Roots;
+use crate::error::Error;
+use crate::pixel::Verdict;
+
+/// How old a folder without a picture must be to be taken for one whose program died.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An open library. All its copies are the same one.
+#[derive(Clone)]
+pub struct Library(Arc<Inner>);
+
+struct Inner {
+    root: PathBuf,
+    quota: Quota,
+    index: Mutex<Index>,
+}
+
+impl Library {
+    /// Opens the library in the folder `root`, which is made if it is absent.
+    ///
+    /// What killed programs have left is finished: a picture that was not recorded is, from what it says itself; a record that
+    /// cannot be read is put aside as `NAME.asset.json.damaged` and made anew; half of what was being removed is removed; and
+    /// folders without a picture go once they were not touched for a day. What cannot be mended is left as it is, with a
+    /// warning. Folders and files that no asset can be called like are none of the library's.
+    ///
+    /// # Errors
+    /// [`Error::Library`] if the folder cannot be made or read. One that cannot be written can still be listed.
+    pub fn open(root: impl AsRef<Path>, quota: Quota) -> Result<Library, Error> {
+        let root = root.as_ref();
+        let fault = |error: io::Error| match root.metadata() {
+            Ok(metadata) if !metadata.is_dir() => fault(root, "it is a file; expected a folder"),
+            _ => fault(root, error),
+        };
+        fs::create_dir_all(root).map_err(fault)?;
+        let root = root.canonicalize().map_err(fault)?;
+        let library = Library(Arc::new(Inner { root, quota, index: Mutex::default() }));
+        library.empty_trash();
+        library.remove_left_overs()?;
+        let mut index = library.refreshed()?;
+        let unfinished: Vec<_> = index.unfinished.iter().cloned().collect();
+        unfinished.iter().for_each(|id| library.mend(&mut index, id));
+        drop(index);
+        Ok(library)
+    }
+
+    /// Its folder, without links.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// What it may hold.
+    pub fn quota(&self) -> Quota {
+        self.0.quota
+    }
+
+    /// Where the picture of `id` is, or would be: [`get`](Library::get) says whether it is there.
+    pub fn path(&self, id: &AssetId) -> PathBuf {
+        self.place(id).picture
+    }
+
+    /// Takes an id that is free: `name`, else `name-2`, and so on.
+    ///
+    /// # Errors
+    /// [`Error::LibraryFull`]; [`Error::Library`] if the folder cannot be made.
+    pub fn reserve(&self, name: &AssetName) -> Result<Reserved, Error> {
+        let mut index = self.refreshed()?;
+        self.0.quota.check(&self.0.root, usage_of(&index))?;
+        for id in (1..).map(|n| name.id(n)).filter(|id| !index.contains(id)) {
+            let folder = self.place(&id).folder;
+            match fs::create_dir(&folder) {
+                Ok(()) => {
+                    index.unfinished.insert(id.clone());
+                    return Ok(Reserved { library: self.clone(), id, is_kept: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(fault(&folder, error)),
+            }
+        }
+        unreachable!("2^64 folders")
+    }
+
+    /// Records the picture of `id`, which is on the disk now, with its certificate where it has one.
+    ///
+    /// Asked again it changes nothing; with a verdict or notes that are new, they join what is recorded.
+    ///
+    /// # Errors
+    /// [`Error::NoAsset`] if the id is not reserved; [`Error::BrokenAsset`] if the picture is not there, or says neither how it was
+    /// made nor that it is a sprite; [`Error::Library`] for a full disk and the like, after which it may be asked again.
+    pub fn add(
+        &self,
+        id: &AssetId,
+        verdict: Option<Verdict>,
+        notes: BTreeMap<String, String>,
+    ) -> Result<Asset, Error> {
+        let place = self.place(id);
+        let found = place.describe()?;
+        let mut asset = Asset { created: writable(SystemTime::now()), verdict, notes, ..found };
+        match place.read() {
+            Found::Asset(known, stamp) if known.blake3 == asset.blake3 => {
+                asset.created = known.created;
+                asset.verdict = asset.verdict.or(known.verdict);
+                asset.certificate = asset.certificate.or(known.certificate);
+                known.notes.iter().for_each(|(name, note)| {
+                    asset.notes.entry(name.clone()).or_insert_with(|| note.clone());
+                });
+                if asset == *known {
+                    self.lock().insert_if_new(asset.clone(), stamp);
+                    return Ok(asset);
+                }
+            }
+            Found::Broken { reason, by_newer_version: true } => {
+                return Err(place.broken(&place.record, reason));
+            }
+            _ => {}
+        }
+        // Without the lock: a list must not wait for the disk to sync.
+        let stamp = place.write(&self.0.root, &asset, true).map_err(|error| fault(&place.record, error))?;
+        self.lock().insert(asset.clone(), stamp);
+        Ok(asset)
+    }
+
+    /// Gives back the id of a job that failed or was cancelled. Where there is a picture nevertheless, it stays; where there is
+    /// nothing, nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Library`] if the folder cannot be read or removed.
+    pub fn discard(&self, id: &AssetId) -> Result<(), Error> {
+        let place = self.place(id);
+        if !place.is_folder() {
+            return Ok(());
+        }
+        let mut index = self.lock();
+        if place.remove_unfinished().map_err(|error| fault(&place.folder, error))? {
+            index.remove(id);
+        }
+        Ok(())
+    }
+
+    /// The asset `id`, whose picture is there now, of the size and the time that are known; if only the time is another, with
+    /// the content that is recorded.
+    ///
+    /// # Errors
+    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if its picture was deleted or changed, or its record cannot be read.
+    pub fn get(&self, id: &AssetId) -> Result<Asset, Error> {
+        self.current(&mut self.lock(), id)
+    }
+
+    /// As [`get`](Library::get), with the picture read and compared to what is recorded, whatever its time.
+    ///
+    /// # Errors
+    /// As [`get`](Library::get).
+    pub fn verify(&self, id: &AssetId) -> Result<Asset, Error> {
+        let asset = self.get(id)?;
+        self.checked_picture(&asset)?;
+        Ok(asset)
+    }
+
+    /// The bytes of the picture of `id`, which are those recorded.
+    ///
+    /// # Errors
+    /// As [`get`](Library::get).
+    pub fn read_png(&self, id: &AssetId) -> Result<Vec<u8>, Error> {
+        let asset = self.get(id)?;
+        Ok(self.checked_picture(&asset)?.0)
+    }
+
+    /// One page of the assets, those of other programs too. By pages, no asset that is there throughout is missed or doubled.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a limit out of range; [`Error::Library`] if the folder cannot be read.
+    pub fn list(&self, query: &Query) -> Result<Page, Error> {
+        let wanted = Wanted::new(query)?;
+        let mut index = self.refreshed()?;
+        let mut page = Page::default();
+        let mut last = query.after.clone();
+        while let Some(cursor) = index.next(&wanted, last.as_ref()) {
+            if page.assets.len() == query.limit {
+                page.next = last;
+                break;
+            }
+            match self.current(&mut index, cursor.id()) {
+                // Recorded anew by another program, it may have another place, or none, in this list.
+                Ok(asset) if Cursor::of(&asset) == cursor && index.takes(&wanted, &cursor) => {
+                    page.assets.push(asset)
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "left out of a list"),
+            }
+            last = Some(cursor);
+        }
+        Ok(page)
+    }
+
+    /// What is kept now.
+    ///
+    /// # Errors
+    /// [`Error::Library`] if the folder cannot be read.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        Ok(usage_of(&*self.refreshed()?))
+    }
+
+    /// What is told of changes from now on. What other programs do is noticed at the next [`refresh`](Library::refresh),
+    /// [`list`](Library::list), [`usage`](Library::usage) or [`reserve`](Library::reserve) of this one.
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.lock().signal.clone())
+    }
+
+    /// Looks whether other programs have added or removed assets: one question to the disk if they have not.
+    ///
+    /// # Errors
+    /// [`Error::Library`] if the folder cannot be read.
+    pub fn refresh(&self) -> Result<(), Error> {
+        self.refreshed().map(drop)
+    }
+
+    fn place<'a>(&self, id: &'a AssetId) -> Place<'a> {
+        Place::new(&self.0.root, id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index, as the root is now.
+    fn refreshed(&self) -> Result<MutexGuard<'_, Index>, Error> {
+        let root = &self.0.root;
+        let fault = |error: io::Error| fault(root, error);
+        let mut index = self.lock();
+        let now = Instant::now();
+        let modified = root.metadata().and_then(|metadata| metadata.modified()).map_err(fault)?;
+        if index.must_scan(modified, now) {
+            match self.folders() {
+                Ok(present) => self.take_in(&mut index, &present),
+                Err(error) => {
+                    index.look_again();
+                    return Err(fault(error));
+                }
+            }
+        }
+        Ok(index)
+    }
+
+    /// The folders that may be assets.
+    fn folders(&self) -> io::Result<HashSet<AssetId>> {
+        let mut present = HashSet::new();
+        for entry in fs::read_dir(&self.0.root)? {
+            let entry = entry?;
+            // A link to a folder is not one.
+            if entry.file_type()?.is_dir()
+                && let Some(Ok(id)) = entry.file_name().to_str().map(str::parse)
+            {
+                present.insert(id);
+            }
+        }
+        Ok(present)
+    }
+
+    fn take_in(&self, index: &mut Index, present: &HashSet<AssetId>) {
+        index.keep_only(present);
+        for id in present {
+            if index.get(id).is_none() {
+                self.take_in_one(index, id);
+            }
+        }
+    }
+
+    fn take_in_one(&self, index: &mut Index, id: &AssetId) {
+        let place = self.place(id);
+        match place.read() {
+            Found::Asset(asset, stamp) => index.insert(*asset, stamp),
+            Found::Unfinished => {
+                index.remove(id);
+                index.unfinished.insert(id.clone());
+            }
+            Found::Broken { reason, .. } => {
+                let was_warned = index.warned.contains(id);
+                index.remove(id);
+                index.unfinished.insert(id.clone());
+                index.warned.insert(id.clone());
+                if !was_warned {
+                    tracing::warn!(asset = %id, reason, "the record of an asset cannot be used");
+                }
+            }
+        }
+    }
+
+    /// The asset as it is on the disk now; what is known of it follows.
+    fn current(&self, index: &mut Index, id: &AssetId) -> Result<Asset, Error> {
+        let place = self.place(id);
+        if !place.is_folder() {
+            index.remove(id);
+            return Err(Error::NoAsset { id: id.to_string() });
+        }
+        // 1. its record
+        if index.get(id).is_none_or(|entry| place.record_stamp() != Some(entry.stamp)) {
+            self.take_in_one(index, id);
+        }
+        let Some(entry) = index.get_mut(id) else {
+            return Err(match place.read() {
+                Found::Broken { reason, .. } => place.broken(&place.record, reason),
+                _ => Error::NoAsset { id: id.to_string() },
+            });
+        };
+        // 2. its picture
+        let seen = match place.picture.symlink_metadata() {
+            Ok(metadata) if metadata.is_file() => metadata,
+            Ok(_) => return Err(place.broken(&place.picture, "is no plain file any more")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(place.broken(&place.picture, "was deleted; put it back, or remove the asset"));
+            }
+            Err(error) => return Err(place.broken(&place.picture, format!("cannot be read: {error}"))),
+        };
+        let is_known = seen.modified().is_ok_and(|modified| writable(modified) == entry.modified);
+        if seen.len() != entry.asset.bytes || !is_known {
+            let (_, modified) = self.checked_picture(&entry.asset)?;
+            entry.modified = modified;
+        }
+        Ok(entry.asset.clone())
+    }
+
+    /// The picture's bytes, if they are those recorded, and when they were written.
+    fn checked_picture(&self, asset: &Asset) -> Result<(Vec<u8>, SystemTime), Error> {
+        let place = self.place(&asset.id);
+        let (bytes, modified) = place.picture_bytes()?;
+        if blake3::hash(&bytes).to_hex().as_str() != asset.blake3 {
+            let reason = "was changed since it was recorded; put it back, or remove the asset";
+            return Err(place.broken(&place.picture, reason));
+        }
+        Ok((bytes, writable(modified)))
+    }
+
+    /// Finishes what a killed program left of `id`, or warns that it cannot be.
+    fn mend(&self, index: &mut Index, id: &AssetId) {
+        let place = self.place(id);
+        if !place.has_picture() {
+            if is_old(&place.folder) {
+                match place.remove_unfinished() {
+                    Ok(true) => index.remove(id),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(asset = %id, %error, "an abandoned folder cannot be removed")
+                    }
+                }
+            }
+            return;
+        }
+        let mended = || -> Result<(), Error> {
+            match place.read() {
+                // Another program was faster; or a newer one wrote it, and may read it.
+                Found::Asset(..) | Found::Broken { by_newer_version: true, .. } => return Ok(()),
+                Found::Unfinished => {}
+                Found::Broken { .. } => {
+                    // Only once the picture is known to say enough for another record.
+                    place.describe()?;
+                    let aside = fs::rename(&place.record, place.damaged_record());
+                    aside.map_err(|error| fault(&place.record, error))?;
+                }
+            }
+            let asset = place.describe()?;
+            // Whoever reserved it may be adding it now, and knows more.
+            match place.write(&self.0.root, &asset, false) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(fault(&place.record, error))
+                }
+                _ => Ok(()),
+            }
+        };
+        match mended() {
+            Ok(()) => self.take_in_one(index, id),
+            Err(error) => tracing::warn!(asset = %id, %error, "a picture cannot be recorded"),
+        }
+    }
+
+    /// Removes records that were being written when a program was killed.
+    fn remove_left_overs(&self) -> Result<(), Error> {
+        let root = &self.0.root;
+        for entry in fs::read_dir(root).map_err(|error| fault(root, error))? {
+            let path = entry.map_err(|error| fault(root, error))?.path();
+            if is_left_over(&path)
+                && is_old(&path)
+                && let Err(error) = gone(fs::remove_file(&path))
+            {
+                tracing::warn!(path = %path.display(), %error, "a left-over file cannot be removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library")
+            .field("root", &self.root())
+            .field("quota", &self.quota())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An id that is taken, and the folder for its picture. Dropped, the folder goes unless something is in it.
+#[must_use = "dropped, it gives the id back"]
+#[derive(Debug)]
+pub struct Reserved {
+    library: Library,
+    id: AssetId,
+    is_kept: bool,
+}
+
+impl Reserved {
+    /// The id.
+    pub fn id(&self) -> &AssetId {
+        &self.id
+    }
+
+    /// Where the picture goes, as [`Submission::output`](crate::Submission::output).
+    pub fn png(&self) -> PathBuf {
+        self.library.path(&self.id)
+    }
+
+    /// Keeps the id for a job that outlives this, to be [added](Library::add) or [discarded](Library::discard) at its end.
+    pub fn keep(mut self) -> AssetId {
+        self.is_kept = true;
+        self.id.clone()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = self.library.discard(&self.id)
+        {
+            tracing::warn!(asset = %self.id, %error, "an id cannot be given back");
+        }
+    }
+}
+
+fn usage_of(index: &Index) -> Usage {
+    Usage { assets: index.len(), unfinished: index.unfinished.len(), bytes: index.bytes }
+}
+
+fn fault(path: &Path, reason: impl ToString) -> Error {
+    Error::Library { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// Whether it was not touched for a day. By a clock that was set back, nothing is old.
+fn is_old(path: &Path) -> bool {
+    let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))
+}
