@@ -148,7 +148,7 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Index {
     entries: BTreeMap<Cursor, Entry>,
-    created: HashMap<AssetId, SystemTime>,
+    known: HashMap<AssetId, Known>,
     /// Folders without an asset that can be used.
     pub(super) unfinished: HashSet<AssetId>,
     /// Those of which a warning was given.
@@ -156,6 +156,14 @@ pub(super) struct Index {
     pub(super) bytes: u64,
     pub(super) signal: Arc<Signal>,
     root: Option<RootSeen>,
+    /// Counts the looks around in the root.
+    scan: u64,
+}
+
+struct Known {
+    created: SystemTime,
+    /// The last look around that found its folder.
+    scan: u64,
 }
 
 struct RootSeen {
@@ -172,20 +180,25 @@ impl Index {
     }
 
     pub(super) fn get(&self, id: &AssetId) -> Option<&Entry> {
-        self.entries.get(&Cursor { created: *self.created.get(id)?, id: id.clone() })
+        self.entries.get(&Cursor { created: self.known.get(id)?.created, id: id.clone() })
     }
 
     pub(super) fn get_mut(&mut self, id: &AssetId) -> Option<&mut Entry> {
-        self.entries.get_mut(&Cursor { created: *self.created.get(id)?, id: id.clone() })
+        self.entries.get_mut(&Cursor { created: self.known.get(id)?.created, id: id.clone() })
+    }
+
+    pub(super) fn has_asset(&self, id: &AssetId) -> bool {
+        self.known.contains_key(id)
     }
 
     pub(super) fn contains(&self, id: &AssetId) -> bool {
-        self.created.contains_key(id) || self.unfinished.contains(id)
+        self.has_asset(id) || self.unfinished.contains(id)
     }
 
     pub(super) fn insert(&mut self, asset: Asset, stamp: Stamp) {
         let id = &asset.id;
-        if let Some(created) = self.created.insert(id.clone(), asset.created)
+        let known = Known { created: asset.created, scan: self.scan };
+        if let Some(Known { created, .. }) = self.known.insert(id.clone(), known)
             && let Some(old) = self.entries.remove(&Cursor { created, id: id.clone() })
         {
             self.bytes -= old.asset.bytes;
@@ -210,7 +223,7 @@ impl Index {
     pub(super) fn remove(&mut self, id: &AssetId) {
         self.unfinished.remove(id);
         self.warned.remove(id);
-        if let Some(created) = self.created.remove(id)
+        if let Some(Known { created, .. }) = self.known.remove(id)
             && let Some(old) = self.entries.remove(&Cursor { created, id: id.clone() })
         {
             self.bytes -= old.asset.bytes;
@@ -218,12 +231,24 @@ impl Index {
         }
     }
 
-    /// Forgets all that `present` does not name.
-    pub(super) fn keep_only(&mut self, present: &HashSet<AssetId>) {
-        let gone: Vec<_> = self.created.keys().filter(|id| !present.contains(*id)).cloned().collect();
+    /// Begins a look around.
+    pub(super) fn begin_scan(&mut self) {
+        self.scan += 1;
+    }
+
+    /// Whether the folder called so is a known asset's, which stays then.
+    pub(super) fn finds(&mut self, folder: &str) -> bool {
+        let known = self.known.get_mut(folder);
+        known.map(|known| known.scan = self.scan).is_some()
+    }
+
+    /// Ends a look around: forgets all that was not found, neither before nor among `others`.
+    pub(super) fn end_scan(&mut self, others: &HashSet<AssetId>) {
+        let gone = self.known.iter().filter(|(_, known)| known.scan != self.scan);
+        let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
         gone.iter().for_each(|id| self.remove(id));
-        self.unfinished.retain(|id| present.contains(id));
-        self.warned.retain(|id| present.contains(id));
+        self.unfinished.retain(|id| others.contains(id));
+        self.warned.retain(|id| others.contains(id));
     }
 
     /// All, newest first.

@@ -277,43 +277,37 @@ impl Library {
         let mut index = self.lock();
         let now = Instant::now();
         let modified = root.metadata().and_then(|metadata| metadata.modified()).map_err(fault)?;
-        if index.must_scan(modified, now) {
-            match self.folders() {
-                Ok(present) => self.take_in(&mut index, &present),
-                Err(error) => {
-                    index.look_again();
-                    return Err(fault(error));
-                }
-            }
+        if index.must_scan(modified, now)
+            && let Err(error) = self.scan(&mut index)
+        {
+            index.look_again();
+            return Err(fault(error));
         }
         Ok(index)
     }
 
-    /// The folders that may be assets.
-    fn folders(&self) -> io::Result<HashSet<AssetId>> {
-        let mut present = HashSet::new();
+    /// Looks around in the root. Assets that are known are read again only when they are asked for.
+    fn scan(&self, index: &mut Index) -> io::Result<()> {
+        let mut others = HashSet::new();
+        index.begin_scan();
         for entry in fs::read_dir(&self.0.root)? {
             let entry = entry?;
+            let name = entry.file_name();
             // A link to a folder is not one.
-            if entry.file_type()?.is_dir()
-                && let Some(Ok(id)) = entry.file_name().to_str().map(str::parse)
+            if let Some(name) = name.to_str()
+                && entry.file_type()?.is_dir()
+                && !index.finds(name)
+                && let Ok(id) = name.parse()
             {
-                present.insert(id);
+                others.insert(id);
             }
         }
-        Ok(present)
+        index.end_scan(&others);
+        others.iter().for_each(|id| self.take_in(index, id));
+        Ok(())
     }
 
-    fn take_in(&self, index: &mut Index, present: &HashSet<AssetId>) {
-        index.keep_only(present);
-        for id in present {
-            if index.get(id).is_none() {
-                self.take_in_one(index, id);
-            }
-        }
-    }
-
-    fn take_in_one(&self, index: &mut Index, id: &AssetId) {
+    fn take_in(&self, index: &mut Index, id: &AssetId) {
         let place = self.place(id);
         match place.read() {
             Found::Asset(asset, stamp) => index.insert(*asset, stamp),
@@ -342,7 +336,7 @@ impl Library {
         }
         // 1. its record
         if index.get(id).is_none_or(|entry| place.record_stamp() != Some(entry.stamp)) {
-            self.take_in_one(index, id);
+            self.take_in(index, id);
         }
         let Some(entry) = index.get_mut(id) else {
             return Err(match place.read() {
@@ -415,7 +409,7 @@ impl Library {
             }
         };
         match mended() {
-            Ok(()) => self.take_in_one(index, id),
+            Ok(()) => self.take_in(index, id),
             Err(error) => tracing::warn!(asset = %id, %error, "a picture cannot be recorded"),
         }
     }

@@ -1,5 +1,6 @@
 //! Names of assets, and the ids made of them: words that are safe as names of files.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -56,6 +57,13 @@ pub struct AssetId(String);
 impl AssetId {
     /// The word.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that a map of ids can be asked for a text.
+impl Borrow<str> for AssetId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
