@@ -144,7 +144,7 @@ impl Library {
             match removed {
                 Ok(()) => {
                     cleaned.removed.push(id);
-                    cleaned.bytes += bytes;
+                    cleaned.bytes = cleaned.bytes.saturating_add(bytes);
                 }
                 Err(error) => cleaned.kept.push((id, error.to_string())),
             }

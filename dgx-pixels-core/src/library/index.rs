@@ -12,6 +12,7 @@ use event_listener::{Event, listener};
 use serde::{Deserialize, Serialize};
 
 use super::asset::{Asset, Stamp};
+use super::clean::Usage;
 use super::name::{AssetId, shown};
 use crate::error::Error;
 
@@ -153,7 +154,6 @@ pub(super) struct Index {
     pub(super) unfinished: HashSet<AssetId>,
     /// Those of which a warning was given.
     pub(super) warned: HashSet<AssetId>,
-    pub(super) bytes: u64,
     pub(super) signal: Arc<Signal>,
     root: Option<RootSeen>,
     /// Counts the looks around in the root.
@@ -175,8 +175,11 @@ struct RootSeen {
 }
 
 impl Index {
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    pub(super) fn usage(&self) -> Usage {
+        let bytes = self.entries.values().map(|entry| entry.asset.bytes);
+        // A record may claim anything.
+        let bytes = bytes.fold(0, u64::saturating_add);
+        Usage { assets: self.entries.len(), unfinished: self.unfinished.len(), bytes }
     }
 
     pub(super) fn get(&self, id: &AssetId) -> Option<&Entry> {
@@ -198,14 +201,11 @@ impl Index {
     pub(super) fn insert(&mut self, asset: Asset, stamp: Stamp) {
         let id = &asset.id;
         let known = Known { created: asset.created, scan: self.scan };
-        if let Some(Known { created, .. }) = self.known.insert(id.clone(), known)
-            && let Some(old) = self.entries.remove(&Cursor { created, id: id.clone() })
-        {
-            self.bytes -= old.asset.bytes;
+        if let Some(Known { created, .. }) = self.known.insert(id.clone(), known) {
+            self.entries.remove(&Cursor { created, id: id.clone() });
         }
         self.unfinished.remove(id);
         self.warned.remove(id);
-        self.bytes += asset.bytes;
         let prompt = asset.made.iter().map(|made| &made.request.prompt);
         let texts: Vec<_> = prompt.chain(asset.notes.values()).map(|text| text.to_lowercase()).collect();
         let entry = Entry { stamp, modified: asset.modified, text: texts.join("\n"), asset };
@@ -223,10 +223,8 @@ impl Index {
     pub(super) fn remove(&mut self, id: &AssetId) {
         self.unfinished.remove(id);
         self.warned.remove(id);
-        if let Some(Known { created, .. }) = self.known.remove(id)
-            && let Some(old) = self.entries.remove(&Cursor { created, id: id.clone() })
-        {
-            self.bytes -= old.asset.bytes;
+        if let Some(Known { created, .. }) = self.known.remove(id) {
+            self.entries.remove(&Cursor { created, id: id.clone() });
             self.signal.tell();
         }
     }

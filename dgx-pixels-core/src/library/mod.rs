@@ -113,7 +113,7 @@ impl Library {
     /// [`Error::LibraryFull`]; [`Error::Library`] if the folder cannot be made.
     pub fn reserve(&self, name: &AssetName) -> Result<Reserved, Error> {
         let mut index = self.refreshed()?;
-        self.0.quota.check(&self.0.root, usage_of(&index))?;
+        self.0.quota.check(&self.0.root, index.usage())?;
         for id in (1..).map(|n| name.id(n)).filter(|id| !index.contains(id)) {
             let folder = self.place(&id).folder;
             match fs::create_dir(&folder) {
@@ -245,7 +245,7 @@ impl Library {
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
     pub fn usage(&self) -> Result<Usage, Error> {
-        Ok(usage_of(&*self.refreshed()?))
+        Ok(self.refreshed()?.usage())
     }
 
     /// What is told of changes from now on. What other programs do is noticed at the next [`refresh`](Library::refresh),
@@ -474,10 +474,6 @@ impl Drop for Reserved {
             tracing::warn!(asset = %self.id, %error, "an id cannot be given back");
         }
     }
-}
-
-fn usage_of(index: &Index) -> Usage {
-    Usage { assets: index.len(), unfinished: index.unfinished.len(), bytes: index.bytes }
 }
 
 fn fault(path: &Path, reason: impl ToString) -> Error {

@@ -651,6 +651,20 @@ fn created(root: &TempDir, asset: &Asset, created: SystemTime) {
 }
 
 #[test]
+fn a_record_that_claims_too_much_breaks_no_sum() {
+    let root = folder();
+    let library = open(&root);
+    for asset in ["key", "map"].map(|called| make(&library, called)) {
+        let record = root.path().join(format!("{0}/{0}.asset.json", asset.id));
+        fs::write(record, serde_json::to_string(&Asset { bytes: u64::MAX, ..asset }).unwrap()).unwrap();
+    }
+    let library = open(&root);
+    assert_eq!(library.usage().unwrap().bytes, u64::MAX);
+    assert_eq!(library.clean(Clean { keep_newest: Some(0), ..Default::default() }).unwrap().bytes, u64::MAX);
+    assert_eq!(library.usage().unwrap(), Usage::default());
+}
+
+#[test]
 fn cleaning_removes_what_all_conditions_say_and_a_dry_run_nothing() {
     let root = folder();
     let library = open(&root);
