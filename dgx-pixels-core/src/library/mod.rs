@@ -240,6 +240,19 @@ impl Library {
         Ok(page)
     }
 
+    /// The ids of all assets, newest first, and then of those whose record or picture is broken, by name.
+    ///
+    /// # Errors
+    /// [`Error::Library`] if the folder cannot be read.
+    pub fn ids(&self) -> Result<Vec<AssetId>, Error> {
+        let index = self.refreshed()?;
+        let mut ids: Vec<AssetId> = index.newest_first().map(|entry| entry.asset.id.clone()).collect();
+        let mut broken: Vec<_> = index.warned.iter().cloned().collect();
+        broken.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        ids.append(&mut broken);
+        Ok(ids)
+    }
+
     /// What is kept now.
     ///
     /// # Errors

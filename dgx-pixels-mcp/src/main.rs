@@ -1,0 +1,265 @@
+//! `dgx-pixels-mcp`, the program.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use dgx_pixels_core::engine::Budget;
+use dgx_pixels_core::library::{Clean, Library, Quota};
+use dgx_pixels_mcp::clients::Client;
+use dgx_pixels_mcp::transport::{self, HttpConfig, Ops, Token, TransportError};
+use dgx_pixels_mcp::{Server, Studio, StudioConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Game-ready pixel art for AI agents, over the Model Context Protocol.
+#[derive(Parser)]
+#[command(name = "dgx-pixels-mcp", version, max_term_width = 110, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve one client by standard input and output, as clients start it.
+    Stdio(Serving),
+    /// Serve many clients at http://ADDRESS/mcp, and older ones at /sse.
+    Http(Http),
+    /// Print what goes into a client's configuration.
+    PrintConfig(PrintConfig),
+    /// Remove old assets from the library.
+    Clean(Cleaning),
+}
+
+#[derive(Args)]
+struct Serving {
+    /// The folder of assets. Default: `$XDG_DATA_HOME/dgx-pixels/assets`.
+    #[arg(long, value_name = "DIR")]
+    library: Option<PathBuf>,
+
+    /// Bytes that the library may hold; more is refused until `clean` has made room.
+    #[arg(long, value_name = "BYTES", default_value = "4GiB")]
+    quota: ByteSize,
+
+    /// A folder that pictures may be read from, beside the library and the current folder. May be given again.
+    #[arg(long = "root", value_name = "DIR")]
+    roots: Vec<PathBuf>,
+
+    /// A model's name or folder; `sketch` is built in. Default: all that are found.
+    #[arg(long, value_name = "NAME|PATH")]
+    model: Option<String>,
+
+    /// `cpu`, `cuda:N`, or `auto`: the first GPU if there is one.
+    #[arg(long, value_name = "D", default_value = "auto")]
+    device: String,
+
+    /// Memory of the device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`.
+    #[arg(long, value_name = "B", default_value = "90%", allow_hyphen_values = true)]
+    budget: Budget,
+
+    /// Pictures that go a step together at most.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    max_batch: u16,
+}
+
+#[derive(Args)]
+struct Http {
+    #[command(flatten)]
+    serving: Serving,
+
+    /// Where to listen. Anything but the loopback needs a token.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8077")]
+    bind: SocketAddr,
+
+    /// A file with the token that clients show as `Authorization: Bearer TOKEN`. The environment's DGX_PIXELS_MCP_TOKEN does as well.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// A name of this machine that may stand in `Host`, beside `localhost`. May be given again.
+    #[arg(long = "allow-host", value_name = "NAME")]
+    hosts: Vec<String>,
+
+    /// A web page that may ask, as `https://example.org`. May be given again.
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    origins: Vec<String>,
+}
+
+#[derive(Args)]
+struct PrintConfig {
+    client: Client,
+
+    /// What the program is to be started with, after `--`. Default: `stdio`.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep_newest"])))]
+struct Cleaning {
+    /// The folder of assets. Default: `$XDG_DATA_HOME/dgx-pixels/assets`.
+    #[arg(long, value_name = "DIR")]
+    library: Option<PathBuf>,
+
+    /// Those that were added so many days ago.
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+
+    /// Those that are not among so many newest.
+    #[arg(long, value_name = "N")]
+    keep_newest: Option<usize>,
+
+    /// Only say which.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    // Standard output is the protocol's.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
+    let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let done = match command {
+        Command::Stdio(serving) => serve(serving, None),
+        Command::Http(Http { serving, bind, token_file, hosts, origins }) => {
+            let config =
+                HttpConfig { bind, allowed_hosts: hosts, allowed_origins: origins, ..Default::default() };
+            serve(serving, Some((config, token_file)))
+        }
+        Command::PrintConfig(wanted) => print_config(&wanted),
+        Command::Clean(wanted) => clean(&wanted),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text += &format!(": {error}");
+                cause = error.source();
+            }
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn library(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let default = || dgx_pixels_core::folders::data().map(|data| data.join("assets"));
+    named
+        .or_else(default)
+        .ok_or_else(|| "there is no home folder to keep assets in; give `--library DIR`".into())
+}
+
+impl Serving {
+    fn studio(self) -> Result<Studio, Failure> {
+        let here = std::env::current_dir()?;
+        let config = StudioConfig {
+            library: library(self.library)?,
+            quota: Quota { max_bytes: Some(self.quota.as_u64()), max_assets: None },
+            // A client starts the program in the user's home or in `/` if it has no project: that is no folder to be read from.
+            roots: self.roots.into_iter().chain(is_project(&here).then_some(here)).collect(),
+            model: self.model,
+            device: self.device,
+            budget: self.budget,
+            max_batch: self.max_batch.into(),
+            ..Default::default()
+        };
+        Ok(Studio::open(config)?)
+    }
+}
+
+fn is_project(folder: &std::path::Path) -> bool {
+    folder.parent().is_some() && std::env::home_dir().is_none_or(|home| !home.starts_with(folder))
+}
+
+fn token(file: Option<PathBuf>) -> Result<Option<Token>, TransportError> {
+    match (file, std::env::var("DGX_PIXELS_MCP_TOKEN")) {
+        (Some(file), _) => Token::read(&file).map(Some),
+        (None, Ok(text)) => Token::new(&text).map(Some),
+        (None, Err(_)) => Ok(None),
+    }
+}
+
+fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Result<(), Failure> {
+    let studio = serving.studio()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(stop.clone())?;
+        let warm = studio.clone();
+        tokio::spawn(async move {
+            if let Err(error) = warm.warm_up().await {
+                tracing::warn!(%error, "nothing can be drawn yet; it is tried again at the first call");
+            }
+        });
+        let server = Server::new(studio.clone());
+        let Some((config, token_file)) = http else {
+            return Ok::<_, Failure>(transport::serve_stdio(server, stop).await?);
+        };
+        let listening = transport::bind(HttpConfig { token: token(token_file)?, ..config }).await?;
+        tracing::info!("listening on http://{}/mcp", listening.local_addr()?);
+        let (ready, measured) = (studio.clone(), studio.clone());
+        let ops = Ops {
+            ready: Arc::new(move || {
+                ready.running().map(drop).ok_or_else(|| "the engine has not started".into())
+            }),
+            metrics: Arc::new(move || measured.metrics_text()),
+        };
+        Ok(listening.serve(server, ops, stop).await?)
+    });
+    studio.shut_down();
+    // Threads that load a model are not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    served
+}
+
+/// Ctrl-C and `kill` end the program at the next step; what is not finished is done by the next one.
+fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn print_config(wanted: &PrintConfig) -> Result<(), Failure> {
+    let program = std::env::current_exe()?;
+    let arguments = match wanted.arguments.as_slice() {
+        [] => vec!["stdio".to_owned()],
+        given => given.to_vec(),
+    };
+    let program =
+        program.into_os_string().into_string().unwrap_or_else(|path: OsString| path.display().to_string());
+    eprintln!("into {}:", wanted.client.file());
+    println!("{}", wanted.client.block(&program, &arguments));
+    Ok(())
+}
+
+fn clean(wanted: &Cleaning) -> Result<(), Failure> {
+    let library = Library::open(library(wanted.library.clone())?, Quota::default())?;
+    let cleaned = library.clean(Clean {
+        older_than: wanted.older_than.map(|days| Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
+        keep_newest: wanted.keep_newest,
+        dry_run: wanted.dry_run,
+    })?;
+    for id in &cleaned.removed {
+        println!("{id}");
+    }
+    let verb = if wanted.dry_run { "would be removed" } else { "removed" };
+    eprintln!("{} assets {verb}, {}", cleaned.removed.len(), ByteSize(cleaned.bytes));
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! What is measured of the server; the engine measures itself.
+
+use std::time::Duration;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+/// From answers out of memory to pictures that take minutes.
+const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 45.0, 120.0];
+
+pub(crate) struct Metrics {
+    pub(crate) registry: Registry,
+    /// `dgx_pixels_mcp_tool_calls_total{tool,outcome}`.
+    calls: IntCounterVec,
+    /// `dgx_pixels_mcp_tool_seconds{tool}`.
+    seconds: HistogramVec,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Metrics {
+        const NAMED: &str = "names are constants and each is taken once; this is a bug";
+        let calls =
+            Opts::new("dgx_pixels_mcp_tool_calls_total", "Calls of tools, by outcome `ok` or `error`.");
+        let calls = IntCounterVec::new(calls, &["tool", "outcome"]).expect(NAMED);
+        let seconds = HistogramOpts::new("dgx_pixels_mcp_tool_seconds", "Time of a tool's call.");
+        let seconds = HistogramVec::new(seconds.buckets(SECONDS.into()), &["tool"]).expect(NAMED);
+        let registry = Registry::new();
+        registry.register(Box::new(calls.clone())).expect(NAMED);
+        registry.register(Box::new(seconds.clone())).expect(NAMED);
+        Metrics { registry, calls, seconds }
+    }
+
+    pub(crate) fn called(&self, tool: &str, is_ok: bool, time: Duration) {
+        self.calls.with_label_values(&[tool, if is_ok { "ok" } else { "error" }]).inc();
+        self.seconds.with_label_values(&[tool]).observe(time.as_secs_f64());
+    }
+}

@@ -1,0 +1,430 @@
+//! What all tools share: the models, the engine that draws, the library of assets, and the jobs that fill it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
+use dgx_pixels_core::job::{Job, JobId};
+use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
+use dgx_pixels_core::pixel::Verdict;
+use dgx_pixels_core::{Error, ImageSize, Submission, folders};
+use serde::Serialize;
+use tokio::sync::{OnceCell, watch};
+
+use crate::metrics::Metrics;
+use crate::tools::Wanted;
+
+/// Jobs that have ended and are still known by their asset; the engine finds older ones.
+const ENDED_KEPT: usize = 1000;
+/// Servers of this user that may run at once, each with a journal of its own.
+const JOURNALS: usize = 64;
+
+/// How a [`Studio`] works.
+#[derive(Clone, Debug)]
+pub struct StudioConfig {
+    /// The folder of assets.
+    pub library: PathBuf,
+    /// What it may hold.
+    pub quota: Quota,
+    /// Folders of files that may be read on behalf of a client, beside the library.
+    pub roots: Vec<PathBuf>,
+    /// A name or a folder; `sketch` is built in. Default: all models that are found.
+    pub model: Option<String>,
+    /// As `cuda:0`; `auto` is the first GPU if there is one.
+    pub device: String,
+    /// Memory of the device that may be used.
+    pub budget: Budget,
+    /// Pictures that go a step together at most.
+    pub max_batch: usize,
+    /// The folder of journals; `None` keeps no jobs over the end of the program.
+    pub journals: Option<PathBuf>,
+}
+
+impl Default for StudioConfig {
+    fn default() -> Self {
+        StudioConfig {
+            library: folders::data().unwrap_or_default().join("assets"),
+            quota: Quota::default(),
+            roots: vec![],
+            model: None,
+            device: "auto".into(),
+            budget: Budget::default(),
+            max_batch: 8,
+            journals: folders::state().map(|state| state.join("mcp")),
+        }
+    }
+}
+
+/// A model, as clients are told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct ModelCard {
+    /// What `model` is called by.
+    pub name: String,
+    /// Whether it is taken where no `model` is named.
+    pub is_default: bool,
+    /// Whether it draws nothing but pixel art: style words are not added to its prompts.
+    pub draws_pixel_art: bool,
+    /// Width of a sprite where none is asked for, in sprite pixels.
+    pub width: u32,
+    /// Height of a sprite where none is asked for, in sprite pixels.
+    pub height: u32,
+    /// Denoising steps where none are asked for.
+    pub steps: usize,
+    /// Its folder; none for `sketch`.
+    pub path: Option<PathBuf>,
+}
+
+/// Pixels of a cell of a model's picture that becomes a pixel of the sprite: those of a latent.
+pub(crate) const CELL_PX: u32 = 8;
+/// A model whose pictures are larger by default draws other things too, and is made for that size.
+const PIXEL_ART_SIDE: u32 = 512;
+
+impl ModelCard {
+    fn new(name: &str, size: ImageSize, steps: usize, path: Option<PathBuf>) -> ModelCard {
+        let draws_pixel_art = size.width.max(size.height) < PIXEL_ART_SIDE;
+        let (width, height) = (size.width / CELL_PX, size.height / CELL_PX);
+        ModelCard { name: name.into(), is_default: false, draws_pixel_art, width, height, steps, path }
+    }
+}
+
+/// Everything behind the tools. All its copies are the same one.
+#[derive(Clone)]
+pub struct Studio(Arc<Inner>);
+
+struct Inner {
+    config: StudioConfig,
+    library: Library,
+    roots: Roots,
+    models: Vec<ModelCard>,
+    metrics: Metrics,
+    engine: OnceCell<Engine>,
+    jobs: Mutex<Jobs>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    known: HashMap<JobId, Work>,
+    ended: VecDeque<JobId>,
+}
+
+/// A job and the asset that it becomes.
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub(crate) job: Job,
+    pub(crate) asset: AssetId,
+    /// Set once the asset is in the library, or is known not to come.
+    done: watch::Receiver<Option<Result<(), Error>>>,
+    /// Its copies are the calls that wait, and one more.
+    waiting: Arc<Waiters>,
+}
+
+struct Waiters(Arc<()>);
+
+/// While it lives the job has somebody who waits.
+pub(crate) struct Waiting {
+    _counted: Arc<()>,
+}
+
+impl Work {
+    pub(crate) fn wait(&self) -> Waiting {
+        Waiting { _counted: self.waiting.0.clone() }
+    }
+
+    /// Cancels it if nobody waits for it.
+    pub(crate) fn cancel_unless_wanted(&self) {
+        if Arc::strong_count(&self.waiting.0) == 1 {
+            self.job.cancel();
+        }
+    }
+
+    /// Returns when the asset is in the library.
+    ///
+    /// # Errors
+    /// The job's own; the library's.
+    pub(crate) async fn done(&self) -> Result<(), Error> {
+        let mut done = self.done.clone();
+        match done.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().expect("it was waited for"),
+            Err(_) => Err(Error::ShutDown),
+        }
+    }
+
+    /// Whether it has ended, and how.
+    pub(crate) fn ended(&self) -> Option<Result<(), Error>> {
+        self.done.borrow().clone()
+    }
+}
+
+impl Studio {
+    /// Opens the library and looks for models. The engine starts when it is first needed, or by [`Studio::warm_up`].
+    ///
+    /// # Errors
+    /// [`Error::Library`]; [`Error::NoFile`] for a root that is not there; what is wrong with the model that is named.
+    pub fn open(config: StudioConfig) -> Result<Studio, Error> {
+        let library = Library::open(&config.library, config.quota)?;
+        let roots = Roots::new(config.roots.iter().map(PathBuf::as_path).chain([library.root()]))?;
+        let models = models(config.model.as_deref())?;
+        Ok(Studio(Arc::new(Inner {
+            config,
+            library,
+            roots,
+            models,
+            metrics: Metrics::new(),
+            engine: OnceCell::new(),
+            jobs: Mutex::default(),
+        })))
+    }
+
+    /// The assets.
+    pub fn library(&self) -> &Library {
+        &self.0.library
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// What is measured of the server, and of the engine once it runs, as Prometheus reads it.
+    pub fn metrics_text(&self) -> String {
+        let mut families = self.0.metrics.registry.gather();
+        families.extend(self.running().map(|engine| engine.metrics().gather()).unwrap_or_default());
+        prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    }
+
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.0.roots
+    }
+
+    /// The models there are; at least one.
+    pub fn models(&self) -> &[ModelCard] {
+        &self.0.models
+    }
+
+    /// The model of this name, or the one that is taken where none is named.
+    ///
+    /// # Errors
+    /// [`Error::ModelChoice`] with the names there are.
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<&ModelCard, Error> {
+        let wanted = |model: &&ModelCard| name.map_or(model.is_default, |name| model.name == name);
+        self.models().iter().find(wanted).ok_or_else(|| {
+            let names: Vec<_> = self.models().iter().map(|model| format!("`{}`", model.name)).collect();
+            let name = name.unwrap_or_default();
+            Error::ModelChoice(format!("`model` is `{name}`; there are {}", names.join(", ")))
+        })
+    }
+
+    /// The engine, started if it is not yet.
+    ///
+    /// # Errors
+    /// As [`Engine::start`]; it is tried again at the next call.
+    pub async fn engine(&self) -> Result<&Engine, Error> {
+        let start = || async {
+            let studio = self.clone();
+            let started = tokio::task::spawn_blocking(move || studio.start_engine());
+            let engine = started.await.unwrap_or(Err(Error::ShutDown))?;
+            engine.recovered().iter().for_each(|job| drop(self.watch(job.clone(), BTreeMap::new())));
+            Ok(engine)
+        };
+        self.0.engine.get_or_try_init(start).await
+    }
+
+    /// Starts the engine, so that the first call need not wait for it. No model is loaded.
+    ///
+    /// # Errors
+    /// As [`Studio::engine`].
+    pub async fn warm_up(&self) -> Result<(), Error> {
+        self.engine().await.map(drop)
+    }
+
+    /// The engine, if it has been started.
+    pub fn running(&self) -> Option<&Engine> {
+        self.0.engine.get()
+    }
+
+    /// Stops at the next step. What is not finished is done when the next server starts, where a journal is kept.
+    pub fn shut_down(&self) {
+        if let Some(engine) = self.running() {
+            engine.shutdown(Shutdown::NextStep);
+        }
+    }
+
+    fn start_engine(&self) -> Result<Engine, Error> {
+        let config = &self.0.config;
+        let config = EngineConfig {
+            budget: config.budget,
+            max_batch: config.max_batch,
+            costs: folders::cache().map(|cache| cache.join("costs.json")),
+            ..Default::default()
+        };
+        let Some(journals) = &self.0.config.journals else { return self.start_with(config) };
+        let mut first = None;
+        for n in 0..JOURNALS {
+            let journal = Some(journals.join(n.to_string()));
+            match self.start_with(EngineConfig { journal, ..config.clone() }) {
+                // Another server of this user has it.
+                Err(error @ Error::Journal { .. }) => first = first.or(Some(error)),
+                answer => return answer,
+            }
+        }
+        Err(first.unwrap_or(Error::ShutDown))
+    }
+
+    fn start_with(&self, config: EngineConfig) -> Result<Engine, Error> {
+        if self.models().iter().all(|model| model.path.is_none()) {
+            let devices = vec![Box::new(dgx_pixels_core::engine::Unmetered("cpu".into())) as _];
+            return Engine::start(dgx_pixels_core::engine::Sketches, devices, config);
+        }
+        #[cfg(feature = "torch")]
+        {
+            use dgx_pixels_core::torch::{Checkpoints, Device, Options, devices};
+            let name = &self.0.config.device;
+            let device: Device =
+                name.parse().map_err(|reason| Error::Device { device: name.clone(), reason })?;
+            let default = &self.model(None)?.name;
+            let folders = self.models().iter().filter_map(|model| Some((&model.name, model.path.as_ref()?)));
+            let models = Checkpoints::open(folders, default, Options::default())?;
+            Engine::start(models, devices(&[device])?, config)
+        }
+        #[cfg(not(feature = "torch"))]
+        unreachable!("a build without libtorch has the sketch only")
+    }
+
+    /// Takes jobs, and sees to it that each becomes an asset.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], [`Library::reserve`]. Nothing is drawn then.
+    pub(crate) async fn submit(&self, wanted: Vec<Wanted>) -> Result<Vec<Work>, Error> {
+        let engine = self.engine().await?.clone();
+        let library = self.library().clone();
+        let submitted = tokio::task::spawn_blocking(move || {
+            let mut jobs = vec![];
+            for Wanted { name, submission, notes } in wanted {
+                let taken = library.reserve(&name).and_then(|reserved| {
+                    let output = Some(reserved.png());
+                    let job = engine.submit(Submission { output, ..submission })?;
+                    reserved.keep();
+                    Ok(job)
+                });
+                match taken {
+                    Ok(job) => jobs.push((job, notes)),
+                    Err(error) => {
+                        jobs.iter().for_each(|(job, _)| job.cancel());
+                        return (jobs, Some(error));
+                    }
+                }
+            }
+            (jobs, None)
+        });
+        let (jobs, error) = submitted.await.unwrap_or((vec![], Some(Error::ShutDown)));
+        let works = jobs.into_iter().filter_map(|(job, notes)| self.watch(job, notes)).collect();
+        error.map_or(Ok(works), Err)
+    }
+
+    /// The job of this id.
+    ///
+    /// # Errors
+    /// As [`Engine::find`].
+    pub(crate) async fn find(&self, id: JobId) -> Result<Option<Work>, Error> {
+        if let Some(work) = self.jobs().known.get(&id) {
+            return Ok(Some(work.clone()));
+        }
+        let engine = self.engine().await?.clone();
+        let found =
+            tokio::task::spawn_blocking(move || engine.find(id)).await.unwrap_or(Err(Error::ShutDown))?;
+        Ok(found.and_then(|job| self.watch(job, BTreeMap::new())))
+    }
+
+    /// Has the job's picture added to the library when it is there; `None` for a job whose output is elsewhere.
+    fn watch(&self, job: Job, notes: BTreeMap<String, String>) -> Option<Work> {
+        let output = job.submission().output.clone()?;
+        let asset: AssetId = output.file_stem()?.to_str()?.parse().ok()?;
+        let (sender, done) = watch::channel(None);
+        let work =
+            Work { job: job.clone(), asset: asset.clone(), done, waiting: Arc::new(Waiters(Arc::new(()))) };
+        let mut jobs = self.jobs();
+        if let Some(known) = jobs.known.get(&job.id()) {
+            return Some(known.clone());
+        }
+        jobs.known.insert(job.id(), work.clone());
+        drop(jobs);
+        let studio = self.clone();
+        tokio::spawn(async move {
+            let drawn = job.finished().await;
+            let library = studio.library().clone();
+            let recorded = tokio::task::spawn_blocking(move || match drawn {
+                Ok(finished) => add(&library, &asset, finished.verdict, notes),
+                // The next server does it.
+                Err(Error::ShutDown) => Err(Error::ShutDown),
+                Err(error) => {
+                    if let Err(error) = library.discard(&asset) {
+                        tracing::warn!(%asset, %error, "an id that was not used cannot be given back");
+                    }
+                    Err(error)
+                }
+            });
+            let _ = sender.send(Some(recorded.await.unwrap_or(Err(Error::ShutDown))));
+            let mut jobs = studio.jobs();
+            jobs.ended.push_back(job.id());
+            while jobs.ended.len() > ENDED_KEPT {
+                let Some(id) = jobs.ended.pop_front() else { break };
+                jobs.known.remove(&id);
+            }
+        });
+        Some(work)
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(
+    library: &Library,
+    asset: &AssetId,
+    verdict: Option<Verdict>,
+    notes: BTreeMap<String, String>,
+) -> Result<(), Error> {
+    library.add(asset, verdict, notes).map(drop)
+}
+
+/// The sketch, or the models that are found, with the default first.
+fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
+    let sketch = || {
+        use dgx_pixels_core::engine::Sketches;
+        let info = Sketches.describe(None, "cpu")?;
+        Ok(vec![ModelCard {
+            is_default: true,
+            ..ModelCard::new(&info.name, info.native_size, info.steps, None)
+        }])
+    };
+    #[cfg(not(feature = "torch"))]
+    match wanted {
+        None | Some("sketch") => sketch(),
+        Some(name) => Err(Error::ModelChoice(format!(
+            "`model` is `{name}`; expected `sketch`, as this program is built without libtorch (feature `torch`)"
+        ))),
+    }
+    #[cfg(feature = "torch")]
+    {
+        use dgx_pixels_core::model::search::{Found, choose, find, places};
+        if wanted == Some("sketch") {
+            return sketch();
+        }
+        let places = places();
+        let Found { name: default, path, model } = choose(&places, wanted)?;
+        let card = |name: &str, path: PathBuf, model: &dgx_pixels_core::Model| {
+            let path = path.canonicalize().unwrap_or(path);
+            ModelCard::new(name, model.native_size(), model.generation.num_inference_steps, Some(path))
+        };
+        let mut models = vec![ModelCard { is_default: true, ..card(&default, path, &model?) }];
+        for found in find(&places).into_iter().filter(|_| wanted.is_none()) {
+            if let Ok(model) = &found.model
+                && models.iter().all(|known| known.name != found.name)
+            {
+                models.push(card(&found.name, found.path, model));
+            }
+        }
+        Ok(models)
+    }
+}

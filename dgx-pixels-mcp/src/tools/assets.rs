@@ -1,0 +1,176 @@
+//! `list_assets`, `get_asset` and `validate_assets`.
+
+use dgx_pixels_core::Error;
+use dgx_pixels_core::library::{Asset, AssetId, Cursor, Query};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::generate::{blocking, read};
+use super::{Answer, Call, Kind, reads, wrong};
+use crate::answer::{Fault, facts, structured, with_picture};
+use crate::preview::preview;
+use crate::studio::Studio;
+
+const LIST: &str = "list_assets";
+const GET: &str = "get_asset";
+const VALIDATE: &str = "validate_assets";
+const MAX_LIMIT: usize = 200;
+
+pub(super) fn tools() -> Vec<Kind> {
+    vec![
+        Kind::new(LIST, "List assets", reads(), list_assets).with_output::<Listed>(),
+        Kind::new(GET, "Look at an asset", reads(), get_asset),
+        Kind::new(VALIDATE, "Check assets", reads(), validate_assets).with_output::<Checked>(),
+    ]
+}
+
+/// Lists the sprites that were made, newest first. Each file that is named is there.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ListAssets {
+    /// A text in the prompt or the style.
+    query: Option<String>,
+    /// Of this model only.
+    model: Option<String>,
+    /// How many at most. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<usize>,
+    /// Where the page before ended: its `next_cursor`.
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Listed {
+    /// Newest first.
+    assets: Vec<Line>,
+    /// To be given as `cursor`, if there are more.
+    next_cursor: Option<String>,
+}
+
+/// One asset.
+#[derive(Serialize, JsonSchema)]
+struct Line {
+    asset_id: String,
+    /// The file, absolute.
+    path: String,
+    /// In pixels.
+    width: u32,
+    /// In pixels.
+    height: u32,
+    /// Different colours.
+    colors: usize,
+    /// As it was given to the model.
+    prompt: Option<String>,
+    seed: Option<u64>,
+    model: Option<String>,
+}
+
+impl Line {
+    fn new(studio: &Studio, asset: Asset) -> Line {
+        let path = studio.library().path(&asset.id).display().to_string();
+        let Asset { id, width, height, colors, made, .. } = asset;
+        Line {
+            asset_id: id.to_string(),
+            path,
+            width,
+            height,
+            colors,
+            seed: made.as_ref().map(|made| made.request.seed),
+            model: made.as_ref().map(|made| made.model.clone()),
+            prompt: made.map(|made| made.request.prompt),
+        }
+    }
+}
+
+/// Shows one asset: its file, how it was made, and a preview.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct GetAsset {
+    /// As it was answered, or from `list_assets`.
+    asset_id: String,
+}
+
+/// Reads assets and compares them with what was recorded: that the file is there and unchanged, has the size that was told, and alpha
+/// that is 0 or 255.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ValidateAssets {
+    /// Only this one. Default: all.
+    asset_id: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Checked {
+    /// How many were looked at.
+    checked: usize,
+    /// What is wrong; empty if nothing is.
+    faults: Vec<AssetFault>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct AssetFault {
+    asset_id: String,
+    /// What is wrong, and what helps.
+    fault: String,
+}
+
+async fn list_assets(call: Call, arguments: ListAssets) -> Answer {
+    let after = arguments.cursor.as_deref().map(str::parse::<Cursor>).transpose();
+    let after = after.map_err(|error| wrong(LIST, &error.to_string()))?;
+    let limit = arguments.limit.unwrap_or(50);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(wrong(LIST, &format!("`limit` is {limit}; expected 1 to {MAX_LIMIT}")));
+    }
+    let query = Query { text: arguments.query, model: arguments.model, after, limit, ..Default::default() };
+    blocking(call.studio, move |studio| {
+        let page = studio.library().list(&query)?;
+        let assets = page.assets.into_iter().map(|asset| Line::new(studio, asset)).collect();
+        structured(&Listed { assets, next_cursor: page.next.map(|cursor| cursor.to_string()) })
+    })
+    .await
+}
+
+async fn get_asset(call: Call, arguments: GetAsset) -> Answer {
+    let id = id(GET, &arguments.asset_id)?;
+    blocking(call.studio, move |studio| {
+        let library = studio.library();
+        let asset = library.get(&id)?;
+        let sprite = read(&library.read_png(&id)?)?;
+        let mut all = facts(library, &asset);
+        all.insert("made".into(), serde_json::to_value(&asset.made).unwrap_or(Value::Null));
+        all.insert("certificate".into(), json!(asset.certificate));
+        Ok(with_picture(all, &preview(&sprite)))
+    })
+    .await
+}
+
+async fn validate_assets(call: Call, arguments: ValidateAssets) -> Answer {
+    let only = arguments.asset_id.as_deref().map(|text| id(VALIDATE, text)).transpose()?;
+    blocking(call.studio, move |studio| {
+        let ids = match only {
+            Some(id) => vec![id],
+            None => studio.library().ids()?,
+        };
+        let fault = |id: &AssetId| check(studio, id).err().map(|Fault(fault)| (id.to_string(), fault));
+        let faults = ids.iter().filter_map(fault);
+        let faults = faults.map(|(asset_id, fault)| AssetFault { asset_id, fault }).collect();
+        structured(&Checked { checked: ids.len(), faults })
+    })
+    .await
+}
+
+fn check(studio: &Studio, id: &AssetId) -> Result<(), Fault> {
+    let library = studio.library();
+    let asset = library.verify(id)?;
+    let sprite = read(&library.read_png(id)?)?;
+    if sprite.dimensions() != (asset.width, asset.height) {
+        let (width, height) = sprite.dimensions();
+        return Err(Fault(format!("it is {width}x{height}; recorded is {}x{}", asset.width, asset.height)));
+    }
+    if asset.certificate.is_some() && sprite.pixels().any(|pixel| !matches!(pixel[3], 0 | 255)) {
+        return Err(Fault("it has pixels that are half transparent; `pixelize_image` mends it".into()));
+    }
+    Ok(())
+}
+
+fn id(tool: &str, text: &str) -> Result<AssetId, Fault> {
+    text.parse().map_err(|error: Error| wrong(tool, &error.to_string().replace("`id`", "`asset_id`")))
+}

@@ -1,0 +1,46 @@
+//! `list_models`.
+
+use dgx_pixels_core::pixel::Palette;
+use dgx_pixels_core::scheduler::SchedulerName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Call, Kind, reads};
+use crate::answer::structured;
+use crate::studio::ModelCard;
+use crate::styles;
+
+pub(super) fn tools() -> Vec<Kind> {
+    let kind = Kind::new("list_models", "List models, styles and palettes", reads(), list_models);
+    vec![kind.with_output::<Choices>()]
+}
+
+/// Lists what `generate_sprite` can be given: models, style presets, palettes and schedulers.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct ListModels {}
+
+#[derive(Serialize, JsonSchema)]
+struct Choices {
+    models: Vec<ModelCard>,
+    styles: Vec<StyleLine>,
+    palettes: Vec<&'static str>,
+    schedulers: Vec<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct StyleLine {
+    name: &'static str,
+    description: &'static str,
+}
+
+async fn list_models(call: Call, _: ListModels) -> Answer {
+    let styles = styles::all().iter();
+    structured(&Choices {
+        models: call.studio.models().to_vec(),
+        styles: styles
+            .map(|style| StyleLine { name: &style.name, description: &style.description })
+            .collect(),
+        palettes: Palette::names().collect(),
+        schedulers: SchedulerName::ALL.iter().map(ToString::to_string).collect(),
+    })
+}

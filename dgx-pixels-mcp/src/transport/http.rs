@@ -1,0 +1,175 @@
+//! HTTP: Streamable HTTP at `/mcp`, the pair `/sse` and `/messages` of older clients, and what operators ask.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use axum::{BoxError, Router, middleware};
+use rmcp::ServerHandler;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::TransportError;
+use super::guard::{Guard, check};
+use super::sse;
+use super::token::Token;
+
+/// How long running requests may take to end when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How HTTP is served.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Where to listen. Default `127.0.0.1:8077`.
+    pub bind: SocketAddr,
+    /// What clients show; required where other machines can reach `bind`.
+    pub token: Option<Token>,
+    /// Names of this machine in `Host`, beside the loopback's.
+    pub allowed_hosts: Vec<String>,
+    /// Web pages that may ask, as `https://example.org`, beside those of the loopback.
+    pub allowed_origins: Vec<String>,
+    /// Of a request. Default 1 MiB.
+    pub max_body_bytes: usize,
+    /// Requests at once; more are answered with 503. Default 256.
+    pub max_requests: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            bind: ([127, 0, 0, 1], 8077).into(),
+            token: None,
+            allowed_hosts: vec![],
+            allowed_origins: vec![],
+            max_body_bytes: 1 << 20,
+            max_requests: 256,
+        }
+    }
+}
+
+/// What operators ask of the server.
+#[derive(Clone)]
+pub struct Ops {
+    /// `/readyz`: whether it can draw, or why not.
+    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// `/metrics`: as Prometheus reads them.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// A server that listens and does not answer yet.
+pub struct HttpServer {
+    listener: TcpListener,
+    config: HttpConfig,
+}
+
+/// Listens.
+///
+/// # Errors
+/// [`TransportError::NeedsToken`]; [`TransportError::Bind`].
+pub async fn bind(config: HttpConfig) -> Result<HttpServer, TransportError> {
+    let address = config.bind;
+    if !address.ip().is_loopback() && config.token.is_none() {
+        return Err(TransportError::NeedsToken { address });
+    }
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| TransportError::Bind { address, source })?;
+    Ok(HttpServer { listener, config })
+}
+
+impl HttpServer {
+    /// Where it listens, with the port that was free for port 0.
+    ///
+    /// # Errors
+    /// [`TransportError::Bind`] if the system does not say.
+    pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
+        let address = self.config.bind;
+        self.listener.local_addr().map_err(|source| TransportError::Bind { address, source })
+    }
+
+    /// Answers until `stop` is called, and running requests have ended or had their time.
+    ///
+    /// # Errors
+    /// [`TransportError::Failed`].
+    pub async fn serve<H: ServerHandler + Clone>(
+        self,
+        handler: H,
+        ops: Ops,
+        stop: CancellationToken,
+    ) -> Result<(), TransportError> {
+        let router = router(handler, ops, &self.config, stop.clone());
+        // Small answers in many writes would each wait 40 ms for the acknowledgement of the last.
+        let listener = self.listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::select! {
+            ended = graceful.into_future() => ended.map_err(|error| TransportError::Failed(error.to_string())),
+            () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+        }
+    }
+}
+
+fn router<H: ServerHandler + Clone>(
+    handler: H,
+    ops: Ops,
+    config: &HttpConfig,
+    stop: CancellationToken,
+) -> Router {
+    let mcp = {
+        let handler = handler.clone();
+        // Host and Origin are checked before, on every path.
+        let streamable = StreamableHttpServerConfig::default()
+            .with_legacy_session_mode(true)
+            .with_json_response(true)
+            .with_max_request_body_bytes(config.max_body_bytes)
+            .with_cancellation_token(stop.clone())
+            .disable_allowed_hosts();
+        StreamableHttpService::new(
+            move || Ok(handler.clone()),
+            LocalSessionManager::default().into(),
+            streamable,
+        )
+    };
+    let guard = Guard {
+        token: config.token.clone(),
+        hosts: config.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        origins: config.allowed_origins.clone(),
+    };
+    let Ops { ready, metrics } = ops;
+    let ready = move || async move {
+        match ready() {
+            Ok(()) => (StatusCode::OK, "ready".into()),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        }
+    };
+    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let limits = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(|_: BoxError| async {
+            let busy = "too many requests at once; try again";
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], busy).into_response()
+        }))
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(config.max_requests));
+    Router::new()
+        .nest_service("/mcp", mcp)
+        .merge(sse::router(handler, stop))
+        .layer(limits)
+        .route("/healthz", get(|| async { "alive" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(move || async move { (text, metrics()) }))
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(config.max_body_bytes))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), check))
+}

@@ -1,0 +1,76 @@
+//! The ways to a server: standard streams, and HTTP with its guards.
+
+mod guard;
+mod http;
+mod sse;
+mod token;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use rmcp::{ServerHandler, ServiceExt as _};
+use tokio_util::sync::CancellationToken;
+
+pub use self::http::{HttpConfig, HttpServer, Ops, bind};
+pub use self::token::Token;
+
+/// Why a transport cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The address is another program's, or not this machine's.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// As asked for.
+        address: SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Everybody on the network could draw and read.
+    #[error(
+        "`bind` is {address}, which other machines can reach; expected a token too: put one into a file (`openssl rand -hex 32 > token`) and give `--token-file token`, or set DGX_PIXELS_MCP_TOKEN"
+    )]
+    NeedsToken {
+        /// As asked for.
+        address: SocketAddr,
+    },
+    /// The token's file cannot be read.
+    #[error("cannot read the token in `{}`", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Too short to keep anybody out, or no header can hold it.
+    #[error(
+        "the token has {chars} characters; expected 16 or more, without spaces, as of `openssl rand -hex 32`"
+    )]
+    WeakToken {
+        /// Its length; never itself.
+        chars: usize,
+    },
+    /// The client does not speak MCP, or has gone.
+    #[error("the connection failed: {0}")]
+    Failed(String),
+}
+
+/// Serves one client over standard input and output, until the input ends or `stop` is called.
+///
+/// # Errors
+/// [`TransportError::Failed`] if the client does not begin as MCP has it.
+pub async fn serve_stdio<H: ServerHandler>(
+    handler: H,
+    stop: CancellationToken,
+) -> Result<(), TransportError> {
+    let failed = |error: &dyn std::fmt::Display| TransportError::Failed(error.to_string());
+    let begun = tokio::select! {
+        begun = handler.serve_with_ct(rmcp::transport::io::stdio_pipes(), stop.clone()) => begun,
+        () = stop.cancelled() => return Ok(()),
+    };
+    match begun {
+        Ok(running) => running.waiting().await.map(drop).map_err(|error| failed(&error)),
+        // A client that only looks whether the program starts.
+        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+        Err(error) => Err(failed(&error)),
+    }
+}
