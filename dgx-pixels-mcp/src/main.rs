@@ -126,7 +126,9 @@ fn main() -> ExitCode {
     // Standard output is the protocol's.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
     let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A client may close standard error; telling of that there would panic.
+    log.log_internal_errors(false).init();
     let done = match command {
         Command::Stdio(serving) => serve(serving, None),
         Command::Http(Http { serving, bind, token_file, hosts, origins }) => {
@@ -194,7 +196,7 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
-        stop_on_signals(stop.clone())?;
+        stop_on_signals(studio.clone(), stop.clone())?;
         let warm = studio.clone();
         tokio::spawn(async move {
             if let Err(error) = warm.warm_up().await {
@@ -223,15 +225,16 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
 }
 
 /// Ctrl-C and `kill` end the program at the next step; what is not finished is done by the next one.
-fn stop_on_signals(stop: CancellationToken) -> Result<(), Failure> {
+fn stop_on_signals(studio: Studio, stop: CancellationToken) -> Result<(), Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        tracing::info!("stopping");
+        studio.begin_to_stop();
         stop.cancel();
+        tracing::info!("stopping");
     });
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
@@ -98,6 +99,7 @@ struct Inner {
     roots: Roots,
     models: Vec<ModelCard>,
     metrics: Metrics,
+    stopping: AtomicBool,
     engine: OnceCell<Engine>,
     jobs: Mutex<Jobs>,
 }
@@ -129,13 +131,6 @@ pub(crate) struct Waiting {
 impl Work {
     pub(crate) fn wait(&self) -> Waiting {
         Waiting { _counted: self.waiting.0.clone() }
-    }
-
-    /// Cancels it if nobody waits for it.
-    pub(crate) fn cancel_unless_wanted(&self) {
-        if Arc::strong_count(&self.waiting.0) == 1 {
-            self.job.cancel();
-        }
     }
 
     /// Returns when the asset is in the library.
@@ -171,6 +166,7 @@ impl Studio {
             roots,
             models,
             metrics: Metrics::new(),
+            stopping: AtomicBool::new(false),
             engine: OnceCell::new(),
             jobs: Mutex::default(),
         })))
@@ -240,6 +236,22 @@ impl Studio {
     /// The engine, if it has been started.
     pub fn running(&self) -> Option<&Engine> {
         self.0.engine.get()
+    }
+
+    /// From here on calls that end are the server's doing: their jobs are not cancelled, but left to the next server. To be called
+    /// before the transport is stopped.
+    pub fn begin_to_stop(&self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// A client has given a call up: cancels the jobs that nobody else waits for.
+    pub(crate) fn cancel_unless_wanted(&self, works: &[Work]) {
+        if !self.0.stopping.load(Ordering::SeqCst) {
+            works
+                .iter()
+                .filter(|work| Arc::strong_count(&work.waiting.0) == 1)
+                .for_each(|work| work.job.cancel());
+        }
     }
 
     /// Stops at the next step. What is not finished is done when the next server starts, where a journal is kept.

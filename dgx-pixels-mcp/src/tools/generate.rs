@@ -309,8 +309,8 @@ async fn draw(call: &Call, wanted: Vec<Wanted>) -> Answer {
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
     if wait(call, &works, INLINE_WAIT).await == Ended::GivenUp {
         drop(waiting);
-        works.iter().for_each(Work::cancel_unless_wanted);
-        return Err(Fault("the call was given up, and what only it wanted was cancelled".into()));
+        call.studio.cancel_unless_wanted(&works);
+        return Err(Fault("the call was given up".into()));
     }
     answer(&call.studio, &works).await
 }

@@ -109,7 +109,8 @@ async fn take<H>(
     let message = match serde_json::from_slice::<ClientJsonRpcMessage>(&body) {
         Ok(message) => message,
         Err(error) => {
-            return (StatusCode::BAD_REQUEST, format!("this is no JSON-RPC message: {error}")).into_response();
+            return (StatusCode::BAD_REQUEST, format!("this is no JSON-RPC message: {error}"))
+                .into_response();
         }
     };
     match posts.send(message).await {

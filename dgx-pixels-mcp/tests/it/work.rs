@@ -1,0 +1,107 @@
+//! Jobs that take a while: progress, cancelling, clients that go, servers that are stopped.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::desk::{Desk, Http, request};
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny_sdxl_a")
+}
+
+fn serving() -> Vec<String> {
+    ["--model", tiny().to_str().unwrap(), "--device", "cpu"].map(str::to_owned).into()
+}
+
+fn metric(server: &Http, name: &str) -> f64 {
+    let metrics = server.send("GET", "/metrics", &[], "").body;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    value.map_or(0.0, |value| value.parse().unwrap())
+}
+
+fn within_a_minute(mut is_so: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(60) {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+#[test]
+fn progress_rises_with_real_steps() {
+    let desk = Desk::new();
+    let args = serving();
+    let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let facts = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 150 }));
+    assert_eq!(facts["width"], 16);
+    let told: Vec<f64> =
+        client.notices.iter().filter_map(|notice| notice["params"]["progress"].as_f64()).collect();
+    assert!(told.len() >= 2 && told.is_sorted_by(|one, next| one < next), "{told:?}");
+    assert!(told.iter().all(|done| (0.0..=100.0).contains(done)));
+    let words = client.notices.iter().filter_map(|notice| notice["params"]["message"].as_str());
+    assert!(words.into_iter().any(|words| words.starts_with("step ") && words.ends_with(" of 150")));
+}
+
+#[test]
+fn a_client_that_goes_cancels_what_only_it_wanted() {
+    let desk = Desk::new();
+    let args = serving();
+    let mut server = desk.http(&args.iter().map(String::as_str).collect::<Vec<_>>(), None);
+    let arguments = json!({ "prompt": "a key", "width": 64, "steps": 1000 });
+    let body =
+        request(1, "tools/call", json!({ "name": "generate_sprite", "arguments": arguments })).to_string();
+    let mut stream = server.connect();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+         MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: generate_sprite\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    assert!(within_a_minute(|| metric(&server, "dgx_pixels_steps_total ") >= 1.0), "it began");
+    drop(stream);
+    let cancelled = "dgx_pixels_jobs_total{kind=\"cancelled\",outcome=\"cancelled\"} ";
+    assert!(within_a_minute(|| metric(&server, cancelled) == 1.0), "it was cancelled");
+    assert!(
+        within_a_minute(|| desk.path("assets").read_dir().unwrap().next().is_none()),
+        "its id is free again"
+    );
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_job_survives_the_server() {
+    let desk = Desk::new();
+    let args = serving();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let mut client = desk.stdio(&args);
+    // Two that were begun by a call that is still waiting.
+    for (id, steps) in [(100, 150), (101, 200)] {
+        let arguments = json!({ "prompt": "a key", "width": 16, "steps": steps });
+        client.send(
+            &request(id, "tools/call", json!({ "name": "generate_sprite", "arguments": arguments }))
+                .to_string(),
+        );
+    }
+    let journal = desk.home.path().join(".local/state/dgx-pixels/mcp/0/journal.redb");
+    assert!(within_a_minute(|| {
+        journal.exists() && desk.path("assets").read_dir().is_ok_and(|folders| folders.count() == 2)
+    }));
+    let id = client.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(client.child.wait().unwrap().code(), Some(0));
+
+    let mut client = desk.stdio(&args);
+    let both =
+        || desk.path("assets/a-key/a-key.png").exists() && desk.path("assets/a-key-2/a-key-2.png").exists();
+    assert!(within_a_minute(both), "the next server does what was not done");
+    assert!(within_a_minute(|| {
+        client.facts("list_assets", json!({}))["assets"].as_array().is_some_and(|assets| assets.len() == 2)
+    }));
+}
