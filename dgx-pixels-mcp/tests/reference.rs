@@ -1,0 +1,84 @@
+//! `docs/mcp.md` says what the schemas say. `UPDATE_DOCS=1` writes it anew.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use dgx_pixels_mcp::{Server, styles};
+use serde_json::Value;
+
+const MARK: &str = "--test reference -->\n";
+
+fn reference() -> String {
+    let mut text = String::from("\n## Tools\n");
+    for tool in Server::tools() {
+        let hints = tool.annotations.clone().unwrap_or_default();
+        let effect = match (hints.read_only_hint, hints.destructive_hint) {
+            (Some(true), _) => "Changes nothing.",
+            (_, Some(false)) => "Adds, and loses nothing.",
+            _ => "Ends work that is under way.",
+        };
+        let description = tool.description.clone().unwrap_or_default().replace('\n', " ");
+        let _ = write!(text, "\n### `{}`\n\n{description} {effect}\n", tool.name);
+        let required =
+            tool.input_schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        let fields = tool.input_schema.get("properties").and_then(Value::as_object);
+        for (place, (name, schema)) in fields.into_iter().flatten().enumerate() {
+            if place == 0 {
+                text += "\n| argument | type | |\n|---|---|---|\n";
+            }
+            let needed = if required.iter().any(|field| field == name) { "**required.** " } else { "" };
+            let description = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
+            let _ = writeln!(text, "| `{name}` | {} | {needed}{description} |", kind(schema));
+        }
+        if let Some(output) = &tool.output_schema {
+            let fields = output.get("properties").and_then(Value::as_object);
+            let names: Vec<_> = fields.into_iter().flatten().map(|(name, _)| format!("`{name}`")).collect();
+            let _ = write!(text, "\nAnswers with {}, also as structured content.\n", names.join(", "));
+        }
+    }
+    text += "\n## Styles\n\n| `style` | |\n|---|---|\n";
+    for style in styles::all() {
+        let _ = writeln!(text, "| `{}` | {} |", style.name, style.description);
+    }
+    text += "\nThey are data, [`styles.json`](../dgx-pixels-mcp/src/styles.json), and the resource `dgx-pixels://styles`. Words are added to prompts of \
+        models that draw other things too; one made for sprites needs none.\n";
+    text
+}
+
+/// As `whole number, 1 to 1000`.
+fn kind(schema: &Value) -> String {
+    let names = match &schema["type"] {
+        Value::String(name) => vec![name.as_str()],
+        Value::Array(names) => {
+            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
+        }
+        _ => vec![],
+    };
+    let name = match names.first().copied().unwrap_or_default() {
+        "integer" => "whole number",
+        "boolean" => "`true` or `false`",
+        "array" => "list of texts",
+        "string" => "text",
+        other => other,
+    };
+    match (&schema["minimum"], &schema["maximum"]) {
+        (Value::Number(least), Value::Number(most)) => format!("{name}, {least} to {most}"),
+        _ => name.to_owned(),
+    }
+}
+
+#[test]
+fn the_reference_says_what_the_schemas_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mcp.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (written, generated) = text.split_once(MARK).expect("the mark is there");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{written}{MARK}{}", reference())).unwrap();
+    } else {
+        assert!(
+            generated == reference(),
+            "run UPDATE_DOCS=1 cargo test --package dgx-pixels-mcp --test reference"
+        );
+    }
+}
