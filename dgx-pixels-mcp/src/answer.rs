@@ -68,7 +68,7 @@ pub(crate) fn facts(library: &Library, asset: &Asset) -> Map<String, Value> {
     let (made, certificate) = (asset.made.as_ref(), asset.certificate.as_ref());
     let told = [
         ("asset_id", json!(asset.id)),
-        ("path", json!(library.path(&asset.id))),
+        ("path", json!(library.path(&asset.id).display().to_string())),
         ("uri", json!(format!("sprite://{}/sprite.png", asset.id))),
         ("width", json!(asset.width)),
         ("height", json!(asset.height)),

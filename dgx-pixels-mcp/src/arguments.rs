@@ -6,7 +6,7 @@ use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The schema of `T` in one piece: clients are poor at references, and know nothing of the formats that Rust's numbers have.
 pub(crate) fn schema<T: JsonSchema>() -> Arc<JsonObject> {
@@ -46,21 +46,26 @@ pub(crate) fn parse<T: DeserializeOwned>(
     let mut arguments = arguments.unwrap_or_default();
     // What is null was left out: many clients fill in every field.
     arguments.retain(|_, value| !value.is_null());
-    let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    if let Some(unknown) = arguments.keys().find(|name| !properties.contains_key(*name)) {
-        let known: Vec<_> = properties.keys().map(|name| format!("`{name}`")).collect();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let property = |name: &str| properties.and_then(|properties| properties.get(name));
+    if let Some(unknown) = arguments.keys().find(|name| property(name).is_none()) {
+        let known: Vec<_> =
+            properties.into_iter().flat_map(Map::keys).map(|name| format!("`{name}`")).collect();
         let expected = if known.is_empty() { "none".into() } else { known.join(", ") };
         return Err(format!("there is no argument `{unknown}`; expected {expected}"));
     }
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
     if let Some(missing) = required.filter_map(Value::as_str).find(|name| !arguments.contains_key(*name)) {
-        return Err(format!("`{missing}` is missing; expected {}", expected(&properties[missing])));
+        return Err(format!(
+            "`{missing}` is missing; expected {}",
+            property(missing).map_or("a value".into(), expected)
+        ));
     }
     let arguments = Value::Object(arguments);
     serde_path_to_error::deserialize(&arguments).map_err(|error| {
         let path = error.path().to_string();
         let field = path.split(['.', '[']).next().unwrap_or_default();
-        match (arguments.get(field), properties.get(field)) {
+        match (arguments.get(field), property(field)) {
             (Some(value), Some(schema)) if path == field => {
                 format!("`{field}` is {}; expected {}", short(value), expected(schema))
             }

@@ -63,6 +63,10 @@ struct Serving {
     #[arg(long, value_name = "B", default_value = "90%", allow_hyphen_values = true)]
     budget: Budget,
 
+    /// Seconds that a call waits for its pictures; what is not done by then goes on as a job. Many clients give up after 60.
+    #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=3600))]
+    wait: u64,
+
     /// Pictures that go a step together at most.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
@@ -173,6 +177,7 @@ impl Serving {
             device: self.device,
             budget: self.budget,
             max_batch: self.max_batch.into(),
+            wait: Duration::from_secs(self.wait),
             ..Default::default()
         };
         Ok(Studio::open(config)?)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
@@ -38,6 +39,8 @@ pub struct StudioConfig {
     pub budget: Budget,
     /// Pictures that go a step together at most.
     pub max_batch: usize,
+    /// How long a call waits for its pictures; what is not done by then is told by its job.
+    pub wait: Duration,
     /// The folder of journals; `None` keeps no jobs over the end of the program.
     pub journals: Option<PathBuf>,
 }
@@ -52,6 +55,7 @@ impl Default for StudioConfig {
             device: "auto".into(),
             budget: Budget::default(),
             max_batch: 8,
+            wait: Duration::from_secs(45),
             journals: folders::state().map(|state| state.join("mcp")),
         }
     }
@@ -82,7 +86,7 @@ pub(crate) const CELL_PX: u32 = 8;
 const PIXEL_ART_SIDE: u32 = 512;
 
 impl ModelCard {
-    fn new(name: &str, size: ImageSize, steps: usize, path: Option<PathBuf>) -> ModelCard {
+    pub(crate) fn new(name: &str, size: ImageSize, steps: usize, path: Option<PathBuf>) -> ModelCard {
         let draws_pixel_art = size.width.max(size.height) < PIXEL_ART_SIDE;
         let (width, height) = (size.width / CELL_PX, size.height / CELL_PX);
         ModelCard { name: name.into(), is_default: false, draws_pixel_art, width, height, steps, path }
@@ -175,6 +179,10 @@ impl Studio {
     /// The assets.
     pub fn library(&self) -> &Library {
         &self.0.library
+    }
+
+    pub(crate) fn wait(&self) -> Duration {
+        self.0.config.wait
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -9,7 +9,7 @@ use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::pixel::{GridChoice, MaxColors, Palette, PixelOptions, Transparent, Wrap};
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, MAX_SIDE, Submission};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, MAX_SIDE, MIN_SIDE, Submission};
 use image::RgbaImage;
 use rmcp::model::JsonObject;
 use schemars::JsonSchema;
@@ -26,8 +26,6 @@ use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
 const BATCH: &str = "generate_batch";
-/// Many clients give a call up after 60 s.
-const INLINE_WAIT: Duration = Duration::from_secs(45);
 const TELL_EVERY: Duration = Duration::from_millis(100);
 const MAX_COUNT: u32 = 16;
 const MAX_PROMPTS: usize = 64;
@@ -290,24 +288,24 @@ pub(super) fn at_most(colors: u32) -> Result<MaxColors, String> {
     most.map(MaxColors::AtMost).ok_or_else(|| format!("`max_colors` is {colors}; expected 1 to 256"))
 }
 
-/// What the model draws: a cell of 8 pixels for each of the sprite's, or larger cells where it is made for larger pictures.
+/// What the model draws: a cell of 8 pixels for each of the sprite's; or, of a model that is made for large pictures, one of about
+/// its own area.
 fn picture_size(model: &ModelCard, size: ImageSize) -> ImageSize {
-    let cell = if model.draws_pixel_art {
-        CELL_PX
-    } else {
-        let native = f64::from(model.width * model.height) * f64::from(CELL_PX * CELL_PX);
-        let fitting = (native / f64::from(size.width * size.height)).sqrt() / f64::from(CELL_PX);
-        let most = MAX_SIDE / size.width.max(size.height) / CELL_PX;
-        (fitting.round() as u32).clamp(1, most.max(1)) * CELL_PX
+    let cells = |width: u32, height: u32| f64::from(width) * f64::from(height);
+    let area = cells(model.width, model.height) / cells(size.width, size.height);
+    let cell = if model.draws_pixel_art { 1.0 } else { area.sqrt() };
+    let side = |side: u32| {
+        let multiple = CELL_PX * (f64::from(side) * cell).round() as u32;
+        multiple.clamp(MIN_SIDE, MAX_SIDE)
     };
-    ImageSize { width: size.width * cell, height: size.height * cell }
+    ImageSize { width: side(size.width), height: side(size.height) }
 }
 
 /// Has all drawn, and waits as long as a client does.
 async fn draw(call: &Call, wanted: Vec<Wanted>) -> Answer {
     let works = call.studio.submit(wanted).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
-    if wait(call, &works, INLINE_WAIT).await == Ended::GivenUp {
+    if wait(call, &works, call.studio.wait()).await == Ended::GivenUp {
         drop(waiting);
         call.studio.cancel_unless_wanted(&works);
         return Err(Fault("the call was given up".into()));
@@ -442,4 +440,24 @@ pub(super) async fn blocking(
 ) -> Answer {
     let done = tokio::task::spawn_blocking(move || work(&studio)).await;
     done.unwrap_or_else(|_| Err(Fault("failed while working on pictures; this is a bug".into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_draws_near_the_size_that_it_is_made_for() {
+        let drawn = |native: u32, width: u32, height: u32| {
+            let model = ModelCard::new("a", ImageSize { width: native, height: native }, 30, None);
+            let ImageSize { width, height } = picture_size(&model, ImageSize { width, height });
+            (width, height)
+        };
+        assert_eq!(drawn(256, 32, 32), (256, 256));
+        assert_eq!(drawn(256, 8, 48), (64, 384));
+        assert_eq!(drawn(1024, 32, 32), (1024, 1024));
+        assert_eq!(drawn(1024, 48, 24), (1448, 728));
+        assert_eq!(drawn(1024, 256, 256), (1024, 1024));
+        assert_eq!(drawn(1024, 256, 8), (2048, 184));
+    }
 }

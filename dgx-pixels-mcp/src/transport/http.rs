@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::error_handling::HandleErrorLayer;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use axum::{BoxError, Router, middleware};
@@ -26,6 +27,8 @@ use super::guard::{Guard, check};
 use super::sse;
 use super::token::Token;
 
+/// Sessions of clients of older revisions.
+const MAX_SESSIONS: usize = 256;
 /// How long running requests may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -127,6 +130,7 @@ fn router<H: ServerHandler + Clone>(
     config: &HttpConfig,
     stop: CancellationToken,
 ) -> Router {
+    let sessions = Arc::new(LocalSessionManager::default());
     let mcp = {
         let handler = handler.clone();
         // Host and Origin are checked before, on every path.
@@ -136,11 +140,7 @@ fn router<H: ServerHandler + Clone>(
             .with_max_request_body_bytes(config.max_body_bytes)
             .with_cancellation_token(stop.clone())
             .disable_allowed_hosts();
-        StreamableHttpService::new(
-            move || Ok(handler.clone()),
-            LocalSessionManager::default().into(),
-            streamable,
-        )
+        StreamableHttpService::new(move || Ok(handler.clone()), sessions.clone(), streamable)
     };
     let guard = Guard {
         token: config.token.clone(),
@@ -157,13 +157,13 @@ fn router<H: ServerHandler + Clone>(
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     let limits = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(|_: BoxError| async {
-            let busy = "too many requests at once; try again";
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], busy).into_response()
+            busy("too many requests at once; try again", "1")
         }))
         .layer(LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(config.max_requests));
     Router::new()
         .nest_service("/mcp", mcp)
+        .layer(middleware::from_fn_with_state(sessions, has_room))
         .merge(sse::router(handler, stop))
         .layer(limits)
         .route("/healthz", get(|| async { "alive" }))
@@ -172,4 +172,23 @@ fn router<H: ServerHandler + Clone>(
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(config.max_body_bytes))
         .layer(middleware::from_fn_with_state(Arc::new(guard), check))
+}
+
+/// Refuses another session where there are as many as may be. They end after five minutes without a request.
+async fn has_room(
+    State(sessions): State<Arc<LocalSessionManager>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begins = request.method() == Method::POST && !request.headers().contains_key("mcp-session-id");
+    let is_stateless =
+        request.headers().get("mcp-protocol-version").is_some_and(|version| version >= "2026-07-28");
+    if begins && !is_stateless && sessions.sessions.read().await.len() >= MAX_SESSIONS {
+        return busy("too many clients; try again in a minute", "60");
+    }
+    next.run(request).await
+}
+
+fn busy(reason: &'static str, seconds: &'static str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)], reason).into_response()
 }

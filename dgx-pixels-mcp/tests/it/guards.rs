@@ -216,3 +216,17 @@ fn a_client_of_2024_listens_at_sse_and_posts_beside_it() {
     assert!(gone, "a session ends with its stream");
     assert_eq!(server.terminate(), Some(0));
 }
+
+#[test]
+fn a_flood_of_sessions_is_refused_and_the_newest_revision_goes_on() {
+    let desk = Desk::new();
+    let mut server = desk.http(&[], None);
+    let headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+    let client = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client }).to_string();
+    let statuses: Vec<_> = (0..300).map(|_| server.send("POST", "/mcp", &headers, &begin).status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 256, "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&503));
+    assert_eq!(server.ask("tools/list", None, json!({})).status, 200);
+    assert_eq!(server.terminate(), Some(0));
+}

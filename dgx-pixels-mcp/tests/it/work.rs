@@ -105,3 +105,26 @@ fn a_job_survives_the_server() {
         client.facts("list_assets", json!({}))["assets"].as_array().is_some_and(|assets| assets.len() == 2)
     }));
 }
+
+#[test]
+fn a_job_that_takes_long_is_waited_for_and_cancelled_by_its_id() {
+    let desk = Desk::new();
+    let args: Vec<_> = serving().into_iter().chain(["--wait", "0"].map(str::to_owned)).collect();
+    let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let begun = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 1000 }));
+    let id = begun["running"][0]["job_id"].as_str().unwrap().to_owned();
+    assert!(begun["next"].as_str().unwrap().contains("`get_job`"), "{begun}");
+    let waited = client.facts("get_job", json!({ "job_id": id, "wait_seconds": 0 }));
+    assert_eq!(waited["running"][0]["job_id"], id.as_str());
+    let cancelled = client.facts("cancel_job", json!({ "job_id": id }));
+    assert_eq!(cancelled, json!({ "job_id": id, "status": "cancelled", "asset_id": null }));
+    let fault = client.fault("get_job", json!({ "job_id": id }));
+    assert!(fault.starts_with("cancelled after ") && fault.contains("`generate_sprite`"), "{fault}");
+
+    let begun = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 2 }));
+    let id = begun["running"][0]["job_id"].as_str().unwrap().to_owned();
+    let finished = client.facts("get_job", json!({ "job_id": id }));
+    assert!(Path::new(finished["path"].as_str().unwrap()).is_file());
+    let cancelled = client.facts("cancel_job", json!({ "job_id": id }));
+    assert_eq!(cancelled, json!({ "job_id": id, "status": "finished", "asset_id": "a-key" }));
+}
