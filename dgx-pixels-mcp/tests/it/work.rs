@@ -37,16 +37,16 @@ fn within_a_minute(mut is_so: impl FnMut() -> bool) -> bool {
 #[test]
 fn progress_rises_with_real_steps() {
     let desk = Desk::new();
-    let args = serving();
+    let args: Vec<_> = serving().into_iter().chain(["--wait", "3600"].map(str::to_owned)).collect();
     let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let facts = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 150 }));
+    let facts = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 60 }));
     assert_eq!(facts["width"], 16);
     let told: Vec<f64> =
         client.notices.iter().filter_map(|notice| notice["params"]["progress"].as_f64()).collect();
     assert!(told.len() >= 2 && told.is_sorted_by(|one, next| one < next), "{told:?}");
     assert!(told.iter().all(|done| (0.0..=100.0).contains(done)));
     let words = client.notices.iter().filter_map(|notice| notice["params"]["message"].as_str());
-    assert!(words.into_iter().any(|words| words.starts_with("step ") && words.ends_with(" of 150")));
+    assert!(words.into_iter().any(|words| words.starts_with("step ") && words.ends_with(" of 60")));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_job_survives_the_server() {
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     let mut client = desk.stdio(&args);
     // Two that were begun by a call that is still waiting.
-    for (id, steps) in [(100, 150), (101, 200)] {
+    for (id, steps) in [(100, 40), (101, 50)] {
         let arguments = json!({ "prompt": "a key", "width": 16, "steps": steps });
         client.send(
             &request(id, "tools/call", json!({ "name": "generate_sprite", "arguments": arguments }))
