@@ -8,7 +8,7 @@ export RUST_BACKTRACE ?= 1
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test demo test test-core test-torch check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test demo test test-core test-torch conformance check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -27,6 +27,9 @@ test-core: ## The library without libtorch, in seconds
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 test-torch: setup-test ## Everything, with parity against diffusers
 	cargo test $(CARGO_FLAGS) --workspace $$(ls .venv/has-tests-* >/dev/null 2>&1 || echo -- --skip live_)
+
+conformance: setup ## The MCP server against the protocol's conformance suite and Inspector; takes npm
+	tools/mcp_conformance.sh
 
 check-fmt: ## Formatting
 	cargo fmt --all --check
