@@ -55,11 +55,24 @@ pub(crate) fn text(facts: Map<String, Value>) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(Value::Object(facts).to_string())])
 }
 
-/// The answer of a tool that has an output schema, with the same as text for clients that read no other.
+/// The answer of a tool that has an output schema, with the same as text for clients that read no other. What there is none of is left
+/// out.
 pub(crate) fn structured<T: Serialize>(answer: &T) -> Result<CallToolResult, Fault> {
     match serde_json::to_value(answer) {
-        Ok(value) => Ok(CallToolResult::structured(value)),
+        Ok(value) => Ok(CallToolResult::structured(without_nulls(value))),
         Err(error) => Err(Fault(format!("the answer cannot be written: {error}"))),
+    }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        value => value,
     }
 }
 

@@ -8,7 +8,8 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// The schema of `T` in one piece: clients are poor at references, and know nothing of the formats that Rust's numbers have.
+/// The schema of `T` in one piece: clients are poor at references and at lists of types, and know nothing of the formats that Rust's
+/// numbers have. What may be left out is not required; that it may be null as well is not told.
 pub(crate) fn schema<T: JsonSchema>() -> Arc<JsonObject> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -26,6 +27,13 @@ fn tidy(schema: &mut Value) {
                 // Not a property that is called so.
                 if fields.get(name).is_some_and(Value::is_string) {
                     fields.remove(name);
+                }
+            }
+            if let Some(Value::Array(types)) = fields.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = &mut types[..] {
+                    let only = only.take();
+                    fields.insert("type".into(), only);
                 }
             }
             fields.values_mut().for_each(tidy);
@@ -86,20 +94,13 @@ pub(crate) fn short(value: &Value) -> String {
 /// What a schema allows, in words.
 fn expected(schema: &Value) -> String {
     let one_of = |values: &Vec<Value>| {
-        let values: Vec<_> = values.iter().filter(|value| !value.is_null()).map(Value::to_string).collect();
+        let values: Vec<_> = values.iter().map(Value::to_string).collect();
         format!("one of {}", values.join(", "))
     };
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
         return one_of(values);
     }
-    let types: Vec<&str> = match schema.get("type") {
-        Some(Value::String(name)) => vec![name],
-        Some(Value::Array(names)) => {
-            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
-        }
-        _ => vec![],
-    };
-    let what = match types.first().copied() {
+    let what = match schema.get("type").and_then(Value::as_str) {
         Some("integer") => "a whole number",
         Some("number") => "a number",
         Some("string") => "a text",

@@ -67,6 +67,10 @@ struct Serving {
     #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=3600))]
     wait: u64,
 
+    /// Pictures that may wait to be drawn; more are refused, with when to come back.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_queue: u32,
+
     /// Pictures that go a step together at most.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
@@ -177,6 +181,7 @@ impl Serving {
             device: self.device,
             budget: self.budget,
             max_batch: self.max_batch.into(),
+            max_queue: self.max_queue as usize,
             wait: Duration::from_secs(self.wait),
             ..Default::default()
         };

@@ -1,21 +1,28 @@
 //! One client's requests: tools, resources, prompts, completion.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
+use dgx_pixels_core::library::Changes;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult,
-    CompletionInfo, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscriptionFilter,
-    Tool,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, CompletionInfo, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
+    Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
+use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::studio::Studio;
-use crate::tools::{self, Call};
+use crate::tools::{self, Call, Listener};
 use crate::{prompts, resources};
 
+/// How soon the work of other servers is noticed; it takes one question to the disk.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Lists that only another version of the program changes.
 const CONSTANT_MS: u64 = 3_600_000;
 
@@ -30,12 +37,13 @@ dragon\". Several things in one look: `generate_batch`.";
 #[derive(Clone)]
 pub struct Server {
     studio: Studio,
+    tasks: TaskManager,
 }
 
 impl Server {
     /// A server in front of `studio`.
     pub fn new(studio: Studio) -> Server {
-        Server { studio }
+        Server { studio, tasks: TaskManager::new() }
     }
 
     /// The tools, as clients are told of them.
@@ -48,6 +56,22 @@ impl Server {
     pub fn tools() -> Vec<Tool> {
         tools::ALL.iter().map(|kind| kind.tool.clone()).collect()
     }
+
+    /// Returns when the assets have changed, by this server or by another one.
+    async fn next(&self, changes: &mut Changes) {
+        loop {
+            tokio::select! {
+                () = changes.next() => return,
+                () = sleep(LOOK_EVERY) => {
+                    let studio = self.studio.clone();
+                    let looked = spawn_blocking(move || studio.library().refresh()).await;
+                    if let Ok(Err(error)) = looked {
+                        tracing::warn!(%error, "changes of the library are not seen");
+                    }
+                }
+            }
+        }
+    }
 }
 
 static CONFIG: LazyLock<ServerConfig> = LazyLock::new(|| {
@@ -57,6 +81,7 @@ static CONFIG: LazyLock<ServerConfig> = LazyLock::new(|| {
         .enable_resources_list_changed()
         .enable_prompts()
         .enable_completions()
+        .enable_tasks()
         .build();
     let mut about = Implementation::new("dgx-pixels", env!("CARGO_PKG_VERSION"));
     about.title = Some("DGX-Pixels".into());
@@ -98,20 +123,48 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let token = context.meta.get_progress_token();
+        let has_tasks = context.client_capabilities().is_some_and(|client| client.supports_tasks());
         let call = Call {
             studio: self.studio.clone(),
             cancelled: context.ct.clone(),
-            progress: token.map(|token| (context.peer.clone(), token)),
+            listener: match context.meta.get_progress_token() {
+                Some(token) => Listener::Client(context.peer.clone(), token),
+                None => Listener::Nobody,
+            },
+            tasks: has_tasks.then(|| self.tasks.clone()),
         };
         match tools::call(&request.name, call, request.arguments).await {
-            Some(result) => Ok(result.into()),
+            Some(response) => Ok(response),
             None => {
                 let names: Vec<_> = tools::ALL.iter().map(|kind| format!("`{}`", kind.tool.name)).collect();
                 let message = format!("there is no tool `{}`; there are {}", request.name, names.join(", "));
                 Err(ErrorData::invalid_params(message, None))
             }
         }
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.update_task(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
     }
 
     async fn list_resources(
@@ -182,7 +235,7 @@ impl ServerHandler for Server {
         loop {
             tokio::select! {
                 () = context.cancelled() => return Ok(()),
-                () = changes.next() => {
+                () = self.next(&mut changes) => {
                     if context.sink().notify_resource_list_changed().await.is_err() {
                         return Ok(());
                     }
@@ -193,10 +246,10 @@ impl ServerHandler for Server {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         // Clients of older revisions do not subscribe: they are told for as long as they are there.
-        let (mut changes, peer) = (self.studio.library().changes(), context.peer);
+        let (server, mut changes, peer) = (self.clone(), self.studio.library().changes(), context.peer);
         tokio::spawn(async move {
             while !peer.is_transport_closed() {
-                changes.next().await;
+                server.next(&mut changes).await;
                 if peer.notify_resource_list_changed().await.is_err() {
                     return;
                 }

@@ -39,6 +39,8 @@ pub struct StudioConfig {
     pub budget: Budget,
     /// Pictures that go a step together at most.
     pub max_batch: usize,
+    /// Pictures that may wait to be drawn.
+    pub max_queue: usize,
     /// How long a call waits for its pictures; what is not done by then is told by its job.
     pub wait: Duration,
     /// The folder of journals; `None` keeps no jobs over the end of the program.
@@ -55,6 +57,7 @@ impl Default for StudioConfig {
             device: "auto".into(),
             budget: Budget::default(),
             max_batch: 8,
+            max_queue: 10_000,
             wait: Duration::from_secs(45),
             journals: folders::state().map(|state| state.join("mcp")),
         }
@@ -274,6 +277,7 @@ impl Studio {
         let config = EngineConfig {
             budget: config.budget,
             max_batch: config.max_batch,
+            queue_capacity: config.max_queue,
             costs: folders::cache().map(|cache| cache.join("costs.json")),
             ..Default::default()
         };

@@ -48,14 +48,7 @@ fn reference() -> String {
 
 /// As `whole number, 1 to 1000`.
 fn kind(schema: &Value) -> String {
-    let names = match &schema["type"] {
-        Value::String(name) => vec![name.as_str()],
-        Value::Array(names) => {
-            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
-        }
-        _ => vec![],
-    };
-    let name = match names.first().copied().unwrap_or_default() {
+    let name = match schema["type"].as_str().unwrap_or_default() {
         "integer" => "whole number",
         "boolean" => "`true` or `false`",
         "array" => "list of texts",

@@ -11,21 +11,26 @@ use dgx_pixels_core::pixel::{GridChoice, MaxColors, Palette, PixelOptions, Trans
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, GenerateRequest, ImageSize, MAX_SIDE, MIN_SIDE, Submission};
 use image::RgbaImage;
-use rmcp::model::JsonObject;
+use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject};
+use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Answer, Call, Kind, adds, wrong};
+use super::{Answer, Call, Kind, Listener, Response, adds, wrong};
 use crate::answer::{Fault, facts, text, with_picture};
 use crate::arguments;
 use crate::preview::{contact_sheet, preview};
-use crate::studio::{CELL_PX, ModelCard, Studio, Work};
+use crate::studio::{CELL_PX, ModelCard, Studio, Waiting, Work};
 use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
 const BATCH: &str = "generate_batch";
+/// How long a task may take, and is remembered after. Its jobs are not bound by it.
+const TASK_MS: u64 = 12 * 60 * 60 * 1000;
+/// How often a client should ask for a task.
+const TASK_POLL_MS: u64 = 1000;
 const TELL_EVERY: Duration = Duration::from_millis(100);
 const MAX_COUNT: u32 = 16;
 const MAX_PROMPTS: usize = 64;
@@ -107,12 +112,12 @@ fn batch_schema() -> JsonObject {
     schema
 }
 
-async fn generate_sprite(call: Call, arguments: GenerateSprite) -> Answer {
+async fn generate_sprite(call: Call, arguments: GenerateSprite) -> Response {
     let wanted = arguments.plan(&call.studio).map_err(|fault| wrong(SPRITE, &fault))?;
     draw(&call, wanted).await
 }
 
-async fn generate_batch(call: Call, mut arguments: JsonObject) -> Answer {
+async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     let expected = format!("a list of 1 to {MAX_PROMPTS} texts");
     let prompts = match arguments.remove("prompts") {
         Some(Value::Array(prompts)) if (1..=MAX_PROMPTS).contains(&prompts.len()) => prompts,
@@ -301,16 +306,41 @@ fn picture_size(model: &ModelCard, size: ImageSize) -> ImageSize {
     ImageSize { width: side(size.width), height: side(size.height) }
 }
 
-/// Has all drawn, and waits as long as a client does.
-async fn draw(call: &Call, wanted: Vec<Wanted>) -> Answer {
+/// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
+async fn draw(call: &Call, wanted: Vec<Wanted>) -> Response {
     let works = call.studio.submit(wanted).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
-    if wait(call, &works, call.studio.wait()).await == Ended::GivenUp {
-        drop(waiting);
-        call.studio.cancel_unless_wanted(&works);
-        return Err(Fault("the call was given up".into()));
+    let given_up = call.cancelled.cancelled();
+    match (wait(&call.listener, given_up, &works, call.studio.wait()).await, &call.tasks) {
+        (Ended::GivenUp, _) => {
+            drop(waiting);
+            call.studio.cancel_unless_wanted(&works);
+            Err(Fault("the call was given up".into()))
+        }
+        (Ended::TimeIsUp, Some(tasks)) => Ok(task(tasks, call.studio.clone(), works, waiting)),
+        _ => answer(&call.studio, &works).await.map(Into::into),
     }
-    answer(&call.studio, &works).await
+}
+
+/// Waits on, beside the call, which is answered with the task.
+fn task(tasks: &TaskManager, studio: Studio, works: Vec<Work>, waiting: Vec<Waiting>) -> CallToolResponse {
+    let options = TaskOptions::new()
+        .with_ttl_ms(TASK_MS)
+        .with_poll_interval_ms(TASK_POLL_MS)
+        .with_status_message(stand(&works));
+    let task = tasks.spawn(options, |context| {
+        Box::pin(async move {
+            let listener = Listener::Task(context.clone());
+            let time = Duration::from_millis(TASK_MS);
+            if wait(&listener, context.cancelled(), &works, time).await == Ended::GivenUp {
+                drop(waiting);
+                studio.cancel_unless_wanted(&works);
+                return Err(TaskExit::Cancelled);
+            }
+            Ok(answer(&studio, &works).await.unwrap_or_else(Into::into))
+        })
+    });
+    CallToolResponse::Task(CreateTaskResult::new(task))
 }
 
 /// Why waiting ended.
@@ -322,25 +352,30 @@ pub(super) enum Ended {
 }
 
 /// Waits for all, telling how far they are.
-pub(super) async fn wait(call: &Call, works: &[Work], time: Duration) -> Ended {
+pub(super) async fn wait(
+    listener: &Listener,
+    given_up: impl Future<Output = ()>,
+    works: &[Work],
+    time: Duration,
+) -> Ended {
     let all = futures::future::join_all(works.iter().map(Work::done));
     let time_is_up = sleep(time);
     let mut tick = interval(TELL_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    tokio::pin!(all, time_is_up);
+    tokio::pin!(all, given_up, time_is_up);
     let mut told = 0.0;
     loop {
         tokio::select! {
             biased;
             _ = &mut all => return Ended::Done,
-            () = call.cancelled.cancelled() => return Ended::GivenUp,
+            () = &mut given_up => return Ended::GivenUp,
             () = &mut time_is_up => return Ended::TimeIsUp,
             _ = tick.tick() => {
                 let done: f64 = works.iter().map(percent).sum();
                 // It must rise; and there is news only if it did.
                 if done > told {
                     told = done;
-                    call.tell(done, works.len() as f64 * 100.0, stand(works)).await;
+                    listener.tell(done, works.len() as f64 * 100.0, stand(works)).await;
                 }
             }
         }

@@ -63,7 +63,8 @@ async fn get_job(call: Call, arguments: GetJob) -> Answer {
     let work = find(&call, GET, &arguments.job_id).await?;
     let _waiting = work.wait();
     let works = [work];
-    if wait(&call, &works, Duration::from_secs(seconds.into())).await == Ended::GivenUp {
+    let time = Duration::from_secs(seconds.into());
+    if wait(&call.listener, call.cancelled.cancelled(), &works, time).await == Ended::GivenUp {
         return Err(Fault("the call was given up; the job goes on".into()));
     }
     answer(&call.studio, &works).await

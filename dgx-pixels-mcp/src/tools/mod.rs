@@ -12,8 +12,10 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use rmcp::model::{
-    CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken, Tool, ToolAnnotations,
+    CallToolResponse, CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken, Tool,
+    ToolAnnotations,
 };
+use rmcp::task_manager::{TaskContext, TaskManager};
 use rmcp::{Peer, RoleServer};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -29,23 +31,38 @@ pub(crate) struct Call {
     pub(crate) studio: Studio,
     /// Set when the client gives the call up, or goes.
     pub(crate) cancelled: CancellationToken,
-    /// Who wants to hear how far it is.
-    pub(crate) progress: Option<(Peer<RoleServer>, ProgressToken)>,
+    pub(crate) listener: Listener,
+    /// Where long work goes on, for a client that declares the Tasks extension.
+    pub(crate) tasks: Option<TaskManager>,
 }
 
-impl Call {
+/// Who wants to hear how far a call is.
+pub(crate) enum Listener {
+    Nobody,
+    Client(Peer<RoleServer>, ProgressToken),
+    /// Who asks for the task.
+    Task(TaskContext),
+}
+
+impl Listener {
     /// Tells how far it is. A client that does not listen any more is no fault.
     pub(crate) async fn tell(&self, done: f64, of: f64, message: String) {
-        let Some((peer, token)) = &self.progress else { return };
-        let told = ProgressNotificationParam::new(token.clone(), done).with_total(of).with_message(message);
-        if let Err(error) = peer.notify_progress(told).await {
-            tracing::debug!(%error, "progress was not taken");
+        match self {
+            Listener::Nobody => {}
+            Listener::Client(peer, token) => {
+                let told = ProgressNotificationParam::new(token.clone(), done);
+                if let Err(error) = peer.notify_progress(told.with_total(of).with_message(message)).await {
+                    tracing::debug!(%error, "progress was not taken");
+                }
+            }
+            Listener::Task(task) => task.set_status_message(message),
         }
     }
 }
 
 type Answer = Result<CallToolResult, Fault>;
-type Run = Arc<dyn Fn(Call, JsonObject) -> BoxFuture<'static, Answer> + Send + Sync>;
+type Response = Result<CallToolResponse, Fault>;
+type Run = Arc<dyn Fn(Call, JsonObject) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// A tool and what it does.
 pub(crate) struct Kind {
@@ -55,7 +72,7 @@ pub(crate) struct Kind {
 
 impl Kind {
     /// A tool with the arguments `A`; what is said of that type is said of the tool.
-    fn new<A, F>(
+    fn new<A, R, F>(
         name: &'static str,
         title: &'static str,
         hints: ToolAnnotations,
@@ -63,14 +80,18 @@ impl Kind {
     ) -> Kind
     where
         A: DeserializeOwned + JsonSchema + Send + 'static,
-        F: Future<Output = Answer> + Send + 'static,
+        R: Into<CallToolResponse>,
+        F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
         let schema = arguments::schema::<A>();
         let parsed = schema.clone();
         let run: Run = Arc::new(move |context, arguments| {
             let arguments = arguments::parse(&parsed, Some(arguments));
             let call = call.clone();
-            Box::pin(async move { call(context, arguments.map_err(|fault| wrong(name, &fault))?).await })
+            Box::pin(async move {
+                let arguments = arguments.map_err(|fault| wrong(name, &fault))?;
+                call(context, arguments).await.map(Into::into)
+            })
         });
         Kind::raw(name, title, hints, (*schema).clone(), run)
     }
@@ -120,7 +141,7 @@ pub(crate) static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
 });
 
 /// Calls the tool of this name; `None` if there is none.
-pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) -> Option<CallToolResult> {
+pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) -> Option<CallToolResponse> {
     let kind = ALL.iter().find(|kind| kind.tool.name == name)?;
     let started = Instant::now();
     let studio = call.studio.clone();
@@ -129,5 +150,5 @@ pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) 
     if let Err(Fault(text)) = &answer {
         tracing::info!(tool = name, fault = text, "answered with a fault");
     }
-    Some(answer.unwrap_or_else(CallToolResult::from))
+    Some(answer.unwrap_or_else(|fault| CallToolResult::from(fault).into()))
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -31,6 +32,16 @@ impl Desk {
             ["XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "DGX_PIXELS_MODELS", "DGX_PIXELS_MCP_TOKEN"]
         {
             command.env_remove(name);
+        }
+        // Tests run side by side, and libtorch is slow where threads of several programs wait for each other.
+        command.env("OMP_NUM_THREADS", "1");
+        // SAFETY: of what may be done between fork and exec. Ignored, the signal of a file that is too large becomes an error of the
+        // write, as a full disk is.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+                Ok(())
+            });
         }
         command.stderr(Stdio::null());
         command
@@ -103,6 +114,15 @@ impl Stdin {
         stdin.flush().unwrap();
     }
 
+    /// A request that says what the client can do.
+    pub(crate) fn ask_as(&mut self, capabilities: Value, method: &str, params: Value) -> Value {
+        self.id += 1;
+        let mut request = request(self.id, method, params);
+        request["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities;
+        self.send(&request.to_string());
+        self.answer(self.id)
+    }
+
     pub(crate) fn receive(&mut self) -> Value {
         let mut line = String::new();
         assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the server has gone");
@@ -111,9 +131,10 @@ impl Stdin {
 
     /// The whole answer to a request.
     pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
-        self.id += 1;
-        let id = self.id;
-        self.send(&request(id, method, params).to_string());
+        self.ask_as(json!({}), method, params)
+    }
+
+    fn answer(&mut self, id: u64) -> Value {
         loop {
             let message = self.receive();
             if message["id"] == id {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::desk::Desk;
+use crate::desk::{Desk, request};
 
 fn picture(bytes: &[u8]) -> image::RgbaImage {
     image::load_from_memory(bytes).unwrap().into_rgba8()
@@ -255,6 +255,45 @@ fn a_full_library_says_how_to_make_room() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&clean.stdout), "a-key\n");
     client.facts("generate_sprite", json!({ "prompt": "a key" }));
+}
+
+/// The largest file that a running program may write from here on.
+fn limit_file_size(program: u32, bytes: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: it is given what it asks for.
+    let done = unsafe { libc::prlimit(program as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+    assert_eq!(done, 0);
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_reported_that_is_not_there() {
+    let desk = Desk::new();
+    let mut client = desk.stdio(&[]);
+    client.facts("generate_sprite", json!({ "prompt": "a key" }));
+    for bytes in [0, 100, 2000] {
+        limit_file_size(client.child.id(), bytes);
+        let fault = client.fault("generate_sprite", json!({ "prompt": "a door", "width": 64 }));
+        assert!(fault.contains("File too large") && fault.contains("Tell the user"), "{fault}");
+        assert_eq!(client.facts("list_assets", json!({}))["assets"].as_array().map(Vec::len), Some(1));
+        limit_file_size(client.child.id(), libc::RLIM_INFINITY);
+        assert_eq!(client.facts("validate_assets", json!({})), json!({ "checked": 1, "faults": [] }));
+        assert_eq!(fs::read_dir(desk.path("assets")).unwrap().count(), 1);
+    }
+    let door = client.facts("generate_sprite", json!({ "prompt": "a door", "width": 64 }));
+    assert!(Path::new(door["path"].as_str().unwrap()).is_file());
+    assert_eq!(client.leave(), Some(0));
+}
+
+#[test]
+fn what_another_server_draws_is_told() {
+    let desk = Desk::new();
+    let (mut one, mut other) = (desk.stdio(&[]), desk.stdio(&[]));
+    let params = json!({ "notifications": { "resourcesListChanged": true } });
+    one.send(&request(99, "subscriptions/listen", params).to_string());
+    while one.receive()["method"] != "notifications/subscriptions/acknowledged" {}
+    other.facts("generate_sprite", json!({ "prompt": "a key" }));
+    while one.receive()["method"] != "notifications/resources/list_changed" {}
+    assert_eq!(one.facts("list_assets", json!({}))["assets"][0]["asset_id"], "a-key");
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::desk::{Desk, Http, request};
+use crate::desk::{Desk, Http, Stdin, request};
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny_sdxl_a")
@@ -117,7 +117,7 @@ fn a_job_that_takes_long_is_waited_for_and_cancelled_by_its_id() {
     let waited = client.facts("get_job", json!({ "job_id": id, "wait_seconds": 0 }));
     assert_eq!(waited["running"][0]["job_id"], id.as_str());
     let cancelled = client.facts("cancel_job", json!({ "job_id": id }));
-    assert_eq!(cancelled, json!({ "job_id": id, "status": "cancelled", "asset_id": null }));
+    assert_eq!(cancelled, json!({ "job_id": id, "status": "cancelled" }));
     let fault = client.fault("get_job", json!({ "job_id": id }));
     assert!(fault.starts_with("cancelled after ") && fault.contains("`generate_sprite`"), "{fault}");
 
@@ -127,4 +127,66 @@ fn a_job_that_takes_long_is_waited_for_and_cancelled_by_its_id() {
     assert!(Path::new(finished["path"].as_str().unwrap()).is_file());
     let cancelled = client.facts("cancel_job", json!({ "job_id": id }));
     assert_eq!(cancelled, json!({ "job_id": id, "status": "finished", "asset_id": "a-key" }));
+}
+
+#[test]
+fn long_work_is_a_task_for_a_client_that_knows_of_tasks() {
+    let desk = Desk::new();
+    let args: Vec<_> = serving().into_iter().chain(["--wait", "0"].map(str::to_owned)).collect();
+    let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let tasks = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    let mut begin = |client: &mut Stdin, steps: u32| {
+        let arguments = json!({ "prompt": "a key", "width": 16, "steps": steps });
+        let params = json!({ "name": "generate_sprite", "arguments": arguments });
+        let begun = client.ask_as(tasks.clone(), "tools/call", params)["result"].clone();
+        assert_eq!((&begun["resultType"], &begun["status"]), (&json!("task"), &json!("working")), "{begun}");
+        begun["taskId"].clone()
+    };
+    let ask = |client: &mut Stdin, method: &str, id: &Value| {
+        client.ask_as(tasks.clone(), method, json!({ "taskId": id }))["result"].clone()
+    };
+
+    let id = begin(&mut client, 5);
+    let mut task = Value::Null;
+    assert!(within_a_minute(|| {
+        task = ask(&mut client, "tasks/get", &id);
+        task["status"] == "completed"
+    }));
+    let content = &task["result"]["content"];
+    let facts: Value = serde_json::from_str(content[0]["text"].as_str().unwrap()).unwrap();
+    assert!(Path::new(facts["path"].as_str().unwrap()).is_file());
+    assert_eq!(content[1]["mimeType"], "image/png");
+
+    let id = begin(&mut client, 1000);
+    let mut told = String::new();
+    assert!(within_a_minute(|| {
+        told = ask(&mut client, "tasks/get", &id)["statusMessage"].as_str().unwrap_or_default().to_owned();
+        told.starts_with("step ")
+    }));
+    assert!(told.ends_with(" of 1000"), "{told}");
+    ask(&mut client, "tasks/cancel", &id);
+    assert!(within_a_minute(|| ask(&mut client, "tasks/get", &id)["status"] == "cancelled"));
+    assert!(within_a_minute(|| desk.path("assets").read_dir().unwrap().count() == 1), "its id is free again");
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_back() {
+    let desk = Desk::new();
+    let more = ["--wait", "0", "--max-queue", "2", "--max-batch", "1"].map(str::to_owned);
+    let args: Vec<_> = serving().into_iter().chain(more).collect();
+    let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let key = |count: u32| json!({ "prompt": "a key", "width": 16, "steps": 1000, "count": count });
+    client.facts("generate_sprite", key(1));
+    assert!(within_a_minute(|| {
+        let running = client.facts("list_assets", json!({}));
+        running["assets"].as_array().is_some_and(Vec::is_empty)
+    }));
+    // Of the three one may go a step already, and two wait.
+    let fault = client.fault("generate_sprite", key(4));
+    assert!(fault.contains("the queue is full: 2 jobs wait, capacity 2; try again in "), "{fault}");
+    assert!(
+        within_a_minute(|| desk.path("assets").read_dir().unwrap().count() == 1),
+        "none of the four is taken"
+    );
+    assert_eq!(client.facts("list_models", json!({}))["models"][0]["is_default"], true);
 }
