@@ -226,7 +226,8 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
             }),
             metrics: Arc::new(move || measured.metrics_text()),
         };
-        Ok(listening.serve(server, ops, stop).await?)
+        listening.serve(server, ops, stop).await;
+        Ok(())
     });
     studio.shut_down();
     // Threads that load a model are not waited for.

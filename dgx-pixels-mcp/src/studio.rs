@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use dgx_pixels_core::pixel::Verdict;
 use dgx_pixels_core::{Error, ImageSize, Submission, folders};
 use serde::Serialize;
 use tokio::sync::{OnceCell, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::tools::Wanted;
@@ -106,7 +106,7 @@ struct Inner {
     roots: Roots,
     models: Vec<ModelCard>,
     metrics: Metrics,
-    stopping: AtomicBool,
+    stopping: CancellationToken,
     engine: OnceCell<Engine>,
     jobs: Mutex<Jobs>,
 }
@@ -173,7 +173,7 @@ impl Studio {
             roots,
             models,
             metrics: Metrics::new(),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
             engine: OnceCell::new(),
             jobs: Mutex::default(),
         })))
@@ -249,15 +249,20 @@ impl Studio {
         self.0.engine.get()
     }
 
-    /// From here on calls that end are the server's doing: their jobs are not cancelled, but left to the next server. To be called
-    /// before the transport is stopped.
+    /// From here on calls that end are the server's doing: they are told so, and their jobs are not cancelled, but left to the next server.
+    /// To be called before the transport is stopped.
     pub fn begin_to_stop(&self) {
-        self.0.stopping.store(true, Ordering::SeqCst);
+        self.0.stopping.cancel();
+    }
+
+    /// Set when the server begins to stop.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
     }
 
     /// A client has given a call up: cancels the jobs that nobody else waits for.
     pub(crate) fn cancel_unless_wanted(&self, works: &[Work]) {
-        if !self.0.stopping.load(Ordering::SeqCst) {
+        if !self.0.stopping.is_cancelled() {
             works
                 .iter()
                 .filter(|work| Arc::strong_count(&work.waiting.0) == 1)

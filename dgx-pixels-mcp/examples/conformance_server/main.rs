@@ -40,7 +40,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = transport::bind(HttpConfig { bind: address.parse()?, ..Default::default() }).await?;
     println!("http://{}/mcp", server.local_addr()?);
     let ops = Ops { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
-    Ok(server.serve(Fixtures::new(), ops, CancellationToken::new()).await?)
+    server.serve(Fixtures::new(), ops, CancellationToken::new()).await;
+    Ok(())
 }
 
 /// A value written down as JSON.

@@ -310,12 +310,11 @@ fn picture_size(model: &ModelCard, size: ImageSize) -> ImageSize {
 async fn draw(call: &Call, wanted: Vec<Wanted>) -> Response {
     let works = call.studio.submit(wanted).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
-    let given_up = call.cancelled.cancelled();
-    match (wait(&call.listener, given_up, &works, call.studio.wait()).await, &call.tasks) {
+    match (wait(&call.listener, call.given_up(), &works, call.studio.wait()).await, &call.tasks) {
         (Ended::GivenUp, _) => {
             drop(waiting);
             call.studio.cancel_unless_wanted(&works);
-            Err(Fault("the call was given up".into()))
+            Err(call.gone())
         }
         (Ended::TimeIsUp, Some(tasks)) => Ok(task(tasks, call.studio.clone(), works, waiting)),
         _ => answer(&call.studio, &works).await.map(Into::into),

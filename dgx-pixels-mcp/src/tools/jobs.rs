@@ -64,8 +64,8 @@ async fn get_job(call: Call, arguments: GetJob) -> Answer {
     let _waiting = work.wait();
     let works = [work];
     let time = Duration::from_secs(seconds.into());
-    if wait(&call.listener, call.cancelled.cancelled(), &works, time).await == Ended::GivenUp {
-        return Err(Fault("the call was given up; the job goes on".into()));
+    if wait(&call.listener, call.given_up(), &works, time).await == Ended::GivenUp {
+        return Err(call.gone());
     }
     answer(&call.studio, &works).await
 }

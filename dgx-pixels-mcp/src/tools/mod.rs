@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use dgx_pixels_core::Error;
 use futures::future::BoxFuture;
 use rmcp::model::{
     CallToolResponse, CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken, Tool,
@@ -34,6 +35,24 @@ pub(crate) struct Call {
     pub(crate) listener: Listener,
     /// Where long work goes on, for a client that declares the Tasks extension.
     pub(crate) tasks: Option<TaskManager>,
+}
+
+impl Call {
+    /// Returns when nobody waits any more: the client gave up, or the server stops.
+    pub(crate) async fn given_up(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = self.studio.stopping().cancelled() => {}
+        }
+    }
+
+    /// What to answer then, though only a server that stops is still heard.
+    pub(crate) fn gone(&self) -> Fault {
+        match self.studio.stopping().is_cancelled() {
+            true => Error::ShutDown.into(),
+            false => Fault("the call was given up".into()),
+        }
+    }
 }
 
 /// Who wants to hear how far a call is.

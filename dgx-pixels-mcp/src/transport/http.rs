@@ -10,7 +10,6 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use axum::{BoxError, Router, middleware};
 use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -21,16 +20,15 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
-use super::TransportError;
 use super::guard::{Guard, check};
 use super::sse;
 use super::token::Token;
+use super::{TransportError, connections, soon_after};
 
 /// Sessions of clients of older revisions.
 const MAX_SESSIONS: usize = 256;
-/// How long running requests may take to end when the server stops.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// How HTTP is served.
 #[derive(Clone, Debug)]
@@ -47,6 +45,10 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// Requests at once; more are answered with 503. Default 256.
     pub max_requests: usize,
+    /// Connections at once, also those that are idle or listen; more are answered with 503 and closed. Default 512.
+    pub max_connections: usize,
+    /// How long a client may take to send the head of its next request, or the next part of a body, before its connection is closed. Default 30 s.
+    pub patience: Duration,
 }
 
 impl Default for HttpConfig {
@@ -58,6 +60,8 @@ impl Default for HttpConfig {
             allowed_origins: vec![],
             max_body_bytes: 1 << 20,
             max_requests: 256,
+            max_connections: 512,
+            patience: Duration::from_secs(30),
         }
     }
 }
@@ -101,26 +105,12 @@ impl HttpServer {
         self.listener.local_addr().map_err(|source| TransportError::Bind { address, source })
     }
 
-    /// Answers until `stop` is called, and running requests have ended or had their time.
-    ///
-    /// # Errors
-    /// [`TransportError::Failed`].
-    pub async fn serve<H: ServerHandler + Clone>(
-        self,
-        handler: H,
-        ops: Ops,
-        stop: CancellationToken,
-    ) -> Result<(), TransportError> {
-        let router = router(handler, ops, &self.config, stop.clone());
-        // Small answers in many writes would each wait 40 ms for the acknowledgement of the last.
-        let listener = self.listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
-        let graceful = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tokio::select! {
-            ended = graceful.into_future() => ended.map_err(|error| TransportError::Failed(error.to_string())),
-            () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
-        }
+    /// Answers until `stop` is called. Calls that are running then have a moment to answer before they are cancelled, and what does not end
+    /// by that is cut off after a few seconds.
+    pub async fn serve<H: ServerHandler + Clone>(self, handler: H, ops: Ops, stop: CancellationToken) {
+        let HttpServer { listener, config } = self;
+        let router = router(handler, ops, &config, soon_after(&stop));
+        connections::serve(listener, router, config.max_connections, config.patience, &stop).await;
     }
 }
 
@@ -128,7 +118,7 @@ fn router<H: ServerHandler + Clone>(
     handler: H,
     ops: Ops,
     config: &HttpConfig,
-    stop: CancellationToken,
+    cancel: CancellationToken,
 ) -> Router {
     let sessions = Arc::new(LocalSessionManager::default());
     let mcp = {
@@ -138,7 +128,7 @@ fn router<H: ServerHandler + Clone>(
             .with_legacy_session_mode(true)
             .with_json_response(true)
             .with_max_request_body_bytes(config.max_body_bytes)
-            .with_cancellation_token(stop.clone())
+            .with_cancellation_token(cancel.clone())
             .disable_allowed_hosts();
         StreamableHttpService::new(move || Ok(handler.clone()), sessions.clone(), streamable)
     };
@@ -164,13 +154,14 @@ fn router<H: ServerHandler + Clone>(
     Router::new()
         .nest_service("/mcp", mcp)
         .layer(middleware::from_fn_with_state(sessions, has_room))
-        .merge(sse::router(handler, stop))
+        .merge(sse::router(handler, cancel))
         .layer(limits)
         .route("/healthz", get(|| async { "alive" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(move || async move { (text, metrics()) }))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(config.max_body_bytes))
+        .layer(RequestBodyTimeoutLayer::new(config.patience))
         .layer(middleware::from_fn_with_state(Arc::new(guard), check))
 }
 
@@ -189,6 +180,7 @@ async fn has_room(
     next.run(request).await
 }
 
-fn busy(reason: &'static str, seconds: &'static str) -> Response {
+/// Says when to come back.
+pub(super) fn busy(reason: &'static str, seconds: &'static str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)], reason).into_response()
 }

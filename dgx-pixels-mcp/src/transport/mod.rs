@@ -1,5 +1,6 @@
 //! The ways to a server: standard streams, and HTTP with its guards.
 
+mod connections;
 mod guard;
 mod http;
 mod sse;
@@ -7,8 +8,10 @@ mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rmcp::{ServerHandler, ServiceExt as _};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use self::http::{HttpConfig, HttpServer, Ops, bind};
@@ -54,7 +57,23 @@ pub enum TransportError {
     Failed(String),
 }
 
-/// Serves one client over standard input and output, until the input ends or `stop` is called.
+/// For calls that know by themselves that the server stops.
+const TIME_TO_ANSWER: Duration = Duration::from_millis(200);
+
+/// Set a moment after `stop`.
+fn soon_after(stop: &CancellationToken) -> CancellationToken {
+    let (stop, later) = (stop.clone(), CancellationToken::new());
+    let set = later.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        sleep(TIME_TO_ANSWER).await;
+        set.cancel();
+    });
+    later
+}
+
+/// Serves one client over standard input and output, until the input ends or `stop` is called; calls that are running then have a moment to
+/// answer.
 ///
 /// # Errors
 /// [`TransportError::Failed`] if the client does not begin as MCP has it.
@@ -63,8 +82,9 @@ pub async fn serve_stdio<H: ServerHandler>(
     stop: CancellationToken,
 ) -> Result<(), TransportError> {
     let failed = |error: &dyn std::fmt::Display| TransportError::Failed(error.to_string());
+    let cancel = soon_after(&stop);
     let begun = tokio::select! {
-        begun = handler.serve_with_ct(rmcp::transport::io::stdio_pipes(), stop.clone()) => begun,
+        begun = handler.serve_with_ct(rmcp::transport::io::stdio_pipes(), cancel) => begun,
         () = stop.cancelled() => return Ok(()),
     };
     match begun {

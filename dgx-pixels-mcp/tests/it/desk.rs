@@ -78,7 +78,7 @@ impl Desk {
         let address = line.rsplit_once("http://").unwrap().1.trim_end_matches("/mcp").parse().unwrap();
         // What is not read would stop the server some day.
         std::thread::spawn(move || lines.for_each(drop));
-        Http { child, address }
+        Http { child, place: Place(address) }
     }
 }
 
@@ -182,8 +182,20 @@ impl Drop for Stdin {
 /// A server over HTTP.
 pub(crate) struct Http {
     pub(crate) child: Child,
-    pub(crate) address: SocketAddr,
+    place: Place,
 }
+
+impl std::ops::Deref for Http {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(pub(crate) SocketAddr);
 
 /// What came back.
 #[derive(Debug)]
@@ -193,9 +205,9 @@ pub(crate) struct Reply {
     pub(crate) body: String,
 }
 
-impl Http {
+impl Place {
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.0).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     }
@@ -203,7 +215,7 @@ impl Http {
     /// One request on a connection of its own. `headers` may replace `Host`.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let mut stream = self.connect();
-        let host = format!("localhost:{}", self.address.port());
+        let host = format!("localhost:{}", self.0.port());
         let mut text =
             format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "Host") {
@@ -233,7 +245,9 @@ impl Http {
         headers.extend(name.map(|name| ("Mcp-Name", name)));
         self.send("POST", "/mcp", &headers, &request(1, method, params).to_string())
     }
+}
 
+impl Http {
     /// Asks it to end; the exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         let id = self.child.id().to_string();

@@ -4,5 +4,6 @@ mod clients;
 mod desk;
 mod guards;
 mod tools;
+mod transport;
 #[cfg(feature = "torch")]
 mod work;

@@ -95,6 +95,10 @@ fn a_job_survives_the_server() {
     }));
     let id = client.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    for _ in 0..2 {
+        let told = client.receive()["result"]["content"][0]["text"].as_str().unwrap().to_owned();
+        assert!(told.contains("the job goes on when it is started again"), "{told}");
+    }
     assert_eq!(client.child.wait().unwrap().code(), Some(0));
 
     let mut client = desk.stdio(&args);
