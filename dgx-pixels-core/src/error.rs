@@ -124,7 +124,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A value of a call to the asset library is not one that it takes.
+    /// A value of a call is not one that it takes.
     #[error("`{field}` is `{value}`; expected {expected}")]
     Value {
         /// The field.
@@ -134,6 +134,9 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// A manifest of sprites cannot be read.
+    #[error("the manifest cannot be read: {0}")]
+    Manifest(String),
     /// The asset library has no such asset.
     #[error("`id` is `{id}`, and there is no such asset; expected one that a list of the library names")]
     NoAsset {
@@ -271,6 +274,7 @@ impl Error {
             | Error::Pixel(_)
             | Error::Scheduler(_)
             | Error::KeyTaken { .. }
+            | Error::Manifest(_)
             | Error::Value { .. } => ErrorKind::InvalidRequest,
             Error::Model { .. } | Error::ModelChoice(_) => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,

@@ -19,6 +19,7 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
+pub mod asset;
 pub mod backend;
 #[cfg(feature = "engine")]
 pub mod engine;
