@@ -139,7 +139,7 @@ fn long_work_is_a_task_for_a_client_that_knows_of_tasks() {
     let args: Vec<_> = serving().into_iter().chain(["--wait", "0"].map(str::to_owned)).collect();
     let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let tasks = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
-    let mut begin = |client: &mut Stdin, steps: u32| {
+    let begin = |client: &mut Stdin, steps: u32| {
         let arguments = json!({ "prompt": "a key", "width": 16, "steps": steps });
         let params = json!({ "name": "generate_sprite", "arguments": arguments });
         let begun = client.ask_as(tasks.clone(), "tools/call", params)["result"].clone();
