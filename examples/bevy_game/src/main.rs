@@ -1,0 +1,2 @@
+//! Game.
+fn main() {}
