@@ -1,6 +1,7 @@
 //! `dgx-pixels`, the program: its flags and exit codes. One file a subcommand.
 
 mod batch;
+mod deploy;
 mod doctor;
 mod drawing;
 mod failure;
@@ -40,6 +41,8 @@ enum Command {
     Pixelize(pixelize::Args),
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", reproduce::NOTES))]
     Reproduce(reproduce::Args),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", deploy::NOTES))]
+    Deploy(deploy::Args),
     #[command(after_help = EXIT_CODES)]
     Models(models::Args),
     #[command(after_help = EXIT_CODES)]
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Batch(args) => (args.json, batch::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Pixelize(args) => (args.json, pixelize::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Reproduce(args) => (args.json, reproduce::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Deploy(args) => (args.json, deploy::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
     };

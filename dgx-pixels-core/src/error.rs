@@ -134,6 +134,22 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// A game's project is not one that sprites can be deployed into.
+    #[error("`{}` cannot be deployed into: {reason}", path.display())]
+    Project {
+        /// The folder or file at fault.
+        path: PathBuf,
+        /// What is wrong with it, and what helps.
+        reason: String,
+    },
+    /// No game answers, or not as ours do.
+    #[error("no game answers at port {port}: {reason}")]
+    Game {
+        /// Of this machine.
+        port: u16,
+        /// Why, and what helps.
+        reason: String,
+    },
     /// A manifest of sprites cannot be read.
     #[error("the manifest cannot be read: {0}")]
     Manifest(String),
@@ -252,6 +268,8 @@ pub enum ErrorKind {
     ForbiddenPath,
     /// As many assets are kept as may be.
     LibraryFull,
+    /// No game answers.
+    GameUnavailable,
     /// Our fault, or the installation's.
     Internal,
 }
@@ -275,6 +293,7 @@ impl Error {
             | Error::Scheduler(_)
             | Error::KeyTaken { .. }
             | Error::Manifest(_)
+            | Error::Project { .. }
             | Error::Value { .. } => ErrorKind::InvalidRequest,
             Error::Model { .. } | Error::ModelChoice(_) => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
@@ -288,6 +307,7 @@ impl Error {
             Error::NoAsset { .. } | Error::BrokenAsset { .. } | Error::NoFile { .. } => ErrorKind::NotFound,
             Error::ForbiddenPath { .. } => ErrorKind::ForbiddenPath,
             Error::LibraryFull { .. } => ErrorKind::LibraryFull,
+            Error::Game { .. } => ErrorKind::GameUnavailable,
             Error::Told { kind, .. } => *kind,
             Error::Journal { .. } | Error::Internal { .. } => ErrorKind::Internal,
         }
@@ -311,6 +331,7 @@ impl ErrorKind {
             ErrorKind::NotFound => "not_found",
             ErrorKind::ForbiddenPath => "forbidden_path",
             ErrorKind::LibraryFull => "library_full",
+            ErrorKind::GameUnavailable => "game_unavailable",
             ErrorKind::Internal => "internal",
         }
     }

@@ -1,0 +1,96 @@
+//! Animations by the durations of their frames.
+
+use std::sync::Arc;
+
+use bevy::prelude::*;
+
+use crate::live::{Clip, LiveSprite};
+
+/// An animation that does not repeat has shown its last frame for its time.
+#[derive(Message, Clone, Debug, PartialEq, Eq)]
+pub struct AnimationFinished {
+    /// Whose.
+    pub entity: Entity,
+    /// Its name.
+    pub animation: String,
+}
+
+/// What an entity shows, and when it shows the next frame.
+#[derive(Component, Debug)]
+pub(crate) struct Playback {
+    /// In seconds of `Time`; never for what stands still. First, as it is all that most look at.
+    next_at: f64,
+    pub(crate) sprite: Option<Arc<LiveSprite>>,
+    clip: Option<Arc<Clip>>,
+    step: usize,
+}
+
+impl Default for Playback {
+    fn default() -> Self {
+        Playback { next_at: f64::INFINITY, sprite: None, clip: None, step: 0 }
+    }
+}
+
+impl Playback {
+    pub(crate) fn stop(&mut self) {
+        (self.clip, self.step, self.next_at) = (None, 0, f64::INFINITY);
+    }
+
+    /// From the first frame, or from where it was if it is the same animation.
+    pub(crate) fn play(&mut self, clip: &Arc<Clip>, now: f64, from_start: bool) {
+        let is_same = self.clip.as_ref().is_some_and(|old| old.name == clip.name);
+        let goes_on = is_same && !from_start && self.step < clip.steps.len();
+        if !goes_on {
+            self.step = 0;
+        }
+        let moves = clip.steps.len() > 1 || !clip.repeat;
+        if !moves {
+            self.next_at = f64::INFINITY;
+        } else if !goes_on || self.next_at.is_infinite() {
+            self.next_at = now + clip.steps[self.step].1;
+        }
+        self.clip = Some(Arc::clone(clip));
+    }
+
+    /// In the sprite's frames.
+    pub(crate) fn frame(&self) -> usize {
+        self.clip.as_ref().map_or(0, |clip| clip.steps[self.step].0)
+    }
+}
+
+/// Shows the frames whose time has come. After a pause of the game's frames it shows the one that is due, and none in a hurry.
+pub(crate) fn advance(
+    time: Res<Time>,
+    mut entities: Query<(Entity, &mut Playback, &mut Sprite)>,
+    mut finished: MessageWriter<AnimationFinished>,
+) {
+    let now = time.elapsed_secs_f64();
+    for (entity, mut playback, mut sprite) in &mut entities {
+        if playback.next_at > now {
+            continue;
+        }
+        let playback = &mut *playback;
+        let Some(clip) = &playback.clip else { continue };
+        let whole: f64 = clip.steps.iter().map(|(_, seconds)| seconds).sum();
+        if clip.repeat {
+            // Whole rounds that were missed.
+            playback.next_at += ((now - playback.next_at) / whole).floor() * whole;
+        }
+        while playback.next_at <= now {
+            if playback.step + 1 < clip.steps.len() {
+                playback.step += 1;
+            } else if clip.repeat {
+                playback.step = 0;
+            } else {
+                playback.next_at = f64::INFINITY;
+                finished.write(AnimationFinished { entity, animation: clip.name.clone() });
+                break;
+            }
+            playback.next_at += clip.steps[playback.step].1;
+        }
+        let frame = clip.steps[playback.step].0;
+        if let Some(atlas) = &mut sprite.texture_atlas {
+            atlas.index = frame;
+        }
+    }
+}

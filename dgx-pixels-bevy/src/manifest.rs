@@ -1,0 +1,90 @@
+//! The manifest as an asset, and its loader.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bevy::asset::io::Reader;
+use bevy::asset::{AssetLoader, LoadContext};
+use bevy::image::{ImageLoaderSettings, ImageSampler};
+use bevy::prelude::*;
+use bevy::reflect::TypePath;
+use dgx_pixels_core::asset::Manifest;
+
+/// A manifest whose pictures are being loaded, or are.
+#[derive(Asset, TypePath, Debug)]
+pub struct SpriteManifest {
+    /// What it says. It has no [`faults`](Manifest::faults).
+    pub manifest: Manifest,
+    /// BLAKE3 of its text.
+    pub blake3: String,
+    /// In the order of [`Manifest::images`].
+    #[dependency]
+    pub images: Vec<Handle<Image>>,
+    /// Another for each time that one was loaded.
+    pub(crate) load: u64,
+    pub(crate) begun: Instant,
+}
+
+/// Loads a [`SpriteManifest`], and its pictures with sharp pixels.
+#[derive(Default, TypePath)]
+pub struct ManifestLoader;
+
+/// Why a manifest cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestLoadError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It is no manifest, was cut off, or is of a newer version.
+    #[error(transparent)]
+    Read(#[from] dgx_pixels_core::Error),
+    /// It says what cannot be.
+    #[error("`{field}` {reason}")]
+    Fault {
+        /// Whose fault.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl AssetLoader for ManifestLoader {
+    type Asset = SpriteManifest;
+    type Settings = ();
+    type Error = ManifestLoadError;
+
+    async fn load(
+        &self,
+        reader: &mut dyn Reader,
+        (): &(),
+        context: &mut LoadContext<'_>,
+    ) -> Result<SpriteManifest, ManifestLoadError> {
+        static LOADS: AtomicU64 = AtomicU64::new(1);
+        let begun = Instant::now();
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).await?;
+        let manifest = Manifest::read(&text)?;
+        // Before any path of it is used.
+        if let Some(fault) = manifest.faults().into_iter().next() {
+            return Err(ManifestLoadError::Fault { field: fault.field, reason: fault.reason });
+        }
+        let folder = context.path().parent().unwrap_or_default();
+        let sharp = |settings: &mut ImageLoaderSettings| settings.sampler = ImageSampler::nearest();
+        let images = manifest
+            .images
+            .keys()
+            .map(|path| {
+                let path = folder.path().join(path);
+                context.load_builder().with_settings(sharp).load(path)
+            })
+            .collect();
+        let blake3 = blake3::hash(&text).to_hex().to_string();
+        Ok(SpriteManifest { manifest, blake3, images, load: LOADS.fetch_add(1, Ordering::Relaxed), begun })
+    }
+
+    fn extensions(&self) -> &[&str] {
+        // Loaded by its path and type: `json` is everybody's.
+        &[]
+    }
+}

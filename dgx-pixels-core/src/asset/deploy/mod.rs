@@ -1,0 +1,436 @@
+//! Deploys: sprites brought into a Bevy project while its game runs.
+//!
+//! A picture's name carries its content's hash, so a file that is there never changes, and the manifest that names it is renamed into place last.
+//! Whoever reads a manifest therefore finds all that it names, whenever a deploy is killed. The pictures of the manifest before stay, for games
+//! that still load them and for [`Project::rollback`].
+
+mod project;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use image::{ImageFormat, RgbaImage};
+use serde::Serialize;
+
+pub use self::project::Project;
+use self::project::{output, place, sync_folder, write_synced};
+use super::{Animation, Frame, MadeBy, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
+use crate::error::Error;
+use crate::picture_file::{Made, write_whole};
+
+/// The largest texture that every GPU takes.
+const MAX_SIDE: u32 = 4096;
+
+/// A manifest lists the colours of pictures that have no more than these.
+const MAX_PALETTE: usize = 256;
+
+/// Hexadecimal digits of the hash that stand in a picture's name.
+const NAME_DIGITS: usize = 8;
+
+/// A picture that no manifest names is kept this long: a game may be loading it.
+const ORPHAN_AGE: Duration = Duration::from_secs(60);
+
+/// Frames of a sprite that says nothing of their time.
+const FRAME_MS: u32 = 100;
+
+/// A sprite on its way into a game.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSprite {
+    /// What the game calls it. A sprite of this name is replaced.
+    pub name: SpriteName,
+    /// A PNG file.
+    pub png: Vec<u8>,
+    /// Empty for one frame, as large as the picture.
+    pub frames: Vec<Frame>,
+    /// By name; they say which frames.
+    pub animations: BTreeMap<String, Animation>,
+    /// As [`ManifestSprite::anchor`].
+    pub anchor: [f32; 2],
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Edges that meet: left and right, top and bottom.
+    pub tile: [bool; 2],
+    /// How it was made, if that is known.
+    pub made: Option<MadeBy>,
+}
+
+impl NewSprite {
+    /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
+    pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
+        let made = Made::read(&png).ok();
+        let wrap =
+            made.as_ref().and_then(|made| made.pixel.as_ref()).map(|pixel| pixel.wrap).unwrap_or_default();
+        NewSprite {
+            name,
+            frames: vec![],
+            animations: BTreeMap::new(),
+            anchor: [0.0; 2],
+            tags: vec![],
+            tile: [wrap.x, wrap.y],
+            made: made.map(|made| MadeBy {
+                prompt: made.request.prompt,
+                seed: made.request.seed,
+                model: made.model,
+                licence: None,
+                program: Some(made.program),
+            }),
+            png,
+        }
+    }
+}
+
+/// What a deploy did, or would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Deployed {
+    /// The manifest's file.
+    pub manifest: PathBuf,
+    /// BLAKE3 of the manifest's file: what a game says that shows it.
+    pub blake3: String,
+    /// In the order given.
+    pub sprites: Vec<DeployedSprite>,
+    /// Whether the manifest is another than before.
+    pub changed: bool,
+}
+
+/// One sprite of a deploy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeployedSprite {
+    /// What the game calls it.
+    pub name: SpriteName,
+    /// Its picture's file, absolute.
+    pub path: PathBuf,
+    /// Of the picture, in pixels.
+    pub width: u32,
+    /// Of the picture, in pixels.
+    pub height: u32,
+    /// Number of frames.
+    pub frames: usize,
+    /// What became of the name.
+    pub change: Change,
+}
+
+/// What a deploy does to a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// The game had no such sprite.
+    Added,
+    /// The game had another, which a rollback puts back.
+    Replaced,
+    /// The game has the very same.
+    Unchanged,
+}
+
+/// A sprite as the manifest tells of it, and its picture.
+struct Ready {
+    name: SpriteName,
+    sprite: ManifestSprite,
+    image: ManifestImage,
+    png: Vec<u8>,
+}
+
+/// A manifest to be, and the files that it needs.
+struct Plan {
+    manifest: Manifest,
+    /// By their paths in the manifest.
+    files: BTreeMap<String, Vec<u8>>,
+    sprites: Vec<DeployedSprite>,
+}
+
+impl Project {
+    /// What [`deploy`](Project::deploy) would do now. Nothing is written.
+    ///
+    /// # Errors
+    /// As of `deploy`, but for writing.
+    pub fn plan(&self, sprites: &[NewSprite]) -> Result<Deployed, Error> {
+        let ready = ready(sprites)?;
+        let old = self.read_manifest()?;
+        let plan = self.planned(old.as_ref().map(|(manifest, _)| manifest), ready)?;
+        let text = plan.manifest.to_json();
+        let changed = old.is_none_or(|(_, old)| old != text.as_bytes());
+        Ok(self.deployed(text.as_bytes(), plan.sprites, changed))
+    }
+
+    /// Brings sprites into the project, all or none. Others that deploy at the same time wait for each other.
+    ///
+    /// # Errors
+    /// [`Error::Project`] for a manifest that cannot be read; [`Error::Value`] for a picture that no game can show, or a name given twice;
+    /// [`Error::Output`] for a full disk and the like. The game's sprites are as they were after each.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{NewSprite, Project, SpriteName};
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let slime = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(32, 32), None)?;
+    /// let project = Project::open(game.path())?;
+    /// let deployed = project.deploy(&[NewSprite::new(SpriteName::new("enemy", "slime")?, slime)])?;
+    /// assert!(deployed.sprites[0].path.exists() && deployed.changed);
+    /// assert_eq!(project.manifest()?.sprites["enemy_slime"].frames.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deploy(&self, sprites: &[NewSprite]) -> Result<Deployed, Error> {
+        // What takes time is done before the lock.
+        let ready = ready(sprites)?;
+        let _lock = self.lock()?;
+        let old = self.read_manifest()?;
+        let plan = self.planned(old.as_ref().map(|(manifest, _)| manifest), ready)?;
+        let text = plan.manifest.to_json().into_bytes();
+        let changed = old.as_ref().is_none_or(|(_, old)| *old != text);
+        let is_there =
+            |path: &str, bytes: &[u8]| fs::read(self.sprites().join(path)).is_ok_and(|there| there == bytes);
+        let mut files = plan.files;
+        files.retain(|path, bytes| !is_there(path, bytes));
+        self.put(&files, changed.then_some(&text), old.as_ref().map(|(_, old)| old.as_slice()))?;
+        Ok(self.deployed(&text, plan.sprites, changed))
+    }
+
+    /// Puts back the manifest before the last deploy; again, the one after it.
+    ///
+    /// # Errors
+    /// [`Error::Project`] if there is none, or a picture of it is not there any more; [`Error::Output`] for a full disk and the like.
+    pub fn rollback(&self) -> Result<Deployed, Error> {
+        let _lock = self.lock()?;
+        let fault = |reason: String| Error::Project { path: self.root().to_owned(), reason };
+        let Some((manifest, text)) = self.read_previous()? else {
+            return Err(fault("there is no deploy to take back".into()));
+        };
+        let current = fs::read(self.manifest_path()).ok();
+        if current.as_deref() == Some(text.as_slice()) {
+            return Err(fault("the sprites are those of the deploy before already".into()));
+        }
+        for (path, image) in &manifest.images {
+            let file = self.sprites().join(path);
+            let is_there =
+                fs::read(&file).is_ok_and(|bytes| blake3::hash(&bytes).to_hex().as_str() == image.blake3);
+            if !is_there {
+                return Err(fault(format!(
+                    "`{}` is not there any more, or not as it was; deploy it again",
+                    file.display()
+                )));
+            }
+        }
+        let before = match self.read_manifest() {
+            Ok(before) => before,
+            Err(_) => {
+                write_whole(&self.unreadable_path(), &current.unwrap_or_default(), true)?;
+                None
+            }
+        };
+        self.put(&BTreeMap::new(), Some(&text), before.as_ref().map(|(_, text)| text.as_slice()))?;
+        let before = before.map(|(manifest, _)| manifest.sprites).unwrap_or_default();
+        let changed = manifest.sprites.iter().filter(|(name, sprite)| before.get(*name) != Some(sprite));
+        let describe = |(name, sprite): (&SpriteName, &ManifestSprite)| {
+            self.described(name, sprite, &manifest.images[&sprite.image], before.get(name))
+        };
+        let sprites = changed.map(describe).collect();
+        Ok(self.deployed(&text, sprites, true))
+    }
+
+    /// Files, then the manifest; then what nobody needs any more goes. Under the lock.
+    fn put(
+        &self,
+        files: &BTreeMap<String, Vec<u8>>,
+        manifest: Option<&Vec<u8>>,
+        previous: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        // The lock is ours: whatever is staged was left by a deploy that was killed.
+        let _ = fs::remove_dir_all(self.staging());
+        let staging = self.staging().join(uuid::Uuid::now_v7().to_string());
+        fs::create_dir_all(&staging).map_err(|error| output(&staging, error))?;
+        let put = || -> Result<(), Error> {
+            let mut folders = BTreeSet::new();
+            for (n, (path, bytes)) in files.iter().enumerate() {
+                write_synced(&staging.join(n.to_string()), bytes)?;
+                let to = self.sprites().join(path);
+                folders.extend(to.parent().map(Path::to_owned));
+            }
+            let staged = staging.join("manifest.json");
+            if let Some(manifest) = manifest {
+                write_synced(&staged, manifest)?;
+            }
+            for (n, path) in files.keys().enumerate() {
+                place(&staging.join(n.to_string()), &self.sprites().join(path))?;
+            }
+            for folder in &folders {
+                sync_folder(folder)?;
+            }
+            if manifest.is_some() {
+                if let Some(previous) = previous {
+                    write_whole(&self.previous_path(), previous, true)?;
+                }
+                place(&staged, &self.manifest_path())?;
+                sync_folder(&self.sprites())?;
+            }
+            Ok(())
+        };
+        let done = put();
+        let _ = fs::remove_dir_all(self.staging());
+        done?;
+        // What cannot be removed now is removed by a later deploy.
+        if let Ok(kept) = self.kept_images() {
+            self.clean(&kept);
+        }
+        Ok(())
+    }
+
+    /// Pictures that the manifest or the one before names.
+    fn kept_images(&self) -> Result<BTreeSet<String>, Error> {
+        let manifests = [self.read_manifest()?, self.read_previous()?];
+        Ok(manifests.into_iter().flatten().flat_map(|(manifest, _)| manifest.images.into_keys()).collect())
+    }
+
+    /// Removes pictures of ours that are not `kept` and have lain there for a while. A picture without a hash in its name is not ours.
+    fn clean(&self, kept: &BTreeSet<String>) {
+        let folders = fs::read_dir(self.sprites()).into_iter().flatten().flatten();
+        for category in folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            for file in fs::read_dir(category.path()).into_iter().flatten().flatten() {
+                let name = format!("{}/{}", category.file_name().display(), file.file_name().display());
+                let is_old = file
+                    .metadata()
+                    .and_then(|data| data.modified())
+                    .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ORPHAN_AGE));
+                if has_hash(&name) && is_old && !kept.contains(&name) {
+                    let _ = fs::remove_file(file.path());
+                }
+            }
+        }
+    }
+
+    fn planned(&self, old: Option<&Manifest>, sprites: Vec<Ready>) -> Result<Plan, Error> {
+        let before = old.map(|manifest| &manifest.sprites);
+        let mut manifest = old.cloned().unwrap_or_default();
+        let mut files = BTreeMap::new();
+        let mut names = vec![];
+        for Ready { name, sprite, image, png } in sprites {
+            if names.contains(&name) {
+                let expected =
+                    "each name once in a deploy; give another `name`, or deploy one after the other";
+                return Err(Error::Value {
+                    field: "name",
+                    value: name.to_string(),
+                    expected: expected.into(),
+                });
+            }
+            files.insert(sprite.image.clone(), png);
+            manifest.images.insert(sprite.image.clone(), image);
+            manifest.sprites.insert(name.clone(), sprite);
+            names.push(name);
+        }
+        let used: BTreeSet<_> = manifest.sprites.values().map(|sprite| sprite.image.clone()).collect();
+        manifest.images.retain(|path, _| used.contains(path));
+        if let Some(fault) = manifest.faults().first() {
+            return Err(Error::Value {
+                field: "sprite",
+                value: fault.field.clone(),
+                expected: format!("what a manifest may say: it {}", fault.reason),
+            });
+        }
+        let describe = |name: &SpriteName| {
+            let sprite = &manifest.sprites[name];
+            self.described(
+                name,
+                sprite,
+                &manifest.images[&sprite.image],
+                before.and_then(|all| all.get(name)),
+            )
+        };
+        let sprites = names.iter().map(describe).collect();
+        Ok(Plan { files, sprites, manifest })
+    }
+
+    fn described(
+        &self,
+        name: &SpriteName,
+        sprite: &ManifestSprite,
+        image: &ManifestImage,
+        old: Option<&ManifestSprite>,
+    ) -> DeployedSprite {
+        DeployedSprite {
+            name: name.clone(),
+            path: self.sprites().join(&sprite.image),
+            width: image.width,
+            height: image.height,
+            frames: sprite.frames.len(),
+            change: match old {
+                None => Change::Added,
+                Some(old) if old == sprite => Change::Unchanged,
+                Some(_) => Change::Replaced,
+            },
+        }
+    }
+
+    fn deployed(&self, text: &[u8], sprites: Vec<DeployedSprite>, changed: bool) -> Deployed {
+        let blake3 = blake3::hash(text).to_hex().to_string();
+        Deployed { manifest: self.manifest_path(), blake3, sprites, changed }
+    }
+}
+
+/// What each sprite is to the manifest, with its picture made small.
+fn ready(sprites: &[NewSprite]) -> Result<Vec<Ready>, Error> {
+    let ready = |new: &NewSprite| {
+        let picture = decoded(new)?;
+        let png = optimized(&new.png)?;
+        let (width, height) = picture.dimensions();
+        let hash = blake3::hash(&png).to_hex().to_string();
+        let path = format!("{}/{}.{}.png", new.name.category(), new.name, &hash[..NAME_DIGITS]);
+        let whole = Frame { rect: Rect::of(width, height), duration_ms: FRAME_MS };
+        let sprite = ManifestSprite {
+            category: new.name.category().to_owned(),
+            image: path,
+            frames: if new.frames.is_empty() { vec![whole] } else { new.frames.clone() },
+            animations: new.animations.clone(),
+            anchor: new.anchor,
+            tags: new.tags.clone(),
+            tile: new.tile,
+            made: new.made.clone(),
+        };
+        let image = ManifestImage { blake3: hash, width, height, palette: palette(&picture) };
+        Ok(Ready { name: new.name.clone(), sprite, image, png })
+    };
+    sprites.iter().map(ready).collect()
+}
+
+fn decoded(sprite: &NewSprite) -> Result<RgbaImage, Error> {
+    let fault = |value: String, expected: String| Error::Value { field: "sprite", value, expected };
+    let named = |what: &str| format!("{} ({what})", sprite.name);
+    let picture = image::load_from_memory_with_format(&sprite.png, ImageFormat::Png)
+        .map_err(|error| fault(named(&error.to_string()), "a PNG file".into()))?
+        .into_rgba8();
+    let (width, height) = picture.dimensions();
+    match width.max(height) {
+        1..=MAX_SIDE => Ok(picture),
+        _ => Err(fault(named(&format!("{width}x{height}")), format!("at most {MAX_SIDE} pixels a side"))),
+    }
+}
+
+/// Colours of pixels that can be seen, the most frequent first; none if there are too many to be a palette.
+fn palette(picture: &RgbaImage) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for pixel in picture.pixels().filter(|pixel| pixel[3] > 0) {
+        *counts.entry([pixel[0], pixel[1], pixel[2]]).or_insert(0u32) += 1;
+    }
+    if counts.len() > MAX_PALETTE {
+        return vec![];
+    }
+    let mut colors: Vec<_> = counts.into_iter().collect();
+    colors.sort_by_key(|(color, count)| (Reverse(*count), *color));
+    colors.into_iter().map(|([r, g, b], _)| format!("#{r:02x}{g:02x}{b:02x}")).collect()
+}
+
+/// Whether a path ends as those do that deploys give: `.0a1b2c3d.png`.
+fn has_hash(path: &str) -> bool {
+    let Some((_, digits)) = path.strip_suffix(".png").and_then(|stem| stem.rsplit_once('.')) else {
+        return false;
+    };
+    digits.len() == NAME_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn optimized(png: &[u8]) -> Result<Vec<u8>, Error> {
+    Ok(png.to_vec())
+}
