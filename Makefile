@@ -22,7 +22,7 @@ demo: setup ## Draw a sheet of eight sprites, and say where it is
 test: test-core test-torch ## All tests
 
 test-core: ## The library without libtorch, in seconds
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features engine
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features deploy
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 test-torch: setup-test ## Everything, with parity against diffusers

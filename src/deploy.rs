@@ -1,11 +1,11 @@
 //! `dgx-pixels deploy`: sprites into a Bevy project, and into its game while it runs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
+use dgx_pixels_core::Error;
 use dgx_pixels_core::asset::{Change, Deployed, GAME_PORT, Game, Live, NewSprite, Project, SpriteName};
 use serde_json::json;
 
@@ -127,8 +127,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn sprite(args: &Args, path: &Path) -> Result<NewSprite, Failure> {
-    let input = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    let png = fs::read(path).map_err(|error| input(error.to_string()))?;
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let given = args.name.clone().unwrap_or(stem);
     let name = match &args.category {
@@ -139,7 +137,10 @@ fn sprite(args: &Args, path: &Path) -> Result<NewSprite, Failure> {
             ))
         })?,
     };
-    let mut sprite = NewSprite::new(name, png);
+    let mut sprite = NewSprite::read(name, path).map_err(|error| match error {
+        Error::NoFile { path, reason } => Failure::Input { path, reason },
+        error => error.into(),
+    })?;
     sprite.anchor = args.anchor.0;
     sprite.tags = args.tags.clone();
     Ok(sprite)

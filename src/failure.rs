@@ -29,6 +29,7 @@ Exit codes:
   13   not_found: an asset or a file that is not there, or not as it was
   14   forbidden_path: a path out of the folders that may be used
   15   library_full: as many assets are kept as may be
+  16   faults: `validate` found what a game would stumble over
   130  cancelled: Ctrl-C
 
 With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
@@ -67,6 +68,9 @@ pub(crate) enum Failure {
     /// `reproduce` made something else. The text is whole: it says what has changed.
     #[error("{0}")]
     Changed(String),
+    /// `validate` has told them.
+    #[error("{} found", counted(*errors, "error"))]
+    Faults { errors: usize },
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
     #[error("interrupted; no picture is left half written")]
@@ -86,7 +90,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// The one word: a core error's own, `input`, `output` or `changed`.
+    /// The one word: a core error's own, `input`, `output`, `changed` or `faults`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Failure::Core(error) => error.kind().as_str(),
@@ -100,6 +104,7 @@ impl Failure {
             | Failure::Write { .. }
             | Failure::Stdout(_) => "output",
             Failure::Changed(_) => "changed",
+            Failure::Faults { .. } => "faults",
             Failure::Interrupted | Failure::Paused { .. } => ErrorKind::Cancelled.as_str(),
         }
     }
@@ -121,6 +126,7 @@ impl Failure {
             "not_found" => 13,
             "forbidden_path" => 14,
             "library_full" => 15,
+            "faults" => 16,
             "cancelled" => interrupt::EXIT_CODE,
             _ => 1,
         }
@@ -182,6 +188,7 @@ mod tests {
             core(Error::NoAsset { id: "key".into() }),
             core(Error::ForbiddenPath { path: "/key.png".into(), reason: "no".into(), roots: vec![] }),
             core(Error::LibraryFull { root: "/".into(), used: "2".into(), allowed: "1".into() }),
+            Failure::Faults { errors: 1 },
             core(Error::Cancelled { steps_done: 1, steps: 2 }),
         ];
         for failure in failures {

@@ -14,7 +14,9 @@ mod pixelize;
 mod progress;
 mod reproduce;
 mod serve;
+mod sheet;
 mod terminal;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,10 @@ enum Command {
     Reproduce(reproduce::Args),
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", deploy::NOTES))]
     Deploy(deploy::Args),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", sheet::NOTES))]
+    Sheet(sheet::Args),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", validate::NOTES))]
+    Validate(validate::Args),
     #[command(after_help = EXIT_CODES)]
     Models(models::Args),
     #[command(after_help = EXIT_CODES)]
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
         Command::Pixelize(args) => (args.json, pixelize::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Reproduce(args) => (args.json, reproduce::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Deploy(args) => (args.json, deploy::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Sheet(args) => (args.json, sheet::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Validate(args) => (args.json, validate::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
     };

@@ -274,3 +274,116 @@ fn is_plain(path: &str) -> bool {
         |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ':', '\0']);
     path.split('/').all(is_word)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use super::*;
+
+    fn schema() -> serde_json::Value {
+        schemars::schema_for!(Manifest).to_value()
+    }
+
+    fn whole() -> Manifest {
+        let frame = |x: u32| Frame { rect: Rect { min: [x, 0], max: [x + 16, 16] }, duration_ms: 100 };
+        let image = ManifestImage {
+            blake3: "0a1b2c3d".into(),
+            width: 32,
+            height: 16,
+            palette: vec!["#c8a028".into()],
+        };
+        let sprite = ManifestSprite {
+            category: "item".into(),
+            image: "item/item_key.0a1b2c3d.png".into(),
+            frames: vec![frame(0), frame(16)],
+            animations: BTreeMap::from([("spin".into(), Animation { frames: vec![0, 1], repeat: false })]),
+            anchor: [0.0, -0.5],
+            tags: vec!["gold".into()],
+            tile: [true, false],
+            made: Some(MadeBy {
+                prompt: "a key".into(),
+                seed: u64::MAX,
+                model: "sprite-xl".into(),
+                ..MadeBy::default()
+            }),
+        };
+        Manifest {
+            version: MANIFEST_VERSION,
+            images: BTreeMap::from([(sprite.image.clone(), image)]),
+            sprites: BTreeMap::from([("item_key".parse().unwrap(), sprite)]),
+        }
+    }
+
+    #[test]
+    fn the_schema_in_the_docs_is_the_one_of_the_code() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/manifest.schema.json");
+        let schema = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+        if env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(path, &schema).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path).unwrap(), schema, "UPDATE_DOCS=1 writes it anew");
+    }
+
+    #[test]
+    fn what_is_written_keeps_to_the_schema_and_is_read_again() {
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        for manifest in [whole(), Manifest::default()] {
+            let text = manifest.to_json();
+            validator.validate(&serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(Manifest::read(text.as_bytes()).unwrap(), manifest);
+            assert_eq!(manifest.faults(), []);
+        }
+    }
+
+    #[test]
+    fn what_does_not_keep_to_the_schema_is_not_read() {
+        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let text = whole().to_json();
+        for (from, to) in [
+            ("\"duration_ms\": 100", "\"duration_ms\": -1"),
+            ("\"frames\"", "\"frame\""),
+            ("\"version\": 1,", ""),
+        ] {
+            let broken = text.replacen(from, to, 1);
+            assert!(!validator.is_valid(&serde_json::from_str(&broken).unwrap()), "{to}");
+            assert!(Manifest::read(broken.as_bytes()).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        let mut manifest = whole();
+        let image = manifest.images.pop_first().unwrap().1;
+        manifest.images.insert("../key.png".into(), image.clone());
+        manifest.images.insert("item/item_key.0a1b2c3d.png".into(), ManifestImage { width: 31, ..image });
+        let sprite = manifest.sprites.first_entry().unwrap().into_mut();
+        sprite.category = "enemy".into();
+        sprite.anchor = [f32::NAN, 0.0];
+        sprite.frames[0].duration_ms = 0;
+        sprite.animations.insert("run".into(), Animation { frames: vec![2], repeat: true });
+        sprite.animations.insert("rest".into(), Animation { frames: vec![], repeat: true });
+        let fields: Vec<_> = manifest.faults().into_iter().map(|fault| fault.field).collect();
+        let at = |field: &str| format!("sprites.item_key.{field}");
+        let expected = [
+            "images.../key.png".to_owned(),
+            at("category"),
+            at("frames[0].duration_ms"),
+            at("frames[1].rect"),
+            at("animations.rest.frames"),
+            at("animations.run.frames"),
+            at("anchor"),
+        ];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn paths_that_lead_out_are_faults_on_every_system() {
+        for path in
+            ["/etc/a.png", "a/../b.png", "C:\\a.png", "a\\b.png", "", "a//b.png", ".hidden/a.png", "./a.png"]
+        {
+            assert!(!is_plain(path), "{path}");
+        }
+        assert!(is_plain("enemy/enemy_slime.0a1b2c3d.png"));
+    }
+}

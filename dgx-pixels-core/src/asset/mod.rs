@@ -7,6 +7,14 @@ mod game;
 mod game_status;
 mod manifest;
 mod name;
+#[cfg(feature = "deploy")]
+mod png;
+#[cfg(feature = "deploy")]
+mod sheet;
+#[cfg(feature = "deploy")]
+mod sheet_index;
+#[cfg(feature = "deploy")]
+mod validate;
 
 #[cfg(feature = "deploy")]
 pub use self::deploy::{Change, Deployed, DeployedSprite, NewSprite, Project};
@@ -19,3 +27,11 @@ pub use self::manifest::{
     ManifestSprite, Rect,
 };
 pub use self::name::{SpriteName, check_category};
+#[cfg(feature = "deploy")]
+pub use self::png::optimized;
+#[cfg(feature = "deploy")]
+pub use self::sheet::{BEVY_META, DEFAULT_FRAME_MS, Sheet, SheetFrame, SheetLayout, SheetOptions};
+#[cfg(feature = "deploy")]
+pub use self::sheet_index::{Direction, IndexedFrame, SheetIndex, Tag};
+#[cfg(feature = "deploy")]
+pub use self::validate::{Finding, Report, Severity, validate};

@@ -1,5 +1,6 @@
 //! The program as people and scripts run it: its streams, files and exit codes.
 
+mod assets;
 mod batch;
 mod doctor;
 mod generate;

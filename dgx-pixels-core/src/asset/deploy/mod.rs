@@ -18,25 +18,24 @@ use image::{ImageFormat, RgbaImage};
 use serde::Serialize;
 
 pub use self::project::Project;
+pub(super) use self::project::previous_manifest;
 use self::project::{output, place, sync_folder, write_synced};
-use super::{Animation, Frame, MadeBy, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
+use super::png::optimized;
+use super::sheet::{DEFAULT_FRAME_MS, MAX_SIDE};
+use super::{
+    Animation, Frame, MadeBy, Manifest, ManifestImage, ManifestSprite, Rect, SheetIndex, SpriteName,
+};
 use crate::error::Error;
-use crate::picture_file::{Made, write_whole};
-
-/// The largest texture that every GPU takes.
-const MAX_SIDE: u32 = 4096;
+use crate::picture_file::{Made, sidecar, write_whole};
 
 /// A manifest lists the colours of pictures that have no more than these.
 const MAX_PALETTE: usize = 256;
 
 /// Hexadecimal digits of the hash that stand in a picture's name.
-const NAME_DIGITS: usize = 8;
+pub(super) const NAME_DIGITS: usize = 8;
 
 /// A picture that no manifest names is kept this long: a game may be loading it.
 const ORPHAN_AGE: Duration = Duration::from_secs(60);
-
-/// Frames of a sprite that says nothing of their time.
-const FRAME_MS: u32 = 100;
 
 /// A sprite on its way into a game.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +59,23 @@ pub struct NewSprite {
 }
 
 impl NewSprite {
+    /// As the PNG file at `path` tells, and the JSON file beside it, if that is a sheet's index.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`] if it cannot be read; [`Error::Value`] for an index that cannot be used.
+    pub fn read(name: SpriteName, path: &Path) -> Result<NewSprite, Error> {
+        let png = fs::read(path)
+            .map_err(|error| Error::NoFile { path: path.to_owned(), reason: error.to_string() })?;
+        let index = fs::read(sidecar(path)).ok().filter(|text| SheetIndex::is_meant(text));
+        let mut sprite = NewSprite::new(name, png);
+        if let Some(index) = index {
+            let index = SheetIndex::read(&index)?;
+            sprite.frames = index.to_frames();
+            sprite.animations = index.to_animations();
+        }
+        Ok(sprite)
+    }
+
     /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
     pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
         let made = Made::read(&png).ok();
@@ -379,7 +395,7 @@ fn ready(sprites: &[NewSprite]) -> Result<Vec<Ready>, Error> {
         let (width, height) = picture.dimensions();
         let hash = blake3::hash(&png).to_hex().to_string();
         let path = format!("{}/{}.{}.png", new.name.category(), new.name, &hash[..NAME_DIGITS]);
-        let whole = Frame { rect: Rect::of(width, height), duration_ms: FRAME_MS };
+        let whole = Frame { rect: Rect::of(width, height), duration_ms: DEFAULT_FRAME_MS };
         let sprite = ManifestSprite {
             category: new.name.category().to_owned(),
             image: path,
@@ -429,8 +445,4 @@ fn has_hash(path: &str) -> bool {
         return false;
     };
     digits.len() == NAME_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn optimized(png: &[u8]) -> Result<Vec<u8>, Error> {
-    Ok(png.to_vec())
 }

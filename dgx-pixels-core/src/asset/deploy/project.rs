@@ -148,6 +148,13 @@ impl Project {
     }
 }
 
+/// The manifest before the one in this folder, if a deploy wrote both.
+pub(in crate::asset) fn previous_manifest(sprites: &Path) -> Option<Manifest> {
+    let root = sprites.parent()?.parent()?;
+    let text = fs::read(root.join(OURS).join("previous.json")).ok()?;
+    Manifest::read(&text).ok()
+}
+
 /// A failure to write.
 pub(super) fn output(path: &Path, error: io::Error) -> Error {
     Error::Output { path: path.to_owned(), reason: error.to_string() }

@@ -1,0 +1,324 @@
+//! What is where in a sheet: JSON as Aseprite exports it, which other engines read too.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+
+use super::{Animation, Frame, Rect};
+use crate::error::Error;
+
+/// The frames and tags of a sheet.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::SheetIndex;
+/// let index = SheetIndex::read(br#"{
+///   "frames": { "hero 0.aseprite": { "frame": { "x": 0, "y": 0, "w": 16, "h": 16 }, "duration": 100 },
+///               "hero 1.aseprite": { "frame": { "x": 16, "y": 0, "w": 16, "h": 16 }, "duration": 250 } },
+///   "meta": { "size": { "w": 32, "h": 16 }, "frameTags": [ { "name": "walk", "from": 0, "to": 1, "direction": "forward" } ] }
+/// }"#)?;
+/// assert_eq!(index.to_frames()[1].duration_ms, 250);
+/// assert_eq!(index.to_animations()["walk"].frames, [0, 1]);
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SheetIndex {
+    /// Width and height of the sheet in pixels.
+    pub size: (u32, u32),
+    /// In order.
+    pub frames: Vec<IndexedFrame>,
+    /// Animations.
+    pub tags: Vec<Tag>,
+}
+
+/// A frame of a sheet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexedFrame {
+    /// As the file was called that it was made of, without the extension.
+    pub name: String,
+    /// Where it lies.
+    pub rect: Rect,
+    /// How long it is shown, in milliseconds.
+    pub duration_ms: u32,
+}
+
+/// Frames that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// As `walk`.
+    pub name: String,
+    /// The first frame.
+    pub from: usize,
+    /// The last frame.
+    pub to: usize,
+    /// In which order they are shown.
+    #[serde(default)]
+    pub direction: Direction,
+}
+
+/// The order of a tag's frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// First to last.
+    #[default]
+    Forward,
+    /// Last to first.
+    Reverse,
+    /// There and back; neither end is shown twice.
+    Pingpong,
+    /// From the last one there and back.
+    PingpongReverse,
+}
+
+impl Tag {
+    /// Places in the sheet's frames, as they are shown.
+    pub fn to_frames(&self) -> Vec<usize> {
+        let there = self.from..=self.to;
+        let between = || (self.from + 1..self.to).collect::<Vec<_>>();
+        match self.direction {
+            Direction::Forward => there.collect(),
+            Direction::Reverse => there.rev().collect(),
+            Direction::Pingpong => there.chain(between().into_iter().rev()).collect(),
+            Direction::PingpongReverse => there.rev().chain(between()).collect(),
+        }
+    }
+}
+
+impl SheetIndex {
+    /// Reads JSON that Aseprite (array or hash) or `dgx-pixels sheet` wrote.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or rotated, which a game would have to undo.
+    pub fn read(text: &[u8]) -> Result<SheetIndex, Error> {
+        let fault =
+            |value: String, expected: &str| Error::Value { field: "sheet", value, expected: expected.into() };
+        let file: File = serde_json::from_slice(text)
+            .map_err(|error| fault(error.to_string(), "JSON as Aseprite exports it for a sheet"))?;
+        let size = (file.meta.size.w, file.meta.size.h);
+        let mut frames = vec![];
+        for FileFrame { filename, frame, rotated, trimmed, duration } in file.frames.0 {
+            if rotated || trimmed {
+                let what = if rotated { "rotated" } else { "trimmed" };
+                return Err(fault(
+                    format!("{filename} is {what}"),
+                    "whole frames; export without `Trim` and rotation",
+                ));
+            }
+            let end = |at: u32, side: u32, of: u32| at.checked_add(side).filter(|end| side > 0 && *end <= of);
+            let (Some(right), Some(bottom)) = (end(frame.x, frame.w, size.0), end(frame.y, frame.h, size.1))
+            else {
+                let value = format!("{filename} at ({}, {}) of {}x{}", frame.x, frame.y, frame.w, frame.h);
+                return Err(fault(value, &format!("a frame inside the sheet of {}x{}", size.0, size.1)));
+            };
+            if duration == 0 {
+                return Err(fault(format!("{filename} with `duration` 0"), "1 ms or more"));
+            }
+            let name = filename.rsplit_once('.').map_or(filename.as_str(), |(name, _)| name).to_owned();
+            let rect = Rect { min: [frame.x, frame.y], max: [right, bottom] };
+            frames.push(IndexedFrame { name, rect, duration_ms: duration });
+        }
+        if frames.is_empty() {
+            return Err(fault("without frames".into(), "one frame or more"));
+        }
+        for tag in &file.meta.frame_tags {
+            if tag.from > tag.to || tag.to >= frames.len() {
+                let value = format!("tag {} of frames {} to {}", tag.name, tag.from, tag.to);
+                return Err(fault(
+                    value,
+                    &format!("frames 0 to {}, the first not after the last", frames.len() - 1),
+                ));
+            }
+        }
+        Ok(SheetIndex { size, frames, tags: file.meta.frame_tags })
+    }
+
+    /// Whether a JSON file is meant to be one: it has `frames` and `meta`.
+    pub fn is_meant(text: &[u8]) -> bool {
+        let value = serde_json::from_slice::<serde_json::Value>(text);
+        value.is_ok_and(|value| value.get("frames").is_some() && value.get("meta").is_some())
+    }
+
+    /// As Aseprite's JSON array, for a picture of this file name.
+    pub fn to_json(&self, image: &str) -> String {
+        let size = |(w, h): (u32, u32)| json!({ "w": w, "h": h });
+        let frames = self.frames.iter().map(|frame| {
+            let [x, y] = frame.rect.min;
+            let (w, h) = (frame.rect.width(), frame.rect.height());
+            json!({
+                "filename": format!("{}.png", frame.name),
+                "frame": { "x": x, "y": y, "w": w, "h": h },
+                "rotated": false,
+                "trimmed": false,
+                "spriteSourceSize": { "x": 0, "y": 0, "w": w, "h": h },
+                "sourceSize": size((w, h)),
+                "duration": frame.duration_ms,
+            })
+        });
+        let file = json!({
+            "frames": frames.collect::<Vec<_>>(),
+            "meta": {
+                "app": "dgx-pixels",
+                "version": env!("CARGO_PKG_VERSION"),
+                "image": image,
+                "format": "RGBA8888",
+                "size": size(self.size),
+                "scale": "1",
+                "frameTags": self.tags,
+            },
+        });
+        serde_json::to_string_pretty(&file).expect("plain data turns into JSON; this is a bug") + "\n"
+    }
+
+    /// As a manifest has them.
+    pub fn to_frames(&self) -> Vec<Frame> {
+        self.frames.iter().map(|frame| Frame { rect: frame.rect, duration_ms: frame.duration_ms }).collect()
+    }
+
+    /// As a manifest has them, one a tag. They repeat.
+    pub fn to_animations(&self) -> BTreeMap<String, Animation> {
+        let animation = |tag: &Tag| (tag.name.clone(), Animation { frames: tag.to_frames(), repeat: true });
+        self.tags.iter().map(animation).collect()
+    }
+}
+
+/// What of the JSON is read.
+#[derive(Deserialize)]
+struct File {
+    frames: Frames,
+    meta: Meta,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    size: Size,
+    #[serde(default, rename = "frameTags")]
+    frame_tags: Vec<Tag>,
+}
+
+#[derive(Deserialize)]
+struct Size {
+    w: u32,
+    h: u32,
+}
+
+#[derive(Deserialize)]
+struct FileFrame {
+    #[serde(default)]
+    filename: String,
+    frame: FileRect,
+    #[serde(default)]
+    rotated: bool,
+    #[serde(default)]
+    trimmed: bool,
+    duration: u32,
+}
+
+#[derive(Deserialize)]
+struct FileRect {
+    x: u32,
+    y: u32,
+    w: u32,
+    h: u32,
+}
+
+/// A list, or an object by file names in the order that the file has them.
+struct Frames(Vec<FileFrame>);
+
+impl<'de> Deserialize<'de> for Frames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Frames, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Frames;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("frames in a list, or by file names")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Frames, A::Error> {
+                let mut frames = vec![];
+                while let Some(frame) = list.next_element()? {
+                    frames.push(frame);
+                }
+                Ok(Frames(frames))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frames, A::Error> {
+                let mut frames = vec![];
+                while let Some((filename, frame)) = map.next_entry::<String, FileFrame>()? {
+                    frames.push(FileFrame { filename, ..frame });
+                }
+                Ok(Frames(frames))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> SheetIndex {
+        let frame = |n: u32| IndexedFrame {
+            name: format!("walk_{n}"),
+            rect: Rect { min: [n * 16, 0], max: [n * 16 + 16, 16] },
+            duration_ms: 100 + n,
+        };
+        let tag = Tag { name: "walk".into(), from: 0, to: 10, direction: Direction::Pingpong };
+        SheetIndex { size: (176, 16), frames: (0..11).map(frame).collect(), tags: vec![tag] }
+    }
+
+    #[test]
+    fn it_survives_its_json() {
+        assert_eq!(SheetIndex::read(index().to_json("hero.png").as_bytes()).unwrap(), index());
+    }
+
+    #[test]
+    fn frames_by_name_keep_their_order() {
+        let frame = |n| format!(r#""hero {n}.ase": {{"frame":{{"x":{n},"y":0,"w":1,"h":1}},"duration":9}}"#);
+        let frames: Vec<_> = (0..12).map(frame).collect();
+        let text = format!(r#"{{"frames":{{{}}},"meta":{{"size":{{"w":12,"h":1}}}}}}"#, frames.join(","));
+        let read = SheetIndex::read(text.as_bytes()).unwrap();
+        assert_eq!(
+            read.frames.iter().map(|frame| frame.rect.min[0]).collect::<Vec<_>>(),
+            (0..12).collect::<Vec<_>>()
+        );
+        assert_eq!(read.frames[11].name, "hero 11");
+    }
+
+    #[test]
+    fn directions_are_those_of_aseprite() {
+        let shown = |direction| Tag { name: String::new(), from: 2, to: 4, direction }.to_frames();
+        assert_eq!(shown(Direction::Forward), [2, 3, 4]);
+        assert_eq!(shown(Direction::Reverse), [4, 3, 2]);
+        assert_eq!(shown(Direction::Pingpong), [2, 3, 4, 3]);
+        assert_eq!(shown(Direction::PingpongReverse), [4, 3, 2, 3]);
+        let one = Tag { name: String::new(), from: 1, to: 1, direction: Direction::Pingpong };
+        assert_eq!(one.to_frames(), [1]);
+    }
+
+    #[test]
+    fn what_a_game_would_have_to_undo_or_cannot_show_is_refused() {
+        let text = index().to_json("hero.png");
+        let cases = [
+            (text.replacen("\"trimmed\": false", "\"trimmed\": true", 1), "export without `Trim`"),
+            (text.replacen("\"rotated\": false", "\"rotated\": true", 1), "is rotated"),
+            (text.replacen("\"x\": 160", "\"x\": 161", 1), "inside the sheet of 176x16"),
+            (text.replacen("\"x\": 160", "\"x\": 4294967295", 1), "inside the sheet of 176x16"),
+            (text.replacen("\"duration\": 100", "\"duration\": 0", 1), "1 ms or more"),
+            (text.replacen("\"to\": 10", "\"to\": 11", 1), "frames 0 to 10"),
+            (text[..text.len() / 2].to_owned(), "JSON as Aseprite exports it"),
+            (r#"{"frames":[],"meta":{"size":{"w":1,"h":1}}}"#.into(), "one frame or more"),
+        ];
+        for (text, expected) in cases {
+            let error = SheetIndex::read(text.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

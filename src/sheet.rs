@@ -1,0 +1,205 @@
+//! `dgx-pixels sheet`: the frames of a sprite in one picture, with what is where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dgx_pixels_core::asset::{
+    BEVY_META, DEFAULT_FRAME_MS, Direction, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag, optimized,
+};
+use dgx_pixels_core::picture_file::{plain_png, sidecar, write_whole};
+use serde_json::json;
+
+use crate::failure::{Failure, counted};
+use crate::{output, picture};
+
+/// What `--help` says after the flags.
+pub(crate) const NOTES: &str = "\
+Beside the picture NAME.png goes NAME.json, as Aseprite exports it: frames in the order given, and tags, which `dgx-pixels deploy` turns into
+animations. Without --tag, frames named as `walk_0.png` and `walk_1.png` are a tag `walk`.
+
+For `TextureAtlasLayout::from_grid` of Bevy a grid has the offset E and the padding G + 2E, with --extrude E and --gutter G.
+
+Standard output says what was written, or with --json one line:
+{\"output\",\"index\",\"meta\",\"width\",\"height\",\"frames\",\"tags\"}";
+
+/// Put frames into one picture.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// PNG files, in order.
+    #[arg(value_name = "FRAME", required = true)]
+    frames: Vec<PathBuf>,
+
+    /// The sheet's file; its JSON goes beside it.
+    #[arg(long, value_name = "PATH")]
+    output: PathBuf,
+
+    /// `grid`, frames of one size in rows, or `packed`, of any size close together.
+    #[arg(long, default_value = "grid", value_parser = ["grid", "packed"])]
+    layout: String,
+
+    /// Frames in a row of a grid. Default: nearly square.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    columns: Option<u32>,
+
+    /// Empty pixels between frames, 0 to 64.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    gutter: u32,
+
+    /// Repeat each frame's edge around it this often, 0 to 64, against neighbours that shine through.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    extrude: u32,
+
+    /// How long each frame is shown, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = DEFAULT_FRAME_MS, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    duration: u32,
+
+    /// Frames that are an animation, counted from 0, as `walk=0-3`; `:reverse`, `:pingpong` or `:pingpong_reverse` after it is the
+    /// order. May be given again.
+    #[arg(long = "tag", value_name = "NAME=FROM-TO")]
+    tags: Vec<GivenTag>,
+
+    /// Also write NAME.png.meta, which keeps pixels sharp in a Bevy game without the plugin.
+    #[arg(long)]
+    meta: bool,
+
+    /// Replace files that exist.
+    #[arg(long)]
+    force: bool,
+
+    /// Print one JSON line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A tag on the command line.
+#[derive(Clone)]
+struct GivenTag(Tag);
+
+impl FromStr for GivenTag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<GivenTag, String> {
+        let read = || {
+            let (name, range) = text.split_once('=')?;
+            let (range, direction) = range.split_once(':').unwrap_or((range, "forward"));
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            let direction = match direction {
+                "forward" => Direction::Forward,
+                "reverse" => Direction::Reverse,
+                "pingpong" => Direction::Pingpong,
+                "pingpong_reverse" => Direction::PingpongReverse,
+                _ => return None,
+            };
+            let tag =
+                Tag { name: name.to_owned(), from: from.parse().ok()?, to: to.parse().ok()?, direction };
+            (!name.is_empty()).then_some(GivenTag(tag))
+        };
+        read().ok_or_else(|| "expected a name and frames, as `walk=0-3` or `walk=0-3:pingpong`".into())
+    }
+}
+
+/// Writes the sheet, its JSON and settings.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let index = sidecar(&args.output);
+    let meta = args.meta.then(|| PathBuf::from(format!("{}.meta", args.output.display())));
+    let files: Vec<_> =
+        [Some(args.output.clone()), Some(index.clone()), meta.clone()].into_iter().flatten().collect();
+    output::check(Some(&args.output), &files, args.force)?;
+    let frames = args.frames.iter().map(|path| frame(path, args.duration)).collect::<Result<Vec<_>, _>>()?;
+    let layout = match args.layout.as_str() {
+        "packed" => SheetLayout::Packed,
+        _ => SheetLayout::Grid { columns: args.columns },
+    };
+    let tags = match args.tags.is_empty() {
+        true => tags_by_name(&frames),
+        false => args.tags.iter().map(|tag| tag.0.clone()).collect(),
+    };
+    let options = SheetOptions { layout, gutter: args.gutter, extrude: args.extrude };
+    let sheet = Sheet::new(&frames, tags, &options)?;
+    let name = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let png = optimized(&plain_png(&sheet.image)?)?;
+    if let Some(meta) = &meta {
+        write_whole(meta, BEVY_META.as_bytes(), args.force)?;
+    }
+    write_whole(&index, sheet.index.to_json(&name).as_bytes(), args.force)?;
+    write_whole(&args.output, &png, args.force)?;
+    let (width, height) = sheet.image.dimensions();
+    let tags: Vec<_> = sheet.index.tags.iter().map(|tag| tag.name.as_str()).collect();
+    if args.json {
+        return output::say(&json!({
+            "output": args.output, "index": index, "meta": meta, "width": width, "height": height,
+            "frames": frames.len(), "tags": tags,
+        }));
+    }
+    let told = if tags.is_empty() { String::new() } else { format!(", tags {}", tags.join(", ")) };
+    output::say(&format_args!(
+        "{}  {width}x{height}, {}{told}",
+        args.output.display(),
+        counted(frames.len(), "frame")
+    ))
+}
+
+fn frame(path: &Path, duration_ms: u32) -> Result<SheetFrame, Failure> {
+    let input = |reason: String| Failure::Input { path: path.to_owned(), reason };
+    let bytes = fs::read(path).map_err(|error| input(error.to_string()))?;
+    let image = picture::decode(path, &bytes)?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(SheetFrame { name, image, duration_ms })
+}
+
+/// A tag for each run of frames whose names differ in the number at their end alone.
+fn tags_by_name(frames: &[SheetFrame]) -> Vec<Tag> {
+    let stem = |frame: &SheetFrame| {
+        let name = frame.name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        let is_numbered = name.len() < frame.name.len();
+        is_numbered.then(|| name.trim_end_matches(['_', '-', ' ']).to_owned()).filter(|name| !name.is_empty())
+    };
+    let mut tags: Vec<Tag> = vec![];
+    for (n, frame) in frames.iter().enumerate() {
+        let Some(name) = stem(frame) else { continue };
+        match tags.last_mut() {
+            Some(last) if last.name == name && last.to + 1 == n => last.to = n,
+            _ => tags.push(Tag { name, from: n, to: n, direction: Direction::Forward }),
+        }
+    }
+    tags.retain(|tag| tag.to > tag.from);
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use image::RgbaImage;
+
+    use super::*;
+
+    fn tags(names: &[&str]) -> Vec<(String, usize, usize)> {
+        let frame =
+            |name: &&str| SheetFrame { name: (*name).into(), image: RgbaImage::new(1, 1), duration_ms: 1 };
+        let frames: Vec<_> = names.iter().map(frame).collect();
+        tags_by_name(&frames).into_iter().map(|tag| (tag.name, tag.from, tag.to)).collect()
+    }
+
+    #[test]
+    fn numbered_names_are_tags() {
+        assert_eq!(
+            tags(&["idle", "walk_0", "walk_1", "run1", "run2"]),
+            [("walk".into(), 1, 2), ("run".into(), 3, 4)]
+        );
+        assert_eq!(tags(&["a_0", "b_0", "0", "1"]), []);
+    }
+
+    #[test]
+    fn a_tag_is_read_from_text() {
+        let tag = |text: &str| text.parse::<GivenTag>().map(|tag| tag.0);
+        let walk = tag("walk=0-3:pingpong").unwrap();
+        assert_eq!(
+            (walk.name.as_str(), walk.from, walk.to, walk.direction),
+            ("walk", 0, 3, Direction::Pingpong)
+        );
+        assert_eq!(tag("hurt=4").unwrap().to, 4);
+        for text in ["walk", "=0-1", "walk=a-b", "walk=0-1:up", "walk=-1-2"] {
+            assert!(tag(text).is_err(), "{text}");
+        }
+    }
+}
