@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dgx_pixels_core::asset::{
-    BEVY_META, DEFAULT_FRAME_MS, Direction, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag, optimized,
+    BEVY_META, DEFAULT_FRAME_MS, Direction, MadeBy, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag,
+    optimized,
 };
-use dgx_pixels_core::picture_file::{plain_png, sidecar, write_whole};
+use dgx_pixels_core::picture_file::{Made, plain_png, sidecar, write_whole};
 use serde_json::json;
 
 use crate::failure::{Failure, counted};
@@ -116,7 +117,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         false => args.tags.iter().map(|tag| tag.0.clone()).collect(),
     };
     let options = SheetOptions { layout, gutter: args.gutter, extrude: args.extrude };
-    let sheet = Sheet::new(&frames, tags, &options)?;
+    let mut sheet = Sheet::new(&frames, tags, &options)?;
+    sheet.index.made =
+        args.frames.iter().find_map(|path| Made::read(&fs::read(path).ok()?).ok()).map(MadeBy::from);
     let name = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let png = optimized(&plain_png(&sheet.image)?)?;
     if let Some(meta) = &meta {

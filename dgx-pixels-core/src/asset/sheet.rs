@@ -118,7 +118,7 @@ impl Sheet {
             rect: Rect { min: [*x, *y], max: [x + frame.image.width(), y + frame.image.height()] },
             duration_ms: frame.duration_ms,
         });
-        Ok(Sheet { index: SheetIndex { size, frames: frames.collect(), tags }, image })
+        Ok(Sheet { index: SheetIndex { size, frames: frames.collect(), tags, made: None }, image })
     }
 }
 

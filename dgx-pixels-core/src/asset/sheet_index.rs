@@ -7,8 +7,11 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
-use super::{Animation, Frame, Rect};
+use super::{Animation, Frame, MadeBy, Rect};
 use crate::error::Error;
+
+/// Where `meta` tells how the frames were made; other programs leave it alone.
+const MADE: &str = "dgx-pixels";
 
 /// The frames and tags of a sheet.
 ///
@@ -32,6 +35,8 @@ pub struct SheetIndex {
     pub frames: Vec<IndexedFrame>,
     /// Animations.
     pub tags: Vec<Tag>,
+    /// How the first frame was made, if that is known.
+    pub made: Option<MadeBy>,
 }
 
 /// A frame of a sheet.
@@ -133,7 +138,7 @@ impl SheetIndex {
                 ));
             }
         }
-        Ok(SheetIndex { size, frames, tags: file.meta.frame_tags })
+        Ok(SheetIndex { size, frames, tags: file.meta.frame_tags, made: file.meta.made })
     }
 
     /// Whether a JSON file is meant to be one: it has `frames` and `meta`.
@@ -158,7 +163,7 @@ impl SheetIndex {
                 "duration": frame.duration_ms,
             })
         });
-        let file = json!({
+        let mut file = json!({
             "frames": frames.collect::<Vec<_>>(),
             "meta": {
                 "app": "dgx-pixels",
@@ -170,6 +175,9 @@ impl SheetIndex {
                 "frameTags": self.tags,
             },
         });
+        if let Some(made) = &self.made {
+            file["meta"][MADE] = json!(made);
+        }
         serde_json::to_string_pretty(&file).expect("plain data turns into JSON; this is a bug") + "\n"
     }
 
@@ -197,6 +205,8 @@ struct Meta {
     size: Size,
     #[serde(default, rename = "frameTags")]
     frame_tags: Vec<Tag>,
+    #[serde(rename = "dgx-pixels")]
+    made: Option<MadeBy>,
 }
 
 #[derive(Deserialize)]
@@ -271,7 +281,12 @@ mod tests {
             duration_ms: 100 + n,
         };
         let tag = Tag { name: "walk".into(), from: 0, to: 10, direction: Direction::Pingpong };
-        SheetIndex { size: (176, 16), frames: (0..11).map(frame).collect(), tags: vec![tag] }
+        SheetIndex {
+            size: (176, 16),
+            frames: (0..11).map(frame).collect(),
+            tags: vec![tag],
+            made: Some(MadeBy { seed: 7, ..MadeBy::default() }),
+        }
     }
 
     #[test]

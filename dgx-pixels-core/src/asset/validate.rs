@@ -539,7 +539,7 @@ mod tests {
         let certificate = Certificate::of(&RgbaImage::new(32, 32), None, Wrap::default());
         fs::write(folder.path().join("hero.json"), serde_json::to_string(&certificate).unwrap()).unwrap();
         assert_eq!(found(&path), [(Error, "certificate")]);
-        let index = SheetIndex { size: (64, 32), frames: vec![], tags: vec![] };
+        let index = SheetIndex { size: (64, 32), frames: vec![], tags: vec![], made: None };
         fs::write(folder.path().join("hero.json"), index.to_json("hero.png")).unwrap();
         assert_eq!(found(&path), [(Error, "sheet")]);
         fs::write(folder.path().join("hero.json"), "{\"other\": 1}").unwrap();

@@ -72,6 +72,7 @@ impl NewSprite {
             let index = SheetIndex::read(&index)?;
             sprite.frames = index.to_frames();
             sprite.animations = index.to_animations();
+            sprite.made = sprite.made.or(index.made);
         }
         Ok(sprite)
     }
@@ -88,14 +89,20 @@ impl NewSprite {
             anchor: [0.0; 2],
             tags: vec![],
             tile: [wrap.x, wrap.y],
-            made: made.map(|made| MadeBy {
-                prompt: made.request.prompt,
-                seed: made.request.seed,
-                model: made.model,
-                licence: None,
-                program: Some(made.program),
-            }),
+            made: made.map(MadeBy::from),
             png,
+        }
+    }
+}
+
+impl From<Made> for MadeBy {
+    fn from(made: Made) -> MadeBy {
+        MadeBy {
+            prompt: made.request.prompt,
+            seed: made.request.seed,
+            model: made.model,
+            licence: None,
+            program: Some(format!("dgx-pixels {}", made.program)),
         }
     }
 }
