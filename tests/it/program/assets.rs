@@ -203,7 +203,7 @@ fn a_full_disk_leaves_the_sprites_as_they_were() {
     let (_, before) = manifest(&desk);
     // Noise, so that the file is large.
     let noise = RgbaImage::from_fn(64, 64, |x, y| {
-        let hash = (x * 73_856_093 ^ y * 19_349_663).wrapping_mul(2_654_435_761);
+        let hash = ((x * 73_856_093) ^ (y * 19_349_663)).wrapping_mul(2_654_435_761);
         Rgba([(hash >> 24) as u8, (hash >> 16) as u8, (hash >> 8) as u8, 255])
     });
     noise.save(desk.path("enemy_noise.png")).unwrap();
