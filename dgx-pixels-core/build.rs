@@ -10,14 +10,17 @@ fn main() {
 fn torch() {
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names libtorch's lib folder");
     let root = std::path::Path::new(&lib).parent().expect("libtorch's lib folder has a parent");
-    println!("cargo::rerun-if-changed=src/torch/device.cpp");
+    let sources = ["src/torch/device.cpp", "src/torch/cuda/stream.cpp"];
+    for path in sources.iter().chain(&["src/torch/guarded.h"]) {
+        println!("cargo::rerun-if-changed={path}");
+    }
     cc::Build::new()
         .cpp(true)
         .std("c++20")
         .warnings(false)
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
-        .file("src/torch/device.cpp")
+        .files(sources)
         .compile("dgx_pixels_device");
     // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line with
     // DEP_DGX_PIXELS_CORE_LIBTORCH_LIB.

@@ -13,7 +13,7 @@ use clap::Parser;
 use dgx_pixels_core::backend::{Backend, Canvas, paint};
 use dgx_pixels_core::model::Component;
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::torch::{Device, Dtype, Options, Sdxl, memory_stats};
+use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl, memory_stats};
 use dgx_pixels_core::{GenerateRequest, ImageSize, Model};
 use safetensors::Dtype as StoredDtype;
 use safetensors::tensor::TensorView;
@@ -44,6 +44,9 @@ struct Arguments {
     device: Device,
     #[arg(long)]
     dtype: Option<Dtype>,
+    /// How much may be done differently from diffusers, on a GPU.
+    #[arg(long, default_value_t = Mode::Fast)]
+    mode: Mode,
     /// Writes the first picture's final latents and pixels here.
     #[arg(long)]
     save: Option<PathBuf>,
@@ -51,7 +54,7 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let options = Options { device: arguments.device, dtype: arguments.dtype, ..Default::default() };
+    let options = Options { device: arguments.device, dtype: arguments.dtype, mode: arguments.mode, ..Default::default() };
     let model = Model::open(&arguments.model)?;
     let mut weights_bytes = 0;
     for component in Component::ALL {
@@ -123,6 +126,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "engine": "dgx-pixels",
         "device": sdxl.device().to_string(),
         "dtype": sdxl.dtype().to_string(),
+        "mode": arguments.mode.to_string(),
         "steps": arguments.steps,
         "count": arguments.count,
         "runs": arguments.runs,

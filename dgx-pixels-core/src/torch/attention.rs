@@ -1,9 +1,12 @@
 //! Attention and the transformer blocks around it.
 
+use std::sync::Arc;
+
 use tch::{TchError, Tensor};
 
+use super::cuda::Kernels;
 use super::failed_to_build;
-use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Result};
+use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Result, geglu};
 use super::weights::Node;
 use crate::error::Error;
 
@@ -51,6 +54,11 @@ impl SelfAttention {
     }
 
     pub(super) fn forward(&self, sample: &Tensor) -> Result<Tensor> {
+        self.to_out.forward(&self.attended(sample)?)
+    }
+
+    /// What `to_out` reads.
+    fn attended(&self, sample: &Tensor) -> Result<Tensor> {
         let (b, n, width) = sample.size3()?;
         let qkv = self.to_qkv.forward(sample)?.f_view([b, n, 3, self.heads, width / self.heads])?;
         let [query, key, value]: [Tensor; 3] = qkv
@@ -58,28 +66,36 @@ impl SelfAttention {
             .f_unbind(0)?
             .try_into()
             .map_err(|_| TchError::Shape("unbinding 3 parts gives 3".into()))?;
-        self.to_out.forward(&attend(&query, &key, &value, false)?)
+        attend(&query, &key, &value, false)
     }
 }
 
-/// Keys and values of a text for one cross-attention, each `[b, heads, tokens, d]`: computed once for a prompt.
-pub(super) struct KeysValues {
-    key: Tensor,
-    value: Tensor,
+/// Keys and values of texts for all cross-attentions, computed once for a prompt: `[texts, width]`, in the order of the forward pass.
+///
+/// Rows of the sample that come before the texts' have a text of zeros. Keys and values have no bias, so that such a text's are zeros, and so
+/// is what is attended to: these rows need no attention.
+pub(super) struct Texts<'a> {
+    rows: &'a Tensor,
+    /// Where the next cross-attention's part begins.
+    next: i64,
+    tokens: i64,
 }
 
-impl KeysValues {
-    /// The same tensors once more.
-    pub(super) fn shallow_clone(&self) -> KeysValues {
-        KeysValues { key: self.key.shallow_clone(), value: self.value.shallow_clone() }
+impl Texts<'_> {
+    /// `rows` as [`UNet::keys_values`](super::unet::UNet::keys_values) makes them from texts of so many tokens.
+    pub(super) fn new(rows: &Tensor, tokens: i64) -> Texts<'_> {
+        Texts { rows, next: 0, tokens }
     }
 
-    /// Rows of several texts under each other.
-    pub(super) fn cat(rows: &[&KeysValues]) -> Result<KeysValues> {
-        let join = |part: fn(&KeysValues) -> &Tensor| {
-            Tensor::f_cat(&rows.iter().map(|row| part(row)).collect::<Vec<_>>(), 0)
+    /// Key and value of the next cross-attention, each `[texts, heads, tokens, width / heads]`.
+    fn take(&mut self, width: i64, heads: i64) -> Result<[Tensor; 2]> {
+        let texts = self.rows.size()[0];
+        let mut part = || {
+            let flat = self.rows.f_narrow(1, self.next, self.tokens * width)?;
+            self.next += self.tokens * width;
+            flat.f_view([texts, self.tokens, heads, width / heads])?.f_transpose(1, 2)
         };
-        Ok(KeysValues { key: join(|row| &row.key)?, value: join(|row| &row.value)? })
+        Ok([part()?, part()?])
     }
 }
 
@@ -103,20 +119,78 @@ impl CrossAttention {
         })
     }
 
-    /// What this attention reads of `text [b, tokens, text_width]`.
-    fn keys_values(&self, text: &Tensor) -> Result<KeysValues> {
-        let split = |projected: Tensor| self.split_heads(&projected)?.f_contiguous();
-        Ok(KeysValues { key: split(self.to_k.forward(text)?)?, value: split(self.to_v.forward(text)?)? })
+    /// What this attention reads of `text [b, tokens, text_width]`: key and value, each `[b, tokens * width]`.
+    fn keys_values(&self, text: &Tensor) -> Result<[Tensor; 2]> {
+        let flat = |layer: &Linear| layer.forward(text)?.f_flatten(1, -1);
+        Ok([flat(&self.to_k)?, flat(&self.to_v)?])
     }
 
-    fn forward(&self, sample: &Tensor, text: &KeysValues) -> Result<Tensor> {
-        let query = self.split_heads(&self.to_q.forward(sample)?)?;
-        self.to_out.forward(&attend(&query, &text.key, &text.value, false)?)
+    /// What `to_out` reads, of the rows that have a text.
+    fn attended(&self, sample: &Tensor, texts: &mut Texts) -> Result<Tensor> {
+        let (b, n, width) = sample.size3()?;
+        let [key, value] = texts.take(width, self.heads)?;
+        let with_text = key.size()[0];
+        let query = self.to_q.forward(&sample.f_narrow(0, b - with_text, with_text)?)?;
+        let query = query.f_view([with_text, n, self.heads, width / self.heads])?.f_transpose(1, 2)?;
+        attend(&query, &key, &value, false)
+    }
+}
+
+/// The sum that blocks add to. What was added last may wait, to be summed in the pass of the next norm.
+struct Residual {
+    sum: Tensor,
+    more: Option<Tensor>,
+    kernels: Option<Arc<Kernels>>,
+}
+
+impl Residual {
+    fn normed(&mut self, norm: &LayerNorm) -> Result<Tensor> {
+        let Some(more) = self.more.take() else { return norm.forward(&self.sum) };
+        let (sum, normed) = norm.forward_sum(&self.sum, &more)?;
+        self.sum = sum;
+        Ok(normed)
     }
 
-    fn split_heads(&self, projected: &Tensor) -> Result<Tensor> {
-        let (b, n, width) = projected.size3()?;
-        projected.f_view([b, n, self.heads, width / self.heads])?.f_transpose(1, 2)
+    /// Adds what `layer` makes of `input`, which may lack the first rows: for them it is zeros.
+    fn add(&mut self, layer: &Linear, input: &Tensor) -> Result<()> {
+        self.settle()?;
+        let (rows, with_input) = (self.sum.size()[0], input.size()[0]);
+        let without = rows - with_input;
+        let sum_now = self.kernels.as_ref().is_none_or(|kernels| kernels.is_fast());
+        match (sum_now, without) {
+            (true, 0) => self.sum = layer.forward_into(input, self.sum.shallow_clone())?,
+            (false, 0) => self.more = Some(layer.forward(input)?),
+            (true, _) => {
+                let mut place = self.sum.f_narrow(0, without, with_input)?;
+                let sum = layer.forward_into(input, place.shallow_clone())?;
+                if sum.data_ptr() != place.data_ptr() {
+                    place.f_copy_(&sum)?;
+                }
+                if let Some(bias) = layer.bias() {
+                    let _ = self.sum.f_narrow(0, 0, without)?.f_add_(bias)?;
+                }
+            }
+            (false, _) => {
+                let mut zeros = self.sum.f_narrow(0, 0, without)?.f_zeros_like()?;
+                if let Some(bias) = layer.bias() {
+                    let _ = zeros.f_add_(bias)?;
+                }
+                self.more = Some(Tensor::f_cat(&[&zeros, &layer.forward(input)?], 0)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        if let Some(more) = self.more.take() {
+            self.sum = self.sum.f_add(&more)?;
+        }
+        Ok(())
+    }
+
+    fn whole(mut self) -> Result<Tensor> {
+        self.settle()?;
+        Ok(self.sum)
     }
 }
 
@@ -149,16 +223,14 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, sample: &Tensor, text: &KeysValues) -> Result<Tensor> {
-        let sample = self.attn1.forward(&self.norm1.forward(sample)?)?.f_add_(sample)?;
-        let sample = self.attn2.forward(&self.norm2.forward(&sample)?, text)?.f_add_(&sample)?;
-        // GEGLU: half of the projection gates the other.
-        let projected = self.ff_in.forward(&self.norm3.forward(&sample)?)?;
-        let [hidden, gate]: [Tensor; 2] = projected
-            .f_chunk(2, -1)?
-            .try_into()
-            .map_err(|_| TchError::Shape("two chunks of an even width".into()))?;
-        self.ff_out.forward(&gate.f_gelu("none")?.f_mul_(&hidden)?)?.f_add_(&sample)
+    fn forward(&self, hidden: &mut Residual, texts: &mut Texts) -> Result<()> {
+        let normed = hidden.normed(&self.norm1)?;
+        hidden.add(&self.attn1.to_out, &self.attn1.attended(&normed)?)?;
+        let normed = hidden.normed(&self.norm2)?;
+        hidden.add(&self.attn2.to_out, &self.attn2.attended(&normed, texts)?)?;
+        let normed = hidden.normed(&self.norm3)?;
+        let gated = geglu(hidden.kernels.as_deref(), &self.ff_in.forward(&normed)?)?;
+        hidden.add(&self.ff_out, &gated)
     }
 }
 
@@ -171,6 +243,7 @@ pub(super) struct Transformer2DModel {
     proj_in: Projection,
     transformer_blocks: Vec<BasicTransformerBlock>,
     proj_out: Projection,
+    kernels: Option<Arc<Kernels>>,
 }
 
 /// `use_linear_projection`: where the pixels become a sequence, before or after the projection.
@@ -212,38 +285,40 @@ impl Transformer2DModel {
                 })
                 .collect::<std::result::Result<_, _>>()?,
             proj_out: projection("proj_out")?,
+            kernels: node.kernels(),
         })
     }
 
     /// What every block reads of `text`, in the order of the blocks.
-    pub(super) fn keys_values(&self, text: &Tensor, into: &mut Vec<KeysValues>) -> Result<()> {
+    pub(super) fn keys_values(&self, text: &Tensor, into: &mut Vec<Tensor>) -> Result<()> {
         for block in &self.transformer_blocks {
-            into.push(block.attn2.keys_values(text)?);
+            into.extend(block.attn2.keys_values(text)?);
         }
         Ok(())
     }
 
-    /// Takes as many of `text` as it has blocks.
-    pub(super) fn forward(&self, sample: &Tensor, text: &mut std::slice::Iter<KeysValues>) -> Result<Tensor> {
+    /// Uses `sample` up.
+    pub(super) fn forward(&self, sample: Tensor, texts: &mut Texts) -> Result<Tensor> {
         let (b, c, h, w) = sample.size4()?;
-        let to_sequence = |picture: Tensor| picture.f_permute([0, 2, 3, 1])?.f_reshape([b, h * w, c]);
+        let to_sequence = |picture: &Tensor| picture.f_permute([0, 2, 3, 1])?.f_reshape([b, h * w, c]);
         let to_picture = |sequence: Tensor| sequence.f_reshape([b, h, w, c])?.f_permute([0, 3, 1, 2]);
 
         // 1. to a sequence of pixels
-        let normed = self.norm.forward(sample)?;
-        let mut hidden = match &self.proj_in {
-            Projection::Linear(proj) => proj.forward(&to_sequence(normed)?)?,
-            Projection::Conv(proj) => to_sequence(proj.forward(&normed)?)?,
+        let normed = self.norm.forward(&sample)?;
+        let sum = match &self.proj_in {
+            Projection::Linear(proj) => proj.forward(&to_sequence(&normed)?)?,
+            Projection::Conv(proj) => to_sequence(&proj.forward(&normed)?)?,
         };
         // 2. blocks
-        for (block, text) in self.transformer_blocks.iter().zip(text) {
-            hidden = block.forward(&hidden, text)?;
+        let mut hidden = Residual { sum, more: None, kernels: self.kernels.clone() };
+        for block in &self.transformer_blocks {
+            block.forward(&mut hidden, texts)?;
         }
+        let hidden = hidden.whole()?;
         // 3. back to a picture
-        let hidden = match &self.proj_out {
-            Projection::Linear(proj) => to_picture(proj.forward(&hidden)?)?,
-            Projection::Conv(proj) => proj.forward(&to_picture(hidden)?)?,
-        };
-        hidden.f_add(sample)
+        match &self.proj_out {
+            Projection::Linear(proj) => to_picture(proj.forward_into(&hidden, to_sequence(&sample)?)?),
+            Projection::Conv(proj) => proj.forward(&to_picture(hidden)?)?.f_add(&sample),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::attention::KeysValues;
+use super::cuda::OnStream;
 use super::device::{Device, Generator};
 use super::failed;
 use super::layers::Result as TorchResult;
@@ -11,10 +11,12 @@ use crate::error::Error;
 use crate::request::GenerateRequest;
 use crate::scheduler::{Mix, Scheduler};
 
-/// One row of a forward pass: a text, with the sizes that condition it.
+/// What conditions one row of the forward passes.
 pub(super) struct Row {
-    pub(super) keys_values: Vec<KeysValues>,
-    pub(super) added: Tensor,
+    /// `[1, width]`, from [`UNet::keys_values`](super::unet::UNet::keys_values); `None` is a text of zeros.
+    pub(super) text: Option<Tensor>,
+    /// `[steps, time_width]`, from [`UNet::embed_time`](super::unet::UNet::embed_time).
+    pub(super) time: Tensor,
 }
 
 /// A picture on its way through [`Sdxl`](super::Sdxl).
@@ -24,13 +26,9 @@ pub struct SdxlCanvas {
     pub(super) dropped_words: Option<String>,
     pub(super) device: Device,
     pub(super) scheduler: Box<dyn Scheduler>,
-    /// On the device, in `f32`, so that a step need not wait for a copy.
-    pub(super) timesteps: Tensor,
     pub(super) positive: Row,
     /// Present where guidance needs it.
     pub(super) negative: Option<Row>,
-    /// Present where the model was distilled with guidance as an input.
-    pub(super) guidance: Option<Tensor>,
     pub(super) generator: Generator,
     /// Drawn for the coming step and not yet used: a step that failed and is tried again draws no other.
     pub(super) noise: Option<Tensor>,
@@ -85,13 +83,17 @@ impl SdxlCanvas {
     /// # Errors
     /// [`Error::Internal`] if libtorch refuses the copy.
     pub fn latents(&self) -> Result<Latents, Error> {
-        Latents::read(&self.state.latents).map_err(|error| failed(error, self.device, "reading latents"))
+        let read = || {
+            let _stream = OnStream::enter(self.device)?;
+            Latents::read(&self.state.latents)
+        };
+        read().map_err(|error| failed(error, self.device, "reading latents"))
     }
 
     /// Makes the next step fail, or undoes that.
     #[cfg(test)]
     pub(super) fn break_conditioning(&mut self) {
-        self.positive.added = self.positive.added.transpose(0, 1);
+        self.positive.time = self.positive.time.transpose(0, 1);
     }
 
     /// The latents as the UNet takes them at the coming step.
@@ -102,9 +104,9 @@ impl SdxlCanvas {
         }
     }
 
-    /// `[1]`.
-    pub(super) fn timestep(&self) -> TorchResult<Tensor> {
-        self.timesteps.f_narrow(0, self.state.steps_done as i64, 1)
+    /// `row`'s embedded time at the coming step, `[1, time_width]`.
+    pub(super) fn time(&self, row: &Row) -> TorchResult<Tensor> {
+        row.time.f_narrow(0, self.state.steps_done as i64, 1)
     }
 
     pub(super) fn draw_noise(&mut self) -> TorchResult<()> {

@@ -3,6 +3,8 @@
 // No header or symbol of CUDA is used: libtorch_cuda.so is loaded at run time where there is a GPU, and reached
 // through c10's device-generic interfaces. One program so serves machines with and without CUDA's libraries.
 
+#include "guarded.h"
+
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/AllocatorConfig.h>
@@ -16,8 +18,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
-#include <exception>
 #include <iterator>
 #include <map>
 #include <mutex>
@@ -25,19 +25,6 @@
 #include <tuple>
 
 namespace {
-
-// Runs `work`; returns null, or what went wrong as a string that the caller frees with `free`.
-template <typename Work>
-char* guarded(Work work) {
-  try {
-    work();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  }
-}
 
 // Counts the bytes of tensors on the CPU, refuses those past a limit, and keeps large blocks for the next tensor.
 //

@@ -1,6 +1,6 @@
 //! Devices, precisions, and our few calls of libtorch that tch lacks (`device.cpp`).
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+use super::cuda::Driver;
 use crate::error::Error;
 
 /// Where tensors live.
@@ -268,7 +269,7 @@ pub(super) fn load_cuda() -> Result<usize, String> {
     .clone()
 }
 
-fn libtorch_folder() -> Result<PathBuf, String> {
+pub(super) fn libtorch_folder() -> Result<PathBuf, String> {
     // SAFETY: `dladdr` only fills `info`; the path it names lives as long as the library.
     let path = unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
@@ -280,71 +281,6 @@ fn libtorch_folder() -> Result<PathBuf, String> {
         PathBuf::from(CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned())
     };
     path.parent().map(PathBuf::from).ok_or_else(|| format!("`{}` has no folder", path.display()))
-}
-
-/// NVIDIA's driver, asked directly: libtorch names neither GPUs nor reasons.
-struct Driver(libloading::Library);
-
-impl Driver {
-    fn open() -> Result<Self, String> {
-        // SAFETY: the driver's library has no initialiser that asks anything of us.
-        let library = unsafe { libloading::Library::new("libcuda.so.1") }
-            .map_err(|_| "no NVIDIA driver is installed (`libcuda.so.1` is not found)".to_owned())?;
-        let driver = Driver(library);
-        // SAFETY: signatures as in CUDA's driver API.
-        let code = unsafe { driver.call::<unsafe extern "C" fn(u32) -> c_int>(b"cuInit")?(0) };
-        if code != 0 {
-            return Err(format!("the NVIDIA driver does not start: `cuInit` answers {code}"));
-        }
-        Ok(driver)
-    }
-
-    unsafe fn call<T>(&self, name: &[u8]) -> Result<libloading::Symbol<'_, T>, String> {
-        // SAFETY: the caller names a function of this type.
-        unsafe { self.0.get(name) }.map_err(|error| format!("the NVIDIA driver is too old: {error}"))
-    }
-
-    fn gpu(&self, index: usize) -> Result<Gpu, String> {
-        const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
-        const COMPUTE_CAPABILITY_MINOR: c_int = 76;
-        const INTEGRATED: c_int = 18;
-        // SAFETY: signatures as in CUDA's driver API; all places outlive the calls.
-        unsafe {
-            let mut device = 0;
-            let get = self.call::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet")?;
-            answered("cuDeviceGet", get(&mut device, index as c_int))?;
-            let mut name = [0 as c_char; 128];
-            let get_name =
-                self.call::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName")?;
-            answered("cuDeviceGetName", get_name(name.as_mut_ptr(), name.len() as c_int, device))?;
-            let mut total = 0usize;
-            let total_mem =
-                self.call::<unsafe extern "C" fn(*mut usize, c_int) -> c_int>(b"cuDeviceTotalMem_v2")?;
-            answered("cuDeviceTotalMem", total_mem(&mut total, device))?;
-            let attribute = self
-                .call::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cuDeviceGetAttribute")?;
-            let read = |which| {
-                let mut value = 0;
-                answered("cuDeviceGetAttribute", attribute(&mut value, which, device)).map(|()| value as u32)
-            };
-            let mut version = 0;
-            let driver_version =
-                self.call::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cuDriverGetVersion")?;
-            answered("cuDriverGetVersion", driver_version(&mut version))?;
-            Ok(Gpu {
-                index,
-                name: CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned(),
-                total_bytes: total as u64,
-                compute_capability: (read(COMPUTE_CAPABILITY_MAJOR)?, read(COMPUTE_CAPABILITY_MINOR)?),
-                driver_cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
-                integrated: read(INTEGRATED)? != 0,
-            })
-        }
-    }
-}
-
-fn answered(call: &str, code: c_int) -> Result<(), String> {
-    if code == 0 { Ok(()) } else { Err(format!("`{call}` answers {code}")) }
 }
 
 fn kind_code(kind: Kind) -> i8 {
@@ -367,7 +303,7 @@ pub(super) fn checked(failed: *mut c_char, doing: &'static str) -> Result<(), Er
     message(failed).map_or(Ok(()), |message| Err(Error::Internal { doing, message }))
 }
 
-fn message(failed: *mut c_char) -> Option<String> {
+pub(super) fn message(failed: *mut c_char) -> Option<String> {
     if failed.is_null() {
         return None;
     }

@@ -70,7 +70,7 @@ impl TimestepEmbedding {
     pub(super) fn forward(&self, input: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
         let hidden = match (&self.cond_proj, condition) {
             (Some(proj), Some(condition)) => {
-                self.linear_1.forward(&proj.forward(condition)?.f_add_(input)?)?
+                self.linear_1.forward(&input.f_add(&proj.forward(condition)?)?)?
             }
             _ => self.linear_1.forward(input)?,
         };

@@ -1,7 +1,11 @@
-//! The layers that all models share, each loaded by its key's name. A fused kernel replaces one of these.
+//! The layers that all models share, each loaded by its key's name. On a GPU the kernels of [`cuda`](super::cuda) take their work where
+//! they can.
+
+use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
+use super::cuda::{Kernels, Parts};
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::Activation;
@@ -12,6 +16,7 @@ pub(super) type Result<T> = std::result::Result<T, TchError>;
 pub(super) struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl Linear {
@@ -19,11 +24,13 @@ impl Linear {
         Ok(Linear {
             weight: node.tensor("weight", &[c_out, c_in])?,
             bias: Some(node.tensor("bias", &[c_out])?),
+            kernels: node.kernels(),
         })
     }
 
     pub(super) fn load_without_bias(node: Node, c_in: i64, c_out: i64) -> std::result::Result<Self, Error> {
-        Ok(Linear { weight: node.tensor("weight", &[c_out, c_in])?, bias: None })
+        let weight = node.tensor("weight", &[c_out, c_in])?;
+        Ok(Linear { weight, bias: None, kernels: node.kernels() })
     }
 
     /// Several layers of one input as one: their outputs side by side.
@@ -33,11 +40,30 @@ impl Linear {
             Some(biases) => Some(Tensor::f_cat(&biases, 0)?),
             None => None,
         };
-        Ok(Linear { weight, bias })
+        Ok(Linear { weight, bias, kernels: layers[0].kernels.clone() })
+    }
+
+    pub(super) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        if let Some(kernels) = &self.kernels
+            && let Some(output) = kernels.linear(input, &self.weight, self.bias.as_ref(), None)?
+        {
+            return Ok(output);
+        }
         input.f_linear(&self.weight, self.bias.as_ref())
+    }
+
+    /// The output and `into [.., c_out]`, which is used up.
+    pub(super) fn forward_into(&self, input: &Tensor, into: Tensor) -> Result<Tensor> {
+        if let Some(kernels) = self.kernels.as_ref().filter(|kernels| kernels.is_fast())
+            && let Some(sum) = kernels.linear(input, &self.weight, self.bias.as_ref(), Some(&into))?
+        {
+            return Ok(sum);
+        }
+        self.forward(input)?.f_add_(&into)
     }
 }
 
@@ -47,6 +73,7 @@ pub(super) struct Conv2d {
     bias: Tensor,
     stride: i64,
     padding: i64,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl Conv2d {
@@ -64,12 +91,99 @@ impl Conv2d {
         padding: i64,
     ) -> std::result::Result<Self, Error> {
         let weight = node.tensor("weight", &[c_out, c_in, kernel, kernel])?;
-        Ok(Conv2d { weight, bias: node.tensor("bias", &[c_out])?, stride, padding })
+        let bias = node.tensor("bias", &[c_out])?;
+        Ok(Conv2d { weight, bias, stride, padding, kernels: node.kernels() })
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.convolved(input, Some(&self.bias))
+    }
+
+    /// As [`forward`](Conv2d::forward); where the bias is returned it is still to be added, by the pass that reads the output.
+    pub(super) fn forward_open(&self, input: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
+        match &self.kernels {
+            Some(_) => Ok((self.convolved(input, None)?, Some(&self.bias))),
+            None => Ok((self.forward(input)?, None)),
+        }
+    }
+
+    fn convolved(&self, input: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        input.f_conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)
+        input.f_conv2d(&self.weight, bias, stride, padding, [1, 1], 1)
+    }
+}
+
+/// A convolution of single pixels, on a skip path. `conv_shortcut` in the checkpoint.
+pub(super) struct Shortcut {
+    conv: Conv2d,
+    /// The convolution's bias, and that of the path beside it.
+    biases: Tensor,
+}
+
+impl Shortcut {
+    /// `beside`: the convolution whose output it is added to.
+    pub(super) fn load(node: Node, c_in: i64, c_out: i64, beside: &Conv2d) -> std::result::Result<Self, Error> {
+        let conv = Conv2d::load(node, c_in, c_out, 1)?;
+        let biases = conv.bias.f_add(&beside.bias).map_err(super::failed_to_build)?;
+        Ok(Shortcut { conv, biases })
+    }
+
+    /// The output of the convolution beside, whose bias may still be open, and this one's of a picture in one part or two.
+    pub(super) fn forward_into(
+        &self,
+        (hidden, bias): (Tensor, Option<&Tensor>),
+        sample: &Tensor,
+        skip: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if let (Some(kernels), Some(_)) = (self.conv.kernels.as_ref().filter(|kernels| kernels.is_fast()), bias)
+            && let Some(sum) = self.products_into(kernels, &hidden, sample, skip)?
+        {
+            return Ok(sum);
+        }
+        let whole = Parts { b: skip, ..sample.into() }.whole()?;
+        add_open(self.conv.kernels.as_deref(), (hidden, bias), &self.conv.forward(&whole)?)
+    }
+
+    /// Pixel by pixel it is a product, of each part on its own.
+    fn products_into(
+        &self,
+        kernels: &Kernels,
+        hidden: &Tensor,
+        sample: &Tensor,
+        skip: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let (c_out, c_in, _, _) = self.conv.weight.size4()?;
+        let weight = self.conv.weight.f_view([c_out, c_in])?;
+        let pixels = |picture: &Tensor| picture.f_permute([0, 2, 3, 1]);
+        let into = pixels(hidden)?;
+        let c_sample = sample.size4()?.1;
+        let of_sample = weight.f_narrow(1, 0, c_sample)?;
+        if kernels.linear(&pixels(sample)?, &of_sample, Some(&self.biases), Some(&into))?.is_none() {
+            return Ok(None);
+        }
+        if let Some(skip) = skip {
+            let of_skip = weight.f_narrow(1, c_sample, c_in - c_sample)?;
+            if kernels.linear(&pixels(skip)?, &of_skip, None, Some(&into))?.is_none() {
+                return Err(TchError::Shape("the parts of a skip path have rows of one kind".into()));
+            }
+        }
+        Ok(Some(hidden.shallow_clone()))
+    }
+}
+
+/// A picture, the bias that may still be open, and another picture: their sum.
+pub(super) fn add_open(
+    kernels: Option<&Kernels>,
+    (hidden, bias): (Tensor, Option<&Tensor>),
+    residual: &Tensor,
+) -> Result<Tensor> {
+    match (kernels, bias) {
+        (Some(kernels), Some(bias)) => match kernels.add(&hidden, bias, residual)? {
+            Some(sum) => Ok(sum),
+            None => Parts { bias: Some(bias), ..(&hidden).into() }.whole()?.f_add(residual),
+        },
+        (None, Some(bias)) => Parts { bias: Some(bias), ..(&hidden).into() }.whole()?.f_add(residual),
+        (_, None) => hidden.f_add(residual),
     }
 }
 
@@ -79,21 +193,39 @@ pub(super) struct GroupNorm {
     bias: Tensor,
     groups: i64,
     eps: f64,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl GroupNorm {
     pub(super) fn load(node: Node, channels: i64, groups: i64, eps: f64) -> std::result::Result<Self, Error> {
         let (weight, bias) = (node.tensor("weight", &[channels])?, node.tensor("bias", &[channels])?);
-        Ok(GroupNorm { weight, bias, groups, eps })
+        Ok(GroupNorm { weight, bias, groups, eps, kernels: node.kernels() })
     }
 
-    pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        input.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+    pub(super) fn forward<'a>(&self, sample: impl Into<Parts<'a>>) -> Result<Tensor> {
+        self.normed(sample.into(), None)
     }
 
     /// The norm and what always follows it in convolution blocks.
-    pub(super) fn forward_act(&self, input: &Tensor, act: Activation) -> Result<Tensor> {
-        act.apply_(self.forward(input)?)
+    pub(super) fn forward_act<'a>(&self, sample: impl Into<Parts<'a>>, act: Activation) -> Result<Tensor> {
+        self.normed(sample.into(), Some(act))
+    }
+
+    fn normed(&self, sample: Parts, act: Option<Activation>) -> Result<Tensor> {
+        let affine = (&self.weight, &self.bias);
+        let silu = act == Some(Activation::Silu);
+        let rest = act.filter(|_| !silu);
+        if let Some(kernels) = &self.kernels
+            && let Some(normed) = kernels.group_norm(sample, affine, self.groups, self.eps, silu)?
+        {
+            return rest.map_or_else(|| Ok(normed.shallow_clone()), |act| act.apply_(normed.shallow_clone()));
+        }
+        let normed =
+            sample.whole()?.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?;
+        match act {
+            Some(act) => act.apply_(normed),
+            None => Ok(normed),
+        }
     }
 }
 
@@ -103,17 +235,50 @@ pub(super) struct LayerNorm {
     bias: Tensor,
     width: i64,
     eps: f64,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl LayerNorm {
     pub(super) fn load(node: Node, width: i64, eps: f64) -> std::result::Result<Self, Error> {
         let (weight, bias) = (node.tensor("weight", &[width])?, node.tensor("bias", &[width])?);
-        Ok(LayerNorm { weight, bias, width, eps })
+        Ok(LayerNorm { weight, bias, width, eps, kernels: node.kernels() })
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        if let Some(kernels) = &self.kernels
+            && let Some((_, normed)) = kernels.layer_norm(input, None, (&self.weight, &self.bias), self.eps)?
+        {
+            return Ok(normed);
+        }
         input.f_layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
+
+    /// `input + more`, and the norm of that.
+    pub(super) fn forward_sum(&self, input: &Tensor, more: &Tensor) -> Result<(Tensor, Tensor)> {
+        let affine = (&self.weight, &self.bias);
+        if let Some(kernels) = &self.kernels
+            && let Some((Some(sum), normed)) = kernels.layer_norm(input, Some(more), affine, self.eps)?
+        {
+            return Ok((sum, normed));
+        }
+        let sum = input.f_add(more)?;
+        let normed = self.forward(&sum)?;
+        Ok((sum, normed))
+    }
+}
+
+/// GEGLU: half of the last dimension gates the other, `[.., 2 * width]` → `[.., width]`.
+pub(super) fn geglu(kernels: Option<&Kernels>, projected: &Tensor) -> Result<Tensor> {
+    if let Some(kernels) = kernels
+        && let Some(gated) = kernels.geglu(projected)?
+    {
+        return Ok(gated);
+    }
+    let [hidden, gate]: [Tensor; 2] = projected
+        .f_chunk(2, -1)?
+        .try_into()
+        .map_err(|_| TchError::Shape("two chunks of an even width".into()))?;
+    gate.f_gelu("none")?.f_mul_(&hidden)
 }
 
 impl Activation {

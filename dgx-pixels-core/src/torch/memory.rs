@@ -3,6 +3,7 @@
 use std::ffi::c_char;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::device::{Device, Gpu, checked, gpus};
 use crate::engine::{self, Memory};
@@ -57,6 +58,27 @@ pub fn memory_stats(device: Device) -> Result<MemoryStats, Error> {
     let [allocated_bytes, peak_bytes, reserved_bytes] =
         [allocated, peak, reserved].map(|bytes| bytes.max(0) as u64);
     Ok(MemoryStats { allocated_bytes, peak_bytes, reserved_bytes })
+}
+
+/// Bytes that recorded passes keep on each GPU, which its allocator counts as free.
+static HELD: [AtomicI64; MOST_GPUS] = [const { AtomicI64::new(0) }; MOST_GPUS];
+const MOST_GPUS: usize = 128;
+
+/// Recorded passes on `device` keep so many bytes more, or fewer.
+pub(super) fn hold(device: Device, bytes: i64) {
+    if let Device::Cuda(index) = device
+        && let Some(held) = HELD.get(index)
+    {
+        held.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+fn held_bytes(device: Device) -> u64 {
+    let held = match device {
+        Device::Cuda(index) => HELD.get(index).map_or(0, |held| held.load(Ordering::Relaxed)),
+        _ => 0,
+    };
+    held.max(0) as u64
 }
 
 /// Begins a new [`MemoryStats::peak_bytes`] on `device`.
@@ -186,7 +208,8 @@ impl engine::Device for Metered {
 
     fn memory(&self) -> Option<Memory> {
         let stats = memory_stats(self.device).ok()?;
-        let (used_bytes, mut peak_bytes) = (stats.allocated_bytes, stats.peak_bytes);
+        let held = held_bytes(self.device);
+        let (used_bytes, mut peak_bytes) = (stats.allocated_bytes + held, stats.peak_bytes + held);
         let (free, total_bytes) = match &self.gpu {
             None => {
                 peak_bytes = resident_peak(peak_bytes, tch::get_num_threads().max(1) as u64);

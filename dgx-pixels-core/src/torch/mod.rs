@@ -7,12 +7,15 @@ mod attention;
 mod canvas;
 mod checkpoints;
 mod clip;
+mod cuda;
 mod device;
 mod embeddings;
 mod layers;
 mod memory;
+mod mode;
 #[cfg(test)]
 mod parity;
+mod passes;
 mod preview;
 mod resnet;
 mod sdxl;
@@ -27,6 +30,7 @@ pub use device::{Device, Dtype, Gpu, gpus, libtorch_version};
 pub use memory::{
     MemoryStats, count_cpu_memory, devices, empty_cache, limit_memory, memory_stats, reset_peak,
 };
+pub use mode::Mode;
 pub use sdxl::{Options, Sdxl};
 
 use tch::TchError;

@@ -127,11 +127,18 @@ impl Golden {
         let weights = self.weights(Component::UNet);
         let unet = UNet::load(weights.root(), &self.model.unet).unwrap();
         weights.finish().unwrap();
+        let timesteps = self.get("unet.timesteps");
+        let added = unet.embed_added(self.get("unet.text_embeds"), self.get("unet.time_ids")).unwrap();
+        let row = |tensor: &Tensor, row: i64| tensor.narrow(0, row, 1);
+        let time = (0..timesteps.size()[0]).map(|n| {
+            let guidance = self.tensors.get("unet.timestep_cond").map(|guidance| row(guidance, n));
+            unet.embed_time(&row(timesteps, n), &row(&added, n), guidance.as_ref()).unwrap()
+        });
+        let texts = self.get("unet.encoder_hidden_states");
         let conditioning = Conditioning {
-            timesteps: self.get("unet.timesteps"),
-            text: &unet.keys_values(self.get("unet.encoder_hidden_states")).unwrap(),
-            added: &unet.embed_added(self.get("unet.text_embeds"), self.get("unet.time_ids")).unwrap(),
-            guidance: self.tensors.get("unet.timestep_cond"),
+            time: &Tensor::cat(&time.collect::<Vec<_>>(), 0),
+            texts: &unet.keys_values(texts).unwrap(),
+            tokens: texts.size()[1],
         };
         let output = unet.forward(self.get("unet.sample"), &conditioning).unwrap();
         self.assert_close("unet.output", &output, TOLERANCE);

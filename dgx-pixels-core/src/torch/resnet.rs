@@ -1,15 +1,18 @@
 //! Convolution blocks, and the layers that halve and double a picture's sides.
 
+use std::sync::Arc;
+
 use tch::{TchError, Tensor};
 
-use super::layers::{Conv2d, GroupNorm, Linear, Result};
+use super::cuda::{Kernels, Parts};
+use super::layers::{Conv2d, GroupNorm, Linear, Result, Shortcut, add_open};
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::{Activation, TimeScaleShift};
 
 /// Two convolutions around a skip path. `resnets.N` in the checkpoint.
 ///
-/// `sample [b, c_in, h, w]`, `time [b, c_time]` → `[b, c_out, h, w]`, in the weights' dtype.
+/// `sample [b, c_in, h, w]` → `[b, c_out, h, w]`, in the weights' dtype.
 /// Source: diffusers 0.42.1, `models/resnet.py`, `ResnetBlock2D`.
 pub(super) struct ResnetBlock {
     norm1: GroupNorm,
@@ -17,8 +20,9 @@ pub(super) struct ResnetBlock {
     time_emb_proj: Option<Linear>,
     norm2: GroupNorm,
     conv2: Conv2d,
-    conv_shortcut: Option<Conv2d>,
+    conv_shortcut: Option<Shortcut>,
     shape: ResnetShape,
+    kernels: Option<Arc<Kernels>>,
 }
 
 /// What the blocks of one model share.
@@ -45,6 +49,7 @@ impl ResnetBlock {
             TimeScaleShift::Default => c_out,
             TimeScaleShift::ScaleShift => 2 * c_out,
         };
+        let conv2 = Conv2d::load(&node / "conv2", c_out, c_out, 3)?;
         Ok(ResnetBlock {
             norm1: GroupNorm::load(&node / "norm1", c_in, shape.groups, shape.eps)?,
             conv1: Conv2d::load(&node / "conv1", c_in, c_out, 3)?,
@@ -53,43 +58,66 @@ impl ResnetBlock {
                 .map(|time| Linear::load(&node / "time_emb_proj", time, c_time))
                 .transpose()?,
             norm2: GroupNorm::load(&node / "norm2", c_out, shape.groups, shape.eps)?,
-            conv2: Conv2d::load(&node / "conv2", c_out, c_out, 3)?,
             conv_shortcut: (c_in != c_out)
-                .then(|| Conv2d::load(&node / "conv_shortcut", c_in, c_out, 1))
+                .then(|| Shortcut::load(&node / "conv_shortcut", c_in, c_out, &conv2))
                 .transpose()?,
+            conv2,
             shape,
+            kernels: node.kernels(),
         })
     }
 
-    /// `activated_time` is the time embedding behind the activation, which is the same for all blocks.
-    pub(super) fn forward(&self, sample: &Tensor, activated_time: Option<&Tensor>) -> Result<Tensor> {
+    /// `skip`: more channels of the sample. `time [b, c_time]` is this block's part of [`UNet::embed_time`](super::unet::UNet::embed_time).
+    pub(super) fn forward(&self, sample: &Tensor, skip: Option<&Tensor>, time: Option<&Tensor>) -> Result<Tensor> {
         let act = self.shape.act;
-        let hidden = self.conv1.forward(&self.norm1.forward_act(sample, act)?)?;
-        let time = match (&self.time_emb_proj, activated_time) {
-            (Some(proj), Some(time)) => Some(proj.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?),
+        // Without kernels the parts are joined once, for both that read them.
+        let joined = match (skip, &self.kernels) {
+            (Some(skip), None) => Some(Tensor::f_cat(&[sample, skip], 1)?),
             _ => None,
         };
+        let (sample, skip) = match &joined {
+            Some(joined) => (joined, None),
+            None => (sample, skip),
+        };
+        // 1. first convolution
+        let hidden = self.norm1.forward_act(Parts { b: skip, ..sample.into() }, act)?;
+        let (hidden, bias) = self.conv1.forward_open(&hidden)?;
+        // 2. time
+        let open = Parts { bias, ..(&hidden).into() };
         let hidden = match (self.shape.time_scale_shift, time) {
-            (_, None) => self.norm2.forward_act(&hidden, act)?,
-            (TimeScaleShift::Default, Some(time)) => self.norm2.forward_act(&hidden.f_add(&time)?, act)?,
+            (TimeScaleShift::Default, time) => self.norm2.forward_act(Parts { time, ..open }, act)?,
+            (TimeScaleShift::ScaleShift, None) => self.norm2.forward_act(open, act)?,
             (TimeScaleShift::ScaleShift, Some(time)) => {
                 let [scale, shift]: [Tensor; 2] = time
+                    .f_unsqueeze(-1)?
+                    .f_unsqueeze(-1)?
                     .f_chunk(2, 1)?
                     .try_into()
                     .map_err(|_| TchError::Shape("two chunks of an even width".into()))?;
-                let normed = self.norm2.forward(&hidden)?;
+                let normed = self.norm2.forward(open)?;
                 act.apply_(normed.f_mul(&scale.f_add_scalar(1.0)?)?.f_add_(&shift)?)?
             }
         };
-        let hidden = self.conv2.forward(&hidden)?;
+        // 3. second convolution and skip path
+        let hidden = self.conv2.forward_open(&hidden)?;
         let sum = match &self.conv_shortcut {
-            Some(conv) => conv.forward(sample)?.f_add(&hidden)?,
-            None => hidden.f_add(sample)?,
+            Some(conv) => conv.forward_into(hidden, sample, skip)?,
+            None => add_open(self.kernels.as_deref(), hidden, sample)?,
         };
         match self.shape.output_scale_factor {
             1.0 => Ok(sum),
             factor => sum.f_div_scalar(factor),
         }
+    }
+
+    /// Width of its part of the embedded time.
+    pub(super) fn time_width(&self) -> i64 {
+        self.time_emb_proj.as_ref().and_then(Linear::bias).map_or(0, |bias| bias.size()[0])
+    }
+
+    /// `activated [n, c_time]` → its part of the embedded time.
+    pub(super) fn project_time(&self, activated: &Tensor) -> Result<Option<Tensor>> {
+        self.time_emb_proj.as_ref().map(|proj| proj.forward(activated)).transpose()
     }
 }
 

@@ -6,17 +6,19 @@ use std::collections::VecDeque;
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
-use super::attention::KeysValues;
 use super::canvas::{Latents, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
+use super::cuda::{Event, Kernels, OnStream};
 use super::device::{Device, Dtype, Generator, InferenceMode};
 use super::embeddings::guidance_embedding;
 use super::failed;
 use super::layers::Result as TorchResult;
 use super::memory::count_cpu_memory;
+use super::mode::Mode;
+use super::passes::{PassRow, Passes};
 use super::preview::Preview;
 use super::tokenizer::{Tokenizer, Tokens};
-use super::unet::{Conditioning, UNet};
+use super::unet::UNet;
 use super::vae::Vae;
 use super::weights::Weights;
 use crate::backend::{Backend, Canvas};
@@ -32,6 +34,8 @@ pub struct Options {
     pub device: Device,
     /// Default: `f32` on the CPU, `bf16` on CUDA.
     pub dtype: Option<Dtype>,
+    /// How much may be done differently from diffusers for speed, on a GPU in half precision. Default [`Mode::Fast`].
+    pub mode: Mode,
     /// Decode pictures one after the other: less memory, less speed. Default false, as in diffusers.
     pub vae_slicing: bool,
     /// Decode pictures above the model's native size in overlapping tiles: much less memory, slight differences.
@@ -63,8 +67,9 @@ pub struct Sdxl {
     vae: Vae,
     /// The last few texts, newest first, by their words; no words are zeros. During `begin`, all that it needs.
     texts: VecDeque<(Option<String>, Text)>,
-    /// What the last step's forward passes shared, kept while the same canvases go on together.
-    batches: Vec<Batch>,
+    passes: Passes,
+    /// Where the step before the last ended on a GPU: it works on one while the next is prepared.
+    behind: Option<Event>,
     /// Made when it is first asked for.
     preview: Option<Preview>,
     next_id: u64,
@@ -75,7 +80,8 @@ const TEXTS_KEPT: usize = 8;
 
 /// A prompt as the UNet reads it; one row each.
 struct Text {
-    keys_values: Vec<KeysValues>,
+    /// `None` for zeros.
+    keys_values: Option<Tensor>,
     pooled: Tensor,
     dropped_words: Option<String>,
 }
@@ -88,12 +94,17 @@ struct Draft {
     texts: Vec<Option<String>>,
 }
 
-/// The rows of several canvases under each other.
-struct Batch {
-    ids: Vec<u64>,
-    keys_values: Vec<KeysValues>,
-    added: Tensor,
-    guidance: Option<Tensor>,
+/// While it lives, this thread computes on a model's device, and keeps nothing for gradients.
+struct Turn {
+    _mode: InferenceMode,
+    _stream: OnStream,
+}
+
+impl Turn {
+    fn begin(device: Device) -> Result<Turn, Error> {
+        let stream = OnStream::enter(device).map_err(|error| failed(error, device, "taking turns"))?;
+        Ok(Turn { _mode: InferenceMode::enter(), _stream: stream })
+    }
 }
 
 impl Options {
@@ -134,6 +145,15 @@ impl Sdxl {
         let device = options.device.resolve()?;
         let dtype = options.dtype(device);
         let vae_dtype = options.dtype_of(Component::Vae, model, device);
+        let _turn = Turn::begin(device)?;
+        let kernels = match (device, dtype) {
+            (Device::Cuda(_), Dtype::F16 | Dtype::Bf16) => Kernels::load(device, dtype, options.mode)
+                .inspect_err(|reason| {
+                    tracing::warn!(%device, "all is computed by libtorch's kernels, as ours cannot be loaded: {reason}");
+                })
+                .ok(),
+            _ => None,
+        };
         let told = RefCell::new((0, on_bytes));
         let on_bytes = |bytes: u64| {
             let (done, on_bytes) = &mut *told.borrow_mut();
@@ -141,7 +161,10 @@ impl Sdxl {
             on_bytes(*done);
         };
         let weights = |component, dtype| -> Result<Weights, Error> {
-            Ok(Weights::new(model.weights(component, dtype == Dtype::F16)?, device, dtype, &on_bytes))
+            let files = model.weights(component, dtype == Dtype::F16)?;
+            // The VAE may be in another precision.
+            let kernels = kernels.clone().filter(|kernels| kernels.dtype() == dtype);
+            Ok(Weights::new(files, device, dtype, &on_bytes).with_kernels(kernels))
         };
         let tokenizer = |folder, positions| Tokenizer::open(&model.path.join(folder), positions);
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
@@ -165,7 +188,10 @@ impl Sdxl {
         let vae = Vae::load(vae_weights.root(), &model.vae, options.vae_tiling)?;
         vae_weights.finish()?;
 
+        let tokens = model.text_encoder.max_position_embeddings as i64;
         Ok(Sdxl {
+            passes: Passes::new(device, tokens, kernels),
+            behind: None,
             device,
             dtype,
             vae_dtype,
@@ -176,7 +202,6 @@ impl Sdxl {
             unet,
             vae,
             texts: VecDeque::new(),
-            batches: Vec::new(),
             preview: None,
             next_id: 0,
         })
@@ -199,7 +224,7 @@ impl Sdxl {
     pub fn encode_image(&self, image: &RgbImage) -> Result<Latents, Error> {
         let (width, height) = image.dimensions();
         ImageSize { width, height }.validate(self.model.vae.scale_factor())?;
-        let _guard = InferenceMode::enter();
+        let _turn = Turn::begin(self.device)?;
         let encode = || -> TorchResult<Latents> {
             let pixels = Tensor::f_from_slice(image.as_raw())?
                 .f_view([1, i64::from(height), i64::from(width), 3])?
@@ -216,7 +241,7 @@ impl Sdxl {
     /// # Errors
     /// [`Error::NotFinite`]; [`Error::OutOfMemory`].
     pub fn decode_latents(&self, latents: &Latents) -> Result<RgbImage, Error> {
-        let _guard = InferenceMode::enter();
+        let _turn = Turn::begin(self.device)?;
         let [channels, height, width] = latents.shape.map(|side| side as i64);
         let place = || {
             Tensor::f_from_slice(&latents.values)?
@@ -296,7 +321,7 @@ impl Sdxl {
             .iter()
             .map(|tokenizer| tokenizer.encode(words.unwrap_or_default()))
             .collect::<Result<Vec<Tokens>, _>>()?;
-        let encode = || -> TorchResult<(Vec<KeysValues>, Tensor)> {
+        let encode = || -> TorchResult<(Option<Tensor>, Tensor)> {
             let encoded = self
                 .text_encoders
                 .iter()
@@ -306,12 +331,12 @@ impl Sdxl {
                     text_encoder.forward(&ids.f_to_device(self.device.tch())?)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
-            let mut hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
-            let mut pooled = encoded[1].pooled.shallow_clone();
+            let pooled = &encoded[1].pooled;
             if words.is_none() {
-                (hidden, pooled) = (hidden.f_zeros_like()?, pooled.f_zeros_like()?);
+                return Ok((None, pooled.f_zeros_like()?));
             }
-            Ok((self.unet.keys_values(&hidden)?, pooled))
+            let hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
+            Ok((Some(self.unet.keys_values(&hidden)?), pooled.shallow_clone()))
         };
         let (keys_values, pooled) =
             encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
@@ -330,13 +355,20 @@ impl Sdxl {
         let Draft { request, scheduler, texts } = draft;
         let (device, kind) = (self.device.tch(), self.dtype.kind());
 
-        // 1. text, and the sizes that condition it
+        // 1. text, and the times and sizes that condition it
+        let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
         let row = |words| -> TorchResult<Row> {
             let text = self.text(words);
+            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
             let time_ids = Tensor::f_from_slice(&time_ids(&request))?.f_unsqueeze(0)?.f_to_kind(kind)?;
+            let added = self.unet.embed_added(&text.pooled, &time_ids.f_to_device(device)?)?;
+            let width = self.model.unet.time_cond_proj_dim;
+            let guidance = width
+                .map(|width| guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(kind))
+                .transpose()?;
             Ok(Row {
-                keys_values: text.keys_values.iter().map(KeysValues::shallow_clone).collect(),
-                added: self.unet.embed_added(&text.pooled, &time_ids.f_to_device(device)?)?,
+                text: text.keys_values.as_ref().map(Tensor::shallow_clone),
+                time: self.unet.embed_time(&timesteps, &added, guidance.as_ref())?,
             })
         };
         let rows: TorchResult<Vec<Row>> = texts.iter().map(row).collect();
@@ -350,20 +382,11 @@ impl Sdxl {
         let ImageSize { width, height } = request.size.expect("a draft has a size");
         let scale = self.model.vae.scale_factor();
         let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
-        let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
-        let mut place = || -> TorchResult<(Tensor, Tensor, Option<Tensor>)> {
+        let mut place = || -> TorchResult<Tensor> {
             let noise = generator.randn(&shape, kind)?.f_to_device(device)?;
-            let guidance = self
-                .model
-                .unet
-                .time_cond_proj_dim
-                .map(|width| guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(kind))
-                .transpose()?;
-            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
-            Ok((noise.f_mul_scalar(scheduler.initial_sigma())?, timesteps, guidance))
+            noise.f_mul_scalar(scheduler.initial_sigma())
         };
-        let (latents, timesteps, guidance) =
-            place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+        let latents = place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
 
         Ok(SdxlCanvas {
             id,
@@ -371,81 +394,45 @@ impl Sdxl {
             request,
             device: self.device,
             scheduler,
-            timesteps,
             positive,
             negative: rows.next(),
-            guidance,
             generator,
             noise: None,
             state: State { latents, previous: [None, None, None], anchor: None, steps_done: 0 },
         })
     }
 
-    /// Takes the batch of these canvases from the last step's, or makes it.
-    fn batch(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Batch> {
-        let ids: Vec<u64> = canvases.iter().map(|canvas| canvas.id).collect();
-        if let Some(i) = self.batches.iter().position(|batch| batch.ids == ids) {
-            return Ok(self.batches.swap_remove(i));
-        }
-        let rows: Vec<&Row> = canvases
-            .iter()
-            .filter_map(|canvas| canvas.negative.as_ref())
-            .chain(canvases.iter().map(|canvas| &canvas.positive))
-            .collect();
-        let guidance: Vec<&Tensor> = canvases.iter().filter_map(|canvas| canvas.guidance.as_ref()).collect();
-        Ok(Batch {
-            ids,
-            keys_values: (0..rows[0].keys_values.len())
-                .map(|i| KeysValues::cat(&rows.iter().map(|row| &row.keys_values[i]).collect::<Vec<_>>()))
-                .collect::<TorchResult<_>>()?,
-            added: Tensor::f_cat(&rows.iter().map(|row| &row.added).collect::<Vec<_>>(), 0)?,
-            guidance: if guidance.is_empty() { None } else { Some(Tensor::f_cat(&guidance, 0)?) },
-        })
-    }
-
     /// The UNet's answer for each canvas, guided, from one forward pass. All have latents of one size.
-    fn predict(&self, canvases: &[&SdxlCanvas], batch: &Batch) -> TorchResult<Vec<Tensor>> {
-        // 1. rows: the negative ones, then the positive ones
-        let guided = || canvases.iter().filter(|canvas| canvas.negative.is_some());
+    fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Tensor>> {
+        // 1. rows: the negative ones, those of zeros first, then the positive ones
         let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
-        let negative = canvases.iter().zip(&scaled).filter(|(canvas, _)| canvas.negative.is_some());
-        let sample: Vec<&Tensor> = negative.map(|(_, scaled)| scaled).chain(&scaled).collect();
-        let timesteps: Vec<Tensor> =
-            guided().chain(canvases).map(|canvas| canvas.timestep()).collect::<TorchResult<_>>()?;
+        let mut order: Vec<(usize, &Row, u64)> = vec![];
+        for (i, canvas) in canvases.iter().enumerate() {
+            order.extend(canvas.negative.as_ref().map(|row| (i, row, 2 * canvas.id)));
+        }
+        order.sort_by_key(|(_, row, _)| row.text.is_some());
+        order.extend(canvases.iter().enumerate().map(|(i, canvas)| (i, &canvas.positive, 2 * canvas.id + 1)));
+        let rows = order.iter().map(|(i, row, id)| {
+            let time = canvases[*i].time(row)?;
+            Ok(PassRow { sample: &scaled[*i], time, text: row.text.as_ref().map(|text| (*id, text)) })
+        });
 
         // 2. one forward pass
-        let output = self.unet.forward(
-            &Tensor::f_cat(&sample, 0)?,
-            &Conditioning {
-                timesteps: &Tensor::f_cat(&timesteps, 0)?,
-                text: &batch.keys_values,
-                added: &batch.added,
-                guidance: batch.guidance.as_ref(),
-            },
-        )?;
+        let output = self.passes.forward(&self.unet, &rows.collect::<TorchResult<Vec<_>>>()?)?;
 
         // 3. guidance
-        let mut negative_row = 0;
-        let positive_rows = guided().count() as i64..;
+        let guided = order.len() - canvases.len();
         canvases
             .iter()
-            .zip(positive_rows)
-            .map(|(canvas, row)| {
-                let positive = output.f_narrow(0, row, 1)?;
-                if canvas.negative.is_none() {
-                    return Ok(positive);
+            .enumerate()
+            .map(|(i, canvas)| {
+                let positive = output.f_narrow(0, (guided + i) as i64, 1)?;
+                match order[..guided].iter().position(|(of, _, _)| *of == i) {
+                    None => Ok(positive),
+                    Some(row) => guide(&output.f_narrow(0, row as i64, 1)?, &positive, &canvas.request),
                 }
-                let negative = output.f_narrow(0, negative_row, 1)?;
-                negative_row += 1;
-                guide(&negative, &positive, &canvas.request)
             })
             .collect()
-    }
-
-    fn synchronize(&self) {
-        if let Device::Cuda(index) = self.device {
-            tch::Cuda::synchronize(index as i64);
-        }
     }
 }
 
@@ -454,19 +441,18 @@ impl Backend for Sdxl {
 
     fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SdxlCanvas>, Error> {
         let drafts = requests.iter().map(|request| self.draft(request)).collect::<Result<Vec<_>, _>>()?;
-        let _guard = InferenceMode::enter();
+        let _turn = Turn::begin(self.device)?;
         let first_id = self.next_id;
         let canvases = self.read_texts(&drafts).and_then(|()| {
             drafts.into_iter().zip(first_id..).map(|(draft, id)| self.canvas(draft, id)).collect()
         });
         self.texts.truncate(TEXTS_KEPT);
         self.next_id += requests.len() as u64;
-        self.synchronize();
         canvases
     }
 
     fn step(&mut self, canvases: &mut [&mut SdxlCanvas]) -> Result<(), Error> {
-        let _guard = InferenceMode::enter();
+        let _turn = Turn::begin(self.device)?;
         let device = self.device;
         let refused = |error| failed(error, device, "denoising");
 
@@ -485,22 +471,24 @@ impl Backend for Sdxl {
         }
 
         // 2. everything that may fail, with no canvas changed
-        let mut batches = Vec::new();
         let mut moved = Vec::new();
         for (_, group) in &groups {
             let group_canvases: Vec<&SdxlCanvas> = group.iter().map(|&i| &*canvases[i]).collect();
             let mut forward = || -> TorchResult<Vec<State>> {
-                let batch = self.batch(&group_canvases)?;
-                let outputs = self.predict(&group_canvases, &batch)?;
-                batches.push(batch);
+                let outputs = self.predict(&group_canvases)?;
                 group_canvases.iter().zip(&outputs).map(|(canvas, output)| canvas.advanced(output)).collect()
             };
             moved.extend(group.iter().copied().zip(forward().map_err(refused)?));
         }
-        self.synchronize();
+        self.passes.forget();
 
-        // 3. the step itself
-        self.batches = batches;
+        // 3. wait for the step before, so that the GPU has one to do while the next is prepared
+        let event = Event::record(device).map_err(refused)?;
+        if let Some(behind) = std::mem::replace(&mut self.behind, event) {
+            behind.synchronize().map_err(refused)?;
+        }
+
+        // 4. the step itself
         for (i, state) in moved {
             canvases[i].state = state;
             canvases[i].noise = None;
@@ -509,8 +497,7 @@ impl Backend for Sdxl {
     }
 
     fn finish(&mut self, canvases: &[&SdxlCanvas]) -> Result<Vec<RgbImage>, Error> {
-        let _guard = InferenceMode::enter();
-        self.batches.clear();
+        let _turn = Turn::begin(self.device)?;
         let refused = |error| failed(error, self.device, "decoding");
         for canvas in canvases {
             if !is_finite(&canvas.state.latents).map_err(refused)? {
@@ -528,7 +515,7 @@ impl Backend for Sdxl {
     }
 
     fn preview(&mut self, canvas: &SdxlCanvas) -> Result<RgbImage, Error> {
-        let _guard = InferenceMode::enter();
+        let _turn = Turn::begin(self.device)?;
         let refused = |error| failed(error, self.device, "previewing");
         if self.preview.is_none() {
             self.preview = Some(Preview::fit(&self.vae, self.device, self.vae_dtype).map_err(refused)?);

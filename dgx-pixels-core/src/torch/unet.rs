@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::attention::{KeysValues, Transformer2DModel, TransformerShape};
+use super::attention::{Texts, Transformer2DModel, TransformerShape};
 use super::embeddings::{TimestepEmbedding, timestep_embedding};
 use super::layers::{Conv2d, GroupNorm, Result};
 use super::resnet::{Downsample, ResnetBlock, ResnetShape, Upsample};
@@ -25,16 +25,14 @@ pub(super) struct UNet {
     config: UNetConfig,
 }
 
-/// What one forward pass is told besides the noisy sample; each has one row for each of the sample's.
+/// What one forward pass is told besides the noisy sample.
 pub(super) struct Conditioning<'a> {
-    /// `[rows]`, in `f32`.
-    pub(super) timesteps: &'a Tensor,
-    /// From [`UNet::keys_values`].
-    pub(super) text: &'a [KeysValues],
-    /// From [`UNet::embed_added`], `[rows, c_time]`.
-    pub(super) added: &'a Tensor,
-    /// `[rows, time_cond_proj_dim]`, for models that have it.
-    pub(super) guidance: Option<&'a Tensor>,
+    /// From [`UNet::embed_time`]: `[rows, time_width]`, one for each of the sample's.
+    pub(super) time: &'a Tensor,
+    /// From [`UNet::keys_values`], for the last of the sample's rows; the texts of those before are zeros.
+    pub(super) texts: &'a Tensor,
+    /// Of a text.
+    pub(super) tokens: i64,
 }
 
 impl UNet {
@@ -142,8 +140,8 @@ impl UNet {
         })
     }
 
-    /// What all cross-attentions read of `text [b, tokens, cross_attention_dim]`, in the order of the forward pass.
-    pub(super) fn keys_values(&self, text: &Tensor) -> Result<Vec<KeysValues>> {
+    /// What all cross-attentions read of `text [b, tokens, cross_attention_dim]` → `[b, width]`, in the order of the forward pass.
+    pub(super) fn keys_values(&self, text: &Tensor) -> Result<Tensor> {
         let mut all = Vec::new();
         let down = self.down_blocks.iter().flat_map(|block| &block.attentions);
         let mid = self.mid_block.iter().flat_map(|block| &block.attentions);
@@ -151,7 +149,40 @@ impl UNet {
         for attention in down.chain(mid).chain(up) {
             attention.keys_values(text, &mut all)?;
         }
-        Ok(all)
+        match all.is_empty() {
+            true => text.f_narrow(1, 0, 0)?.f_flatten(1, -1),
+            false => Tensor::f_cat(&all, 1),
+        }
+    }
+
+    /// All ResNet blocks, in the order of the forward pass.
+    fn resnets(&self) -> impl Iterator<Item = &ResnetBlock> {
+        let down = self.down_blocks.iter().flat_map(|block| &block.resnets);
+        let mid = self.mid_block.iter().flat_map(|block| &block.resnets);
+        let up = self.up_blocks.iter().flat_map(|block| &block.resnets);
+        down.chain(mid).chain(up)
+    }
+
+    /// What all ResNet blocks read of `timesteps [n]`, in `f32`, with `added [1, c_time]` of [`embed_added`](UNet::embed_added) and, for models
+    /// that have it, `guidance [1, time_cond_proj_dim]` → `[n, time_width]`, in the order of the forward pass. It depends on the schedule and
+    /// the prompt alone, so all of a picture's steps are embedded at once.
+    pub(super) fn embed_time(
+        &self,
+        timesteps: &Tensor,
+        added: &Tensor,
+        guidance: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let config = &self.config;
+        let waves = timestep_embedding(
+            timesteps,
+            config.block_out_channels[0],
+            config.flip_sin_to_cos,
+            config.freq_shift,
+        )?;
+        let time = self.time_embedding.forward(&waves.f_to_kind(added.kind())?, guidance)?;
+        let time = config.act_fn.apply_(time.f_add(added)?)?;
+        let parts = self.resnets().filter_map(|resnet| resnet.project_time(&time).transpose());
+        Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 1)
     }
 
     /// The part of the time embedding that is the same at every step: `pooled [b, projection_dim]` and
@@ -167,37 +198,48 @@ impl UNet {
 
     /// `sample [rows, in_channels, h, w]`, already scaled for its timestep → the model's answer, of the same shape.
     pub(super) fn forward(&self, sample: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
-        let config = &self.config;
-        // 1. time
-        let waves = timestep_embedding(
-            conditioning.timesteps,
-            config.block_out_channels[0],
-            config.flip_sin_to_cos,
-            config.freq_shift,
-        )?;
-        let time = self.time_embedding.forward(&waves.f_to_kind(sample.kind())?, conditioning.guidance)?;
-        let time = config.act_fn.apply_(time.f_add(conditioning.added)?)?;
+        // 1. what goes to every block
+        let mut context = Context {
+            time: conditioning.time,
+            next: 0,
+            texts: Texts::new(conditioning.texts, conditioning.tokens),
+        };
 
         // 2. down
-        let mut text = conditioning.text.iter();
         let mut sample = self.conv_in.forward(sample)?;
         let mut skips = vec![sample.shallow_clone()];
         for block in &self.down_blocks {
-            sample = block.forward(sample, &time, &mut text, &mut skips)?;
+            sample = block.forward(sample, &mut context, &mut skips)?;
         }
 
         // 3. mid
         if let Some(block) = &self.mid_block {
-            sample = block.forward(sample, &time, &mut text)?;
+            sample = block.forward(sample, &mut context)?;
         }
 
         // 4. up
         for block in &self.up_blocks {
-            sample = block.forward(sample, &time, &mut text, &mut skips)?;
+            sample = block.forward(sample, &mut context, &mut skips)?;
         }
 
         // 5. out
-        self.conv_out.forward(&self.conv_norm_out.forward_act(&sample, config.act_fn)?)
+        self.conv_out.forward(&self.conv_norm_out.forward_act(&sample, self.config.act_fn)?)
+    }
+}
+
+/// What blocks read besides the sample, each its part, one after the other.
+struct Context<'a> {
+    time: &'a Tensor,
+    next: i64,
+    texts: Texts<'a>,
+}
+
+impl Context<'_> {
+    /// A ResNet block's part of the embedded time.
+    fn time(&mut self, resnet: &ResnetBlock) -> Result<Tensor> {
+        let width = resnet.time_width();
+        self.next += width;
+        self.time.f_narrow(1, self.next - width, width)
     }
 }
 
@@ -260,14 +302,13 @@ impl DownBlock {
     fn forward(
         &self,
         mut sample: Tensor,
-        time: &Tensor,
-        text: &mut std::slice::Iter<KeysValues>,
+        context: &mut Context,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            sample = resnet.forward(&sample, Some(time))?;
+            sample = resnet.forward(&sample, None, Some(&context.time(resnet)?))?;
             if let Some(attention) = self.attentions.get(i) {
-                sample = attention.forward(&sample, text)?;
+                sample = attention.forward(sample, &mut context.texts)?;
             }
             skips.push(sample.shallow_clone());
         }
@@ -298,13 +339,12 @@ impl MidBlock {
     fn forward(
         &self,
         mut sample: Tensor,
-        time: &Tensor,
-        text: &mut std::slice::Iter<KeysValues>,
+        context: &mut Context,
     ) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            sample = resnet.forward(&sample, Some(time))?;
+            sample = resnet.forward(&sample, None, Some(&context.time(resnet)?))?;
             if let Some(attention) = self.attentions.get(i) {
-                sample = attention.forward(&sample, text)?;
+                sample = attention.forward(sample, &mut context.texts)?;
             }
         }
         Ok(sample)
@@ -344,15 +384,14 @@ impl UpBlock {
     fn forward(
         &self,
         mut sample: Tensor,
-        time: &Tensor,
-        text: &mut std::slice::Iter<KeysValues>,
+        context: &mut Context,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("each resnet on the way down left one skip");
-            sample = resnet.forward(&Tensor::f_cat(&[&sample, &skip], 1)?, Some(time))?;
+            sample = resnet.forward(&sample, Some(&skip), Some(&context.time(resnet)?))?;
             if let Some(attention) = self.attentions.get(i) {
-                sample = attention.forward(&sample, text)?;
+                sample = attention.forward(sample, &mut context.texts)?;
             }
         }
         match &self.upsampler {

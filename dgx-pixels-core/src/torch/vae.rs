@@ -246,7 +246,7 @@ impl Encoder {
         let mut sample = self.conv_in.forward(pictures)?;
         for (resnets, downsampler) in &self.down_blocks {
             for resnet in resnets {
-                sample = resnet.forward(&sample, None)?;
+                sample = resnet.forward(&sample, None, None)?;
             }
             if let Some(downsampler) = downsampler {
                 sample = downsampler.forward(&sample)?;
@@ -298,7 +298,7 @@ impl Decoder {
         let mut sample = self.mid_block.forward(self.conv_in.forward(latents)?)?;
         for (resnets, upsampler) in &self.up_blocks {
             for resnet in resnets {
-                sample = resnet.forward(&sample, None)?;
+                sample = resnet.forward(&sample, None, None)?;
             }
             if let Some(upsampler) = upsampler {
                 sample = upsampler.forward(&sample, None)?;
@@ -330,13 +330,13 @@ impl MidBlock {
     }
 
     fn forward(&self, sample: Tensor) -> Result<Tensor> {
-        let mut sample = self.resnets[0].forward(&sample, None)?;
+        let mut sample = self.resnets[0].forward(&sample, None, None)?;
         if let Some((norm, attention)) = &self.attention {
             let (b, c, h, w) = sample.size4()?;
             let pixels = norm.forward(&sample)?.f_reshape([b, c, h * w])?.f_transpose(1, 2)?;
             let attended = attention.forward(&pixels)?.f_transpose(1, 2)?.f_reshape([b, c, h, w])?;
             sample = attended.f_add(&sample)?;
         }
-        self.resnets[1].forward(&sample, None)
+        self.resnets[1].forward(&sample, None, None)
     }
 }

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::Div;
+use std::sync::Arc;
 
 use memmap2::UncheckedAdvice;
 use safetensors::Dtype as StoredDtype;
 use tch::{Kind, Tensor};
 
+use super::cuda::Kernels;
 use super::device::{Device, Dtype, channels_last};
 use super::failed;
 use crate::error::Error;
@@ -22,6 +24,7 @@ pub(super) struct Weights<'a> {
     device: Device,
     dtype: Dtype,
     on_bytes: &'a dyn Fn(u64),
+    kernels: Option<Arc<Kernels>>,
 }
 
 /// A place in the tree of names: `weights.root() / "down_blocks" / 0`.
@@ -39,7 +42,12 @@ impl<'a> Weights<'a> {
             shard_of.extend(shard.metadata.tensors().into_keys().map(|name| (name, i)));
         }
         let unread = RefCell::new(shard_of.keys().cloned().collect());
-        Weights { files, shard_of, unread, device, dtype, on_bytes }
+        Weights { files, shard_of, unread, device, dtype, on_bytes, kernels: None }
+    }
+
+    /// Layers that are made from these weights compute with `kernels`, which are for their device and precision.
+    pub(super) fn with_kernels(self, kernels: Option<Arc<Kernels>>) -> Self {
+        Weights { kernels, ..self }
     }
 
     pub(super) fn root(&self) -> Node<'_> {
@@ -119,6 +127,11 @@ impl<'a> Node<'a> {
     /// [`Error::Model`] if it is missing or has another shape.
     pub(super) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         self.weights.read(&(self / name).path, shape)
+    }
+
+    /// What layers here compute with beside libtorch.
+    pub(super) fn kernels(&self) -> Option<Arc<Kernels>> {
+        self.weights.kernels.clone()
     }
 }
 

@@ -1,0 +1,237 @@
+//! NVIDIA's driver, asked directly: libtorch names neither GPUs nor reasons, and launches no kernels of ours.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ptr;
+
+use libloading::Library;
+
+use super::super::device::Gpu;
+
+/// `libcuda.so.1`.
+pub(in super::super) struct Driver(Library);
+
+/// A kernel that is on the GPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Function(*mut c_void);
+
+/// How many threads run a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launch {
+    pub(super) grid: (u32, u32),
+    pub(super) threads: u32,
+    pub(super) shared_bytes: u32,
+}
+
+const MULTIPROCESSOR_COUNT: c_int = 16;
+const INTEGRATED: c_int = 18;
+const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
+const COMPUTE_CAPABILITY_MINOR: c_int = 76;
+
+impl Driver {
+    pub(in super::super) fn open() -> Result<Self, String> {
+        // SAFETY: the driver's library has no initialiser that asks anything of us.
+        let library = unsafe { Library::new("libcuda.so.1") }
+            .map_err(|_| "no NVIDIA driver is installed (`libcuda.so.1` is not found)".to_owned())?;
+        let driver = Driver(library);
+        // SAFETY: signatures as in CUDA's driver API.
+        let code = unsafe { driver.call::<unsafe extern "C" fn(u32) -> c_int>(b"cuInit")?(0) };
+        if code != 0 {
+            return Err(format!("the NVIDIA driver does not start: `cuInit` answers {code}"));
+        }
+        Ok(driver)
+    }
+
+    unsafe fn call<T>(&self, name: &[u8]) -> Result<libloading::Symbol<'_, T>, String> {
+        // SAFETY: the caller names a function of this type.
+        unsafe { self.0.get(name) }.map_err(|error| format!("the NVIDIA driver is too old: {error}"))
+    }
+
+    fn device(&self, index: usize) -> Result<c_int, String> {
+        let mut device = 0;
+        // SAFETY: signature as in CUDA's driver API; the place outlives the call.
+        unsafe {
+            let get = self.call::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet")?;
+            answered("cuDeviceGet", get(&mut device, index as c_int))?;
+        }
+        Ok(device)
+    }
+
+    fn attribute(&self, device: c_int, which: c_int) -> Result<u32, String> {
+        let mut value = 0;
+        // SAFETY: signature as in CUDA's driver API; the place outlives the call.
+        unsafe {
+            let get = self
+                .call::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cuDeviceGetAttribute")?;
+            answered("cuDeviceGetAttribute", get(&mut value, which, device))?;
+        }
+        Ok(value as u32)
+    }
+
+    /// The newest CUDA that it serves, as 13000.
+    pub(super) fn version(&self) -> Result<c_int, String> {
+        let mut version = 0;
+        // SAFETY: signature as in CUDA's driver API; the place outlives the call.
+        unsafe {
+            let get = self.call::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cuDriverGetVersion")?;
+            answered("cuDriverGetVersion", get(&mut version))?;
+        }
+        Ok(version)
+    }
+
+    /// Major and minor.
+    pub(super) fn compute_capability(&self, index: usize) -> Result<(u32, u32), String> {
+        let device = self.device(index)?;
+        let read = |which| self.attribute(device, which);
+        Ok((read(COMPUTE_CAPABILITY_MAJOR)?, read(COMPUTE_CAPABILITY_MINOR)?))
+    }
+
+    pub(super) fn multiprocessors(&self, index: usize) -> Result<u32, String> {
+        self.attribute(self.device(index)?, MULTIPROCESSOR_COUNT)
+    }
+
+    pub(in super::super) fn gpu(&self, index: usize) -> Result<Gpu, String> {
+        let device = self.device(index)?;
+        let mut name = [0 as c_char; 128];
+        let mut total = 0usize;
+        // SAFETY: signatures as in CUDA's driver API; all places outlive the calls.
+        unsafe {
+            let get_name =
+                self.call::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName")?;
+            answered("cuDeviceGetName", get_name(name.as_mut_ptr(), name.len() as c_int, device))?;
+            let total_mem =
+                self.call::<unsafe extern "C" fn(*mut usize, c_int) -> c_int>(b"cuDeviceTotalMem_v2")?;
+            answered("cuDeviceTotalMem", total_mem(&mut total, device))?;
+        }
+        let version = self.version()?;
+        Ok(Gpu {
+            index,
+            // SAFETY: the driver has ended the text with a zero.
+            name: unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned(),
+            total_bytes: total as u64,
+            compute_capability: self.compute_capability(index)?,
+            driver_cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
+            integrated: self.attribute(device, INTEGRATED)? != 0,
+        })
+    }
+
+    /// Puts compiled kernels on the current device, where they stay: they are as many as this program has dtypes and GPUs.
+    pub(super) fn load(&self, cubin: &[u8]) -> Result<Module<'_>, String> {
+        let mut module = ptr::null_mut();
+        // SAFETY: signature as in CUDA's driver API; the driver checks the bytes, and copies them.
+        unsafe {
+            let load = self
+                .call::<unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> c_int>(b"cuModuleLoadData")?;
+            answered("cuModuleLoadData", load(&mut module, cubin.as_ptr().cast()))?;
+        }
+        Ok(Module { driver: self, module })
+    }
+
+    /// Milliseconds that the work which `once` gives to `stream` takes there.
+    pub(super) fn time(
+        &self,
+        stream: *mut c_void,
+        once: &dyn Fn() -> Result<(), String>,
+    ) -> Result<f64, String> {
+        type Event = *mut c_void;
+        // SAFETY: signatures as in CUDA's driver API; both events are made and destroyed here.
+        unsafe {
+            let create = self.call::<unsafe extern "C" fn(*mut Event, c_uint) -> c_int>(b"cuEventCreate")?;
+            let record = self.call::<unsafe extern "C" fn(Event, *mut c_void) -> c_int>(b"cuEventRecord")?;
+            let wait = self.call::<unsafe extern "C" fn(Event) -> c_int>(b"cuEventSynchronize")?;
+            let between =
+                self.call::<unsafe extern "C" fn(*mut f32, Event, Event) -> c_int>(b"cuEventElapsedTime")?;
+            let destroy = self.call::<unsafe extern "C" fn(Event) -> c_int>(b"cuEventDestroy_v2")?;
+            let (mut begin, mut end) = (ptr::null_mut(), ptr::null_mut());
+            answered("cuEventCreate", create(&mut begin, 0))?;
+            answered("cuEventCreate", create(&mut end, 0))?;
+            let timed = || {
+                let mut milliseconds = 0f32;
+                answered("cuEventRecord", record(begin, stream))?;
+                once()?;
+                answered("cuEventRecord", record(end, stream))?;
+                answered("cuEventSynchronize", wait(end))?;
+                answered("cuEventElapsedTime", between(&mut milliseconds, begin, end))?;
+                Ok(f64::from(milliseconds))
+            };
+            let timed = timed();
+            destroy(begin);
+            destroy(end);
+            timed
+        }
+    }
+
+    /// Gives a kernel to a stream.
+    ///
+    /// # Safety
+    /// `arguments` point to what `function` takes, of the same types and in the same order; tensors among them live until the stream is
+    /// there.
+    pub(super) unsafe fn launch(
+        &self,
+        function: Function,
+        launch: Launch,
+        stream: *mut c_void,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), String> {
+        type CuLaunchKernel = unsafe extern "C" fn(
+            *mut c_void,
+            c_uint,
+            c_uint,
+            c_uint,
+            c_uint,
+            c_uint,
+            c_uint,
+            c_uint,
+            *mut c_void,
+            *mut *mut c_void,
+            *mut *mut c_void,
+        ) -> c_int;
+        let Launch { grid: (x, y), threads, shared_bytes } = launch;
+        // SAFETY: signature as in CUDA's driver API; the caller answers for the arguments.
+        unsafe {
+            let launch = self.call::<CuLaunchKernel>(b"cuLaunchKernel")?;
+            answered(
+                "cuLaunchKernel",
+                launch(
+                    function.0,
+                    x,
+                    y,
+                    1,
+                    threads,
+                    1,
+                    1,
+                    shared_bytes,
+                    stream,
+                    arguments.as_mut_ptr(),
+                    ptr::null_mut(),
+                ),
+            )
+        }
+    }
+}
+
+/// Compiled kernels on a GPU.
+pub(super) struct Module<'a> {
+    driver: &'a Driver,
+    module: *mut c_void,
+}
+
+impl Module<'_> {
+    pub(super) fn function(&self, name: &str) -> Result<Function, String> {
+        let text = CString::new(name).expect("a kernel's name has no zero; this is a bug");
+        let mut function = ptr::null_mut();
+        // SAFETY: signature as in CUDA's driver API; the module is loaded.
+        unsafe {
+            let get = self
+                .driver
+                .call::<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> c_int>(
+                    b"cuModuleGetFunction",
+                )?;
+            answered(name, get(&mut function, self.module, text.as_ptr()))?;
+        }
+        Ok(Function(function))
+    }
+}
+
+fn answered(call: &str, code: c_int) -> Result<(), String> {
+    if code == 0 { Ok(()) } else { Err(format!("`{call}` answers {code}")) }
+}

@@ -1,0 +1,16 @@
+//! What is done beyond libtorch on an NVIDIA GPU: kernels of our own, matrix products with their epilogues, streams and graphs.
+//!
+//! All of it is a way to compute what the plain code beside it says, faster. Where a part of it is missing (NVRTC, cuBLASLt), or a shape
+//! does not fit, the plain code runs.
+
+mod driver;
+mod matmul;
+mod nvrtc;
+mod ops;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub(super) use driver::Driver;
+pub(super) use ops::{Kernels, Parts};
+pub(super) use stream::{Event, Graph, OnStream, Pool};

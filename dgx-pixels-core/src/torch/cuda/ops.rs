@@ -1,0 +1,445 @@
+//! The passes of `kernels.cu` and the products of `matmul.rs`, as functions of tensors.
+//!
+//! Each says what it computes in plain tensors; `tests` hold it against that on a GPU.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+
+use tch::{Kind, TchError, Tensor};
+
+use super::super::device::{Device, Dtype, channels_last};
+use super::driver::{Driver, Function, Launch};
+use super::matmul::{MatMul, Product, Stream};
+use super::nvrtc::{self, Source};
+use super::stream;
+use crate::torch::Mode;
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// Threads of a block that works on pixels; registers for two such blocks fit on a multiprocessor.
+const PIXEL_THREADS: i64 = 512;
+/// Blocks that a pass over pixels is cut into, for each multiprocessor.
+const BLOCKS_EACH: i64 = 4;
+/// Pictures of one call.
+const MAX_IMAGES: i64 = 1024;
+/// What a warp can keep of a row, in vectors of 256 numbers, by the kernel that does.
+const LAYER_NORMS: [i64; 4] = [1, 3, 5, 8];
+
+/// Kernels and products on one GPU in one precision. For the one thread that owns the model.
+pub(in crate::torch) struct Kernels {
+    driver: Driver,
+    index: usize,
+    kind: Kind,
+    blocks: i64,
+    group_stats: Function,
+    group_norm: Function,
+    layer_norms: [Function; 4],
+    geglu: Function,
+    add: Function,
+    matmul: Option<MatMul>,
+    /// Counters of `group_stats`, zero between calls.
+    arrived: Tensor,
+    fast: bool,
+    records: Cell<bool>,
+}
+
+// SAFETY: nothing in it belongs to a thread: CUDA's handles may be used from any, one at a time. `Sync` holds because it is reached
+// through the layers of one model, which one thread owns (`Backend`).
+unsafe impl Send for Kernels {}
+// SAFETY: as above.
+unsafe impl Sync for Kernels {}
+
+/// Channels last: channels of `a`, then of `b`; `bias [channels]` and `time [images, channels]` are still to be added, in this order.
+#[derive(Clone, Copy)]
+pub(in crate::torch) struct Parts<'a> {
+    pub(in crate::torch) a: &'a Tensor,
+    pub(in crate::torch) b: Option<&'a Tensor>,
+    pub(in crate::torch) bias: Option<&'a Tensor>,
+    pub(in crate::torch) time: Option<&'a Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for Parts<'a> {
+    fn from(a: &'a Tensor) -> Parts<'a> {
+        Parts { a, b: None, bias: None, time: None }
+    }
+}
+
+impl Parts<'_> {
+    /// In plain tensors.
+    pub(in crate::torch) fn whole(&self) -> Result<Tensor> {
+        let mut whole = match self.b {
+            Some(b) => Tensor::f_cat(&[self.a, b], 1)?,
+            None => self.a.shallow_clone(),
+        };
+        if let Some(bias) = self.bias {
+            whole = whole.f_add(&bias.f_view([1, -1, 1, 1])?)?;
+        }
+        if let Some(time) = self.time {
+            whole = whole.f_add(&time.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+        }
+        Ok(whole)
+    }
+}
+
+/// The argument of a kernel that is called `Source` there.
+#[repr(C)]
+struct SourceArgument {
+    a: *const c_void,
+    b: *const c_void,
+    bias: *const c_void,
+    time: *const c_void,
+    time_stride: i64,
+    channels_a: i32,
+    channels: i32,
+}
+
+/// Pixels of pictures, cut into blocks.
+struct Pixels {
+    images: i64,
+    pixels: i64,
+    chunk_pixels: i64,
+    chunks: i64,
+    threads: i64,
+}
+
+impl Kernels {
+    /// Compiles and loads them, or says why it cannot be. `mode` is not [`Mode::Exact`] where sums may be rounded once less and algorithms
+    /// be tried.
+    pub(in crate::torch) fn load(device: Device, dtype: Dtype, mode: Mode) -> std::result::Result<Arc<Kernels>, String> {
+        let Device::Cuda(index) = device else {
+            return Err("they are for NVIDIA GPUs".into());
+        };
+        let bf16 = match dtype {
+            Dtype::Bf16 => "-DBF16=1",
+            Dtype::F16 => "-DBF16=0",
+            Dtype::F32 => return Err("they are for `bf16` and `f16`".into()),
+        };
+        let driver = Driver::open()?;
+        let compute_capability = driver.compute_capability(index)?;
+        if compute_capability < (8, 0) {
+            let (major, minor) = compute_capability;
+            return Err(format!("the GPU has compute capability {major}.{minor}; they need 8.0"));
+        }
+        let source = Source {
+            text: include_str!("kernels.cu"),
+            options: &[bf16],
+            compute_capability,
+            driver: driver.version()?,
+        };
+        let _stream = stream::OnStream::enter(device).map_err(|error| error.to_string())?;
+        let arrived = Tensor::f_zeros([MAX_IMAGES], (Kind::Int, device.tch())).map_err(|error| error.to_string())?;
+        let cubin = nvrtc::cubin(&source)?;
+        let module = driver.load(&cubin)?;
+        let layer_norm = |vectors: i64| module.function(&format!("layer_norm_{vectors}"));
+        let [a, b, c, d] = LAYER_NORMS;
+        let layer_norms = [layer_norm(a)?, layer_norm(b)?, layer_norm(c)?, layer_norm(d)?];
+        let function = |name| module.function(name);
+        let (group_stats, group_norm) = (function("group_stats")?, function("group_norm")?);
+        let (geglu, add) = (function("geglu")?, function("add")?);
+        let fast = mode != Mode::Exact;
+        let matmul = MatMul::new(dtype.kind(), device.tch(), fast);
+        if let Err(reason) = &matmul {
+            tracing::warn!("matrix products are libtorch's: {reason}");
+        }
+        let blocks = i64::from(driver.multiprocessors(index)?) * BLOCKS_EACH;
+        Ok(Arc::new(Kernels {
+            driver,
+            index,
+            kind: dtype.kind(),
+            blocks,
+            group_stats,
+            group_norm,
+            layer_norms,
+            geglu,
+            add,
+            matmul: matmul.ok(),
+            arrived,
+            fast,
+            records: Cell::new(false),
+        }))
+    }
+
+    /// What they compute in.
+    pub(in crate::torch) fn dtype(&self) -> Dtype {
+        if self.kind == Kind::Half { Dtype::F16 } else { Dtype::Bf16 }
+    }
+
+    /// Whether sums may be rounded once less than in diffusers.
+    pub(in crate::torch) fn is_fast(&self) -> bool {
+        self.fast && self.matmul.is_some()
+    }
+
+    /// While a graph is recorded nothing is timed.
+    pub(in crate::torch) fn set_records(&self, records: bool) {
+        self.records.set(records);
+    }
+
+    fn launch(&self, function: Function, launch: Launch, arguments: &mut [*mut c_void]) -> Result<()> {
+        let stream = stream::handle(self.index)?;
+        // SAFETY: each caller below passes what its kernel in `kernels.cu` takes.
+        unsafe { self.driver.launch(function, launch, stream, arguments) }.map_err(TchError::Torch)
+    }
+
+    /// How `channels` of `[b, channels, h, w]` are cut into blocks; `None` if they cannot be.
+    fn pixels(&self, a: &Tensor, channels: i64, groups: i64) -> Result<Option<Pixels>> {
+        let (images, _, h, w) = a.size4()?;
+        let pixels = h * w;
+        let columns = channels / 8;
+        let fits = channels % 8 == 0
+            && columns <= PIXEL_THREADS
+            && channels % groups == 0
+            && images <= MAX_IMAGES
+            && pixels <= i64::from(i32::MAX);
+        if !fits || a.kind() != self.kind {
+            return Ok(None);
+        }
+        let rows = PIXEL_THREADS / columns;
+        let most_chunks = (self.blocks / images).clamp(1, (pixels + rows - 1) / rows);
+        let chunk_pixels = (pixels + most_chunks - 1) / most_chunks;
+        let chunks = (pixels + chunk_pixels - 1) / chunk_pixels;
+        Ok(Some(Pixels { images, pixels, chunk_pixels, chunks, threads: rows * columns }))
+    }
+
+    /// Group norm of `parts.whole()`, with SiLU behind it if `activate`; `None` where it does not fit.
+    pub(in crate::torch) fn group_norm(
+        &self,
+        parts: Parts,
+        (weight, bias): (&Tensor, &Tensor),
+        groups: i64,
+        eps: f64,
+        activate: bool,
+    ) -> Result<Option<Tensor>> {
+        let channels_a = parts.a.size4()?.1;
+        let channels = channels_a + parts.b.map_or(Ok(0), |b| b.size4().map(|size| size.1))?;
+        let Some(cut) = self.pixels(parts.a, channels, groups)? else { return Ok(None) };
+        if channels_a % 8 != 0 {
+            return Ok(None);
+        }
+        let a = channels_last(parts.a)?;
+        let b = parts.b.map(channels_last).transpose()?;
+        let (_, _, h, w) = a.size4()?;
+        let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null(), |tensor| tensor.data_ptr().cast_const());
+        let mut source = SourceArgument {
+            a: a.data_ptr(),
+            b: pointer(b.as_ref()),
+            bias: pointer(parts.bias),
+            time: pointer(parts.time),
+            time_stride: parts.time.map_or(0, |time| time.stride()[0]),
+            channels_a: channels_a as i32,
+            channels: channels as i32,
+        };
+        let floats = |size: &[i64]| Tensor::f_empty(size, (Kind::Float, a.device()));
+        let partial = floats(&[cut.images, cut.chunks, groups, 2])?;
+        let stats = floats(&[cut.images, groups, 2])?;
+        let out = Tensor::f_empty([cut.images, h, w, channels], (self.kind, a.device()))?.f_permute([0, 3, 1, 2])?;
+
+        let (mut pixels, mut chunk_pixels) = (cut.pixels as i32, cut.chunk_pixels as i32);
+        let (mut groups, mut eps, mut activate) = (groups as i32, eps as f32, i32::from(activate));
+        let (mut partial_at, mut arrived_at) = (partial.data_ptr(), self.arrived.data_ptr());
+        let (mut stats_at, mut weight_at, mut bias_at, mut out_at) =
+            (stats.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr());
+        let grid = (cut.chunks as u32, cut.images as u32);
+        let threads = cut.threads as u32;
+        // Two sums for each of a thread's eight channels.
+        let launch = Launch { grid, threads, shared_bytes: threads * 8 * 2 * 4 };
+        self.launch(
+            self.group_stats,
+            launch,
+            &mut [
+                (&raw mut source).cast(),
+                (&raw mut pixels).cast(),
+                (&raw mut chunk_pixels).cast(),
+                (&raw mut groups).cast(),
+                (&raw mut eps).cast(),
+                (&raw mut partial_at).cast(),
+                (&raw mut arrived_at).cast(),
+                (&raw mut stats_at).cast(),
+            ],
+        )?;
+        self.launch(
+            self.group_norm,
+            Launch { shared_bytes: 0, ..launch },
+            &mut [
+                (&raw mut source).cast(),
+                (&raw mut pixels).cast(),
+                (&raw mut chunk_pixels).cast(),
+                (&raw mut groups).cast(),
+                (&raw mut activate).cast(),
+                (&raw mut stats_at).cast(),
+                (&raw mut weight_at).cast(),
+                (&raw mut bias_at).cast(),
+                (&raw mut out_at).cast(),
+            ],
+        )?;
+        Ok(Some(out))
+    }
+
+    /// Layer norm of `x [.., width]`, or of `x + residual`, which is then the first of the two; `None` where it does not fit.
+    pub(in crate::torch) fn layer_norm(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        (weight, bias): (&Tensor, &Tensor),
+        eps: f64,
+    ) -> Result<Option<(Option<Tensor>, Tensor)>> {
+        let size = x.size();
+        let width = size[size.len() - 1];
+        let vectors = (width / 8 + 31) / 32;
+        let Some(which) = LAYER_NORMS.iter().position(|most| vectors <= *most) else { return Ok(None) };
+        if width % 8 != 0 || x.kind() != self.kind || !x.is_contiguous() {
+            return Ok(None);
+        }
+        let residual = residual.map(Tensor::f_contiguous).transpose()?;
+        let rows = size.iter().rev().skip(1).product::<i64>();
+        let sum = residual.as_ref().map(Tensor::f_empty_like).transpose()?;
+        let out = x.f_empty_like()?;
+        let mut x_at = x.data_ptr();
+        let mut residual_at = residual.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
+        let mut sum_at = sum.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
+        let (mut weight_at, mut bias_at, mut out_at) = (weight.data_ptr(), bias.data_ptr(), out.data_ptr());
+        let (mut rows_argument, mut width, mut eps) = (rows as i32, width as i32, eps as f32);
+        const WARPS: u32 = 4;
+        let launch = Launch { grid: ((rows as u32).div_ceil(WARPS), 1), threads: 32 * WARPS, shared_bytes: 0 };
+        self.launch(
+            self.layer_norms[which],
+            launch,
+            &mut [
+                (&raw mut x_at).cast(),
+                (&raw mut residual_at).cast(),
+                (&raw mut weight_at).cast(),
+                (&raw mut bias_at).cast(),
+                (&raw mut rows_argument).cast(),
+                (&raw mut width).cast(),
+                (&raw mut eps).cast(),
+                (&raw mut sum_at).cast(),
+                (&raw mut out_at).cast(),
+            ],
+        )?;
+        Ok(Some((sum, out)))
+    }
+
+    fn vectors(&self, vectors: i64) -> Launch {
+        const THREADS: i64 = 256;
+        let blocks = ((vectors + THREADS - 1) / THREADS).min(self.blocks * 4);
+        Launch { grid: (blocks as u32, 1), threads: THREADS as u32, shared_bytes: 0 }
+    }
+
+    /// `x [.., 2 * width]` → `x[.., :width] * gelu(x[.., width:])`; `None` where it does not fit.
+    pub(in crate::torch) fn geglu(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let mut size = x.size();
+        let last = size.len() - 1;
+        let width = size[last] / 2;
+        if width % 8 != 0 || x.kind() != self.kind || !x.is_contiguous() {
+            return Ok(None);
+        }
+        size[last] = width;
+        let out = Tensor::f_empty(&size, (self.kind, x.device()))?;
+        let mut vectors = out.numel() as i64 / 8;
+        let (mut x_at, mut width, mut out_at) = (x.data_ptr(), width as i32, out.data_ptr());
+        self.launch(
+            self.geglu,
+            self.vectors(vectors),
+            &mut [
+                (&raw mut x_at).cast(),
+                (&raw mut width).cast(),
+                (&raw mut vectors).cast(),
+                (&raw mut out_at).cast(),
+            ],
+        )?;
+        Ok(Some(out))
+    }
+
+    /// `x + bias + residual`, all but `bias [c]` of `[b, c, h, w]` with channels last; `None` where it does not fit.
+    pub(in crate::torch) fn add(&self, x: &Tensor, bias: &Tensor, residual: &Tensor) -> Result<Option<Tensor>> {
+        let (b, channels, h, w) = x.size4()?;
+        if channels % 8 != 0 || x.kind() != self.kind {
+            return Ok(None);
+        }
+        let (x, residual) = (channels_last(x)?, channels_last(residual)?);
+        let out = Tensor::f_empty([b, h, w, channels], (self.kind, x.device()))?.f_permute([0, 3, 1, 2])?;
+        let mut vectors = out.numel() as i64 / 8;
+        let (mut x_at, mut bias_at, mut residual_at, mut out_at) =
+            (x.data_ptr(), bias.data_ptr(), residual.data_ptr(), out.data_ptr());
+        let mut channels = channels as i32;
+        self.launch(
+            self.add,
+            self.vectors(vectors),
+            &mut [
+                (&raw mut x_at).cast(),
+                (&raw mut bias_at).cast(),
+                (&raw mut residual_at).cast(),
+                (&raw mut channels).cast(),
+                (&raw mut vectors).cast(),
+                (&raw mut out_at).cast(),
+            ],
+        )?;
+        Ok(Some(out))
+    }
+
+    /// `input [.., c_in] · weightᵀ [c_in, c_out] + bias`, added to `into [.., c_out]` where that is given, in its place; `None` where it does
+    /// not fit. A weight's rows may lie in a wider one.
+    pub(in crate::torch) fn linear(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        into: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let Some(matmul) = &self.matmul else { return Ok(None) };
+        let mut size = input.size();
+        let last = size.len() - 1;
+        let (outer, inner) = weight.size2()?;
+        let fits = size[last] == inner
+            && inner % 8 == 0
+            && outer % 8 == 0
+            && input.kind() == self.kind
+            && weight.kind() == self.kind
+            && weight.stride()[1] == 1
+            && input.is_contiguous()
+            && into.is_none_or(|into| into.is_contiguous());
+        if !fits {
+            return Ok(None);
+        }
+        let rows = size[..last].iter().product::<i64>();
+        size[last] = outer;
+        let out = match into {
+            Some(into) => into.shallow_clone(),
+            None => Tensor::f_empty(&size, (self.kind, input.device()))?,
+        };
+        let product = Product {
+            input: input.data_ptr(),
+            input_stride: inner,
+            weight: weight.data_ptr(),
+            weight_stride: weight.stride()[0],
+            bias,
+            out: out.data_ptr(),
+            rows,
+            inner,
+            outer,
+            adds: into.is_some(),
+        };
+        let handle = stream::handle(self.index)?;
+        let clock = |once: &dyn Fn() -> std::result::Result<(), String>| self.clock(handle, once);
+        let stream = Stream { handle, records: self.records.get(), clock: Some(&clock) };
+        // SAFETY: shapes, strides and kinds were checked above; the tensors lie on this GPU, as its kernels were given to their layer.
+        unsafe { matmul.run(&product, &stream) }.map_err(TchError::Torch)?;
+        Ok(Some(out))
+    }
+
+    /// Milliseconds of the fastest of a few runs of `once`, after one that warms up.
+    fn clock(
+        &self,
+        stream: *mut c_void,
+        once: &dyn Fn() -> std::result::Result<(), String>,
+    ) -> std::result::Result<f64, String> {
+        const RUNS: usize = 5;
+        once()?;
+        let mut best = f64::INFINITY;
+        for _ in 0..RUNS {
+            best = best.min(self.driver.time(stream, once)?);
+        }
+        Ok(best)
+    }
+}

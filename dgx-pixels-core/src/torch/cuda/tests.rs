@@ -1,0 +1,199 @@
+//! Each kernel against the plain tensors that it stands for: `cargo test --release --lib torch::cuda -- --ignored` on a GPU.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use super::super::device::{Device, Dtype, channels_last, load_cuda};
+use super::stream::OnStream;
+use super::{Graph, Kernels, Parts, Pool};
+use crate::torch::Mode;
+
+const GPU: Device = Device::Cuda(0);
+
+struct Bench {
+    kernels: Arc<Kernels>,
+    kind: Kind,
+    /// What one rounding may change, relative.
+    step: f64,
+    _stream: OnStream,
+}
+
+impl Bench {
+    fn new(dtype: Dtype, mode: Mode) -> Bench {
+        load_cuda().expect("a GPU");
+        tch::manual_seed(7);
+        let step = if dtype == Dtype::F16 { 1.0 / 1024.0 } else { 1.0 / 128.0 };
+        let kernels = Kernels::load(GPU, dtype, mode).expect("the kernels compile");
+        Bench { kernels, kind: dtype.kind(), step, _stream: OnStream::enter(GPU).unwrap() }
+    }
+
+    fn both() -> [Bench; 2] {
+        [Dtype::Bf16, Dtype::F16].map(|dtype| Bench::new(dtype, Mode::Fast))
+    }
+
+    fn random(&self, size: &[i64], mean: f64) -> Tensor {
+        (Tensor::randn(size, (Kind::Float, tch::Device::Cuda(0))) + mean).to_kind(self.kind)
+    }
+
+    fn picture(&self, size: &[i64], mean: f64) -> Tensor {
+        channels_last(&self.random(size, mean)).unwrap()
+    }
+
+    /// That no number is further off than a rounding or two of the largest around it.
+    #[track_caller]
+    fn assert_close(&self, what: &str, ours: &Tensor, exact: &Tensor) {
+        assert_eq!(ours.size(), exact.size(), "{what}");
+        let ours = ours.to_kind(Kind::Float);
+        let off = (&ours - exact).abs() / (exact.abs() + 1.0);
+        let worst = off.max().double_value(&[]);
+        assert!(worst <= 2.5 * self.step, "{what}: off by {worst:.2e}, allowed {:.2e}", 2.5 * self.step);
+        let norm = (&ours - exact).norm().double_value(&[]) / exact.norm().double_value(&[]);
+        assert!(norm <= self.step, "{what}: off by {norm:.2e} in the norm");
+    }
+}
+
+fn float(tensor: &Tensor) -> Tensor {
+    tensor.to_kind(Kind::Float)
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn group_norms_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        // As in SDXL's UNet and VAE, in sprite-xl, and odd ones.
+        let shapes = [
+            (2, 320, 0, 128, 128, 32),
+            (2, 640, 320, 128, 128, 32),
+            (1, 1280, 1280, 32, 32, 32),
+            (16, 1280, 640, 32, 32, 32),
+            (3, 128, 0, 512, 512, 32),
+            (2, 64, 0, 4, 4, 32),
+            (1, 64, 64, 33, 7, 16),
+            (1, 64, 0, 1, 1, 32),
+        ];
+        for (b, a_channels, b_channels, h, w, groups) in shapes {
+            // Far from zero, where sums of squares lose digits.
+            for mean in [0.0, 30.0] {
+                let a = bench.picture(&[b, a_channels, h, w], mean);
+                let more = (b_channels > 0).then(|| bench.picture(&[b, b_channels, h, w], mean));
+                let channels = a_channels + b_channels;
+                let (weight, bias) = (bench.random(&[channels], 1.0), bench.random(&[channels], 0.0));
+                let open = bench.random(&[channels], 0.0);
+                // A part of a wider row.
+                let time = bench.random(&[b, channels + 64], 0.0).narrow(1, 32, channels);
+                for (bias_open, time_open) in [(None, None), (Some(&open), None), (Some(&open), Some(&time))] {
+                    for activate in [false, true] {
+                        let parts = Parts { a: &a, b: more.as_ref(), bias: bias_open, time: time_open };
+                        let ours = bench
+                            .kernels
+                            .group_norm(parts, (&weight, &bias), groups, 1e-5, activate)
+                            .unwrap()
+                            .expect("it fits");
+                        let whole = float(&parts.whole().unwrap());
+                        let exact =
+                            whole.group_norm(groups, Some(float(&weight)), Some(float(&bias)), 1e-5, false);
+                        let exact = if activate { exact.silu() } else { exact };
+                        let what = format!("{b}x{a_channels}+{b_channels}x{h}x{w}, mean {mean}, act {activate}");
+                        bench.assert_close(&what, &ours, &exact);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn layer_norms_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        for (rows, width) in [(8192, 640), (2048, 1280), (77, 768), (5, 2048), (3, 64), (1, 8)] {
+            let (x, more) = (bench.random(&[rows, width], 3.0), bench.random(&[rows, width], 0.0));
+            let (weight, bias) = (bench.random(&[width], 1.0), bench.random(&[width], 0.0));
+            let norm = |x: &Tensor| float(x).layer_norm([width], Some(float(&weight)), Some(float(&bias)), 1e-5, false);
+            let affine = (&weight, &bias);
+            let (none, ours) = bench.kernels.layer_norm(&x, None, affine, 1e-5).unwrap().expect("it fits");
+            assert!(none.is_none());
+            bench.assert_close(&format!("{rows}x{width}"), &ours, &norm(&x));
+            let (sum, ours) = bench.kernels.layer_norm(&x, Some(&more), affine, 1e-5).unwrap().expect("it fits");
+            let exact = &x + &more;
+            assert!(sum.expect("a sum") == exact, "sums are rounded as libtorch rounds them");
+            bench.assert_close(&format!("{rows}x{width}, sum"), &ours, &norm(&exact));
+        }
+        let wide = bench.random(&[2, 4096], 0.0);
+        assert!(bench.kernels.layer_norm(&wide, None, (&wide, &wide), 1e-5).unwrap().is_none());
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn gates_and_sums_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        for (rows, width) in [(2048, 5120), (8192, 2560), (7, 64)] {
+            let x = bench.random(&[1, rows, 2 * width], 0.0);
+            let ours = bench.kernels.geglu(&x).unwrap().expect("it fits");
+            let parts = x.chunk(2, -1);
+            bench.assert_close("geglu", &ours, &(float(&parts[0]) * float(&parts[1]).gelu("none")));
+        }
+        for size in [[2, 320, 128, 128], [1, 64, 3, 5]] {
+            let (x, residual) = (bench.picture(&size, 0.0), bench.picture(&size, 0.0));
+            let bias = bench.random(&[size[1]], 0.0);
+            let ours = bench.kernels.add(&x, &bias, &residual).unwrap().expect("it fits");
+            let exact = &x + bias.view([1, -1, 1, 1]) + &residual;
+            assert!(ours == exact, "sums are rounded as libtorch rounds them");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn products_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        for (rows, inner, outer) in [(2048, 1280, 10240), (8192, 640, 640), (77, 768, 3072), (3, 64, 192), (1, 8, 8)] {
+            let input = bench.random(&[1, rows, inner], 0.0);
+            let scale = 1.0 / (inner as f64).sqrt();
+            let wide = bench.random(&[outer, inner + 64], 0.0) * scale;
+            let bias = bench.random(&[outer], 0.0);
+            let into = bench.random(&[1, rows, outer], 0.0);
+            for weight in [wide.narrow(1, 64, inner), wide.narrow(1, 0, inner).contiguous()] {
+                let exact = float(&input).linear(&float(&weight), None::<Tensor>);
+                for bias in [None, Some(&bias)] {
+                    let exact = bias.map_or_else(|| exact.shallow_clone(), |bias| &exact + float(bias));
+                    let what = format!("{rows}x{inner}x{outer}, bias {}", bias.is_some());
+                    let ours = bench.kernels.linear(&input, &weight, bias, None).unwrap().expect("it fits");
+                    bench.assert_close(&what, &ours, &exact);
+                    let sum = into.copy();
+                    let ours = bench.kernels.linear(&input, &weight, bias, Some(&sum)).unwrap().expect("it fits");
+                    assert_eq!(ours.data_ptr(), sum.data_ptr());
+                    bench.assert_close(&format!("{what}, added"), &ours, &(&exact + float(&into)));
+                }
+            }
+        }
+        let odd = bench.random(&[3, 12], 0.0);
+        assert!(bench.kernels.linear(&odd, &odd, None, None).unwrap().is_none());
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn what_was_recorded_runs_again_on_what_its_inputs_hold_then() {
+    let bench = Bench::new(Dtype::Bf16, Mode::Fast);
+    let mut x = bench.picture(&[2, 320, 32, 32], 0.0);
+    let (weight, bias) = (bench.random(&[320], 1.0), bench.random(&[320], 0.0));
+    let norm = |x: &Tensor| {
+        let normed = bench.kernels.group_norm(x.into(), (&weight, &bias), 32, 1e-5, true)?;
+        Ok(normed.expect("it fits"))
+    };
+    let _ = norm(&x).unwrap();
+    let pool = Pool::new().unwrap();
+    let (graph, out) = Graph::record(pool, || norm(&x)).unwrap();
+    for mean in [0.0, 5.0] {
+        let next = bench.picture(&[2, 320, 32, 32], mean);
+        x.copy_(&next);
+        graph.replay().unwrap();
+        assert!(out == norm(&next).unwrap());
+    }
+    let failed = Graph::record(pool, || -> Result<(), tch::TchError> { Err(tch::TchError::Shape("no".into())) });
+    assert!(failed.unwrap_err().to_string().contains("no"));
+    graph.replay().unwrap();
+}

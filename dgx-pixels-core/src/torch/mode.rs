@@ -1,0 +1,52 @@
+//! How a model is computed on a GPU.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How much may be done differently from diffusers for speed. It makes no difference on a CPU.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::torch::Mode;
+/// assert_eq!("exact".parse(), Ok(Mode::Exact));
+/// assert_eq!("quick".parse::<Mode>().unwrap_err(), "`mode` is `quick`; expected `exact` or `fast`");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The operations of diffusers, rounded where it rounds: results differ in the order of sums.
+    Exact,
+    /// Sums are rounded once less, and the fastest of several algorithms is taken for each product.
+    #[default]
+    Fast,
+}
+
+impl Mode {
+    /// All, the most exact first.
+    pub const ALL: [Mode; 2] = [Mode::Exact, Mode::Fast];
+
+    /// The word, as `fast`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Exact => "exact",
+            Mode::Fast => "fast",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mode, String> {
+        let found = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
+        found.ok_or_else(|| format!("`mode` is `{text}`; expected `exact` or `fast`"))
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,238 @@
+//! Forward passes of the UNet: computed, or on a GPU recorded once for each shape and then replayed, which takes the CPU no time.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use super::cuda::{Graph, Kernels, Pool};
+use super::device::Device;
+use super::layers::Result;
+use super::memory::{MemoryStats, hold, memory_stats};
+use super::unet::{Conditioning, UNet};
+
+/// Recorded shapes; the one that was not used for longest goes.
+const MOST_RECORDED: usize = 12;
+
+/// One row of a forward pass.
+pub(super) struct PassRow<'a> {
+    /// `[1, in_channels, h, w]`, scaled for its timestep.
+    pub(super) sample: &'a Tensor,
+    /// `[1, time_width]`.
+    pub(super) time: Tensor,
+    /// Its text `[1, width]` by a number of its own; `None` is a text of zeros. Rows without come first.
+    pub(super) text: Option<(u64, &'a Tensor)>,
+}
+
+/// The UNet's forward passes on one device.
+pub(super) struct Passes {
+    device: Device,
+    tokens: i64,
+    kernels: Option<Arc<Kernels>>,
+    /// Texts under each other, of the rows that go on together.
+    joined: Vec<Joined>,
+    /// Whether passes are recorded: on a GPU, until that fails.
+    records: bool,
+    pool: Option<Pool>,
+    /// Shapes that were computed once, and so are warm.
+    seen: Vec<Shape>,
+    /// The last used last.
+    recorded: Vec<Recorded>,
+}
+
+struct Joined {
+    ids: Vec<u64>,
+    texts: Tensor,
+    used: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shape {
+    sample: Vec<i64>,
+    texts: i64,
+}
+
+struct Recorded {
+    shape: Shape,
+    /// Before the tensors that it reads and writes.
+    graph: Graph,
+    sample: Tensor,
+    time: Tensor,
+    texts: Tensor,
+    ids: Vec<u64>,
+    output: Tensor,
+    _held: Held,
+}
+
+/// Memory that a recorded pass keeps, which the allocator counts as free.
+struct Held(Device, u64);
+
+impl Held {
+    fn new(device: Device, bytes: u64) -> Held {
+        hold(device, bytes as i64);
+        Held(device, bytes)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        hold(self.0, -(self.1 as i64));
+    }
+}
+
+impl Passes {
+    pub(super) fn new(device: Device, tokens: i64, kernels: Option<Arc<Kernels>>) -> Passes {
+        Passes {
+            device,
+            tokens,
+            kernels,
+            joined: vec![],
+            records: matches!(device, Device::Cuda(_)),
+            pool: None,
+            seen: vec![],
+            recorded: vec![],
+        }
+    }
+
+    /// The UNet's answer for `rows`, which have samples of one size. It holds until the next pass.
+    pub(super) fn forward(&mut self, unet: &UNet, rows: &[PassRow]) -> Result<Tensor> {
+        let texts: Vec<_> = rows.iter().filter_map(|row| row.text).collect();
+        let mut sample = rows[0].sample.size();
+        sample[0] = rows.len() as i64;
+        let shape = Shape { sample, texts: texts.len() as i64 };
+        let answer = match self.recorded.iter().position(|one| one.shape == shape) {
+            Some(place) => {
+                let one = self.recorded.remove(place);
+                let answer = one.replayed(rows, &texts);
+                answer.map(|(one, output)| {
+                    self.recorded.push(one);
+                    output
+                })
+            }
+            None if self.records && self.seen.contains(&shape) => self.record(unet, &shape, rows, &texts),
+            None => self.compute(unet, shape, rows, &texts),
+        };
+        if let Err(error) = &answer
+            && error.to_string().contains("out of memory")
+        {
+            // What they keep may be what is missing.
+            self.recorded.clear();
+        }
+        answer
+    }
+
+    /// Between two steps: texts of rows that did not go on are forgotten.
+    pub(super) fn forget(&mut self) {
+        self.joined.retain(|joined| joined.used);
+        self.joined.iter_mut().for_each(|joined| joined.used = false);
+    }
+
+    fn compute(
+        &mut self,
+        unet: &UNet,
+        shape: Shape,
+        rows: &[PassRow],
+        texts: &[(u64, &Tensor)],
+    ) -> Result<Tensor> {
+        let ids: Vec<u64> = texts.iter().map(|(id, _)| *id).collect();
+        let place = match self.joined.iter().position(|joined| joined.ids == ids) {
+            Some(place) => place,
+            None => {
+                let texts = Tensor::f_cat(&texts.iter().map(|(_, text)| *text).collect::<Vec<_>>(), 0)?;
+                self.joined.push(Joined { ids, texts, used: true });
+                self.joined.len() - 1
+            }
+        };
+        self.joined[place].used = true;
+        let sample = Tensor::f_cat(&rows.iter().map(|row| row.sample).collect::<Vec<_>>(), 0)?;
+        let time = Tensor::f_cat(&rows.iter().map(|row| &row.time).collect::<Vec<_>>(), 0)?;
+        let texts = &self.joined[place].texts;
+        let output = unet.forward(&sample, &Conditioning { time: &time, texts, tokens: self.tokens })?;
+        if self.records && !self.seen.contains(&shape) {
+            self.seen.push(shape);
+        }
+        Ok(output)
+    }
+
+    fn record(
+        &mut self,
+        unet: &UNet,
+        shape: &Shape,
+        rows: &[PassRow],
+        texts: &[(u64, &Tensor)],
+    ) -> Result<Tensor> {
+        if self.recorded.len() == MOST_RECORDED {
+            self.recorded.remove(0);
+        }
+        match self.try_record(unet, shape, rows, texts) {
+            Ok(one) => {
+                let (one, output) = one.replayed(rows, texts)?;
+                self.recorded.push(one);
+                Ok(output)
+            }
+            Err(error) if error.to_string().contains("out of memory") => Err(error),
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.lines().next().unwrap_or_default();
+                tracing::warn!("steps are computed one kernel at a time, as they cannot be recorded: {reason}");
+                self.records = false;
+                self.recorded.clear();
+                self.compute(unet, shape.clone(), rows, texts)
+            }
+        }
+    }
+
+    fn try_record(
+        &mut self,
+        unet: &UNet,
+        shape: &Shape,
+        rows: &[PassRow],
+        texts: &[(u64, &Tensor)],
+    ) -> Result<Recorded> {
+        let pool = match self.pool {
+            Some(pool) => pool,
+            None => *self.pool.insert(Pool::new()?),
+        };
+        let like = |rows: i64, one: &Tensor| {
+            let mut size = one.size();
+            size[0] = rows;
+            Tensor::f_zeros(&size, (one.kind(), one.device()))
+        };
+        let sample = like(shape.sample[0], rows[0].sample)?;
+        let time = like(shape.sample[0], &rows[0].time)?;
+        let texts = match texts.first() {
+            Some((_, text)) => like(shape.texts, text)?,
+            None => Tensor::f_zeros([0, 0], (Kind::Float, sample.device()))?,
+        };
+        let reserved = |stats: MemoryStats| stats.reserved_bytes;
+        let before = memory_stats(self.device).map_or(0, reserved);
+        let conditioning = Conditioning { time: &time, texts: &texts, tokens: self.tokens };
+        let set = |records| self.kernels.iter().for_each(|kernels| kernels.set_records(records));
+        set(true);
+        let recorded = Graph::record(pool, || unet.forward(&sample, &conditioning));
+        set(false);
+        let (graph, output) = recorded?;
+        let bytes = memory_stats(self.device).map_or(0, reserved).saturating_sub(before);
+        let held = Held::new(self.device, bytes);
+        Ok(Recorded { shape: shape.clone(), graph, sample, time, texts, ids: vec![], output, _held: held })
+    }
+}
+
+impl Recorded {
+    /// With these rows in place of those before. After an error nothing of it can be trusted, and it is gone.
+    fn replayed(mut self, rows: &[PassRow], texts: &[(u64, &Tensor)]) -> Result<(Recorded, Tensor)> {
+        let samples: Vec<_> = rows.iter().map(|row| row.sample).collect();
+        let times: Vec<_> = rows.iter().map(|row| &row.time).collect();
+        let _ = Tensor::f_cat_out(&self.sample, &samples, 0)?;
+        let _ = Tensor::f_cat_out(&self.time, &times, 0)?;
+        for (row, (id, text)) in texts.iter().enumerate() {
+            if self.ids.get(row) != Some(id) {
+                self.texts.f_narrow(0, row as i64, 1)?.f_copy_(text)?;
+            }
+        }
+        self.ids = texts.iter().map(|(id, _)| *id).collect();
+        self.graph.replay()?;
+        let output = self.output.shallow_clone();
+        Ok((self, output))
+    }
+
+}
