@@ -6,7 +6,7 @@ use tch::{TchError, Tensor};
 
 use super::cuda::Kernels;
 use super::failed_to_build;
-use super::layers::{Conv2d, GroupNorm, LayerNorm, Linear, Result, geglu};
+use super::layers::{Conv2d, GroupNorm, Lack, LayerNorm, Linear, Result, geglu};
 use super::weights::Node;
 use crate::error::Error;
 
@@ -139,16 +139,16 @@ impl CrossAttention {
 /// The sum that blocks add to. What was added last may wait, to be summed in the pass of the next norm.
 struct Residual {
     sum: Tensor,
-    more: Option<Tensor>,
+    lacks: Lack,
     kernels: Option<Arc<Kernels>>,
 }
 
 impl Residual {
     fn normed(&mut self, norm: &LayerNorm) -> Result<Tensor> {
-        let Some(more) = self.more.take() else { return norm.forward(&self.sum) };
-        let (sum, normed) = norm.forward_sum(&self.sum, &more)?;
-        self.sum = sum;
-        Ok(normed)
+        match std::mem::take(&mut self.lacks) {
+            Lack { early: None, late: None } => norm.forward(&self.sum),
+            lacks => norm.forward_sum(&self.sum, &lacks),
+        }
     }
 
     /// Adds what `layer` makes of `input`, which may lack the first rows: for them it is zeros.
@@ -156,36 +156,26 @@ impl Residual {
         self.settle()?;
         let (rows, with_input) = (self.sum.size()[0], input.size()[0]);
         let without = rows - with_input;
-        let sum_now = self.kernels.as_ref().is_none_or(|kernels| kernels.is_fast());
-        match (sum_now, without) {
-            (true, 0) => self.sum = layer.forward_into(input, self.sum.shallow_clone())?,
-            (false, 0) => self.more = Some(layer.forward(input)?),
-            (true, _) => {
-                let mut place = self.sum.f_narrow(0, without, with_input)?;
-                let sum = layer.forward_into(input, place.shallow_clone())?;
-                if sum.data_ptr() != place.data_ptr() {
-                    place.f_copy_(&sum)?;
-                }
-                if let Some(bias) = layer.bias() {
-                    let _ = self.sum.f_narrow(0, 0, without)?.f_add_(bias)?;
-                }
-            }
-            (false, _) => {
-                let mut zeros = self.sum.f_narrow(0, 0, without)?.f_zeros_like()?;
-                if let Some(bias) = layer.bias() {
-                    let _ = zeros.f_add_(bias)?;
-                }
-                self.more = Some(Tensor::f_cat(&[&zeros, &layer.forward(input)?], 0)?);
-            }
+        if without > 0 {
+            let bias = layer.bias().map(Tensor::shallow_clone);
+            self.lacks.early = bias.map(|bias| (without, bias));
+        }
+        if self.kernels.as_ref().is_some_and(|kernels| !kernels.is_fast()) {
+            self.lacks.late = Some(layer.forward(input)?);
+            return Ok(());
+        }
+        let mut place = self.sum.f_narrow(0, without, with_input)?;
+        let sum = layer.forward_into(input, place.shallow_clone())?;
+        match without {
+            0 => self.sum = sum,
+            _ if sum.data_ptr() == place.data_ptr() => {}
+            _ => place.f_copy_(&sum)?,
         }
         Ok(())
     }
 
     fn settle(&mut self) -> Result<()> {
-        if let Some(more) = self.more.take() {
-            self.sum = self.sum.f_add(&more)?;
-        }
-        Ok(())
+        std::mem::take(&mut self.lacks).settle(&self.sum)
     }
 
     fn whole(mut self) -> Result<Tensor> {
@@ -310,7 +300,7 @@ impl Transformer2DModel {
             Projection::Conv(proj) => to_sequence(&proj.forward(&normed)?)?,
         };
         // 2. blocks
-        let mut hidden = Residual { sum, more: None, kernels: self.kernels.clone() };
+        let mut hidden = Residual { sum, lacks: Lack::default(), kernels: self.kernels.clone() };
         for block in &self.transformer_blocks {
             block.forward(&mut hidden, texts)?;
         }

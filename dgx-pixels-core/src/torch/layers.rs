@@ -96,6 +96,13 @@ impl Conv2d {
     }
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        if let Some(kernels) = &self.kernels {
+            let output = self.convolved(input, None)?;
+            return match kernels.add(&output, &self.bias, None)? {
+                Some(sum) => Ok(sum),
+                None => Parts { bias: Some(&self.bias), ..(&output).into() }.whole(),
+            };
+        }
         self.convolved(input, Some(&self.bias))
     }
 
@@ -178,7 +185,7 @@ pub(super) fn add_open(
     residual: &Tensor,
 ) -> Result<Tensor> {
     match (kernels, bias) {
-        (Some(kernels), Some(bias)) => match kernels.add(&hidden, bias, residual)? {
+        (Some(kernels), Some(bias)) => match kernels.add(&hidden, bias, Some(residual))? {
             Some(sum) => Ok(sum),
             None => Parts { bias: Some(bias), ..(&hidden).into() }.whole()?.f_add(residual),
         },
@@ -246,24 +253,49 @@ impl LayerNorm {
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         if let Some(kernels) = &self.kernels
-            && let Some((_, normed)) = kernels.layer_norm(input, None, (&self.weight, &self.bias), self.eps)?
+            && let Some(normed) = kernels.layer_norm(input, None, None, (&self.weight, &self.bias), self.eps)?
         {
             return Ok(normed);
         }
         input.f_layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
-    /// `input + more`, and the norm of that.
-    pub(super) fn forward_sum(&self, input: &Tensor, more: &Tensor) -> Result<(Tensor, Tensor)> {
-        let affine = (&self.weight, &self.bias);
-        if let Some(kernels) = &self.kernels
-            && let Some((Some(sum), normed)) = kernels.layer_norm(input, Some(more), affine, self.eps)?
-        {
-            return Ok((sum, normed));
+    /// Adds what `input [b, n, width]` still lacks, in its place, and norms the sum.
+    pub(super) fn forward_sum(&self, input: &Tensor, lacks: &Lack) -> Result<Tensor> {
+        let (_, n, _) = input.size3()?;
+        if let Some(kernels) = &self.kernels {
+            let early = lacks.early.as_ref().map(|(rows, bias)| (rows * n, bias));
+            let affine = (&self.weight, &self.bias);
+            let normed = kernels.layer_norm(input, lacks.late.as_ref(), early, affine, self.eps)?;
+            if let Some(normed) = normed {
+                return Ok(normed);
+            }
         }
-        let sum = input.f_add(more)?;
-        let normed = self.forward(&sum)?;
-        Ok((sum, normed))
+        lacks.settle(input)?;
+        self.forward(input)
+    }
+}
+
+/// What is still to be added to rows of pixels.
+#[derive(Default)]
+pub(super) struct Lack {
+    /// To so many of the first, a vector.
+    pub(super) early: Option<(i64, Tensor)>,
+    /// To the others.
+    pub(super) late: Option<Tensor>,
+}
+
+impl Lack {
+    /// Adds it, in the place of `sum`.
+    pub(super) fn settle(&self, sum: &Tensor) -> Result<()> {
+        let early_rows = self.early.as_ref().map_or(0, |(rows, _)| *rows);
+        if let Some((rows, bias)) = &self.early {
+            let _ = sum.f_narrow(0, 0, *rows)?.f_add_(bias)?;
+        }
+        if let Some(late) = &self.late {
+            let _ = sum.f_narrow(0, early_rows, late.size()[0])?.f_add_(late)?;
+        }
+        Ok(())
     }
 }
 

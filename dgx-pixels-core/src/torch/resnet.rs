@@ -151,16 +151,24 @@ impl Downsample {
 /// Source: diffusers 0.42.1, `models/upsampling.py`, `Upsample2D`.
 pub(super) struct Upsample {
     conv: Conv2d,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl Upsample {
     pub(super) fn load(node: Node, channels: i64) -> std::result::Result<Self, Error> {
-        Ok(Upsample { conv: Conv2d::load(node / "conv", channels, channels, 3)? })
+        let kernels = node.kernels();
+        Ok(Upsample { conv: Conv2d::load(node / "conv", channels, channels, 3)?, kernels })
     }
 
     /// `size`: height and width wanted, where doubling would miss those of the skip path by a rounded halving.
     pub(super) fn forward(&self, sample: &Tensor, size: Option<(i64, i64)>) -> Result<Tensor> {
         let (_, _, h, w) = sample.size4()?;
+        if let Some(kernels) = &self.kernels
+            && size.is_none_or(|size| size == (2 * h, 2 * w))
+            && let Some(doubled) = kernels.upsample(sample)?
+        {
+            return self.conv.forward(&doubled);
+        }
         let doubled = match size {
             None => sample.f_upsample_nearest2d([2 * h, 2 * w], 2.0, 2.0)?,
             Some((h, w)) => sample.f_upsample_nearest2d([h, w], None, None)?,

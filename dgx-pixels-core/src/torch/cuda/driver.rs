@@ -20,6 +20,8 @@ pub(super) struct Launch {
     pub(super) grid: (u32, u32),
     pub(super) threads: u32,
     pub(super) shared_bytes: u32,
+    /// Whether it may be started before the one before has ended: from compute capability 9.0 on.
+    pub(super) early: bool,
 }
 
 const MULTIPROCESSOR_COUNT: c_int = 16;
@@ -172,41 +174,50 @@ impl Driver {
         stream: *mut c_void,
         arguments: &mut [*mut c_void],
     ) -> Result<(), String> {
-        type CuLaunchKernel = unsafe extern "C" fn(
-            *mut c_void,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            c_uint,
-            *mut c_void,
-            *mut *mut c_void,
-            *mut *mut c_void,
-        ) -> c_int;
-        let Launch { grid: (x, y), threads, shared_bytes } = launch;
-        // SAFETY: signature as in CUDA's driver API; the caller answers for the arguments.
+        let Launch { grid: (x, y), threads, shared_bytes, early } = launch;
+        // The kernel waits by itself for the one before (`begin` in `kernels.cu`): until then it may be got ready.
+        const PROGRAMMATIC_STREAM_SERIALIZATION: c_int = 6;
+        let mut serialization = Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, padding: 0, value: [0; 16] };
+        serialization.value[0] = 1;
+        let config = Config {
+            grid: [x, y, 1],
+            block: [threads, 1, 1],
+            shared_bytes,
+            stream,
+            attributes: &serialization,
+            attribute_count: c_uint::from(early),
+        };
+        // SAFETY: signature and structures as in CUDA's driver API; the caller answers for the arguments.
         unsafe {
-            let launch = self.call::<CuLaunchKernel>(b"cuLaunchKernel")?;
-            answered(
-                "cuLaunchKernel",
-                launch(
-                    function.0,
-                    x,
-                    y,
-                    1,
-                    threads,
-                    1,
-                    1,
-                    shared_bytes,
-                    stream,
-                    arguments.as_mut_ptr(),
-                    ptr::null_mut(),
-                ),
-            )
+            let launch = self.call::<unsafe extern "C" fn(
+                *const Config,
+                *mut c_void,
+                *mut *mut c_void,
+                *mut *mut c_void,
+            ) -> c_int>(b"cuLaunchKernelEx")?;
+            let code = launch(&config, function.0, arguments.as_mut_ptr(), ptr::null_mut());
+            answered("cuLaunchKernelEx", code)
         }
     }
+}
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+struct Config {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared_bytes: c_uint,
+    stream: *mut c_void,
+    attributes: *const Attribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`.
+#[repr(C)]
+struct Attribute {
+    id: c_int,
+    padding: c_int,
+    value: [c_int; 16],
 }
 
 /// Compiled kernels on a GPU.

@@ -7,28 +7,22 @@
 
 typedef unsigned short half16;
 
+#if !BF16
 __device__ __forceinline__ float widen(half16 x) {
-#if BF16
-  return __uint_as_float(static_cast<unsigned>(x) << 16);
-#else
   float out;
   asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(x));
   return out;
-#endif
 }
+#endif
 
-__device__ __forceinline__ half16 narrow(float x) {
-  half16 out;
+__device__ __forceinline__ unsigned narrow(float low, float high) {
+  unsigned out;
 #if BF16
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out) : "f"(x));
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
 #else
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
 #endif
   return out;
-}
-
-__device__ __forceinline__ float rounded(float x) {
-  return widen(narrow(x));
 }
 
 // Eight neighbours, moved as 16 bytes.
@@ -41,8 +35,13 @@ __device__ __forceinline__ Eight unpack(uint4 bits) {
   Eight out;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
+#if BF16
+    out.at[2 * i] = __uint_as_float(words[i] << 16);
+    out.at[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+#else
     out.at[2 * i] = widen(static_cast<half16>(words[i]));
     out.at[2 * i + 1] = widen(static_cast<half16>(words[i] >> 16));
+#endif
   }
   return out;
 }
@@ -51,9 +50,14 @@ __device__ __forceinline__ uint4 pack(const Eight& values) {
   unsigned words[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    words[i] = narrow(values.at[2 * i]) | static_cast<unsigned>(narrow(values.at[2 * i + 1])) << 16;
+    words[i] = narrow(values.at[2 * i], values.at[2 * i + 1]);
   }
   return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// As if written and read again.
+__device__ __forceinline__ Eight rounded(const Eight& values) {
+  return unpack(pack(values));
 }
 
 __device__ __forceinline__ Eight read(const half16* from) {
@@ -62,6 +66,23 @@ __device__ __forceinline__ Eight read(const half16* from) {
 
 __device__ __forceinline__ void write(half16* to, const Eight& values) {
   *reinterpret_cast<uint4*>(to) = pack(values);
+}
+
+__device__ __forceinline__ Eight operator+(const Eight& a, const Eight& b) {
+  Eight out;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    out.at[i] = a.at[i] + b.at[i];
+  }
+  return out;
+}
+
+// Kernels may be started before the one they read from has ended (`Driver::launch`), and wait here until it has.
+__device__ __forceinline__ void begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 __device__ __forceinline__ float sum_of_warp(float value) {
@@ -76,8 +97,13 @@ __device__ __forceinline__ float silu(float x) {
   return __fdividef(x, 1.0f + __expf(-x));
 }
 
+// x/2 * erfc(-x/sqrt(2)), by formula 7.1.26 of Abramowitz and Stegun, which is within 1.5e-7 and has no cancellation here.
 __device__ __forceinline__ float gelu(float x) {
-  return x * 0.5f * (1.0f + erff(x * 0.70710678118654752440f));
+  const float z = fabsf(x) * 0.70710678118654752440f;
+  const float t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
+  const float series = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+  const float tail = 0.5f * x * series * __expf(-z * z);
+  return x > 0.0f ? x - tail : tail;
 }
 
 // What a group norm reads: channels of `a`, then of `b`, with a vector for all pixels and one for each picture added.
@@ -91,11 +117,11 @@ struct Source {
   int channels;
 };
 
-// Eight channels of one pixel at a time.
+// Eight channels of each pixel. OPEN: with vectors to be added.
+template <bool OPEN>
 struct Column {
   const half16* from;
   long long stride;
-  bool has_bias;
   bool has_time;
   Eight bias;
   Eight time;
@@ -104,39 +130,62 @@ struct Column {
     const bool in_a = channel < source.channels_a;
     stride = in_a ? source.channels_a : source.channels - source.channels_a;
     from = (in_a ? source.a + channel : source.b + (channel - source.channels_a)) + pixel * stride;
-    has_bias = source.bias != nullptr;
-    has_time = source.time != nullptr;
-    if (has_bias) {
-      bias = read(source.bias + channel);
-    }
-    if (has_time) {
-      time = read(source.time + image * source.time_stride + channel);
+    if (OPEN) {
+      has_time = source.time != nullptr;
+      bias = source.bias != nullptr ? read(source.bias + channel) : Eight{};
+      if (has_time) {
+        time = read(source.time + image * source.time_stride + channel);
+      }
     }
   }
 
-  __device__ __forceinline__ Eight at(long long pixel) const {
-    Eight values = read(from + pixel * stride);
-    if (has_bias) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        values.at[i] = rounded(values.at[i] + bias.at[i]);
-      }
-    }
-    if (has_time) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        values.at[i] = rounded(values.at[i] + time.at[i]);
+  __device__ __forceinline__ uint4 bits(int pixel) const {
+    return *reinterpret_cast<const uint4*>(from + pixel * stride);
+  }
+
+  __device__ __forceinline__ Eight values(uint4 bits) const {
+    Eight values = unpack(bits);
+    if (OPEN) {
+      values = rounded(values + bias);
+      if (has_time) {
+        values = rounded(values + time);
       }
     }
     return values;
   }
 };
 
-// Mean and 1/deviation of each group of each picture. Grid: chunks of pixels, pictures. Each block leaves mean and squared
-// deviations of its pixels in `partial [pictures, chunks, groups, 2]`; the last block of a picture joins them, in a fixed
-// order, into `stats [pictures, groups, 2]`. `arrived [pictures]` is zero before and after.
-extern "C" __global__ void group_stats(
-    Source source, int pixels, int chunk_pixels, int groups, float eps, float* partial, unsigned* arrived, float* stats) {
+// Calls `work(pixel, bits)` for each of a thread's pixels, with several loads under way.
+template <int AHEAD, typename Values, typename Work>
+__device__ __forceinline__ void each_pixel(const Values& values, int row, int rows, int count, Work work) {
+  int pixel = row;
+  for (; pixel + (AHEAD - 1) * rows < count; pixel += AHEAD * rows) {
+    uint4 bits[AHEAD];
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i) {
+      bits[i] = values.bits(pixel + i * rows);
+    }
+#pragma unroll
+    for (int i = 0; i < AHEAD; ++i) {
+      work(pixel + i * rows, bits[i]);
+    }
+  }
+  for (; pixel < count; pixel += rows) {
+    work(pixel, values.bits(pixel));
+  }
+}
+
+// At most so many chunks of a picture: four for each lane of a warp.
+constexpr int kChunksOfLane = 4;
+
+// Mean and 1/deviation of each group of each picture. Grid: chunks of pixels, at most 128, and pictures. Each block leaves mean
+// and squared deviations of its pixels in `partial [pictures, chunks, groups, 2]`; the last block of a picture joins them, in a
+// fixed order, into `stats [pictures, groups, 2]`. `arrived [pictures]` is zero before and after.
+template <bool OPEN>
+__device__ __forceinline__ void group_stats(
+    const Source& source, int pixels, int chunk_pixels, int groups, float eps, float* partial, unsigned* arrived,
+    float* stats) {
+  begin();
   extern __shared__ float shared[];
   const int channels = source.channels;
   const int columns = channels / 8;
@@ -149,16 +198,15 @@ extern "C" __global__ void group_stats(
 
   // 1. sums of each channel
   Eight sum = {}, square = {};
-  const Column values(source, static_cast<long long>(image) * pixels + first, image, column * 8);
-#pragma unroll 4
-  for (int pixel = row; pixel < count; pixel += rows) {
-    const Eight value = values.at(pixel);
+  const Column<OPEN> values(source, static_cast<long long>(image) * pixels + first, image, column * 8);
+  each_pixel<8>(values, row, rows, count, [&](int, uint4 bits) {
+    const Eight value = values.values(bits);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       sum.at[i] += value.at[i];
       square.at[i] += value.at[i] * value.at[i];
     }
-  }
+  });
   float* sums = shared;
   float* squares = shared + rows * channels;
 #pragma unroll
@@ -181,7 +229,8 @@ extern "C" __global__ void group_stats(
   // 2. of each group
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const int width = channels / groups;
-  float* out = partial + (static_cast<long long>(image) * gridDim.x + blockIdx.x) * groups * 2;
+  const int chunks = gridDim.x;
+  float2* all = reinterpret_cast<float2*>(partial) + static_cast<long long>(image) * chunks * groups;
   for (int group = warp; group < groups; group += warps) {
     float total = 0;
     for (int i = lane; i < width; i += 32) {
@@ -196,8 +245,7 @@ extern "C" __global__ void group_stats(
     }
     deviation = sum_of_warp(deviation);
     if (lane == 0) {
-      out[2 * group] = mean;
-      out[2 * group + 1] = deviation;
+      all[blockIdx.x * groups + group] = make_float2(mean, deviation);
     }
   }
 
@@ -206,26 +254,30 @@ extern "C" __global__ void group_stats(
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    is_last = atomicAdd(arrived + image, 1u) == gridDim.x - 1;
+    is_last = atomicAdd(arrived + image, 1u) == chunks - 1;
   }
   __syncthreads();
   if (!is_last) {
     return;
   }
   __threadfence();
-  const float2* all = reinterpret_cast<const float2*>(partial) + static_cast<long long>(image) * gridDim.x * groups;
-  const int last_count = pixels - (gridDim.x - 1) * chunk_pixels;
   for (int group = warp; group < groups; group += warps) {
+    float2 parts[kChunksOfLane];
+    float counts[kChunksOfLane];
     float total = 0;
-    for (int i = lane; i < gridDim.x; i += 32) {
-      total += __ldcg(all + i * groups + group).x * (i + 1 == gridDim.x ? last_count : chunk_pixels);
+#pragma unroll
+    for (int i = 0; i < kChunksOfLane; ++i) {
+      const int chunk = i * 32 + lane;
+      const bool exists = chunk < chunks;
+      parts[i] = exists ? __ldcg(all + chunk * groups + group) : make_float2(0, 0);
+      counts[i] = exists ? min(chunk_pixels, pixels - chunk * chunk_pixels) : 0;
+      total += parts[i].x * counts[i];
     }
     const float mean = sum_of_warp(total) / pixels;
     float deviation = 0;
-    for (int i = lane; i < gridDim.x; i += 32) {
-      const float2 part = __ldcg(all + i * groups + group);
-      const float n = static_cast<float>(i + 1 == gridDim.x ? last_count : chunk_pixels) * width;
-      deviation += part.y + n * (part.x - mean) * (part.x - mean);
+#pragma unroll
+    for (int i = 0; i < kChunksOfLane; ++i) {
+      deviation += parts[i].y + counts[i] * width * (parts[i].x - mean) * (parts[i].x - mean);
     }
     deviation = sum_of_warp(deviation);
     if (lane == 0) {
@@ -239,10 +291,12 @@ extern "C" __global__ void group_stats(
   }
 }
 
-// The norm itself, with SiLU behind it if `activate`. Grid and threads as of `group_stats`, which has made `stats`.
-extern "C" __global__ void group_norm(
-    Source source, int pixels, int chunk_pixels, int groups, int activate, const float* stats, const half16* weight,
-    const half16* bias, half16* out) {
+// The norm itself, with SiLU behind it if `activate`. Grid: chunks of pixels, and pictures. `group_stats` has made `stats`.
+template <bool OPEN>
+__device__ __forceinline__ void group_norm(
+    const Source& source, int pixels, int chunk_pixels, int groups, int activate, const float* stats,
+    const half16* weight, const half16* bias, half16* out) {
+  begin();
   const int channels = source.channels;
   const int columns = channels / 8;
   const int column = threadIdx.x % columns;
@@ -257,33 +311,52 @@ extern "C" __global__ void group_norm(
   Eight scale, shift;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const float* of_group = stats + (image * groups + (column * 8 + i) / width) * 2;
-    scale.at[i] = of_group[1] * weights.at[i];
-    shift.at[i] = biases.at[i] - of_group[0] * scale.at[i];
+    const float2 of_group = *reinterpret_cast<const float2*>(stats + (image * groups + (column * 8 + i) / width) * 2);
+    scale.at[i] = of_group.y * weights.at[i];
+    shift.at[i] = biases.at[i] - of_group.x * scale.at[i];
   }
   const long long start = static_cast<long long>(image) * pixels + first;
-  const Column values(source, start, image, column * 8);
+  const Column<OPEN> values(source, start, image, column * 8);
   half16* to = out + start * channels + column * 8;
-#pragma unroll 4
-  for (int pixel = row; pixel < count; pixel += rows) {
-    Eight value = values.at(pixel);
+  each_pixel<4>(values, row, rows, count, [&](int pixel, uint4 bits) {
+    Eight value = values.values(bits);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       value.at[i] = value.at[i] * scale.at[i] + shift.at[i];
-      if (activate) {
-        value.at[i] = silu(rounded(value.at[i]));
+    }
+    if (activate) {
+      value = rounded(value);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        value.at[i] = silu(value.at[i]);
       }
     }
     write(to + static_cast<long long>(pixel) * channels, value);
-  }
+  });
 }
 
-// `sum = x + residual` where there is a residual, then the norm over the last dimension. A warp takes a row, and keeps it in
-// registers: at most VECTORS * 256 numbers.
+#define GROUP_NORM(NAME, OPEN)                                                                                        \
+  extern "C" __global__ void __launch_bounds__(512) group_stats_##NAME(                                               \
+      Source source, int pixels, int chunk_pixels, int groups, float eps, float* partial, unsigned* arrived,          \
+      float* stats) {                                                                                                 \
+    group_stats<OPEN>(source, pixels, chunk_pixels, groups, eps, partial, arrived, stats);                            \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(512, 2) group_norm_##NAME(                                             \
+      Source source, int pixels, int chunk_pixels, int groups, int activate, const float* stats, const half16* weight, \
+      const half16* bias, half16* out) {                                                                              \
+    group_norm<OPEN>(source, pixels, chunk_pixels, groups, activate, stats, weight, bias, out);                       \
+  }
+GROUP_NORM(plain, false)
+GROUP_NORM(open, true)
+
+// What is still to be added to `x` goes to `sum`, then the norm over the last dimension: to the first `early_rows` rows the
+// vector `early`, to the others `residual`, which has no row for the first; either may be absent. A warp takes a row, and keeps
+// it in registers: at most VECTORS * 256 numbers.
 template <int VECTORS>
 __device__ __forceinline__ void layer_norm(
-    const half16* x, const half16* residual, const half16* weight, const half16* bias, int rows, int width, float eps,
-    half16* sum, half16* out) {
+    const half16* x, const half16* residual, const half16* early, int early_rows, const half16* weight, const half16* bias,
+    int rows, int width, float eps, half16* sum, half16* out) {
+  begin();
   const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   if (row >= rows) {
@@ -299,16 +372,15 @@ __device__ __forceinline__ void layer_norm(
       kept[v] = read(x + start + at);
     }
   }
-  if (residual != nullptr) {
+  const half16* added = row < early_rows ? early
+      : residual != nullptr              ? residual + start - static_cast<long long>(early_rows) * width
+                                         : nullptr;
+  if (added != nullptr) {
 #pragma unroll
     for (int v = 0; v < VECTORS; ++v) {
       const int at = (v * 32 + lane) * 8;
       if (at < width) {
-        const Eight more = read(residual + start + at);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          kept[v].at[i] = rounded(kept[v].at[i] + more.at[i]);
-        }
+        kept[v] = rounded(kept[v] + read(added + at));
         write(sum + start + at, kept[v]);
       }
     }
@@ -350,9 +422,9 @@ __device__ __forceinline__ void layer_norm(
 
 #define LAYER_NORM(VECTORS)                                                                                              \
   extern "C" __global__ void layer_norm_##VECTORS(                                                                       \
-      const half16* x, const half16* residual, const half16* weight, const half16* bias, int rows, int width, float eps, \
-      half16* sum, half16* out) {                                                                                        \
-    layer_norm<VECTORS>(x, residual, weight, bias, rows, width, eps, sum, out);                                          \
+      const half16* x, const half16* residual, const half16* early, int early_rows, const half16* weight,                \
+      const half16* bias, int rows, int width, float eps, half16* sum, half16* out) {                                    \
+    layer_norm<VECTORS>(x, residual, early, early_rows, weight, bias, rows, width, eps, sum, out);                       \
   }
 LAYER_NORM(1)
 LAYER_NORM(3)
@@ -360,34 +432,55 @@ LAYER_NORM(5)
 LAYER_NORM(8)
 
 // Half of each row gates the other: `x [rows, 2 * width]` → `[rows, width]`.
-extern "C" __global__ void geglu(const half16* x, int width, long long vectors, half16* out) {
-  const int columns = width / 8;
-  for (long long v = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; v < vectors;
-       v += static_cast<long long>(gridDim.x) * blockDim.x) {
-    const long long row = v / columns;
-    const half16* hidden = x + row * 2 * width + (v - row * columns) * 8;
-    const Eight value = read(hidden), gate = read(hidden + width);
-    Eight result;
+extern "C" __global__ void geglu(const half16* x, int width, unsigned vectors, half16* out) {
+  begin();
+  const unsigned columns = width / 8;
+  for (unsigned v = blockIdx.x * blockDim.x + threadIdx.x; v < vectors; v += gridDim.x * blockDim.x) {
+    const unsigned row = v / columns;
+    const half16* hidden = x + static_cast<long long>(row) * 2 * width + (v - row * columns) * 8;
+    const Eight value = read(hidden);
+    Eight gate = read(hidden + width);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      result.at[i] = value.at[i] * rounded(gelu(gate.at[i]));
+      gate.at[i] = gelu(gate.at[i]);
     }
-    write(out + v * 8, result);
+    gate = rounded(gate);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      gate.at[i] *= value.at[i];
+    }
+    write(out + static_cast<long long>(v) * 8, gate);
   }
 }
 
-// `x + bias + residual` for pixels of `channels`.
+// `x + bias + residual` for pixels of `channels`; the last may be absent.
 extern "C" __global__ void add(
-    const half16* x, const half16* bias, const half16* residual, int channels, long long vectors, half16* out) {
-  const int columns = channels / 8;
-  for (long long v = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; v < vectors;
-       v += static_cast<long long>(gridDim.x) * blockDim.x) {
-    Eight value = read(x + v * 8);
-    const Eight biases = read(bias + v % columns * 8), more = read(residual + v * 8);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      value.at[i] = rounded(value.at[i] + biases.at[i]) + more.at[i];
+    const half16* x, const half16* bias, const half16* residual, int channels, unsigned vectors, half16* out) {
+  begin();
+  const unsigned columns = channels / 8;
+  for (unsigned v = blockIdx.x * blockDim.x + threadIdx.x; v < vectors; v += gridDim.x * blockDim.x) {
+    const long long at = static_cast<long long>(v) * 8;
+    Eight value = read(x + at) + read(bias + v % columns * 8);
+    if (residual != nullptr) {
+      value = rounded(value) + read(residual + at);
     }
-    write(out + v * 8, value);
+    write(out + at, value);
+  }
+}
+
+// Each pixel four times: `x [images, h, w, channels]` → `[images, 2h, 2w, channels]`. `vectors` of `x`.
+extern "C" __global__ void upsample(const half16* x, int width, int channels, unsigned vectors, half16* out) {
+  begin();
+  const unsigned columns = channels / 8;
+  for (unsigned v = blockIdx.x * blockDim.x + threadIdx.x; v < vectors; v += gridDim.x * blockDim.x) {
+    const uint4 bits = *reinterpret_cast<const uint4*>(x + static_cast<long long>(v) * 8);
+    const unsigned pixel = v / columns, column = v - pixel * columns;
+    const unsigned row = pixel / width, at = pixel - row * width;
+    uint4* to = reinterpret_cast<uint4*>(out) + (4LL * row * width + 2 * at) * columns + column;
+    to[0] = bits;
+    to[columns] = bits;
+    to += 2LL * width * columns;
+    to[0] = bits;
+    to[columns] = bits;
   }
 }

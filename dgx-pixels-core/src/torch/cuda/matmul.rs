@@ -15,7 +15,7 @@ const CUBLASLT: &str = "libcublasLt.so.13";
 const WORKSPACE_BYTES: usize = 32 << 20;
 
 /// Algorithms that are timed for a shape.
-const CANDIDATES: usize = 12;
+const CANDIDATES: usize = 24;
 
 // Values of cublasLt.h, cublas_api.h and library_types.h.
 const COMPUTE_32F: c_int = 68;

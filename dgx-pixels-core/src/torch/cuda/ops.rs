@@ -18,9 +18,11 @@ use crate::torch::Mode;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// Threads of a block that works on pixels; registers for two such blocks fit on a multiprocessor.
+/// Threads of a block that works on pixels, at most.
 const PIXEL_THREADS: i64 = 512;
-/// Blocks that a pass over pixels is cut into, for each multiprocessor.
+/// Chunks of a picture that `group_stats` can join.
+const MAX_CHUNKS: i64 = 128;
+/// Blocks that a pass which only streams is cut into, for each multiprocessor.
 const BLOCKS_EACH: i64 = 4;
 /// Pictures of one call.
 const MAX_IMAGES: i64 = 1024;
@@ -32,12 +34,16 @@ pub(in crate::torch) struct Kernels {
     driver: Driver,
     index: usize,
     kind: Kind,
-    blocks: i64,
-    group_stats: Function,
-    group_norm: Function,
+    multiprocessors: i64,
+    /// See [`Launch::early`].
+    early: bool,
+    /// Plain, and with vectors to be added.
+    group_stats: [Function; 2],
+    group_norm: [Function; 2],
     layer_norms: [Function; 4],
     geglu: Function,
     add: Function,
+    upsample: Function,
     matmul: Option<MatMul>,
     /// Counters of `group_stats`, zero between calls.
     arrived: Tensor,
@@ -95,15 +101,6 @@ struct SourceArgument {
     channels: i32,
 }
 
-/// Pixels of pictures, cut into blocks.
-struct Pixels {
-    images: i64,
-    pixels: i64,
-    chunk_pixels: i64,
-    chunks: i64,
-    threads: i64,
-}
-
 impl Kernels {
     /// Compiles and loads them, or says why it cannot be. `mode` is not [`Mode::Exact`] where sums may be rounded once less and algorithms
     /// be tried.
@@ -136,24 +133,27 @@ impl Kernels {
         let [a, b, c, d] = LAYER_NORMS;
         let layer_norms = [layer_norm(a)?, layer_norm(b)?, layer_norm(c)?, layer_norm(d)?];
         let function = |name| module.function(name);
-        let (group_stats, group_norm) = (function("group_stats")?, function("group_norm")?);
-        let (geglu, add) = (function("geglu")?, function("add")?);
+        let group_stats = [function("group_stats_plain")?, function("group_stats_open")?];
+        let group_norm = [function("group_norm_plain")?, function("group_norm_open")?];
+        let (geglu, add, upsample) = (function("geglu")?, function("add")?, function("upsample")?);
         let fast = mode != Mode::Exact;
         let matmul = MatMul::new(dtype.kind(), device.tch(), fast);
         if let Err(reason) = &matmul {
             tracing::warn!("matrix products are libtorch's: {reason}");
         }
-        let blocks = i64::from(driver.multiprocessors(index)?) * BLOCKS_EACH;
+        let multiprocessors = i64::from(driver.multiprocessors(index)?);
         Ok(Arc::new(Kernels {
             driver,
             index,
             kind: dtype.kind(),
-            blocks,
+            multiprocessors,
+            early: compute_capability >= (9, 0),
             group_stats,
             group_norm,
             layer_norms,
             geglu,
             add,
+            upsample,
             matmul: matmul.ok(),
             arrived,
             fast,
@@ -182,24 +182,19 @@ impl Kernels {
         unsafe { self.driver.launch(function, launch, stream, arguments) }.map_err(TchError::Torch)
     }
 
-    /// How `channels` of `[b, channels, h, w]` are cut into blocks; `None` if they cannot be.
-    fn pixels(&self, a: &Tensor, channels: i64, groups: i64) -> Result<Option<Pixels>> {
+    /// Threads of a block for pixels of so many channels, in groups; `None` if they do not fit.
+    fn pixel_threads(&self, a: &Tensor, channels: i64, groups: i64) -> Result<Option<i64>> {
         let (images, _, h, w) = a.size4()?;
-        let pixels = h * w;
         let columns = channels / 8;
         let fits = channels % 8 == 0
             && columns <= PIXEL_THREADS
             && channels % groups == 0
             && images <= MAX_IMAGES
-            && pixels <= i64::from(i32::MAX);
-        if !fits || a.kind() != self.kind {
-            return Ok(None);
-        }
-        let rows = PIXEL_THREADS / columns;
-        let most_chunks = (self.blocks / images).clamp(1, (pixels + rows - 1) / rows);
-        let chunk_pixels = (pixels + most_chunks - 1) / most_chunks;
-        let chunks = (pixels + chunk_pixels - 1) / chunk_pixels;
-        Ok(Some(Pixels { images, pixels, chunk_pixels, chunks, threads: rows * columns }))
+            && h * w <= i64::from(i32::MAX)
+            && a.kind() == self.kind;
+        // Whole warps: sums of groups are a warp's.
+        let whole = || (1..=PIXEL_THREADS / columns).rev().map(|rows| rows * columns).find(|threads| threads % 32 == 0);
+        Ok(if fits { whole() } else { None })
     }
 
     /// Group norm of `parts.whole()`, with SiLU behind it if `activate`; `None` where it does not fit.
@@ -213,7 +208,7 @@ impl Kernels {
     ) -> Result<Option<Tensor>> {
         let channels_a = parts.a.size4()?.1;
         let channels = channels_a + parts.b.map_or(Ok(0), |b| b.size4().map(|size| size.1))?;
-        let Some(cut) = self.pixels(parts.a, channels, groups)? else { return Ok(None) };
+        let Some(threads) = self.pixel_threads(parts.a, channels, groups)? else { return Ok(None) };
         if channels_a % 8 != 0 {
             return Ok(None);
         }
@@ -230,27 +225,37 @@ impl Kernels {
             channels_a: channels_a as i32,
             channels: channels as i32,
         };
+        // As many chunks as give each multiprocessor one block, and one that only streams several.
+        let images = a.size()[0];
+        let cut = |most: i64| -> (i64, i64) {
+            let chunk_pixels = (h * w).div_euclid(most.clamp(1, h * w)).max(1);
+            let chunk_pixels = chunk_pixels + i64::from(chunk_pixels * most.clamp(1, h * w) < h * w);
+            (chunk_pixels, (h * w + chunk_pixels - 1) / chunk_pixels)
+        };
+        let (stats_pixels, stats_chunks) = cut((self.multiprocessors / images).min(MAX_CHUNKS));
+        let (norm_pixels, norm_chunks) = cut(self.multiprocessors * BLOCKS_EACH / images);
         let floats = |size: &[i64]| Tensor::f_empty(size, (Kind::Float, a.device()));
-        let partial = floats(&[cut.images, cut.chunks, groups, 2])?;
-        let stats = floats(&[cut.images, groups, 2])?;
-        let out = Tensor::f_empty([cut.images, h, w, channels], (self.kind, a.device()))?.f_permute([0, 3, 1, 2])?;
+        let partial = floats(&[images, stats_chunks, groups, 2])?;
+        let stats = floats(&[images, groups, 2])?;
+        let out = Tensor::f_empty([images, h, w, channels], (self.kind, a.device()))?.f_permute([0, 3, 1, 2])?;
 
-        let (mut pixels, mut chunk_pixels) = (cut.pixels as i32, cut.chunk_pixels as i32);
+        let which = usize::from(parts.bias.is_some() || parts.time.is_some());
+        let (mut pixels, mut stats_pixels, mut norm_pixels) =
+            ((h * w) as i32, stats_pixels as i32, norm_pixels as i32);
         let (mut groups, mut eps, mut activate) = (groups as i32, eps as f32, i32::from(activate));
         let (mut partial_at, mut arrived_at) = (partial.data_ptr(), self.arrived.data_ptr());
         let (mut stats_at, mut weight_at, mut bias_at, mut out_at) =
             (stats.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr());
-        let grid = (cut.chunks as u32, cut.images as u32);
-        let threads = cut.threads as u32;
+        let threads = threads as u32;
         // Two sums for each of a thread's eight channels.
-        let launch = Launch { grid, threads, shared_bytes: threads * 8 * 2 * 4 };
+        let shared_bytes = threads * 8 * 2 * 4;
         self.launch(
-            self.group_stats,
-            launch,
+            self.group_stats[which],
+            Launch { grid: (stats_chunks as u32, images as u32), threads, shared_bytes, early: self.early },
             &mut [
                 (&raw mut source).cast(),
                 (&raw mut pixels).cast(),
-                (&raw mut chunk_pixels).cast(),
+                (&raw mut stats_pixels).cast(),
                 (&raw mut groups).cast(),
                 (&raw mut eps).cast(),
                 (&raw mut partial_at).cast(),
@@ -259,12 +264,12 @@ impl Kernels {
             ],
         )?;
         self.launch(
-            self.group_norm,
-            Launch { shared_bytes: 0, ..launch },
+            self.group_norm[which],
+            Launch { grid: (norm_chunks as u32, images as u32), threads, shared_bytes: 0, early: self.early },
             &mut [
                 (&raw mut source).cast(),
                 (&raw mut pixels).cast(),
-                (&raw mut chunk_pixels).cast(),
+                (&raw mut norm_pixels).cast(),
                 (&raw mut groups).cast(),
                 (&raw mut activate).cast(),
                 (&raw mut stats_at).cast(),
@@ -276,38 +281,46 @@ impl Kernels {
         Ok(Some(out))
     }
 
-    /// Layer norm of `x [.., width]`, or of `x + residual`, which is then the first of the two; `None` where it does not fit.
+    /// Adds to `x [.., width]` what is missing of it, in its place, and norms the sum over the last dimension: `early [width]` is missing
+    /// in the first rows, `residual` in those that it has, the last. `None` where it does not fit.
     pub(in crate::torch) fn layer_norm(
         &self,
         x: &Tensor,
         residual: Option<&Tensor>,
+        early: Option<(i64, &Tensor)>,
         (weight, bias): (&Tensor, &Tensor),
         eps: f64,
-    ) -> Result<Option<(Option<Tensor>, Tensor)>> {
+    ) -> Result<Option<Tensor>> {
         let size = x.size();
         let width = size[size.len() - 1];
         let vectors = (width / 8 + 31) / 32;
         let Some(which) = LAYER_NORMS.iter().position(|most| vectors <= *most) else { return Ok(None) };
-        if width % 8 != 0 || x.kind() != self.kind || !x.is_contiguous() {
+        if width % 8 != 0
+            || x.kind() != self.kind
+            || !x.is_contiguous()
+            || residual.is_some_and(|more| !more.is_contiguous())
+        {
             return Ok(None);
         }
-        let residual = residual.map(Tensor::f_contiguous).transpose()?;
         let rows = size.iter().rev().skip(1).product::<i64>();
-        let sum = residual.as_ref().map(Tensor::f_empty_like).transpose()?;
+        let early_rows = early.map_or(0, |(rows, _)| rows);
         let out = x.f_empty_like()?;
-        let mut x_at = x.data_ptr();
-        let mut residual_at = residual.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
-        let mut sum_at = sum.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
+        let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null_mut(), Tensor::data_ptr);
+        let (mut x_at, mut residual_at) = (x.data_ptr(), pointer(residual));
+        let (mut early_at, mut early_rows) = (pointer(early.map(|(_, bias)| bias)), early_rows as i32);
         let (mut weight_at, mut bias_at, mut out_at) = (weight.data_ptr(), bias.data_ptr(), out.data_ptr());
         let (mut rows_argument, mut width, mut eps) = (rows as i32, width as i32, eps as f32);
         const WARPS: u32 = 4;
-        let launch = Launch { grid: ((rows as u32).div_ceil(WARPS), 1), threads: 32 * WARPS, shared_bytes: 0 };
+        let launch = Launch { grid: ((rows as u32).div_ceil(WARPS), 1), threads: 32 * WARPS, shared_bytes: 0, early: self.early };
+        let mut sum_at = x_at;
         self.launch(
             self.layer_norms[which],
             launch,
             &mut [
                 (&raw mut x_at).cast(),
                 (&raw mut residual_at).cast(),
+                (&raw mut early_at).cast(),
+                (&raw mut early_rows).cast(),
                 (&raw mut weight_at).cast(),
                 (&raw mut bias_at).cast(),
                 (&raw mut rows_argument).cast(),
@@ -317,13 +330,13 @@ impl Kernels {
                 (&raw mut out_at).cast(),
             ],
         )?;
-        Ok(Some((sum, out)))
+        Ok(Some(out))
     }
 
     fn vectors(&self, vectors: i64) -> Launch {
         const THREADS: i64 = 256;
-        let blocks = ((vectors + THREADS - 1) / THREADS).min(self.blocks * 4);
-        Launch { grid: (blocks as u32, 1), threads: THREADS as u32, shared_bytes: 0 }
+        let blocks = ((vectors + THREADS - 1) / THREADS).min(self.multiprocessors * BLOCKS_EACH * 4);
+        Launch { grid: (blocks as u32, 1), threads: THREADS as u32, shared_bytes: 0, early: self.early }
     }
 
     /// `x [.., 2 * width]` → `x[.., :width] * gelu(x[.., width:])`; `None` where it does not fit.
@@ -336,11 +349,11 @@ impl Kernels {
         }
         size[last] = width;
         let out = Tensor::f_empty(&size, (self.kind, x.device()))?;
-        let mut vectors = out.numel() as i64 / 8;
+        let Ok(mut vectors) = u32::try_from(out.numel() / 8) else { return Ok(None) };
         let (mut x_at, mut width, mut out_at) = (x.data_ptr(), width as i32, out.data_ptr());
         self.launch(
             self.geglu,
-            self.vectors(vectors),
+            self.vectors(i64::from(vectors)),
             &mut [
                 (&raw mut x_at).cast(),
                 (&raw mut width).cast(),
@@ -351,25 +364,51 @@ impl Kernels {
         Ok(Some(out))
     }
 
-    /// `x + bias + residual`, all but `bias [c]` of `[b, c, h, w]` with channels last; `None` where it does not fit.
-    pub(in crate::torch) fn add(&self, x: &Tensor, bias: &Tensor, residual: &Tensor) -> Result<Option<Tensor>> {
-        let (b, channels, h, w) = x.size4()?;
+    /// `x + bias`, or that and `residual`; all but `bias [c]` are `[b, c, h, w]` with channels last. In the place of `x`, which is used up;
+    /// `None` where it does not fit.
+    pub(in crate::torch) fn add(&self, x: &Tensor, bias: &Tensor, residual: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let channels = x.size4()?.1;
+        let Ok(mut vectors) = u32::try_from(x.numel() / 8) else { return Ok(None) };
         if channels % 8 != 0 || x.kind() != self.kind {
             return Ok(None);
         }
-        let (x, residual) = (channels_last(x)?, channels_last(residual)?);
-        let out = Tensor::f_empty([b, h, w, channels], (self.kind, x.device()))?.f_permute([0, 3, 1, 2])?;
-        let mut vectors = out.numel() as i64 / 8;
-        let (mut x_at, mut bias_at, mut residual_at, mut out_at) =
-            (x.data_ptr(), bias.data_ptr(), residual.data_ptr(), out.data_ptr());
+        let (x, residual) = (channels_last(x)?, residual.map(channels_last).transpose()?);
+        let (mut x_at, mut bias_at) = (x.data_ptr(), bias.data_ptr());
+        let mut residual_at = residual.as_ref().map_or(ptr::null_mut(), Tensor::data_ptr);
         let mut channels = channels as i32;
+        let mut out_at = x_at;
         self.launch(
             self.add,
-            self.vectors(vectors),
+            self.vectors(i64::from(vectors)),
             &mut [
                 (&raw mut x_at).cast(),
                 (&raw mut bias_at).cast(),
                 (&raw mut residual_at).cast(),
+                (&raw mut channels).cast(),
+                (&raw mut vectors).cast(),
+                (&raw mut out_at).cast(),
+            ],
+        )?;
+        Ok(Some(x))
+    }
+
+    /// Each pixel four times: `x [b, c, h, w]` → `[b, c, 2h, 2w]`; `None` where it does not fit.
+    pub(in crate::torch) fn upsample(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let (b, channels, h, w) = x.size4()?;
+        let Ok(mut vectors) = u32::try_from(x.numel() / 8) else { return Ok(None) };
+        if channels % 8 != 0 || x.kind() != self.kind {
+            return Ok(None);
+        }
+        let x = channels_last(x)?;
+        let out = Tensor::f_empty([b, 2 * h, 2 * w, channels], (self.kind, x.device()))?.f_permute([0, 3, 1, 2])?;
+        let (mut x_at, mut out_at) = (x.data_ptr(), out.data_ptr());
+        let (mut width, mut channels) = (w as i32, channels as i32);
+        self.launch(
+            self.upsample,
+            self.vectors(i64::from(vectors)),
+            &mut [
+                (&raw mut x_at).cast(),
+                (&raw mut width).cast(),
                 (&raw mut channels).cast(),
                 (&raw mut vectors).cast(),
                 (&raw mut out_at).cast(),
@@ -421,7 +460,7 @@ impl Kernels {
             adds: into.is_some(),
         };
         let handle = stream::handle(self.index)?;
-        let clock = |once: &dyn Fn() -> std::result::Result<(), String>| self.clock(handle, once);
+        let clock = |once: &dyn Fn() -> std::result::Result<(), String>| self.clock(once);
         let stream = Stream { handle, records: self.records.get(), clock: Some(&clock) };
         // SAFETY: shapes, strides and kinds were checked above; the tensors lie on this GPU, as its kernels were given to their layer.
         unsafe { matmul.run(&product, &stream) }.map_err(TchError::Torch)?;
@@ -429,12 +468,12 @@ impl Kernels {
     }
 
     /// Milliseconds of the fastest of a few runs of `once`, after one that warms up.
-    fn clock(
+    pub(super) fn clock(
         &self,
-        stream: *mut c_void,
         once: &dyn Fn() -> std::result::Result<(), String>,
     ) -> std::result::Result<f64, String> {
         const RUNS: usize = 5;
+        let stream = stream::handle(self.index).map_err(|error| error.to_string())?;
         once()?;
         let mut best = f64::INFINITY;
         for _ in 0..RUNS {

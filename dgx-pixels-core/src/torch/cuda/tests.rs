@@ -28,8 +28,9 @@ impl Bench {
         Bench { kernels, kind: dtype.kind(), step, _stream: OnStream::enter(GPU).unwrap() }
     }
 
-    fn both() -> [Bench; 2] {
-        [Dtype::Bf16, Dtype::F16].map(|dtype| Bench::new(dtype, Mode::Fast))
+    /// One after the other: each is on our stream while it lives.
+    fn both() -> impl Iterator<Item = Bench> {
+        [Dtype::Bf16, Dtype::F16].into_iter().map(|dtype| Bench::new(dtype, Mode::Fast))
     }
 
     fn random(&self, size: &[i64], mean: f64) -> Tensor {
@@ -112,16 +113,21 @@ fn layer_norms_are_those_of_plain_tensors() {
             let (weight, bias) = (bench.random(&[width], 1.0), bench.random(&[width], 0.0));
             let norm = |x: &Tensor| float(x).layer_norm([width], Some(float(&weight)), Some(float(&bias)), 1e-5, false);
             let affine = (&weight, &bias);
-            let (none, ours) = bench.kernels.layer_norm(&x, None, affine, 1e-5).unwrap().expect("it fits");
-            assert!(none.is_none());
+            let ours = bench.kernels.layer_norm(&x, None, None, affine, 1e-5).unwrap().expect("it fits");
             bench.assert_close(&format!("{rows}x{width}"), &ours, &norm(&x));
-            let (sum, ours) = bench.kernels.layer_norm(&x, Some(&more), affine, 1e-5).unwrap().expect("it fits");
-            let exact = &x + &more;
-            assert!(sum.expect("a sum") == exact, "sums are rounded as libtorch rounds them");
-            bench.assert_close(&format!("{rows}x{width}, sum"), &ours, &norm(&exact));
+            // The first rows lack a vector, the others what is missing of them.
+            for early in [0, rows / 3, rows] {
+                let sum = x.copy();
+                let vector = bench.random(&[width], 0.0);
+                let late = more.narrow(0, early, rows - early);
+                let ours = bench.kernels.layer_norm(&sum, Some(&late), Some((early, &vector)), affine, 1e-5);
+                let exact = Tensor::cat(&[x.narrow(0, 0, early) + &vector, x.narrow(0, early, rows - early) + &late], 0);
+                assert!(sum == exact, "sums are rounded as libtorch rounds them");
+                bench.assert_close(&format!("{rows}x{width}, {early} early"), &ours.unwrap().expect("it fits"), &norm(&exact));
+            }
         }
         let wide = bench.random(&[2, 4096], 0.0);
-        assert!(bench.kernels.layer_norm(&wide, None, (&wide, &wide), 1e-5).unwrap().is_none());
+        assert!(bench.kernels.layer_norm(&wide, None, None, (&wide, &wide), 1e-5).unwrap().is_none());
     }
 }
 
@@ -138,9 +144,14 @@ fn gates_and_sums_are_those_of_plain_tensors() {
         for size in [[2, 320, 128, 128], [1, 64, 3, 5]] {
             let (x, residual) = (bench.picture(&size, 0.0), bench.picture(&size, 0.0));
             let bias = bench.random(&[size[1]], 0.0);
-            let ours = bench.kernels.add(&x, &bias, &residual).unwrap().expect("it fits");
-            let exact = &x + bias.view([1, -1, 1, 1]) + &residual;
-            assert!(ours == exact, "sums are rounded as libtorch rounds them");
+            for residual in [None, Some(&residual)] {
+                let exact = &x + bias.view([1, -1, 1, 1]);
+                let exact = residual.map_or_else(|| exact.shallow_clone(), |residual| &exact + residual);
+                let ours = bench.kernels.add(&channels_last(&x.copy()).unwrap(), &bias, residual);
+                assert!(ours.unwrap().expect("it fits") == exact, "sums are rounded as libtorch rounds them");
+            }
+            let ours = bench.kernels.upsample(&x).unwrap().expect("it fits");
+            assert!(ours == x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None));
         }
     }
 }
@@ -196,4 +207,49 @@ fn what_was_recorded_runs_again_on_what_its_inputs_hold_then() {
     let failed = Graph::record(pool, || -> Result<(), tch::TchError> { Err(tch::TchError::Shape("no".into())) });
     assert!(failed.unwrap_err().to_string().contains("no"));
     graph.replay().unwrap();
+}
+
+/// Prints what each pass of a step of SDXL moves, how fast, and how fast a plain copy is.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn passes_and_their_bandwidth() {
+    let bench = Bench::new(Dtype::Bf16, Mode::Fast);
+    let kernels = &bench.kernels;
+    println!("{:<44} {:>9} {:>9} {:>9}", "pass", "MB", "us", "GB/s");
+    let told = |what: String, bytes: usize, work: &dyn Fn()| {
+        let once = || {
+            work();
+            Ok(())
+        };
+        let milliseconds = kernels.clock(&once).unwrap();
+        let megabytes = bytes as f64 / 1e6;
+        println!("{what:<44} {megabytes:>9.1} {:>9.1} {:>9.0}", milliseconds * 1e3, megabytes / milliseconds);
+    };
+    let large = bench.random(&[256 << 20], 0.0);
+    let mut copy = large.zeros_like();
+    let copy_cell = std::cell::RefCell::new(&mut copy);
+    told("copy of 512 MiB".into(), 4 * large.numel(), &|| copy_cell.borrow_mut().copy_(&large));
+    for (b, c, side) in [(2, 320, 128), (2, 960, 128), (2, 640, 64), (2, 1920, 64), (2, 1280, 32), (2, 2560, 32), (1, 512, 256), (1, 256, 512), (1, 128, 1024)] {
+        let x = bench.picture(&[b, c, side, side], 0.0);
+        let (weight, bias) = (bench.random(&[c], 1.0), bench.random(&[c], 0.0));
+        for open in [None, Some(&bias)] {
+            let parts = Parts { bias: open, ..(&x).into() };
+            let what = format!("group norm {b}x{c}x{side}x{side}{}", if open.is_some() { ", open" } else { "" });
+            // Read for the sums, read for the norm, and written.
+            told(what, 6 * x.numel(), &|| drop(kernels.group_norm(parts, (&weight, &bias), 32, 1e-5, true).unwrap()));
+        }
+        told(format!("upsample {b}x{c}x{side}x{side}"), 10 * x.numel(), &|| drop(kernels.upsample(&x).unwrap()));
+        told(format!("add {b}x{c}x{side}x{side}"), 6 * x.numel(), &|| drop(kernels.add(&x, &bias, Some(&x)).unwrap()));
+    }
+    for (rows, width) in [(8192, 640), (2048, 1280)] {
+        let x = bench.random(&[rows, width], 0.0);
+        let (weight, bias) = (bench.random(&[width], 1.0), bench.random(&[width], 0.0));
+        let affine = (&weight, &bias);
+        let norm = |more| drop(kernels.layer_norm(&x, more, None, affine, 1e-5).unwrap());
+        told(format!("layer norm {rows}x{width}"), 4 * x.numel(), &|| norm(None));
+        let more = x.zeros_like();
+        told(format!("layer norm {rows}x{width}, sum"), 8 * x.numel(), &|| norm(Some(&more)));
+        let wide = bench.random(&[rows, 8 * width], 0.0);
+        told(format!("geglu {rows}x{}", 4 * width), 3 * wide.numel(), &|| drop(kernels.geglu(&wide).unwrap()));
+    }
 }
