@@ -100,6 +100,27 @@ fn eight_deployers_at_once_lose_nothing_and_tear_nothing() {
 }
 
 #[test]
+fn a_thousand_deploys_in_a_row_are_each_shown_and_whole() {
+    let mut game = Game::new();
+    let torn = Torn::default();
+    game.app.insert_resource(torn.clone()).add_systems(Last, nothing_is_torn);
+    game.spawn("enemy_slime");
+    let (project, port) = (game.project.clone(), game.port);
+    game.during(move || {
+        for n in 0..1000 {
+            let frames = 2 + n % 7;
+            let deployed = project.deploy(&[animated("enemy_slime", frames * 16, frames as u8)]).unwrap();
+            let live = asset::Game::new(port).confirm(&project, &deployed, Duration::from_secs(20));
+            assert!(live.live, "{n}: {live:?}");
+        }
+    });
+    assert_eq!(*torn.0.lock().unwrap(), Vec::<String>::new());
+    let deployed = game.project.manifest().unwrap();
+    let shown = game.app.world().resource::<Sprites>().get("enemy_slime").unwrap();
+    assert_eq!(shown.entry, deployed.sprites["enemy_slime"]);
+}
+
+#[test]
 fn a_whole_folder_that_is_renamed_into_its_place_is_seen() {
     let (_folder, other) = project();
     other.deploy(&[sprite("enemy_slime", 16, 10)]).unwrap();
