@@ -14,7 +14,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test demo test test-core test-torch test-bevy game conformance check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test demo test test-core test-torch test-bevy game gate-m4 gate-programs conformance check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -40,6 +40,15 @@ test-bevy: ## The Bevy plugin and the example game
 game: ## Play the example game
 	cargo run --locked --package bevy_game
 
+gate-m4: ## From prompt to play: the real server, the real game, a line for each criterion
+	scripts/check_integration_m4_gate.sh
+
+# A test is built beside the programs: cargo then gives dependencies the features that tests have, and builds nothing twice.
+gate-programs: # What the gate runs; it calls this itself
+	@$(SETUP) gate
+	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --test reference
+	cargo build $(BEVY) --bins --test it
+
 conformance: setup ## The MCP server against the protocol's conformance suite and Inspector; takes npm
 	tools/mcp_conformance.sh
 
@@ -50,6 +59,8 @@ check-lint: setup ## clippy, with libtorch and without
 	cargo clippy $(CARGO_FLAGS) $(MEMBERS) --all-targets -- --deny warnings
 	cargo clippy $(CARGO_FLAGS) $(MEMBERS) --all-targets --no-default-features -- --deny warnings
 	cargo clippy $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features -- --deny warnings
+	cargo clippy $(BEVY) --all-targets -- --deny warnings
+	cargo clippy $(BEVY) --all-targets --no-default-features -- --deny warnings
 
 check-docs: setup ## The library's documentation
 	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) $(MEMBERS) --no-deps

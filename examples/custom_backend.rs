@@ -96,6 +96,7 @@ impl Models for Plasma {
             steps: DEFAULT_STEPS,
             vae_tiling: false,
             libtorch: None,
+            licence: None,
         })
     }
 

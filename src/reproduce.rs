@@ -99,8 +99,9 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     let finished = follow(&engine.submit(submission)?, args.quiet);
     engine.shutdown(Shutdown::NextStep);
     let finished = finished?;
-    // The same model at another place is no other model.
-    let made = Made { model: before.model.clone(), ..finished.made.clone() };
+    // The same model at another place, or with a word on its terms, is no other model.
+    let (model, licence) = (before.model.clone(), before.licence.clone());
+    let made = Made { model, licence, ..finished.made.clone() };
     let bytes = match made.pixel {
         Some(_) => sprite_png(&finished.image, Some(&made))?,
         None => picture_png(&DynamicImage::ImageRgba8(finished.image.clone()).into_rgb8(), &made)?,

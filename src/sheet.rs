@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use dgx_pixels_core::asset::{
     BEVY_META, DEFAULT_FRAME_MS, Direction, MadeBy, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag,
@@ -58,7 +57,7 @@ pub(crate) struct Args {
     /// Frames that are an animation, counted from 0, as `walk=0-3`; `:reverse`, `:pingpong` or `:pingpong_reverse` after it is the
     /// order. May be given again.
     #[arg(long = "tag", value_name = "NAME=FROM-TO")]
-    tags: Vec<GivenTag>,
+    tags: Vec<Tag>,
 
     /// Also write NAME.png.meta, which keeps pixels sharp in a Bevy game without the plugin.
     #[arg(long)]
@@ -71,33 +70,6 @@ pub(crate) struct Args {
     /// Print one JSON line.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// A tag on the command line.
-#[derive(Clone)]
-struct GivenTag(Tag);
-
-impl FromStr for GivenTag {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<GivenTag, String> {
-        let read = || {
-            let (name, range) = text.split_once('=')?;
-            let (range, direction) = range.split_once(':').unwrap_or((range, "forward"));
-            let (from, to) = range.split_once('-').unwrap_or((range, range));
-            let direction = match direction {
-                "forward" => Direction::Forward,
-                "reverse" => Direction::Reverse,
-                "pingpong" => Direction::Pingpong,
-                "pingpong_reverse" => Direction::PingpongReverse,
-                _ => return None,
-            };
-            let tag =
-                Tag { name: name.to_owned(), from: from.parse().ok()?, to: to.parse().ok()?, direction };
-            (!name.is_empty()).then_some(GivenTag(tag))
-        };
-        read().ok_or_else(|| "expected a name and frames, as `walk=0-3` or `walk=0-3:pingpong`".into())
-    }
 }
 
 /// Writes the sheet, its JSON and settings.
@@ -114,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let tags = match args.tags.is_empty() {
         true => tags_by_name(&frames),
-        false => args.tags.iter().map(|tag| tag.0.clone()).collect(),
+        false => args.tags.clone(),
     };
     let options = SheetOptions { layout, gutter: args.gutter, extrude: args.extrude };
     let mut sheet = Sheet::new(&frames, tags, &options)?;
@@ -190,19 +162,5 @@ mod tests {
             [("walk".into(), 1, 2), ("run".into(), 3, 4)]
         );
         assert_eq!(tags(&["a_0", "b_0", "0", "1"]), []);
-    }
-
-    #[test]
-    fn a_tag_is_read_from_text() {
-        let tag = |text: &str| text.parse::<GivenTag>().map(|tag| tag.0);
-        let walk = tag("walk=0-3:pingpong").unwrap();
-        assert_eq!(
-            (walk.name.as_str(), walk.from, walk.to, walk.direction),
-            ("walk", 0, 3, Direction::Pingpong)
-        );
-        assert_eq!(tag("hurt=4").unwrap().to, 4);
-        for text in ["walk", "=0-1", "walk=a-b", "walk=0-1:up", "walk=-1-2"] {
-            assert!(tag(text).is_err(), "{text}");
-        }
     }
 }

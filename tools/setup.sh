@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh build     all that building and running the programs takes
 #   tools/setup.sh test      the same, and in `.venv` a Python with torch and diffusers, for the live parity test
+#   tools/setup.sh gate      as build, and in `.venv` a Python with an MCP client, for the gate of M4
 #
 # Taken in this order: $LIBTORCH, the torch of `python3` (an active virtual environment's), one in `.venv`, which is
 # made. Others are passed over with a line that says why. Nothing outside the checkout is changed. A set-up that was
@@ -87,7 +88,7 @@ venv_torch() {
         true
 }
 
-case $mode in build | test) ;; *) fail "\`$mode\` is unknown; expected \`build\` or \`test\`" ;; esac
+case $mode in build | test | gate) ;; *) fail "\`$mode\` is unknown; expected \`build\`, \`test\` or \`gate\`" ;; esac
 command -v cargo >/dev/null || fail "found no \`cargo\`; install Rust 1.95 or newer with rustup (https://rustup.rs)"
 command -v "${CXX:-c++}" >/dev/null || fail "found no C++ compiler \`${CXX:-c++}\`; install one: sudo apt install g++"
 
@@ -134,6 +135,14 @@ elif [ -z "$torch" ] && ! has "$tests" && ! has torch; then
         make_venv
         say "installing torch $torch_version into .venv (2 GB to download)"
         install torch "torch==$torch_version"
+    fi
+fi
+if [ "$mode" = gate ]; then
+    gate=gate-$(cksum <scripts/requirements.txt | cut -d ' ' -f 1)
+    if [ ! -e ".venv/has-$gate" ] || [ -e .venv/installing ]; then
+        make_venv
+        say "installing an MCP client into .venv"
+        install "$gate" --requirement scripts/requirements.txt
     fi
 fi
 

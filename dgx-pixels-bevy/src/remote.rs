@@ -79,10 +79,13 @@ fn reload_watch(
     if !sprites.is_settled() {
         return Ok(None);
     }
-    let is_shown = sprites.blake3() == Some(wanted);
+    let (is_shown, has_faults) = (sprites.blake3() == Some(wanted), sprites.has_faults());
     let was_tried = tried.0.as_deref() == Some(wanted);
-    let is_newest = || sprites.blake3().is_some() && sprites.blake3() == sprites.blake3_on_disk().as_deref();
-    if is_shown || was_tried || is_newest() {
+    let is_newer = || {
+        let shown = sprites.blake3();
+        !is_shown && shown.is_some() && shown == sprites.blake3_on_disk().as_deref()
+    };
+    if (is_shown && !has_faults) || was_tried || is_newer() {
         tried.0 = None;
         return Ok(Some(json!(sprites.status())));
     }

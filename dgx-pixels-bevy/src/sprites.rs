@@ -1,6 +1,6 @@
 //! The sprites that can be shown, and how a new manifest takes over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Sprites {
     /// Whether it has not taken over yet.
     is_new: bool,
     loading: bool,
+    /// Pictures that had failed and are read anew.
+    retried: HashSet<AssetId<Image>>,
     blake3: Option<String>,
     error: Option<String>,
     faults: Vec<SpriteFault>,
@@ -47,6 +49,7 @@ impl FromWorld for Sprites {
             waits: false,
             is_new: false,
             loading: true,
+            retried: HashSet::new(),
             blake3: None,
             error: None,
             faults: vec![],
@@ -84,7 +87,7 @@ impl Sprites {
         }
     }
 
-    /// Reads the manifest anew, unless it is being read.
+    /// Reads the manifest anew, and pictures of it that could not be read, unless it is being read.
     pub fn reload(&mut self, server: &AssetServer) {
         if !self.loading {
             self.loading = true;
@@ -102,6 +105,11 @@ impl Sprites {
     #[cfg(feature = "remote")]
     pub(crate) fn blake3(&self) -> Option<&str> {
         self.blake3.as_deref()
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
     }
 }
 
@@ -122,9 +130,9 @@ pub(crate) fn look_again(
         AssetEvent::Added { id } | AssetEvent::Modified { id } => Some(*id),
         _ => None,
     });
-    let mut all = changed.chain(failures.read().map(|failure| failure.id));
-    if all.any(|id| newest.images.iter().any(|image| image.id() == id)) {
-        sprites.waits = true;
+    for id in changed.chain(failures.read().map(|failure| failure.id)) {
+        sprites.retried.remove(&id);
+        sprites.waits |= newest.images.iter().any(|image| image.id() == id);
     }
 }
 
@@ -149,13 +157,22 @@ pub(crate) fn swap(
         sprites.loading = false;
         sprites.error = None;
         (sprites.waits, sprites.is_new) = (true, true);
+        sprites.retried.clear();
+        for image in newest.images.iter().filter(|image| server.load_state(*image).is_failed()) {
+            // Its file may have been put right, or a `.meta` beside it removed, and the file watcher tells of neither at once.
+            if let Some(path) = image.path() {
+                server.reload(path.clone());
+                sprites.retried.insert(image.id());
+            }
+        }
         // Two loads at a time may end in either order, and leave the older one.
         #[cfg(any(feature = "hot_reload", feature = "remote"))]
         if sprites.blake3_on_disk().is_some_and(|disk| disk != newest.blake3) {
             sprites.reload(&server);
         }
     }
-    if !sprites.waits || newest.images.iter().any(|image| server.load_state(image).is_loading()) {
+    let is_loading = |image: &Handle<Image>| server.load_state(image).is_loading();
+    if !sprites.waits || !sprites.retried.is_empty() || newest.images.iter().any(is_loading) {
         return;
     }
     let old = mem::take(&mut sprites.live);

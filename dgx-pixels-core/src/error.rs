@@ -192,7 +192,7 @@ pub enum Error {
     },
     /// A path leads out of the folders that may be used, or to what is no plain file.
     #[error(
-        "`{}` may not be used: {reason}; expected a file in {}, or start with its folder allowed",
+        "`{}` may not be used: {reason}; expected a path in {}, or start with its folder allowed",
         path.display(), quoted(roots)
     )]
     ForbiddenPath {

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::pixel::{Certificate, PixelOptions};
 use crate::request::GenerateRequest;
 
-/// How a picture was made: all that shaped it, and nothing else, so that the same request gives the same file.
+/// How a picture was made: all that shaped it, and its terms; no times and places, so that the same request gives the same file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Made {
     /// With every default filled in.
@@ -34,6 +34,9 @@ pub struct Made {
     pub program: String,
     /// libtorch's version; `None` where it was not used.
     pub libtorch: Option<String>,
+    /// The model's licence, if it was known, as `openrail++`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
 }
 
 /// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.

@@ -68,6 +68,7 @@ fn a_checkpoint_is_described_from_its_configs_and_headers() {
         steps: 12,
         vae_tiling: true,
         libtorch: Some("2.11.0".into()),
+        licence: Some("MIT OR Apache-2.0".into()),
     };
     assert_eq!(models.describe(Some("again"), "cuda:0").unwrap(), expected);
 }

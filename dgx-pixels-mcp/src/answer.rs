@@ -22,6 +22,7 @@ impl From<Error> for Fault {
             ErrorKind::LibraryFull => {
                 "Ask the user to run `dgx-pixels-mcp clean --help`, which removes old assets."
             }
+            ErrorKind::GameUnavailable => "Ask the user to start the game, then call again.",
             ErrorKind::Cancelled => "Call `generate_sprite` again if it is still wanted.",
             ErrorKind::ShutDown => "The server is stopping; the job goes on when it is started again.",
             // Their texts say it.
@@ -64,7 +65,7 @@ pub(crate) fn structured<T: Serialize>(answer: &T) -> Result<CallToolResult, Fau
     }
 }
 
-fn without_nulls(value: Value) -> Value {
+pub(crate) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => fields
             .into_iter()

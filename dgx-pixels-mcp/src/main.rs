@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
+use dgx_pixels_core::asset::GAME_PORT;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_mcp::clients::Client;
@@ -74,6 +75,10 @@ struct Serving {
     /// Pictures that go a step together at most.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
+
+    /// Where the running Bevy game answers on this machine.
+    #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", default_value_t = GAME_PORT)]
+    game_port: u16,
 }
 
 #[derive(Args)]
@@ -183,6 +188,7 @@ impl Serving {
             max_batch: self.max_batch.into(),
             max_queue: self.max_queue as usize,
             wait: Duration::from_secs(self.wait),
+            game_port: self.game_port,
             ..Default::default()
         };
         Ok(Studio::open(config)?)

@@ -2,10 +2,12 @@
 
 use std::io::Cursor;
 
-use image::{ImageFormat, Rgb, RgbImage, RgbaImage};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage, RgbaImage, imageops};
 
 /// The longest side of a preview at most.
 const SIDE: u32 = 512;
+/// Of a screenshot, at most.
+const SCREENSHOT_SIDE: u32 = 1536;
 const GROUND: [Rgb<u8>; 2] = [Rgb([0x8a, 0x8a, 0x92]), Rgb([0x76, 0x76, 0x7e])];
 /// Between the sprites of a contact sheet, in pixels of the sheet.
 const GAP: u32 = 8;
@@ -31,9 +33,20 @@ pub(crate) fn contact_sheet(sprites: &[RgbaImage]) -> Vec<u8> {
     );
     for (tile, place) in tiles.iter().zip(0..) {
         let (x, y) = (place % columns * (width + GAP), place / columns * (height + GAP));
-        image::imageops::replace(&mut sheet, tile, i64::from(x), i64::from(y));
+        imageops::replace(&mut sheet, tile, i64::from(x), i64::from(y));
     }
     png(&sheet)
+}
+
+/// A screenshot no larger than models look at, as PNG.
+pub(crate) fn shrunk(screenshot: &RgbaImage) -> Vec<u8> {
+    let longest = screenshot.width().max(screenshot.height());
+    let side = |side: u32| (u64::from(side) * u64::from(SCREENSHOT_SIDE) / u64::from(longest)).max(1) as u32;
+    let image = match longest {
+        0..=SCREENSHOT_SIDE => screenshot.clone(),
+        _ => imageops::thumbnail(screenshot, side(screenshot.width()), side(screenshot.height())),
+    };
+    png(&DynamicImage::ImageRgba8(image).into_rgb8())
 }
 
 /// Enlarged by the largest whole number that fits; a picture that is larger is left as it is.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dgx_pixels_core::asset::GAME_PORT;
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
@@ -43,6 +44,8 @@ pub struct StudioConfig {
     pub max_queue: usize,
     /// How long a call waits for its pictures; what is not done by then is told by its job.
     pub wait: Duration,
+    /// Where a running game answers on this machine, if a call names no other.
+    pub game_port: u16,
     /// The folder of journals; `None` keeps no jobs over the end of the program.
     pub journals: Option<PathBuf>,
 }
@@ -59,6 +62,7 @@ impl Default for StudioConfig {
             max_batch: 8,
             max_queue: 10_000,
             wait: Duration::from_secs(45),
+            game_port: GAME_PORT,
             journals: folders::state().map(|state| state.join("mcp")),
         }
     }
@@ -186,6 +190,10 @@ impl Studio {
 
     pub(crate) fn wait(&self) -> Duration {
         self.0.config.wait
+    }
+
+    pub(crate) fn game_port(&self) -> u16 {
+        self.0.config.game_port
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -135,7 +135,7 @@ pub struct MadeBy {
     pub seed: u64,
     /// The model's name.
     pub model: String,
-    /// The model's licence, if its folder says one, as `CC0-1.0`.
+    /// The model's licence, if its card says one, as `openrail++`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     /// The program and version, as `dgx-pixels 0.1.0`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -90,6 +91,31 @@ impl Tag {
             Direction::Pingpong => there.chain(between().into_iter().rev()).collect(),
             Direction::PingpongReverse => there.rev().chain(between()).collect(),
         }
+    }
+}
+
+/// As `walk=0-3`, `hurt=4` or `walk=0-3:pingpong`.
+impl FromStr for Tag {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Tag, Error> {
+        let read = || {
+            let (name, range) = text.split_once('=')?;
+            let (range, direction) = range.split_once(':').unwrap_or((range, "forward"));
+            let (from, to) = range.split_once('-').unwrap_or((range, range));
+            let direction = match direction {
+                "forward" => Direction::Forward,
+                "reverse" => Direction::Reverse,
+                "pingpong" => Direction::Pingpong,
+                "pingpong_reverse" => Direction::PingpongReverse,
+                _ => return None,
+            };
+            let tag =
+                Tag { name: name.to_owned(), from: from.parse().ok()?, to: to.parse().ok()?, direction };
+            (!name.is_empty()).then_some(tag)
+        };
+        let expected = "a name and frames, as `walk=0-3` or `walk=0-3:pingpong`";
+        read().ok_or_else(|| Error::Value { field: "tag", value: text.into(), expected: expected.into() })
     }
 }
 
@@ -316,6 +342,18 @@ mod tests {
         assert_eq!(shown(Direction::PingpongReverse), [4, 3, 2, 3]);
         let one = Tag { name: String::new(), from: 1, to: 1, direction: Direction::Pingpong };
         assert_eq!(one.to_frames(), [1]);
+    }
+
+    #[test]
+    fn a_tag_is_read_from_text() {
+        let tag = |text: &str| text.parse::<Tag>();
+        let walk = Tag { name: "walk".into(), from: 0, to: 3, direction: Direction::Pingpong };
+        assert_eq!(tag("walk=0-3:pingpong").unwrap(), walk);
+        assert_eq!(tag("hurt=4").unwrap().to, 4);
+        for text in ["walk", "=0-1", "walk=a-b", "walk=0-1:up", "walk=-1-2"] {
+            let error = tag(text).unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains("walk=0-3"), "{error}");
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct ModelInfo {
     pub vae_tiling: bool,
     /// libtorch's version; `None` where it is not used.
     pub libtorch: Option<String>,
+    /// Under which terms it is used, if that is known, as `openrail++`.
+    pub licence: Option<String>,
 }
 
 /// One device and its memory. Owned by the device's thread.
@@ -150,6 +152,7 @@ impl Models for Sketches {
                 steps: crate::DEFAULT_STEPS,
                 vae_tiling: false,
                 libtorch: None,
+                licence: None,
             }),
             Some(name) => {
                 let reason = "the only model is `sketch`".into();

@@ -82,6 +82,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished
         vae_tiling: task.info.vae_tiling,
         program: env!("CARGO_PKG_VERSION").into(),
         libtorch: task.info.libtorch.clone(),
+        licence: task.info.licence.clone(),
     };
     let picture = || DynamicImage::ImageRgb8(image.clone()).into_rgba8();
     let pixelized = match &submission.pixel {

@@ -66,6 +66,18 @@ impl Roots {
         Ok(found)
     }
 
+    /// Where an existing folder lies, absolute and without links.
+    ///
+    /// # Errors
+    /// As [`resolve`](Roots::resolve), for what is no folder.
+    pub fn resolve_folder(&self, path: &Path) -> Result<PathBuf, Error> {
+        let found = self.inside(path)?;
+        match found.is_dir() {
+            true => Ok(found),
+            false => Err(self.forbidden(path, "it is no folder")),
+        }
+    }
+
     /// Opens an existing plain file to be read. It is the opened file that is judged, so that a link put in its way meanwhile
     /// gains nothing.
     ///
@@ -194,6 +206,14 @@ mod tests {
             roots.open(&base.join(way)).unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, "a key");
         }
+        assert_eq!(roots.resolve_folder(&base.join("allowed/deep/..")).unwrap(), base.join("allowed"));
+        assert!(
+            roots
+                .resolve_folder(&base.join("allowed/key.png"))
+                .unwrap_err()
+                .to_string()
+                .contains("no folder")
+        );
         let here = Roots::new(["."]).unwrap();
         assert_eq!(here.resolve(Path::new("Cargo.toml")).unwrap(), here.folders()[0].join("Cargo.toml"));
         assert_eq!(here.resolve_new(Path::new("new.png")).unwrap(), here.folders()[0].join("new.png"));
@@ -221,12 +241,14 @@ mod tests {
         ];
         for way in ways {
             let path = base.join(way);
-            for error in [roots.resolve(&path).unwrap_err(), roots.open(&path).map(drop).unwrap_err()] {
+            let folder = roots.resolve_folder(&path).unwrap_err();
+            for error in [roots.resolve(&path).unwrap_err(), roots.open(&path).map(drop).unwrap_err(), folder]
+            {
                 let text = error.to_string();
                 assert_eq!(error.kind(), ErrorKind::ForbiddenPath, "{text}");
                 let allowed = base.join("allowed");
                 let expected = format!(
-                    "`{}` may not be used: it lies outside; expected a file in `{}`, or start with its folder allowed",
+                    "`{}` may not be used: it lies outside; expected a path in `{}`, or start with its folder allowed",
                     path.display(),
                     allowed.display()
                 );

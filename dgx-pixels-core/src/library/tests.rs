@@ -49,6 +49,7 @@ fn made(prompt: &str) -> Made {
         vae_tiling: false,
         program: "0.1.0".into(),
         libtorch: None,
+        licence: None,
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Model {
     pub scheduler: SchedulerConfig,
     /// `generation_config.json`.
     pub generation: GenerationConfig,
+    /// What the model card, `README.md`, says at its head, as `openrail++`.
+    pub licence: Option<String>,
 }
 
 /// A part of a model that has weights.
@@ -124,6 +126,7 @@ impl Model {
             } else {
                 GenerationConfig::default()
             },
+            licence: std::fs::read_to_string(path.join("README.md")).ok().and_then(|card| licence(&card)),
             path: path.to_owned(),
         };
         model.check_widths()?;
@@ -217,6 +220,13 @@ impl Model {
     }
 }
 
+/// What a model card says between its first two lines `---`.
+fn licence(card: &str) -> Option<String> {
+    let (head, _) = card.strip_prefix("---\n")?.split_once("\n---")?;
+    let said = head.lines().find_map(|line| line.strip_prefix("license:"))?.trim().trim_matches(['"', '\'']);
+    (!said.is_empty()).then(|| said.to_owned())
+}
+
 fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Error> {
     let text = std::fs::read_to_string(path).map_err(|error| fault(path, &error))?;
     parse(&text).map_err(|reason| Error::Model { path: path.to_owned(), reason })
@@ -224,4 +234,27 @@ fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result
 
 fn fault(path: &Path, error: &std::io::Error) -> Error {
     Error::Model { path: path.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::licence;
+
+    #[test]
+    fn a_licence_stands_at_the_head_of_the_model_card() {
+        assert_eq!(licence("---\nlicense: openrail++\ntags:\n- a\n---\n# A").as_deref(), Some("openrail++"));
+        assert_eq!(
+            licence("---\nlicense: \"MIT OR Apache-2.0\"\n---\n").as_deref(),
+            Some("MIT OR Apache-2.0")
+        );
+        for card in [
+            "",
+            "# A\nlicense: mit",
+            "---\ntags: a\n---\nlicense: mit",
+            "---\nlicense:\n---\n",
+            "---\nlicense: mit",
+        ] {
+            assert_eq!(licence(card), None, "{card}");
+        }
+    }
 }

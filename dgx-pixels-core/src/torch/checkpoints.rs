@@ -137,6 +137,7 @@ impl Models for Checkpoints {
             steps: model.generation.num_inference_steps,
             vae_tiling: options.vae_tiling,
             libtorch: Some(libtorch_version()),
+            licence: model.licence.clone(),
         })
     }
 

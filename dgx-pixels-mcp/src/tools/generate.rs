@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::game::Onto;
 use super::{Answer, Call, Kind, Listener, Response, adds, wrong};
-use crate::answer::{Fault, facts, text, with_picture};
+use crate::answer::{Fault, facts, text, with_picture, without_nulls};
 use crate::arguments;
 use crate::preview::{contact_sheet, preview};
 use crate::studio::{CELL_PX, ModelCard, Studio, Waiting, Work};
@@ -91,6 +93,10 @@ struct GenerateSprite {
     /// The asset's name, of a-z, 0-9, `_` and `-`, at most 64 characters. One that is taken gets a number: "slime-2". Default: from the
     /// prompt.
     name: Option<String>,
+    /// Also puts the sprite into the Bevy game in this folder, as `deploy_to_bevy` does; it takes `category`, or a `name` as "enemy_slime".
+    project: Option<PathBuf>,
+    /// What the game uses it for, as "enemy"; what the game calls it begins with it.
+    category: Option<String>,
 }
 
 /// The schema of [`GenerateSprite`] with many prompts in place of one.
@@ -113,8 +119,10 @@ fn batch_schema() -> JsonObject {
 }
 
 async fn generate_sprite(call: Call, arguments: GenerateSprite) -> Response {
-    let wanted = arguments.plan(&call.studio).map_err(|fault| wrong(SPRITE, &fault))?;
-    draw(&call, wanted).await
+    let fault = |fault: String| wrong(SPRITE, &fault);
+    let wanted = arguments.plan(&call.studio).map_err(fault)?;
+    let onto = arguments.onto(&call.studio, &wanted).map_err(fault)?;
+    draw(&call, wanted, onto).await
 }
 
 async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
@@ -136,17 +144,18 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
         return Err(wrong(BATCH, &format!("there is no argument `prompt`; expected `prompts`, {expected}")));
     }
     let schema = arguments::schema::<GenerateSprite>();
-    let mut wanted = vec![];
+    let (mut wanted, mut last) = (vec![], None);
     for (n, prompt) in prompts.into_iter().enumerate() {
         let mut one = arguments.clone();
         one.insert("prompt".into(), prompt);
-        let planned =
-            arguments::parse::<GenerateSprite>(&schema, Some(one)).and_then(|one| one.plan(&call.studio));
-        wanted.extend(
-            planned.map_err(|fault| wrong(BATCH, &fault.replace("`prompt`", &format!("`prompts[{n}]`"))))?,
-        );
+        let fault = |fault: String| wrong(BATCH, &fault.replace("`prompt`", &format!("`prompts[{n}]`")));
+        let one: GenerateSprite = arguments::parse(&schema, Some(one)).map_err(fault)?;
+        wanted.extend(one.plan(&call.studio).map_err(fault)?);
+        last = Some(one);
     }
-    draw(&call, wanted).await
+    // All go into one game.
+    let onto = last.map_or(Ok(None), |one| one.onto(&call.studio, &wanted));
+    draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, &fault))?).await
 }
 
 /// A picture that is asked for.
@@ -196,6 +205,17 @@ impl GenerateSprite {
             Wanted { name: name.clone(), submission, notes: notes.clone() }
         });
         Ok(wanted.collect())
+    }
+
+    /// The game that the pictures go into.
+    fn onto(&self, studio: &Studio, wanted: &[Wanted]) -> Result<Option<Onto>, String> {
+        match (&self.project, &self.category) {
+            (Some(project), category) => Onto::new(studio, project, category.as_deref(), wanted).map(Some),
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                Err("`category` is for a game; `project` is missing, expected its folder".into())
+            }
+        }
     }
 
     /// Of the sprite, in its own pixels.
@@ -307,7 +327,7 @@ fn picture_size(model: &ModelCard, size: ImageSize) -> ImageSize {
 }
 
 /// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
-async fn draw(call: &Call, wanted: Vec<Wanted>) -> Response {
+async fn draw(call: &Call, wanted: Vec<Wanted>, onto: Option<Onto>) -> Response {
     let works = call.studio.submit(wanted).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
     match (wait(&call.listener, call.given_up(), &works, call.studio.wait()).await, &call.tasks) {
@@ -316,13 +336,19 @@ async fn draw(call: &Call, wanted: Vec<Wanted>) -> Response {
             call.studio.cancel_unless_wanted(&works);
             Err(call.gone())
         }
-        (Ended::TimeIsUp, Some(tasks)) => Ok(task(tasks, call.studio.clone(), works, waiting)),
-        _ => answer(&call.studio, &works).await.map(Into::into),
+        (Ended::TimeIsUp, Some(tasks)) => Ok(task(tasks, call.studio.clone(), works, waiting, onto)),
+        _ => answer(&call.studio, &works, onto).await.map(Into::into),
     }
 }
 
 /// Waits on, beside the call, which is answered with the task.
-fn task(tasks: &TaskManager, studio: Studio, works: Vec<Work>, waiting: Vec<Waiting>) -> CallToolResponse {
+fn task(
+    tasks: &TaskManager,
+    studio: Studio,
+    works: Vec<Work>,
+    waiting: Vec<Waiting>,
+    onto: Option<Onto>,
+) -> CallToolResponse {
     let options = TaskOptions::new()
         .with_ttl_ms(TASK_MS)
         .with_poll_interval_ms(TASK_POLL_MS)
@@ -336,7 +362,7 @@ fn task(tasks: &TaskManager, studio: Studio, works: Vec<Work>, waiting: Vec<Wait
                 studio.cancel_unless_wanted(&works);
                 return Err(TaskExit::Cancelled);
             }
-            Ok(answer(&studio, &works).await.unwrap_or_else(Into::into))
+            Ok(answer(&studio, &works, onto).await.unwrap_or_else(Into::into))
         })
     });
     CallToolResponse::Task(CreateTaskResult::new(task))
@@ -404,30 +430,35 @@ fn stand(works: &[Work]) -> String {
     if works.len() > 1 { format!("{done} of {} done, {now}", works.len()) } else { now }
 }
 
-/// What came of it so far.
-pub(super) async fn answer(studio: &Studio, works: &[Work]) -> Answer {
+/// What came of it so far. What is to go into a game goes there when all have ended.
+pub(super) async fn answer(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
     let works = works.to_vec();
-    blocking(studio.clone(), move |studio| told(studio, &works)).await
+    blocking(studio.clone(), move |studio| told(studio, &works, onto)).await
 }
 
-fn told(studio: &Studio, works: &[Work]) -> Answer {
+fn told(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
     let library = studio.library();
     let (mut assets, mut sprites, mut failed, mut running) = (vec![], vec![], vec![], vec![]);
+    let mut pngs = vec![];
     let mut words = None;
     for work in works {
         let job_id = work.job.id();
+        let mut png = None;
         match work.ended() {
             None => running.push(json!({ "job_id": job_id, "status": stand(std::slice::from_ref(work)) })),
             Some(Err(error)) => failed.push(json!({ "job_id": job_id, "error": Fault::from(error).0 })),
             Some(Ok(())) => {
                 let asset = library.get(&work.asset)?;
-                sprites.push(read(&library.read_png(&work.asset)?)?);
+                let bytes = library.read_png(&work.asset)?;
+                sprites.push(read(&bytes)?);
+                png = Some(bytes);
                 assets.push(facts(library, &asset));
                 if let Some(Ok(finished)) = work.job.result() {
                     words = words.or(finished.dropped_words.clone());
                 }
             }
         }
+        pngs.push(png);
     }
     if let ([], [], [failed, ..]) = (&assets[..], &running[..], &failed[..]) {
         return Err(Fault(failed["error"].as_str().unwrap_or_default().to_owned()));
@@ -439,10 +470,21 @@ fn told(studio: &Studio, works: &[Work]) -> Answer {
             Map::from_iter([("assets".to_owned(), json!(assets))])
         }
     };
-    let next = match running.is_empty() {
-        true => "Look at the picture. The file is at `path`; `list_assets` finds it again.",
-        false => "Call `get_job` with each job_id to wait for it, or `cancel_job` to stop it.",
+    let next = match (running.is_empty(), &onto) {
+        (true, None) => "Look at the picture. The file is at `path`; `list_assets` finds it again.",
+        (true, Some(_)) => "Look at the picture; `game_screenshot` shows the game.",
+        (false, None) => "Call `get_job` with each job_id to wait for it, or `cancel_job` to stop it.",
+        (false, Some(_)) => {
+            "Nothing is in the game yet. Call `get_job` with each job_id to wait for it, then `deploy_to_bevy` with the asset_ids."
+        }
     };
+    if let Some(onto) = onto.filter(|_| running.is_empty()) {
+        match onto.deploy(studio, pngs) {
+            Ok(deployment) => all.insert("deployed".into(), without_nulls(json!(deployment))),
+            // The pictures are there all the same.
+            Err(error) => all.insert("deploy_error".into(), json!(Fault::from(error).0)),
+        };
+    }
     for (name, list) in [("failed", failed), ("running", running)] {
         if !list.is_empty() {
             all.insert(name.into(), json!(list));

@@ -67,7 +67,7 @@ async fn get_job(call: Call, arguments: GetJob) -> Answer {
     if wait(&call.listener, call.given_up(), &works, time).await == Ended::GivenUp {
         return Err(call.gone());
     }
-    answer(&call.studio, &works).await
+    answer(&call.studio, &works, None).await
 }
 
 async fn cancel_job(call: Call, arguments: CancelJob) -> Answer {

@@ -1,6 +1,7 @@
 //! The tools, one file a family. A tool is its arguments, whose doc comments are what clients read, and a function.
 
 mod assets;
+mod game;
 mod generate;
 mod jobs;
 mod models;
@@ -150,11 +151,17 @@ fn adds() -> ToolAnnotations {
 
 /// All tools, by name.
 pub(crate) static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let mut all: Vec<Kind> =
-        [generate::tools(), jobs::tools(), assets::tools(), pixelize::tools(), models::tools()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let mut all: Vec<Kind> = [
+        generate::tools(),
+        jobs::tools(),
+        assets::tools(),
+        pixelize::tools(),
+        game::tools(),
+        models::tools(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     all.sort_by(|one, other| one.tool.name.cmp(&other.tool.name));
     all
 });

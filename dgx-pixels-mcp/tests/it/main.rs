@@ -2,6 +2,7 @@
 
 mod clients;
 mod desk;
+mod game;
 mod guards;
 mod tools;
 mod transport;

@@ -149,7 +149,7 @@ fn a_wrong_argument_is_named_with_what_would_be_right() {
         (json!({ "style": "nope" }), "`style` is \"nope\"; expected one of `pixel_art`".into()),
         (json!({ "scheduler": "nope" }), "`scheduler` is \"nope\"; expected one of `euler`".into()),
         (json!({ "palette": "/etc/passwd" }), "`palette` is \"/etc/passwd\"; expected colours as".into()),
-        (json!({ "sise": 7 }), "there is no argument `sise`; expected `count`, ".into()),
+        (json!({ "sise": 7 }), "there is no argument `sise`; expected `category`, `count`, ".into()),
         (
             json!({ "prompt": "x".repeat(1 << 20) }),
             "`prompt` has 1048576 characters; expected at most 2000".into(),

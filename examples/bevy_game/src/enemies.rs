@@ -13,6 +13,10 @@ const GHOST_SPEED: f32 = 26.0;
 /// Closer than this is caught.
 const REACH: f32 = 20.0;
 
+/// Where an enemy begins.
+#[derive(Component)]
+struct Home(Vec2);
+
 #[derive(Component, Reflect)]
 #[reflect(Component)]
 enum Enemy {
@@ -34,8 +38,8 @@ fn spawn(mut commands: Commands) {
     }
 }
 
-fn at(place: Vec2) -> Transform {
-    Transform::from_translation(place.extend(4.0))
+fn at(place: Vec2) -> (Home, Transform) {
+    (Home(place), Transform::from_translation(place.extend(4.0)))
 }
 
 fn roam(
@@ -67,17 +71,19 @@ fn roam(
     }
 }
 
-/// Whoever is caught begins again, and so do the coins.
+/// Whoever is caught begins again, and so do all others.
 fn catch(
     mut heroes: Query<&mut Transform, (With<Hero>, Without<Enemy>)>,
-    enemies: Query<&Transform, With<Enemy>>,
+    mut enemies: Query<(&Home, &mut Transform), With<Enemy>>,
     mut coins: Query<&mut Coin>,
 ) {
     let Ok(mut hero) = heroes.single_mut() else { return };
-    let is_near =
-        |enemy: &Transform| enemy.translation.truncate().distance(hero.translation.truncate()) < REACH;
-    if enemies.iter().any(is_near) {
+    let place = hero.translation.truncate();
+    if enemies.iter().any(|(_, enemy)| enemy.translation.truncate().distance(place) < REACH) {
         hero.translation = player::start().extend(hero.translation.z);
+        for (home, mut enemy) in &mut enemies {
+            enemy.translation = home.0.extend(enemy.translation.z);
+        }
         for mut coin in &mut coins {
             coin.taken = false;
         }

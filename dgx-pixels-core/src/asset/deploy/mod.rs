@@ -101,7 +101,7 @@ impl From<Made> for MadeBy {
             prompt: made.request.prompt,
             seed: made.request.seed,
             model: made.model,
-            licence: None,
+            licence: made.licence,
             program: Some(format!("dgx-pixels {}", made.program)),
         }
     }

@@ -66,7 +66,7 @@ impl Project {
     }
 
     /// The folder that paths of the manifest begin at.
-    pub(super) fn sprites(&self) -> PathBuf {
+    pub(in crate::asset) fn sprites(&self) -> PathBuf {
         self.manifest_path().parent().expect("the manifest's path has a folder; this is a bug").to_owned()
     }
 
@@ -79,7 +79,7 @@ impl Project {
     }
 
     /// With its text.
-    pub(super) fn read_manifest(&self) -> Result<Option<(Manifest, Vec<u8>)>, Error> {
+    pub(in crate::asset) fn read_manifest(&self) -> Result<Option<(Manifest, Vec<u8>)>, Error> {
         self.read_manifest_at(&self.manifest_path())
     }
 

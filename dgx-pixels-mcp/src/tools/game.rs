@@ -1,0 +1,398 @@
+//! `deploy_to_bevy`, `game_status` and `game_screenshot`; and what `generate_sprite` deploys.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dgx_pixels_core::Error;
+use dgx_pixels_core::asset::{
+    Change, DEFAULT_FRAME_MS, Deployed, Game, GameStatus, MadeBy, NewSprite, Project, Sheet, SheetFrame,
+    SheetOptions, SpriteName, Tag,
+};
+use dgx_pixels_core::picture_file::{Made, plain_png};
+use rmcp::model::ToolAnnotations;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+
+use super::generate::{blocking, read};
+use super::{Answer, Call, Kind, Wanted, reads, wrong};
+use crate::answer::{Fault, structured, with_picture};
+use crate::preview::shrunk;
+use crate::studio::Studio;
+
+const DEPLOY: &str = "deploy_to_bevy";
+const STATUS: &str = "game_status";
+const SCREENSHOT: &str = "game_screenshot";
+/// Until the game shows what was deployed; a game that draws takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_FRAME_MS: u32 = 60_000;
+
+pub(super) fn tools() -> Vec<Kind> {
+    // What is replaced comes back by `rollback`, once.
+    let replaces =
+        ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false);
+    vec![
+        Kind::new(DEPLOY, "Deploy into a Bevy game", replaces, deploy_to_bevy).with_output::<Deployment>(),
+        Kind::new(STATUS, "What the game shows", reads(), game_status).with_output::<Status>(),
+        Kind::new(SCREENSHOT, "Look at the game", reads(), game_screenshot),
+    ]
+}
+
+/// Puts assets into a Bevy game as sprites. A game that runs and has the plugin dgx-pixels-bevy shows them at once, and `live` says that it
+/// does; any other shows them when it is started next. A sprite of the same name is replaced.
+/// Example: {"assets":["a-green-slime"],"category":"enemy","names":["slime"]}
+#[derive(Debug, Deserialize, JsonSchema)]
+struct DeployToBevy {
+    /// What to deploy, each as a sprite: asset_ids, or paths of PNG files; a file with an Aseprite-style JSON beside it keeps its
+    /// animations. With `animations` they are the frames of one sprite.
+    assets: Option<Vec<String>>,
+    /// The game's folder, with its Cargo.toml. Default: the folder that the server was started in.
+    project: Option<PathBuf>,
+    /// What the game uses them for, as "enemy"; their names begin with it. May be left out where `names` say it, as "enemy_slime".
+    category: Option<String>,
+    /// What the game calls them, one name for each sprite. Default: as the assets.
+    names: Option<Vec<String>>,
+    /// Makes the assets the frames of one sprite, with these animations, as ["idle=0","walk=0-3","hurt=4-5:pingpong"].
+    animations: Option<Vec<String>>,
+    /// How long a frame is shown, in milliseconds. Default 100.
+    #[schemars(range(min = 1, max = 60000))]
+    frame_ms: Option<u32>,
+    /// The point of the sprite that lies on its place in the game. Default "center"; "bottom" suits who stands on ground.
+    anchor: Option<AnchorPoint>,
+    /// Says what would be done, and does nothing.
+    dry_run: Option<bool>,
+    /// Takes the last deploy back; `assets` stays empty then.
+    rollback: Option<bool>,
+    /// The game's port on this machine. Default: the server's, 15702.
+    port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum AnchorPoint {
+    Center,
+    Bottom,
+}
+
+/// What became of it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Deployment {
+    /// Whether the running game has said that it shows the sprites.
+    live: bool,
+    /// From the first question to that answer, in milliseconds.
+    live_ms: Option<f64>,
+    /// Why no game has confirmed it.
+    reason: Option<String>,
+    /// In the order given.
+    sprites: Vec<Sprite>,
+    /// The game's folder.
+    project: String,
+    /// BLAKE3 of the manifest, which `game_status` names as well.
+    manifest: String,
+    /// What to do next.
+    next: &'static str,
+}
+
+/// A sprite in the game.
+#[derive(Serialize, JsonSchema)]
+struct Sprite {
+    /// What the game calls it.
+    name: String,
+    /// "added", "replaced" or "unchanged".
+    change: &'static str,
+    /// Its file, absolute.
+    path: String,
+    /// Number of frames.
+    frames: usize,
+}
+
+/// Asks the running game what it shows: which manifest, how many sprites, and those that it cannot show.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct AskGame {
+    /// The game's port on this machine. Default: the server's, 15702.
+    port: Option<u16>,
+}
+
+/// Takes a screenshot of the running game.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct LookAtGame {
+    /// The game's port on this machine. Default: the server's, 15702.
+    port: Option<u16>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Status {
+    /// The folder that it loads from.
+    assets: Option<String>,
+    /// BLAKE3 of the manifest that it shows; none before the first.
+    manifest: Option<String>,
+    /// Whether another is being loaded.
+    loading: bool,
+    /// Why the newest manifest is not shown.
+    error: Option<String>,
+    /// Number of sprites that can be shown.
+    sprites: usize,
+    /// Sprites of which an older picture or none is shown.
+    faults: Vec<SpriteFault>,
+    /// How long loading all of it took, in milliseconds.
+    load_ms: Option<f64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct SpriteFault {
+    /// Its name.
+    sprite: String,
+    /// What is wrong.
+    reason: String,
+}
+
+async fn deploy_to_bevy(call: Call, arguments: DeployToBevy) -> Answer {
+    blocking(call.studio, move |studio| {
+        let project = project(studio, arguments.project.as_deref()).map_err(|fault| wrong(DEPLOY, &fault))?;
+        if arguments.rollback.unwrap_or(false) {
+            if arguments.assets.as_ref().is_some_and(|assets| !assets.is_empty()) {
+                return Err(wrong(DEPLOY, "`rollback` takes the last deploy back; leave `assets` out"));
+            }
+            let deployed = project.rollback()?;
+            return structured(&confirmed(studio, &project, &deployed, arguments.port));
+        }
+        let sprites = arguments.sprites(studio)?;
+        if arguments.dry_run.unwrap_or(false) {
+            return structured(&Deployment::new(&project, &project.plan(&sprites)?, "Nothing was done."));
+        }
+        let deployed = project.deploy(&sprites)?;
+        structured(&confirmed(studio, &project, &deployed, arguments.port))
+    })
+    .await
+}
+
+async fn game_status(call: Call, arguments: AskGame) -> Answer {
+    blocking(call.studio, move |studio| {
+        let GameStatus { assets, manifest, loading, error, sprites, faults, load_ms } =
+            game(studio, arguments.port).status()?;
+        let faults =
+            faults.into_iter().map(|fault| SpriteFault { sprite: fault.sprite, reason: fault.reason });
+        let (assets, faults) = (assets.map(|path| path.display().to_string()), faults.collect());
+        structured(&Status { assets, manifest, loading, error, sprites, faults, load_ms })
+    })
+    .await
+}
+
+async fn game_screenshot(call: Call, arguments: LookAtGame) -> Answer {
+    blocking(call.studio, move |studio| {
+        let picture = read(&game(studio, arguments.port).screenshot()?)?;
+        let (width, height) = picture.dimensions();
+        let facts = Map::from_iter([("width".into(), json!(width)), ("height".into(), json!(height))]);
+        Ok(with_picture(facts, &shrunk(&picture)))
+    })
+    .await
+}
+
+fn game(studio: &Studio, port: Option<u16>) -> Game {
+    Game::new(port.unwrap_or(studio.game_port()))
+}
+
+/// The project that is named, or the first that the server may write to.
+fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, String> {
+    let open = |path: &Path| Project::open(path).map_err(|error| error.to_string());
+    if let Some(path) = named {
+        let folder = studio.roots().resolve_folder(path).map_err(|error| error.to_string())?;
+        return open(&folder);
+    }
+    let mut found = studio.roots().folders().iter().filter_map(|folder| Project::open(folder).ok());
+    found.next().ok_or_else(|| {
+        "`project` is missing; expected the folder of a Bevy game, as the server was not started in one"
+            .into()
+    })
+}
+
+/// Asks the game.
+fn confirmed(studio: &Studio, project: &Project, deployed: &Deployed, port: Option<u16>) -> Deployment {
+    let live = game(studio, port).confirm(project, deployed, PATIENCE);
+    let next = match live.live {
+        true => "`game_screenshot` shows the game.",
+        false => "The sprites are in the game's folder. See `reason`; a game that starts later shows them.",
+    };
+    Deployment {
+        live: live.live,
+        live_ms: live.ms.filter(|_| live.live),
+        reason: live.reason,
+        ..Deployment::new(project, deployed, next)
+    }
+}
+
+impl Deployment {
+    /// That no game was asked about.
+    fn new(project: &Project, deployed: &Deployed, next: &'static str) -> Deployment {
+        let sprite = |sprite: &dgx_pixels_core::asset::DeployedSprite| Sprite {
+            name: sprite.name.to_string(),
+            change: match sprite.change {
+                Change::Added => "added",
+                Change::Replaced => "replaced",
+                Change::Unchanged => "unchanged",
+            },
+            path: sprite.path.display().to_string(),
+            frames: sprite.frames,
+        };
+        Deployment {
+            live: false,
+            live_ms: None,
+            reason: None,
+            sprites: deployed.sprites.iter().map(sprite).collect(),
+            project: project.root().display().to_string(),
+            manifest: deployed.blake3.clone(),
+            next,
+        }
+    }
+}
+
+impl DeployToBevy {
+    fn sprites(&self, studio: &Studio) -> Result<Vec<NewSprite>, Fault> {
+        let fault = |text: String| wrong(DEPLOY, &text);
+        let assets = match self.assets.as_deref() {
+            None | Some([]) => {
+                return Err(fault("`assets` is missing; expected one asset_id or more".into()));
+            }
+            Some(assets) => assets,
+        };
+        let count = if self.animations.is_some() { 1 } else { assets.len() };
+        let names: Vec<_> = match self.names.as_deref() {
+            Some(names) if names.len() != count => {
+                let given = names.len();
+                return Err(fault(format!("`names` has {given}; expected {count}, one for each sprite")));
+            }
+            Some(names) => names.to_vec(),
+            None => assets.iter().take(count).map(|asset| stem(asset)).collect(),
+        };
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| sprite_name(self.category.as_deref(), name).map_err(&fault))
+            .collect::<Result<_, _>>()?;
+        let mut sprites = match &self.animations {
+            Some(animations) => vec![self.animated(studio, names[0].clone(), assets, animations)?],
+            None => names
+                .into_iter()
+                .zip(assets)
+                .map(|(name, asset)| self.still(studio, name, asset))
+                .collect::<Result<Vec<_>, _>>()?,
+        };
+        for sprite in &mut sprites {
+            sprite.anchor = match self.anchor {
+                None | Some(AnchorPoint::Center) => [0.0, 0.0],
+                Some(AnchorPoint::Bottom) => [0.0, -0.5],
+            };
+        }
+        Ok(sprites)
+    }
+
+    fn still(&self, studio: &Studio, name: SpriteName, asset: &str) -> Result<NewSprite, Fault> {
+        match is_path(asset) {
+            true => Ok(NewSprite::read(name, &studio.roots().resolve(Path::new(asset))?)?),
+            false => Ok(NewSprite::new(name, png(studio, asset)?)),
+        }
+    }
+
+    /// The assets in one sheet.
+    fn animated(
+        &self,
+        studio: &Studio,
+        name: SpriteName,
+        assets: &[String],
+        animations: &[String],
+    ) -> Result<NewSprite, Fault> {
+        let tags = animations.iter().map(|text| text.parse::<Tag>()).collect::<Result<Vec<_>, _>>();
+        let tags =
+            tags.map_err(|error| wrong(DEPLOY, &error.to_string().replace("`tag`", "`animations`")))?;
+        let duration_ms = self.frame_ms.unwrap_or(DEFAULT_FRAME_MS);
+        if !(1..=MAX_FRAME_MS).contains(&duration_ms) {
+            let text = format!("`frame_ms` is {duration_ms}; expected 1 to {MAX_FRAME_MS}");
+            return Err(wrong(DEPLOY, &text));
+        }
+        let (mut frames, mut made) = (vec![], None);
+        for asset in assets {
+            let png = match is_path(asset) {
+                true => std::fs::read(studio.roots().resolve(Path::new(asset))?)
+                    .map_err(|error| Fault(format!("`{asset}` cannot be read: {error}")))?,
+                false => png(studio, asset)?,
+            };
+            made = made.or_else(|| Made::read(&png).ok());
+            frames.push(SheetFrame { name: stem(asset), image: read(&png)?, duration_ms });
+        }
+        let sheet = Sheet::new(&frames, tags, &SheetOptions::default())?;
+        Ok(NewSprite {
+            frames: sheet.index.to_frames(),
+            animations: sheet.index.to_animations(),
+            made: made.map(MadeBy::from),
+            ..NewSprite::new(name, plain_png(&sheet.image)?)
+        })
+    }
+}
+
+/// No asset_id has a slash or a dot.
+fn is_path(asset: &str) -> bool {
+    asset.contains(['/', '.'])
+}
+
+fn stem(asset: &str) -> String {
+    Path::new(asset).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn png(studio: &Studio, asset: &str) -> Result<Vec<u8>, Fault> {
+    let id = asset
+        .parse()
+        .map_err(|error: Error| wrong(DEPLOY, &error.to_string().replace("`id`", "`assets`")))?;
+    Ok(studio.library().read_png(&id)?)
+}
+
+fn sprite_name(category: Option<&str>, name: &str) -> Result<SpriteName, String> {
+    match category {
+        Some(category) => SpriteName::new(category, name).map_err(|error| error.to_string()),
+        None => name.parse().map_err(|_| {
+            format!("`{name}` does not say what the game uses it for; expected a `category`, or a name as \"enemy_slime\"")
+        }),
+    }
+}
+
+/// Where pictures go as soon as they are drawn.
+pub(super) struct Onto {
+    project: Project,
+    /// One for each picture.
+    names: Vec<SpriteName>,
+}
+
+impl Onto {
+    /// Several pictures of one name are its variants, counted from 1.
+    pub(super) fn new(
+        studio: &Studio,
+        named: &Path,
+        category: Option<&str>,
+        wanted: &[Wanted],
+    ) -> Result<Onto, String> {
+        let project = project(studio, Some(named))?;
+        let mut counts = BTreeMap::new();
+        for Wanted { name, .. } in wanted {
+            *counts.entry(name.as_str()).or_insert(0) += 1;
+        }
+        let mut seen = BTreeMap::new();
+        let names = wanted.iter().map(|Wanted { name, .. }| {
+            let n = seen.entry(name.as_str()).or_insert(0);
+            *n += 1;
+            let name = match counts[name.as_str()] {
+                1 => name.to_string(),
+                _ => format!("{name}_{n}"),
+            };
+            sprite_name(category, &name)
+        });
+        let names = names.collect::<Result<_, _>>()?;
+        Ok(Onto { project, names })
+    }
+
+    /// Deploys those that are there, `None` being one that failed.
+    pub(super) fn deploy(&self, studio: &Studio, pngs: Vec<Option<Vec<u8>>>) -> Result<Deployment, Error> {
+        let drawn =
+            self.names.iter().zip(pngs).filter_map(|(name, png)| Some(NewSprite::new(name.clone(), png?)));
+        let deployed = self.project.deploy(&drawn.collect::<Vec<_>>())?;
+        Ok(confirmed(studio, &self.project, &deployed, None))
+    }
+}
