@@ -95,6 +95,7 @@ impl Models for Plasma {
             multiple: CELL_PX,
             steps: DEFAULT_STEPS,
             vae_tiling: false,
+            mode: None,
             libtorch: None,
             licence: None,
         })

@@ -54,7 +54,12 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let options = Options { device: arguments.device, dtype: arguments.dtype, mode: arguments.mode, ..Default::default() };
+    let options = Options {
+        device: arguments.device,
+        dtype: arguments.dtype,
+        mode: arguments.mode,
+        ..Default::default()
+    };
     let model = Model::open(&arguments.model)?;
     let mut weights_bytes = 0;
     for component in Component::ALL {

@@ -51,6 +51,8 @@ struct GpuState {
     compute_capability: String,
     driver_cuda: String,
     shares_memory: bool,
+    /// Of this program: "compiled", or why libtorch's are taken.
+    kernels: String,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -122,7 +124,7 @@ fn look() -> Report {
 
 #[cfg(feature = "torch")]
 fn torch() -> (Option<String>, Cuda) {
-    use dgx_pixels_core::torch::{Device, gpus, libtorch_version};
+    use dgx_pixels_core::torch::{Device, compile_kernels, gpus, libtorch_version};
     let cuda = match gpus() {
         Err(reason) => Cuda { available: false, reason: Some(reason), gpus: vec![] },
         Ok(gpus) => {
@@ -133,6 +135,10 @@ fn torch() -> (Option<String>, Cuda) {
                 compute_capability: format!("{}.{}", gpu.compute_capability.0, gpu.compute_capability.1),
                 driver_cuda: gpu.driver_cuda,
                 shares_memory: gpu.integrated,
+                kernels: match compile_kernels(Device::Cuda(gpu.index)) {
+                    Ok(()) => "compiled".into(),
+                    Err(reason) => format!("libtorch's, as ours cannot be had: {reason}"),
+                },
             });
             Cuda { available: true, reason: None, gpus: gpus.collect() }
         }
@@ -213,6 +219,7 @@ impl Report {
                     "{name}, {bytes}{memory}, compute capability {compute_capability}, driver for CUDA {driver_cuda}"
                 ),
             )?;
+            row("", &format!("kernels: {}", gpu.kernels))?;
         }
         if let Some(Memory { total_bytes, available_bytes }) = self.memory {
             row(

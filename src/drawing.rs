@@ -59,6 +59,14 @@ pub(crate) struct Denoising {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
     pub(crate) guidance_rescale: f64,
 
+    /// Guidance only between these shares of the steps, as `0.1,0.8`: faster, and pictures differ. Default: at all.
+    #[arg(long, value_name = "FROM,TO", value_parser = interval)]
+    pub(crate) guidance_interval: Option<Interval>,
+
+    /// Compute the UNet's inner levels at every Nth step only, 2 to 10: much faster, and details differ. Default: at each.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
+    pub(crate) deep_cache: Option<usize>,
+
     /// The noise schedule. Default: the model's own.
     #[arg(long, value_name = "NAME", value_parser = scheduler_names())]
     pub(crate) scheduler: Option<SchedulerName>,
@@ -81,6 +89,8 @@ impl Denoising {
             steps: self.steps,
             guidance_scale: self.guidance_scale,
             guidance_rescale: self.guidance_rescale,
+            guidance_interval: self.guidance_interval.map(|Interval(interval)| interval),
+            deep_cache: self.deep_cache,
             scheduler: self.scheduler,
             size: self.width.zip(self.height).map(|(width, height)| ImageSize { width, height }),
             ..Default::default()
@@ -101,6 +111,11 @@ pub(crate) struct TorchArgs {
     #[arg(long, value_name = "D", default_value_t = torch::Device::Auto)]
     pub(crate) device: torch::Device,
 
+    /// `fast`, or `exact`: rounded where diffusers rounds. On a CPU both are the same.
+    #[cfg(feature = "torch")]
+    #[arg(long, value_name = "MODE", default_value_t = torch::Mode::Fast)]
+    pub(crate) mode: torch::Mode,
+
     /// Decode in overlapping tiles: less memory for large pictures, and slightly other colours.
     #[cfg(feature = "torch")]
     #[arg(long)]
@@ -110,6 +125,17 @@ pub(crate) struct TorchArgs {
 pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let largest = u64::MAX >> (64 - 8 * size_of::<T>());
     text.parse().map_err(|_| format!("expected a whole number from 0 to {largest}"))
+}
+
+/// Two shares.
+#[derive(Clone, Copy)]
+pub(crate) struct Interval(pub(crate) [f64; 2]);
+
+pub(crate) fn interval(text: &str) -> Result<Interval, &'static str> {
+    let parts = text
+        .split_once(',')
+        .and_then(|(from, to)| Some([from.trim().parse().ok()?, to.trim().parse().ok()?]));
+    parts.map(Interval).ok_or("expected two numbers, as `0.1,0.8`")
 }
 
 pub(crate) fn number(text: &str) -> Result<f64, &'static str> {

@@ -1,6 +1,8 @@
 //! `dgx-pixels`, the program: its flags and exit codes. One file a subcommand.
 
 mod batch;
+#[cfg(feature = "torch")]
+mod bench;
 mod deploy;
 mod doctor;
 mod drawing;
@@ -49,6 +51,9 @@ enum Command {
     Sheet(sheet::Args),
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", validate::NOTES))]
     Validate(validate::Args),
+    #[cfg(feature = "torch")]
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", bench::NOTES))]
+    Bench(bench::Args),
     #[command(after_help = EXIT_CODES)]
     Models(models::Args),
     #[command(after_help = EXIT_CODES)]
@@ -56,6 +61,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // What the library warns of; its faults are told as ours.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("dgx_pixels_core=warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.without_time().with_target(false).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version, which clap prints itself.
@@ -76,6 +86,8 @@ fn main() -> ExitCode {
         Command::Deploy(args) => (args.json, deploy::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Sheet(args) => (args.json, sheet::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Validate(args) => (args.json, validate::run(args).map(|()| ExitCode::SUCCESS)),
+        #[cfg(feature = "torch")]
+        Command::Bench(args) => (args.json, bench::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
     };

@@ -7,7 +7,7 @@ use dgx_pixels_core::Submission;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::picture_file::{Made, picture_png, sprite_png};
 #[cfg(feature = "torch")]
-use dgx_pixels_core::torch::Device;
+use dgx_pixels_core::torch::{Device, Mode};
 use image::DynamicImage;
 use serde_json::json;
 
@@ -113,7 +113,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
 #[cfg(feature = "torch")]
 fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
     if before.model == SKETCH {
-        return Ok(TorchArgs { dtype: None, device: Device::Cpu, vae_tiling: false });
+        return Ok(TorchArgs { dtype: None, device: Device::Cpu, mode: Mode::default(), vae_tiling: false });
     }
     let unknown = |what: &str, value: &str| Failure::Input {
         path: args.input.clone(),
@@ -122,6 +122,11 @@ fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
     Ok(TorchArgs {
         dtype: Some(before.dtype.parse().map_err(|_| unknown("dtype", &before.dtype))?),
         device: before.device.parse().map_err(|_| unknown("device", &before.device))?,
+        // Pictures from before there were modes were drawn as `exact` draws.
+        mode: match &before.mode {
+            Some(mode) => mode.parse().map_err(|_| unknown("mode", mode))?,
+            None => Mode::Exact,
+        },
         vae_tiling: before.vae_tiling,
     })
 }

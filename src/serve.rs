@@ -83,9 +83,9 @@ impl Choice {
             }
             #[cfg(feature = "torch")]
             Choice::Folder(name, model) => {
-                let TorchArgs { dtype, device, vae_tiling } = torch;
+                let TorchArgs { dtype, device, mode, vae_tiling } = torch;
                 let devices = torch::devices(&[device])?;
-                let options = torch::Options { dtype, vae_tiling, ..Default::default() };
+                let options = torch::Options { dtype, mode, vae_tiling, ..Default::default() };
                 let models = torch::Checkpoints::new([(name.as_str(), *model)], &name, options)?;
                 Ok(Engine::start(models, devices, config)?)
             }

@@ -30,6 +30,9 @@ pub struct Made {
     /// Whether it was decoded in tiles.
     #[serde(default)]
     pub vae_tiling: bool,
+    /// How much was done differently from diffusers for speed, as `fast`; `None` where that made no difference, as on a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// This library's version.
     pub program: String,
     /// libtorch's version; `None` where it was not used.

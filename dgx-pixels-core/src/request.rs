@@ -39,6 +39,14 @@ pub struct GenerateRequest {
     pub guidance_scale: Option<f64>,
     /// Share of guidance rescale (Lin et al. 2023, section 3.4), 0 to 1. Default 0.
     pub guidance_rescale: f64,
+    /// Guidance only between these shares of the steps, 0 to 1, as `[0.1, 0.8]` (Kynkäänniemi et al. 2024): the others take half of the work. `None`
+    /// guides at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<[f64; 2]>,
+    /// The UNet's inner levels are computed at every so many steps only, 2 to 10, and what they were stands for what they would be at those
+    /// between (DeepCache, Ma et al. 2023): much less work, and other details. `None` computes all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deep_cache: Option<usize>,
     /// The noise schedule; `None` is the model's own.
     pub scheduler: Option<SchedulerName>,
     /// Size of the picture in pixels; `None` is the model's own.
@@ -60,6 +68,8 @@ impl Default for GenerateRequest {
             steps: None,
             guidance_scale: None,
             guidance_rescale: 0.0,
+            guidance_interval: None,
+            deep_cache: None,
             scheduler: None,
             size: None,
             original_size: None,
@@ -127,12 +137,28 @@ pub enum RequestError {
         /// As asked for.
         value: f64,
     },
+    /// No interval.
+    #[error("`guidance_interval` is {from} to {to}; expected two numbers from 0 to 1, the smaller first")]
+    GuidanceInterval {
+        /// As asked for.
+        from: f64,
+        /// As asked for.
+        to: f64,
+    },
+    /// Too few or too many steps between.
+    #[error("`deep_cache` is {steps}; expected 2 to {MAX_DEEP_CACHE}")]
+    DeepCache {
+        /// As asked for.
+        steps: usize,
+    },
 }
 
 fn multiple_of(multiple: u32) -> String {
     if multiple > 1 { format!("a multiple of {multiple}, ") } else { String::new() }
 }
 
+/// Most steps that [`GenerateRequest::deep_cache`] goes without the inner levels, and one.
+pub(crate) const MAX_DEEP_CACHE: usize = 10;
 /// Smallest side of a picture, in pixels.
 pub const MIN_SIDE: u32 = 64;
 /// Largest side of a picture, in pixels.
@@ -161,6 +187,16 @@ impl GenerateRequest {
         }
         if !(0.0..=1.0).contains(&self.guidance_rescale) {
             return Err(RequestError::GuidanceRescale { value: self.guidance_rescale });
+        }
+        if let Some([from, to]) = self.guidance_interval
+            && !(0.0 <= from && from <= to && to <= 1.0)
+        {
+            return Err(RequestError::GuidanceInterval { from, to });
+        }
+        if let Some(steps) = self.deep_cache
+            && !(2..=MAX_DEEP_CACHE).contains(&steps)
+        {
+            return Err(RequestError::DeepCache { steps });
         }
         if let Some(size) = self.size {
             size.validate(1)?;
@@ -250,6 +286,18 @@ mod tests {
             (
                 GenerateRequest { guidance_scale: Some(f64::NAN), ..default.clone() },
                 "`guidance_scale` is NaN; expected 0 to 100",
+            ),
+            (
+                GenerateRequest { guidance_interval: Some([0.8, 0.1]), ..default.clone() },
+                "`guidance_interval` is 0.8 to 0.1; expected two numbers from 0 to 1, the smaller first",
+            ),
+            (
+                GenerateRequest { guidance_interval: Some([0.1, f64::NAN]), ..default.clone() },
+                "`guidance_interval` is 0.1 to NaN; expected two numbers from 0 to 1, the smaller first",
+            ),
+            (
+                GenerateRequest { deep_cache: Some(1), ..default.clone() },
+                "`deep_cache` is 1; expected 2 to 10",
             ),
             (
                 GenerateRequest { guidance_rescale: -0.5, ..default.clone() },

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::backend::{Backend, paint};
-use dgx_pixels_core::torch::{Device, Dtype, Options, Sdxl};
+use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl};
 use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, ImageSize, Model};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as StoredDtype, SafeTensors};
@@ -14,7 +14,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
-const CPU: Options = Options { device: Device::Cpu, dtype: None, vae_slicing: false, vae_tiling: false };
+const CPU: Options =
+    Options { device: Device::Cpu, dtype: None, mode: Mode::Fast, vae_slicing: false, vae_tiling: false };
 
 /// A copy of a tiny model that a test may spoil.
 struct Copy {

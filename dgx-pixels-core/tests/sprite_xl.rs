@@ -67,6 +67,7 @@ fn a_checkpoint_is_described_from_its_configs_and_headers() {
         multiple: 8,
         steps: 12,
         vae_tiling: true,
+        mode: None,
         libtorch: Some("2.11.0".into()),
         licence: Some("MIT OR Apache-2.0".into()),
     };

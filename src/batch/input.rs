@@ -12,7 +12,7 @@ use dgx_pixels_core::{Crop, Error, GenerateRequest, ImageSize};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::drawing::{self, Drawing};
+use crate::drawing::{self, Drawing, Interval};
 use crate::failure::{Failure, one_line};
 use crate::generate;
 use crate::output;
@@ -24,7 +24,7 @@ const MAX_PICTURES: usize = 1_000_000;
 const MAX_NAME_BYTES: usize = 180;
 
 /// The fields of a line. Those of the second row shape a sprite, and so mean nothing to a raw picture.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "prompt",
     "name",
     "count",
@@ -33,6 +33,8 @@ const FIELDS: [&str; 15] = [
     "steps",
     "guidance_scale",
     "guidance_rescale",
+    "guidance_interval",
+    "deep_cache",
     "scheduler",
     "width",
     "height",
@@ -213,6 +215,10 @@ impl Asked {
             "steps" => denoising.steps = Some(whole(value)?),
             "guidance_scale" => denoising.guidance_scale = Some(number(value)?),
             "guidance_rescale" => denoising.guidance_rescale = number(value)?,
+            "guidance_interval" => {
+                denoising.guidance_interval = Some(Interval(object(value, "[0.1,0.8]")?));
+            }
+            "deep_cache" => denoising.deep_cache = Some(whole(value)?),
             "scheduler" => {
                 denoising.scheduler = Some(text(value)?.parse().map_err(|error| one_line(&error))?)
             }

@@ -49,6 +49,8 @@ pub struct ModelInfo {
     pub steps: usize,
     /// Whether it decodes in tiles.
     pub vae_tiling: bool,
+    /// How much it does differently from diffusers for speed, as `fast`; `None` where that makes no difference.
+    pub mode: Option<String>,
     /// libtorch's version; `None` where it is not used.
     pub libtorch: Option<String>,
     /// Under which terms it is used, if that is known, as `openrail++`.
@@ -151,6 +153,7 @@ impl Models for Sketches {
                 multiple: crate::backend::Sketch::CELL_PX,
                 steps: crate::DEFAULT_STEPS,
                 vae_tiling: false,
+                mode: None,
                 libtorch: None,
                 licence: None,
             }),

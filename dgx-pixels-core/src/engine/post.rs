@@ -80,6 +80,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished
         dtype: task.info.dtype.clone(),
         device: device.split(':').next().unwrap_or(&device).to_owned(),
         vae_tiling: task.info.vae_tiling,
+        mode: task.info.mode.clone(),
         program: env!("CARGO_PKG_VERSION").into(),
         libtorch: task.info.libtorch.clone(),
         licence: task.info.licence.clone(),

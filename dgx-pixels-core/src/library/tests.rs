@@ -47,6 +47,7 @@ fn made(prompt: &str) -> Made {
         dtype: "f32".into(),
         device: "cpu".into(),
         vae_tiling: false,
+        mode: None,
         program: "0.1.0".into(),
         libtorch: None,
         licence: None,

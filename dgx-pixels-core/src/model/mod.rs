@@ -133,6 +133,34 @@ impl Model {
         Ok(model)
     }
 
+    /// The published sizes of SDXL base, to be measured with weights that are drawn at random; tokenizers are those in the folder
+    /// `tokenizers`.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{ImageSize, Model};
+    /// let model = Model::sdxl_base("models/sprite-xl");
+    /// assert_eq!(model.native_size(), ImageSize { width: 1024, height: 1024 });
+    /// ```
+    // Source: the config.json files of stabilityai/stable-diffusion-xl-base-1.0.
+    pub fn sdxl_base(tokenizers: impl Into<PathBuf>) -> Model {
+        let all: serde_json::Value = serde_json::from_str(include_str!("sdxl_base.json"))
+            .expect("a file of ours is JSON; this is a bug");
+        let text = |name: &str| all[name].to_string();
+        const VALID: &str = "the published configs are ones that we compute; this is a bug";
+        Model {
+            path: tokenizers.into(),
+            force_zeros_for_empty_prompt: true,
+            text_encoder: ClipConfig::parse(&text("text_encoder")).expect(VALID),
+            text_encoder_2: ClipConfig::parse(&text("text_encoder_2")).expect(VALID),
+            unet: UNetConfig::parse(&text("unet")).expect(VALID),
+            vae: VaeConfig::parse(&text("vae")).expect(VALID),
+            scheduler: SchedulerConfig::from_json(&text("scheduler")).expect(VALID),
+            generation: GenerationConfig::default(),
+            licence: None,
+        }
+    }
+
     /// The folder's name.
     pub fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());

@@ -6,7 +6,8 @@ use tch::{TchError, Tensor};
 
 use super::cuda::Kernels;
 use super::failed_to_build;
-use super::layers::{Conv2d, GroupNorm, Lack, LayerNorm, Linear, Result, geglu};
+use super::flops;
+use super::layers::{Conv2d, GroupNorm, Lack, LayerNorm, Linear, MAX_ROUNDED, Result, Rows};
 use super::weights::Node;
 use crate::error::Error;
 
@@ -14,6 +15,7 @@ use crate::error::Error;
 /// `[b, heads, m, d]` → `[b, n, heads * d]`. Scaled by 1/√d.
 pub(super) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, is_causal: bool) -> Result<Tensor> {
     let (b, heads, n, d) = query.size4()?;
+    flops::add(2 * b * heads * n * d * key.size()[2]);
     Tensor::f_scaled_dot_product_attention(query, key, value, None::<Tensor>, 0.0, is_causal, None, false)?
         .f_transpose(1, 2)?
         .f_reshape([b, n, heads * d])
@@ -54,19 +56,25 @@ impl SelfAttention {
     }
 
     pub(super) fn forward(&self, sample: &Tensor) -> Result<Tensor> {
-        self.to_out.forward(&self.attended(sample)?)
+        self.to_out.read(&self.attended(&Rows::Whole(sample.shallow_clone()))?)
+    }
+
+    /// With weights of 8-bit floats, where they are to be so.
+    fn rounded(self) -> std::result::Result<Self, Error> {
+        Ok(SelfAttention { to_qkv: self.to_qkv.rounded()?, to_out: self.to_out.rounded()?, ..self })
     }
 
     /// What `to_out` reads.
-    fn attended(&self, sample: &Tensor) -> Result<Tensor> {
-        let (b, n, width) = sample.size3()?;
-        let qkv = self.to_qkv.forward(sample)?.f_view([b, n, 3, self.heads, width / self.heads])?;
+    fn attended(&self, sample: &Rows) -> Result<Rows> {
+        let qkv = self.to_qkv.read(sample)?;
+        let (b, n, width) = qkv.size3()?;
+        let qkv = qkv.f_view([b, n, 3, self.heads, width / 3 / self.heads])?;
         let [query, key, value]: [Tensor; 3] = qkv
             .f_permute([2, 0, 3, 1, 4])?
             .f_unbind(0)?
             .try_into()
             .map_err(|_| TchError::Shape("unbinding 3 parts gives 3".into()))?;
-        attend(&query, &key, &value, false)
+        self.to_out.rows(attend(&query, &key, &value, false)?)
     }
 }
 
@@ -85,6 +93,11 @@ impl Texts<'_> {
     /// `rows` as [`UNet::keys_values`](super::unet::UNet::keys_values) makes them from texts of so many tokens.
     pub(super) fn new(rows: &Tensor, tokens: i64) -> Texts<'_> {
         Texts { rows, next: 0, tokens }
+    }
+
+    /// Passes over all but the last `width` numbers of a token.
+    pub(super) fn skip_to_last(&mut self, width: i64) {
+        self.next = self.rows.size()[1] - self.tokens * width;
     }
 
     /// Key and value of the next cross-attention, each `[texts, heads, tokens, width / heads]`.
@@ -125,14 +138,19 @@ impl CrossAttention {
         Ok([flat(&self.to_k)?, flat(&self.to_v)?])
     }
 
+    /// With weights of 8-bit floats, where they are to be so; what is computed once for a prompt stays.
+    fn rounded(self) -> std::result::Result<Self, Error> {
+        Ok(CrossAttention { to_q: self.to_q.rounded()?, to_out: self.to_out.rounded()?, ..self })
+    }
+
     /// What `to_out` reads, of the rows that have a text.
-    fn attended(&self, sample: &Tensor, texts: &mut Texts) -> Result<Tensor> {
-        let (b, n, width) = sample.size3()?;
+    fn attended(&self, sample: &Rows, width: i64, texts: &mut Texts) -> Result<Rows> {
         let [key, value] = texts.take(width, self.heads)?;
         let with_text = key.size()[0];
-        let query = self.to_q.forward(&sample.f_narrow(0, b - with_text, with_text)?)?;
+        let query = self.to_q.read(&sample.last(with_text)?)?;
+        let n = query.size3()?.1;
         let query = query.f_view([with_text, n, self.heads, width / self.heads])?.f_transpose(1, 2)?;
-        attend(&query, &key, &value, false)
+        self.to_out.rows(attend(&query, &key, &value, false)?)
     }
 }
 
@@ -141,18 +159,18 @@ struct Residual {
     sum: Tensor,
     lacks: Lack,
     kernels: Option<Arc<Kernels>>,
+    /// Whether layers that read it are of 8-bit floats.
+    fp8: bool,
 }
 
 impl Residual {
-    fn normed(&mut self, norm: &LayerNorm) -> Result<Tensor> {
-        match std::mem::take(&mut self.lacks) {
-            Lack { early: None, late: None } => norm.forward(&self.sum),
-            lacks => norm.forward_sum(&self.sum, &lacks),
-        }
+    fn normed(&mut self, norm: &LayerNorm) -> Result<Rows> {
+        let lacks = std::mem::take(&mut self.lacks);
+        norm.forward_sum(&self.sum, &lacks, self.fp8)
     }
 
     /// Adds what `layer` makes of `input`, which may lack the first rows: for them it is zeros.
-    fn add(&mut self, layer: &Linear, input: &Tensor) -> Result<()> {
+    fn add(&mut self, layer: &Linear, input: &Rows) -> Result<()> {
         self.settle()?;
         let (rows, with_input) = (self.sum.size()[0], input.size()[0]);
         let without = rows - with_input;
@@ -161,11 +179,11 @@ impl Residual {
             self.lacks.early = bias.map(|bias| (without, bias));
         }
         if self.kernels.as_ref().is_some_and(|kernels| !kernels.is_fast()) {
-            self.lacks.late = Some(layer.forward(input)?);
+            self.lacks.late = Some(layer.read(input)?);
             return Ok(());
         }
         let mut place = self.sum.f_narrow(0, without, with_input)?;
-        let sum = layer.forward_into(input, place.shallow_clone())?;
+        let sum = layer.read_into(input, place.shallow_clone())?;
         match without {
             0 => self.sum = sum,
             _ if sum.data_ptr() == place.data_ptr() => {}
@@ -202,7 +220,7 @@ impl BasicTransformerBlock {
     const EPS: f64 = 1e-5;
 
     fn load(node: Node, width: i64, text_width: i64, heads: i64) -> std::result::Result<Self, Error> {
-        Ok(BasicTransformerBlock {
+        let block = BasicTransformerBlock {
             norm1: LayerNorm::load(&node / "norm1", width, Self::EPS)?,
             attn1: SelfAttention::load(&node / "attn1", width, heads)?,
             norm2: LayerNorm::load(&node / "norm2", width, Self::EPS)?,
@@ -210,6 +228,16 @@ impl BasicTransformerBlock {
             norm3: LayerNorm::load(&node / "norm3", width, Self::EPS)?,
             ff_in: Linear::load(&node / "ff" / "net" / 0 / "proj", width, 8 * width)?,
             ff_out: Linear::load(&node / "ff" / "net" / 2, 4 * width, width)?,
+        };
+        if !rounds(node.kernels().as_deref(), width) {
+            return Ok(block);
+        }
+        Ok(BasicTransformerBlock {
+            attn1: block.attn1.rounded()?,
+            attn2: block.attn2.rounded()?,
+            ff_in: block.ff_in.rounded()?,
+            ff_out: block.ff_out.rounded()?,
+            ..block
         })
     }
 
@@ -217,11 +245,16 @@ impl BasicTransformerBlock {
         let normed = hidden.normed(&self.norm1)?;
         hidden.add(&self.attn1.to_out, &self.attn1.attended(&normed)?)?;
         let normed = hidden.normed(&self.norm2)?;
-        hidden.add(&self.attn2.to_out, &self.attn2.attended(&normed, texts)?)?;
+        let width = hidden.sum.size3()?.2;
+        hidden.add(&self.attn2.to_out, &self.attn2.attended(&normed, width, texts)?)?;
         let normed = hidden.normed(&self.norm3)?;
-        let gated = geglu(hidden.kernels.as_deref(), &self.ff_in.forward(&normed)?)?;
-        hidden.add(&self.ff_out, &gated)
+        hidden.add(&self.ff_out, &self.ff_in.read_gated(&normed, hidden.fp8)?)
     }
+}
+
+/// Whether blocks of this width have layers of 8-bit floats.
+fn rounds(kernels: Option<&Kernels>, width: i64) -> bool {
+    kernels.is_some_and(Kernels::is_fp8) && width % 16 == 0 && width <= MAX_ROUNDED
 }
 
 /// Transformer blocks over the pixels of a picture. `attentions.N` in the checkpoint.
@@ -287,6 +320,11 @@ impl Transformer2DModel {
         Ok(())
     }
 
+    /// Numbers of a token that its blocks read.
+    pub(super) fn text_width(&self) -> i64 {
+        self.transformer_blocks.iter().map(|block| 2 * block.norm2.width()).sum()
+    }
+
     /// Uses `sample` up.
     pub(super) fn forward(&self, sample: Tensor, texts: &mut Texts) -> Result<Tensor> {
         let (b, c, h, w) = sample.size4()?;
@@ -300,7 +338,8 @@ impl Transformer2DModel {
             Projection::Conv(proj) => to_sequence(&proj.forward(&normed)?)?,
         };
         // 2. blocks
-        let mut hidden = Residual { sum, lacks: Lack::default(), kernels: self.kernels.clone() };
+        let fp8 = rounds(self.kernels.as_deref(), c);
+        let mut hidden = Residual { sum, lacks: Lack::default(), kernels: self.kernels.clone(), fp8 };
         for block in &self.transformer_blocks {
             block.forward(&mut hidden, texts)?;
         }

@@ -35,6 +35,14 @@ pub struct SdxlCanvas {
     pub(super) state: State,
 }
 
+/// The UNet's answer for one canvas.
+pub(super) struct Answer {
+    /// With guidance.
+    pub(super) guided: Tensor,
+    /// What the inner levels made of the positive and the negative row, if they were computed and are to be kept.
+    pub(super) deep: Option<[Option<Tensor>; 2]>,
+}
+
 /// What a step changes.
 pub(super) struct State {
     /// `[1, channels, h, w]`, in the model's dtype.
@@ -44,6 +52,8 @@ pub(super) struct State {
     /// A sample that a scheduler comes back to, in `f32`.
     pub(super) anchor: Option<Tensor>,
     pub(super) steps_done: usize,
+    /// What the UNet's inner levels made of the positive and the negative row, for steps that go without them.
+    pub(super) deep: [Option<Tensor>; 2],
 }
 
 /// Latents as plain numbers.
@@ -69,7 +79,7 @@ impl Canvas for SdxlCanvas {
     }
 
     fn rows(&self) -> usize {
-        1 + usize::from(self.negative.is_some())
+        1 + usize::from(self.guiding().is_some())
     }
 
     fn dropped_words(&self) -> Option<&str> {
@@ -96,6 +106,20 @@ impl SdxlCanvas {
         self.positive.time = self.positive.time.transpose(0, 1);
     }
 
+    /// The negative row, if the coming step is guided.
+    pub(super) fn guiding(&self) -> Option<&Row> {
+        let [from, to] = self.request.guidance_interval.unwrap_or([0.0, 1.0]);
+        let share = (self.state.steps_done as f64 + 0.5) / self.scheduler.timesteps().len() as f64;
+        self.negative.as_ref().filter(|_| (from..=to).contains(&share))
+    }
+
+    /// Whether the coming step goes without the UNet's inner levels.
+    pub(super) fn is_shallow(&self) -> bool {
+        let [positive, negative] = &self.state.deep;
+        let is_between = self.request.deep_cache.is_some_and(|every| self.state.steps_done % every != 0);
+        is_between && positive.is_some() && (negative.is_some() || self.guiding().is_none())
+    }
+
     /// The latents as the UNet takes them at the coming step.
     pub(super) fn model_input(&self) -> TorchResult<Tensor> {
         match self.scheduler.input_scale(self.state.steps_done) {
@@ -118,9 +142,10 @@ impl SdxlCanvas {
         Ok(())
     }
 
-    /// Where `output`, the UNet's guided answer, takes this canvas.
-    pub(super) fn advanced(&self, output: &Tensor) -> TorchResult<State> {
-        let State { latents, previous, anchor, steps_done } = &self.state;
+    /// Where `answer` takes this canvas.
+    pub(super) fn advanced(&self, answer: &Answer) -> TorchResult<State> {
+        let State { latents, previous, anchor, steps_done, deep } = &self.state;
+        let output = &answer.guided;
         let step = self.scheduler.step(*steps_done);
         let readout = self.scheduler.denoised(*steps_done);
 
@@ -158,6 +183,10 @@ impl SdxlCanvas {
             previous: [Some(denoised), shallow(&previous[0]), shallow(&previous[1])],
             anchor,
             steps_done: steps_done + 1,
+            deep: match &answer.deep {
+                Some(deep) => deep.each_ref().map(shallow),
+                None => deep.each_ref().map(shallow),
+            },
         })
     }
 }

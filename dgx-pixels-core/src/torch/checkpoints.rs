@@ -127,6 +127,8 @@ impl Models for Checkpoints {
             .map(|(count, component)| count * options.dtype_of(component, model, device).bytes());
         // What was read of the configs: names and versions in them shape nothing.
         let configs = format!("{:?}", (&model.text_encoder, &model.text_encoder_2, &model.unet, &model.vae));
+        let mode = options.mode_on(device);
+        let configs = format!("{configs}{mode:?}");
         Ok(ModelInfo {
             name: name.clone(),
             architecture: blake3::hash(configs.as_bytes()).to_hex().to_string(),
@@ -136,6 +138,7 @@ impl Models for Checkpoints {
             multiple: model.vae.scale_factor(),
             steps: model.generation.num_inference_steps,
             vae_tiling: options.vae_tiling,
+            mode: mode.map(|mode| mode.to_string()),
             libtorch: Some(libtorch_version()),
             licence: model.licence.clone(),
         })

@@ -5,37 +5,73 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
-use super::cuda::{Kernels, Parts};
+use super::cuda::{Fp8, Kernels, Parts};
+use super::flops;
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::Activation;
 
 pub(super) type Result<T> = std::result::Result<T, TchError>;
 
+/// What linear layers of a transformer read, `[.., c_in]`.
+pub(super) enum Rows {
+    /// In the model's precision.
+    Whole(Tensor),
+    /// Of 8 bits, for layers that are [`rounded`](Linear::rounded).
+    Fp8(Fp8),
+}
+
+impl Rows {
+    pub(super) fn size(&self) -> Vec<i64> {
+        match self {
+            Rows::Whole(tensor) => tensor.size(),
+            Rows::Fp8(rounded) => rounded.size(),
+        }
+    }
+
+    /// The last of the first dimension.
+    pub(super) fn last(&self, count: i64) -> Result<Rows> {
+        Ok(match self {
+            Rows::Whole(tensor) => Rows::Whole(tensor.f_narrow(0, tensor.size()[0] - count, count)?),
+            Rows::Fp8(rounded) => Rows::Fp8(rounded.last(count)?),
+        })
+    }
+}
+
 /// `input [.., c_in]` → `[.., c_out]`.
 pub(super) struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
     kernels: Option<Arc<Kernels>>,
+}
+
+/// `[c_out, c_in]`.
+enum Weight {
+    Whole(Tensor),
+    Fp8(Fp8),
 }
 
 impl Linear {
     pub(super) fn load(node: Node, c_in: i64, c_out: i64) -> std::result::Result<Self, Error> {
         Ok(Linear {
-            weight: node.tensor("weight", &[c_out, c_in])?,
+            weight: Weight::Whole(node.tensor("weight", &[c_out, c_in])?),
             bias: Some(node.tensor("bias", &[c_out])?),
             kernels: node.kernels(),
         })
     }
 
     pub(super) fn load_without_bias(node: Node, c_in: i64, c_out: i64) -> std::result::Result<Self, Error> {
-        let weight = node.tensor("weight", &[c_out, c_in])?;
+        let weight = Weight::Whole(node.tensor("weight", &[c_out, c_in])?);
         Ok(Linear { weight, bias: None, kernels: node.kernels() })
     }
 
-    /// Several layers of one input as one: their outputs side by side.
+    /// Several layers of one input as one: their outputs side by side. None is rounded yet.
     pub(super) fn fuse(layers: &[Linear]) -> Result<Self> {
-        let weight = Tensor::f_cat(&layers.iter().map(|layer| &layer.weight).collect::<Vec<_>>(), 0)?;
+        let weights = layers.iter().filter_map(|layer| match &layer.weight {
+            Weight::Whole(weight) => Some(weight),
+            Weight::Fp8(_) => None,
+        });
+        let weight = Weight::Whole(Tensor::f_cat(&weights.collect::<Vec<_>>(), 0)?);
         let bias = match layers.iter().map(|layer| layer.bias.as_ref()).collect::<Option<Vec<_>>>() {
             Some(biases) => Some(Tensor::f_cat(&biases, 0)?),
             None => None,
@@ -43,29 +79,104 @@ impl Linear {
         Ok(Linear { weight, bias, kernels: layers[0].kernels.clone() })
     }
 
+    /// With a weight of 8-bit floats, where the kernels are to have it so.
+    pub(super) fn rounded(mut self) -> std::result::Result<Self, Error> {
+        if let Weight::Whole(weight) = &self.weight
+            && self.kernels.as_ref().is_some_and(|kernels| kernels.is_fp8())
+        {
+            self.weight = Weight::Fp8(Fp8::of_weight(weight).map_err(super::failed_to_build)?);
+        }
+        Ok(self)
+    }
+
     pub(super) fn bias(&self) -> Option<&Tensor> {
         self.bias.as_ref()
     }
 
+    /// Of a layer that is not rounded.
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        if let Some(kernels) = &self.kernels
-            && let Some(output) = kernels.linear(input, &self.weight, self.bias.as_ref(), None)?
-        {
-            return Ok(output);
+        self.read(&Rows::Whole(input.shallow_clone()))
+    }
+
+    /// The output and `into [.., c_out]`, which is used up; of a layer that is not rounded.
+    pub(super) fn forward_into(&self, input: &Tensor, into: Tensor) -> Result<Tensor> {
+        self.read_into(&Rows::Whole(input.shallow_clone()), into)
+    }
+
+    pub(super) fn read(&self, rows: &Rows) -> Result<Tensor> {
+        match self.product(rows, None)? {
+            Some(output) => Ok(output),
+            None => self.plain(rows),
         }
-        input.f_linear(&self.weight, self.bias.as_ref())
     }
 
     /// The output and `into [.., c_out]`, which is used up.
-    pub(super) fn forward_into(&self, input: &Tensor, into: Tensor) -> Result<Tensor> {
-        if let Some(kernels) = self.kernels.as_ref().filter(|kernels| kernels.is_fast())
-            && let Some(sum) = kernels.linear(input, &self.weight, self.bias.as_ref(), Some(&into))?
+    pub(super) fn read_into(&self, rows: &Rows, into: Tensor) -> Result<Tensor> {
+        if self.kernels.as_ref().is_some_and(|kernels| kernels.is_fast())
+            && let Some(sum) = self.product(rows, Some(&into))?
         {
             return Ok(sum);
         }
-        self.forward(input)?.f_add_(&into)
+        self.read(rows)?.f_add_(&into)
+    }
+
+    /// The output, of which half gates the other ([`geglu`]); `fp8`: for a layer that is rounded.
+    pub(super) fn read_gated(&self, rows: &Rows, fp8: bool) -> Result<Rows> {
+        if let (Some(kernels), Weight::Whole(weight), Rows::Whole(input)) =
+            (&self.kernels, &self.weight, rows)
+            && let Some(gated) = kernels.linear_geglu(input, weight, self.bias.as_ref())?
+        {
+            self.count(rows);
+            return Ok(Rows::Whole(gated));
+        }
+        geglu(self.kernels.as_deref(), &self.read(rows)?, fp8)
+    }
+
+    /// By cuBLASLt; `None` where it does not fit.
+    fn product(&self, rows: &Rows, into: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let Some(kernels) = &self.kernels else { return Ok(None) };
+        let bias = self.bias.as_ref();
+        let product = match (&self.weight, rows) {
+            (Weight::Whole(weight), Rows::Whole(input)) => kernels.linear(input, weight, bias, into)?,
+            (Weight::Fp8(weight), Rows::Fp8(input)) => kernels.linear_fp8(input, weight, bias, into)?,
+            _ => return Err(mixed()),
+        };
+        if product.is_some() {
+            self.count(rows);
+        }
+        Ok(product)
+    }
+
+    fn plain(&self, rows: &Rows) -> Result<Tensor> {
+        let (Weight::Whole(weight), Rows::Whole(input)) = (&self.weight, rows) else { return Err(mixed()) };
+        self.count(rows);
+        input.f_linear(weight, self.bias.as_ref())
+    }
+
+    fn count(&self, rows: &Rows) {
+        let c_out = match &self.weight {
+            Weight::Whole(weight) => weight.size()[0],
+            Weight::Fp8(weight) => weight.size()[0],
+        };
+        flops::add(rows.size().iter().product::<i64>() * c_out);
+    }
+
+    /// `input` as this layer reads it.
+    pub(super) fn rows(&self, input: Tensor) -> Result<Rows> {
+        match (&self.weight, &self.kernels) {
+            (Weight::Fp8(_), Some(kernels)) => kernels.round_fp8(&input)?.map(Rows::Fp8).ok_or_else(mixed),
+            _ => Ok(Rows::Whole(input)),
+        }
     }
 }
+
+/// Only blocks whose widths the kernels take are rounded ([`MAX_ROUNDED`]).
+fn mixed() -> TchError {
+    TchError::Shape("a layer of 8-bit floats is given no rows of them".into())
+}
+
+/// The widest transformer block whose layers may be rounded: a warp keeps a row of it.
+pub(super) const MAX_ROUNDED: i64 = 2048;
 
 /// `input [b, c_in, h, w]` → `[b, c_out, h', w']`.
 pub(super) struct Conv2d {
@@ -116,7 +227,10 @@ impl Conv2d {
 
     fn convolved(&self, input: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        input.f_conv2d(&self.weight, bias, stride, padding, [1, 1], 1)
+        let output = input.f_conv2d(&self.weight, bias, stride, padding, [1, 1], 1)?;
+        let (_, c_in, h, w) = self.weight.size4()?;
+        flops::add(output.numel() as i64 * c_in * h * w);
+        Ok(output)
     }
 }
 
@@ -129,7 +243,12 @@ pub(super) struct Shortcut {
 
 impl Shortcut {
     /// `beside`: the convolution whose output it is added to.
-    pub(super) fn load(node: Node, c_in: i64, c_out: i64, beside: &Conv2d) -> std::result::Result<Self, Error> {
+    pub(super) fn load(
+        node: Node,
+        c_in: i64,
+        c_out: i64,
+        beside: &Conv2d,
+    ) -> std::result::Result<Self, Error> {
         let conv = Conv2d::load(node, c_in, c_out, 1)?;
         let biases = conv.bias.f_add(&beside.bias).map_err(super::failed_to_build)?;
         Ok(Shortcut { conv, biases })
@@ -142,7 +261,8 @@ impl Shortcut {
         sample: &Tensor,
         skip: Option<&Tensor>,
     ) -> Result<Tensor> {
-        if let (Some(kernels), Some(_)) = (self.conv.kernels.as_ref().filter(|kernels| kernels.is_fast()), bias)
+        if let (Some(kernels), Some(_)) =
+            (self.conv.kernels.as_ref().filter(|kernels| kernels.is_fast()), bias)
             && let Some(sum) = self.products_into(kernels, &hidden, sample, skip)?
         {
             return Ok(sum);
@@ -161,6 +281,7 @@ impl Shortcut {
     ) -> Result<Option<Tensor>> {
         let (c_out, c_in, _, _) = self.conv.weight.size4()?;
         let weight = self.conv.weight.f_view([c_out, c_in])?;
+        flops::add(hidden.numel() as i64 * c_in);
         let pixels = |picture: &Tensor| picture.f_permute([0, 2, 3, 1]);
         let into = pixels(hidden)?;
         let c_sample = sample.size4()?.1;
@@ -227,8 +348,13 @@ impl GroupNorm {
         {
             return rest.map_or_else(|| Ok(normed.shallow_clone()), |act| act.apply_(normed.shallow_clone()));
         }
-        let normed =
-            sample.whole()?.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?;
+        let normed = sample.whole()?.f_group_norm(
+            self.groups,
+            Some(&self.weight),
+            Some(&self.bias),
+            self.eps,
+            true,
+        )?;
         match act {
             Some(act) => act.apply_(normed),
             None => Ok(normed),
@@ -253,26 +379,34 @@ impl LayerNorm {
 
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         if let Some(kernels) = &self.kernels
-            && let Some(normed) = kernels.layer_norm(input, None, None, (&self.weight, &self.bias), self.eps)?
+            && let Some(normed) =
+                kernels.layer_norm(input, None, None, (&self.weight, &self.bias), self.eps)?
         {
             return Ok(normed);
         }
         input.f_layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
-    /// Adds what `input [b, n, width]` still lacks, in its place, and norms the sum.
-    pub(super) fn forward_sum(&self, input: &Tensor, lacks: &Lack) -> Result<Tensor> {
+    pub(super) fn width(&self) -> i64 {
+        self.width
+    }
+
+    /// Adds what `input [b, n, width]` still lacks, in its place, and norms the sum; `fp8`: for layers that are rounded.
+    pub(super) fn forward_sum(&self, input: &Tensor, lacks: &Lack, fp8: bool) -> Result<Rows> {
         let (_, n, _) = input.size3()?;
         if let Some(kernels) = &self.kernels {
             let early = lacks.early.as_ref().map(|(rows, bias)| (rows * n, bias));
-            let affine = (&self.weight, &self.bias);
-            let normed = kernels.layer_norm(input, lacks.late.as_ref(), early, affine, self.eps)?;
+            let (late, affine) = (lacks.late.as_ref(), (&self.weight, &self.bias));
+            let normed = match fp8 {
+                true => kernels.layer_norm_fp8(input, late, early, affine, self.eps)?.map(Rows::Fp8),
+                false => kernels.layer_norm(input, late, early, affine, self.eps)?.map(Rows::Whole),
+            };
             if let Some(normed) = normed {
                 return Ok(normed);
             }
         }
         lacks.settle(input)?;
-        self.forward(input)
+        Ok(Rows::Whole(self.forward(input)?))
     }
 }
 
@@ -299,18 +433,22 @@ impl Lack {
     }
 }
 
-/// GEGLU: half of the last dimension gates the other, `[.., 2 * width]` → `[.., width]`.
-pub(super) fn geglu(kernels: Option<&Kernels>, projected: &Tensor) -> Result<Tensor> {
-    if let Some(kernels) = kernels
-        && let Some(gated) = kernels.geglu(projected)?
-    {
-        return Ok(gated);
+/// GEGLU: half of the last dimension gates the other, `[.., 2 * width]` → `[.., width]`; `fp8`: for a layer that is rounded.
+fn geglu(kernels: Option<&Kernels>, projected: &Tensor, fp8: bool) -> Result<Rows> {
+    if let Some(kernels) = kernels {
+        let gated = match fp8 {
+            true => kernels.geglu_fp8(projected)?.map(Rows::Fp8),
+            false => kernels.geglu(projected)?.map(Rows::Whole),
+        };
+        if let Some(gated) = gated {
+            return Ok(gated);
+        }
     }
     let [hidden, gate]: [Tensor; 2] = projected
         .f_chunk(2, -1)?
         .try_into()
         .map_err(|_| TchError::Shape("two chunks of an even width".into()))?;
-    gate.f_gelu("none")?.f_mul_(&hidden)
+    Ok(Rows::Whole(gate.f_gelu("none")?.f_mul_(&hidden)?))
 }
 
 impl Activation {

@@ -10,6 +10,7 @@ mod clip;
 mod cuda;
 mod device;
 mod embeddings;
+mod flops;
 mod layers;
 mod memory;
 mod mode;
@@ -17,6 +18,7 @@ mod mode;
 mod parity;
 mod passes;
 mod preview;
+mod rate;
 mod resnet;
 mod sdxl;
 mod tokenizer;
@@ -31,11 +33,21 @@ pub use memory::{
     MemoryStats, count_cpu_memory, devices, empty_cache, limit_memory, memory_stats, reset_peak,
 };
 pub use mode::Mode;
+pub use rate::matrix_rate;
 pub use sdxl::{Options, Sdxl};
 
 use tch::TchError;
 
 use crate::error::Error;
+
+/// Compiles this library's kernels for a GPU, or finds them in this user's cache.
+///
+/// # Errors
+/// Why libtorch's are taken in their place.
+pub fn compile_kernels(device: Device) -> Result<(), String> {
+    device.resolve().map_err(|error| error.to_string())?;
+    cuda::Kernels::load(device, Dtype::Bf16, Mode::Fast).map(drop)
+}
 
 /// libtorch's refusal as one of our errors.
 fn failed(error: TchError, device: Device, doing: &'static str) -> Error {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use dgx_pixels_core::torch::Mode;
 /// assert_eq!("exact".parse(), Ok(Mode::Exact));
-/// assert_eq!("quick".parse::<Mode>().unwrap_err(), "`mode` is `quick`; expected `exact` or `fast`");
+/// assert_eq!("quick".parse::<Mode>().unwrap_err(), "`mode` is `quick`; expected `exact`, `fast` or `fp8`");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -21,17 +21,21 @@ pub enum Mode {
     /// Sums are rounded once less, and the fastest of several algorithms is taken for each product.
     #[default]
     Fast,
+    /// As `fast`, and the transformers' products are of 8-bit floats, with a scale for each row of both sides. Where a GPU has none, it is
+    /// `fast`.
+    Fp8,
 }
 
 impl Mode {
     /// All, the most exact first.
-    pub const ALL: [Mode; 2] = [Mode::Exact, Mode::Fast];
+    pub const ALL: [Mode; 3] = [Mode::Exact, Mode::Fast, Mode::Fp8];
 
     /// The word, as `fast`.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Exact => "exact",
             Mode::Fast => "fast",
+            Mode::Fp8 => "fp8",
         }
     }
 }
@@ -41,7 +45,7 @@ impl FromStr for Mode {
 
     fn from_str(text: &str) -> Result<Mode, String> {
         let found = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
-        found.ok_or_else(|| format!("`mode` is `{text}`; expected `exact` or `fast`"))
+        found.ok_or_else(|| format!("`mode` is `{text}`; expected `exact`, `fast` or `fp8`"))
     }
 }
 

@@ -140,8 +140,11 @@ impl Golden {
             texts: &unet.keys_values(texts).unwrap(),
             tokens: texts.size()[1],
         };
-        let output = unet.forward(self.get("unet.sample"), &conditioning).unwrap();
+        let (output, deep) = unet.forward(self.get("unet.sample"), &conditioning).unwrap();
         self.assert_close("unet.output", &output, TOLERANCE);
+        // With its own inner levels a step without them is the same step.
+        let shallow = unet.forward_shallow(self.get("unet.sample"), &conditioning, &deep).unwrap();
+        assert_close(&format!("{}: shallow", self.name), &shallow, &output, 0.0);
     }
 
     fn check_vae(&self) {
@@ -397,4 +400,58 @@ fn tiled_decoding_is_near_the_whole() {
     assert_eq!(tiled.dimensions(), (160, 96));
     let off: u64 = tiled.as_raw().iter().zip(whole.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     assert!(off as f64 / (tiled.as_raw().len() as f64) < 24.0, "mean difference {off} in all");
+}
+
+/// The latents of requests drawn together.
+fn latents(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Vec<Tensor> {
+    let mut canvases = sdxl.begin(requests).unwrap();
+    while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
+        sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
+    }
+    canvases.iter().map(|canvas| Tensor::from_slice(&canvas.latents().unwrap().values)).collect()
+}
+
+#[test]
+fn guidance_in_an_interval_is_guidance_there_and_none_elsewhere() {
+    let mut sdxl = Golden::committed("a").sdxl();
+    let request = GenerateRequest { prompt: "a key".into(), steps: Some(4), ..Default::default() };
+    let with = |guidance_interval| GenerateRequest { guidance_interval, ..request.clone() };
+    let unguided = GenerateRequest { guidance_scale: Some(1.0), ..request.clone() };
+    let mut drawn = |request: GenerateRequest| latents(&mut sdxl, &[request]).remove(0);
+    let (whole, half, none) = (drawn(with(None)), drawn(with(Some([0.0, 0.5]))), drawn(unguided));
+    assert_close("all steps", &drawn(with(Some([0.0, 1.0]))), &whole, 0.0);
+    assert_close("no step", &drawn(with(Some([0.0, 0.0]))), &none, 0.0);
+    for (what, other) in [("guided", &whole), ("unguided", &none)] {
+        assert!((&half - other).abs().max().double_value(&[]) > 1e-3, "half of the steps is as {what}");
+    }
+    let mut canvas = sdxl.begin(&[with(Some([0.0, 0.5]))]).unwrap().remove(0);
+    let mut rows = vec![];
+    while canvas.steps_done() < canvas.steps() {
+        rows.push(canvas.rows());
+        sdxl.step(&mut [&mut canvas]).unwrap();
+    }
+    assert_eq!(rows, [2, 2, 1, 1]);
+}
+
+#[test]
+fn a_picture_with_a_deep_cache_is_near_in_company_too_and_disturbs_nobody() {
+    for letter in MODELS {
+        let mut sdxl = Golden::committed(letter).sdxl();
+        let request = |deep_cache, seed| GenerateRequest {
+            prompt: "a key".into(),
+            steps: Some(6),
+            deep_cache,
+            seed,
+            ..Default::default()
+        };
+        let requests = [request(None, 1), request(Some(2), 1), request(Some(3), 2)];
+        let alone: Vec<_> =
+            requests.iter().map(|one| latents(&mut sdxl, std::slice::from_ref(one)).remove(0)).collect();
+        for (i, together) in latents(&mut sdxl, &requests).iter().enumerate() {
+            let largest = alone[i].abs().max().double_value(&[]);
+            assert_close(&format!("{letter}: picture {i}"), together, &alone[i], 1e-5 * largest.max(1.0));
+        }
+        let off = (&alone[0] - &alone[1]).norm().double_value(&[]) / alone[0].norm().double_value(&[]);
+        assert!((1e-6..0.5).contains(&off), "{letter}: with a cache it is off by {off:.3}");
+    }
 }

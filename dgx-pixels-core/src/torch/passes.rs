@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::cuda::{Graph, Kernels, Pool};
-use super::device::Device;
+use super::device::{Device, channels_last};
+use super::flops;
 use super::layers::Result;
 use super::memory::{MemoryStats, hold, memory_stats};
 use super::unet::{Conditioning, UNet};
@@ -21,6 +22,22 @@ pub(super) struct PassRow<'a> {
     pub(super) time: Tensor,
     /// Its text `[1, width]` by a number of its own; `None` is a text of zeros. Rows without come first.
     pub(super) text: Option<(u64, &'a Tensor)>,
+    /// `[1, c, h, w]`, what the inner levels made of another step's sample: they are left out then. All rows have it, or none.
+    pub(super) deep: Option<&'a Tensor>,
+}
+
+/// What a pass makes; it holds until the next.
+pub(super) struct Passed {
+    /// `[rows, out_channels, h, w]`.
+    pub(super) output: Tensor,
+    /// What the inner levels made, if they were computed: `[rows, c, h, w]`.
+    pub(super) deep: Option<Tensor>,
+}
+
+impl Passed {
+    fn shallow_clone(&self) -> Passed {
+        Passed { output: self.output.shallow_clone(), deep: self.deep.as_ref().map(Tensor::shallow_clone) }
+    }
 }
 
 /// The UNet's forward passes on one device.
@@ -33,8 +50,9 @@ pub(super) struct Passes {
     /// Whether passes are recorded: on a GPU, until that fails.
     records: bool,
     pool: Option<Pool>,
-    /// Shapes that were computed once, and so are warm.
-    seen: Vec<Shape>,
+    /// Shapes that were computed once, and so are warm, with their operations.
+    seen: Vec<(Shape, u64)>,
+    flops: u64,
     /// The last used last.
     recorded: Vec<Recorded>,
 }
@@ -49,6 +67,8 @@ struct Joined {
 struct Shape {
     sample: Vec<i64>,
     texts: i64,
+    /// Whether the inner levels are left out.
+    shallow: bool,
 }
 
 struct Recorded {
@@ -58,8 +78,10 @@ struct Recorded {
     sample: Tensor,
     time: Tensor,
     texts: Tensor,
+    /// Where the inner levels are left out.
+    deep: Option<Tensor>,
     ids: Vec<u64>,
-    output: Tensor,
+    passed: Passed,
     _held: Held,
 }
 
@@ -89,26 +111,31 @@ impl Passes {
             records: matches!(device, Device::Cuda(_)),
             pool: None,
             seen: vec![],
+            flops: 0,
             recorded: vec![],
         }
     }
 
-    /// The UNet's answer for `rows`, which have samples of one size. It holds until the next pass.
-    pub(super) fn forward(&mut self, unet: &UNet, rows: &[PassRow]) -> Result<Tensor> {
+    /// The UNet's answer for `rows`, which have samples of one size.
+    pub(super) fn forward(&mut self, unet: &UNet, rows: &[PassRow]) -> Result<Passed> {
         let texts: Vec<_> = rows.iter().filter_map(|row| row.text).collect();
         let mut sample = rows[0].sample.size();
         sample[0] = rows.len() as i64;
-        let shape = Shape { sample, texts: texts.len() as i64 };
+        let shape = Shape { sample, texts: texts.len() as i64, shallow: rows[0].deep.is_some() };
+        let known = self.seen.iter().find(|(seen, _)| *seen == shape).map(|(_, flops)| *flops);
+        self.flops = known.unwrap_or_default();
         let answer = match self.recorded.iter().position(|one| one.shape == shape) {
             Some(place) => {
                 let one = self.recorded.remove(place);
                 let answer = one.replayed(rows, &texts);
-                answer.map(|(one, output)| {
+                answer.map(|(one, passed)| {
                     self.recorded.push(one);
-                    output
+                    passed
                 })
             }
-            None if self.records && self.seen.contains(&shape) => self.record(unet, &shape, rows, &texts),
+            None if self.records && self.seen.iter().any(|(seen, _)| *seen == shape) => {
+                self.record(unet, &shape, rows, &texts)
+            }
             None => self.compute(unet, shape, rows, &texts),
         };
         if let Err(error) = &answer
@@ -118,6 +145,11 @@ impl Passes {
             self.recorded.clear();
         }
         answer
+    }
+
+    /// Multiplications and additions of the last pass.
+    pub(super) fn flops(&self) -> u64 {
+        self.flops
     }
 
     /// Between two steps: texts of rows that did not go on are forgotten.
@@ -132,7 +164,7 @@ impl Passes {
         shape: Shape,
         rows: &[PassRow],
         texts: &[(u64, &Tensor)],
-    ) -> Result<Tensor> {
+    ) -> Result<Passed> {
         let ids: Vec<u64> = texts.iter().map(|(id, _)| *id).collect();
         let place = match self.joined.iter().position(|joined| joined.ids == ids) {
             Some(place) => place,
@@ -146,11 +178,14 @@ impl Passes {
         let sample = Tensor::f_cat(&rows.iter().map(|row| row.sample).collect::<Vec<_>>(), 0)?;
         let time = Tensor::f_cat(&rows.iter().map(|row| &row.time).collect::<Vec<_>>(), 0)?;
         let texts = &self.joined[place].texts;
-        let output = unet.forward(&sample, &Conditioning { time: &time, texts, tokens: self.tokens })?;
-        if self.records && !self.seen.contains(&shape) {
-            self.seen.push(shape);
+        let conditioning = Conditioning { time: &time, texts, tokens: self.tokens };
+        let deep = joined_deep(rows)?;
+        let (passed, flops) = flops::count(|| pass(unet, &sample, &conditioning, deep.as_ref()));
+        if self.seen.iter().all(|(seen, _)| *seen != shape) {
+            self.seen.push((shape, flops));
+            self.flops = flops;
         }
-        Ok(output)
+        passed
     }
 
     fn record(
@@ -159,21 +194,23 @@ impl Passes {
         shape: &Shape,
         rows: &[PassRow],
         texts: &[(u64, &Tensor)],
-    ) -> Result<Tensor> {
+    ) -> Result<Passed> {
         if self.recorded.len() == MOST_RECORDED {
             self.recorded.remove(0);
         }
         match self.try_record(unet, shape, rows, texts) {
             Ok(one) => {
-                let (one, output) = one.replayed(rows, texts)?;
+                let (one, passed) = one.replayed(rows, texts)?;
                 self.recorded.push(one);
-                Ok(output)
+                Ok(passed)
             }
             Err(error) if error.to_string().contains("out of memory") => Err(error),
             Err(error) => {
                 let reason = error.to_string();
                 let reason = reason.lines().next().unwrap_or_default();
-                tracing::warn!("steps are computed one kernel at a time, as they cannot be recorded: {reason}");
+                tracing::warn!(
+                    "steps are computed one kernel at a time, as they cannot be recorded: {reason}"
+                );
                 self.records = false;
                 self.recorded.clear();
                 self.compute(unet, shape.clone(), rows, texts)
@@ -203,27 +240,43 @@ impl Passes {
             Some((_, text)) => like(shape.texts, text)?,
             None => Tensor::f_zeros([0, 0], (Kind::Float, sample.device()))?,
         };
+        let deep = rows[0].deep.map(|deep| like(shape.sample[0], deep)).transpose()?;
+        let deep = deep.map(|deep| channels_last(&deep)).transpose()?;
         let reserved = |stats: MemoryStats| stats.reserved_bytes;
         let before = memory_stats(self.device).map_or(0, reserved);
         let conditioning = Conditioning { time: &time, texts: &texts, tokens: self.tokens };
         let set = |records| self.kernels.iter().for_each(|kernels| kernels.set_records(records));
         set(true);
-        let recorded = Graph::record(pool, || unet.forward(&sample, &conditioning));
+        let recorded = Graph::record(pool, || pass(unet, &sample, &conditioning, deep.as_ref()));
         set(false);
-        let (graph, output) = recorded?;
+        let (graph, passed) = recorded?;
         let bytes = memory_stats(self.device).map_or(0, reserved).saturating_sub(before);
         let held = Held::new(self.device, bytes);
-        Ok(Recorded { shape: shape.clone(), graph, sample, time, texts, ids: vec![], output, _held: held })
+        Ok(Recorded {
+            shape: shape.clone(),
+            graph,
+            sample,
+            time,
+            texts,
+            deep,
+            ids: vec![],
+            passed,
+            _held: held,
+        })
     }
 }
 
 impl Recorded {
     /// With these rows in place of those before. After an error nothing of it can be trusted, and it is gone.
-    fn replayed(mut self, rows: &[PassRow], texts: &[(u64, &Tensor)]) -> Result<(Recorded, Tensor)> {
+    fn replayed(mut self, rows: &[PassRow], texts: &[(u64, &Tensor)]) -> Result<(Recorded, Passed)> {
         let samples: Vec<_> = rows.iter().map(|row| row.sample).collect();
         let times: Vec<_> = rows.iter().map(|row| &row.time).collect();
         let _ = Tensor::f_cat_out(&self.sample, &samples, 0)?;
         let _ = Tensor::f_cat_out(&self.time, &times, 0)?;
+        if let Some(deep) = &self.deep {
+            let kept: Vec<_> = rows.iter().filter_map(|row| row.deep).collect();
+            let _ = Tensor::f_cat_out(deep, &kept, 0)?;
+        }
         for (row, (id, text)) in texts.iter().enumerate() {
             if self.ids.get(row) != Some(id) {
                 self.texts.f_narrow(0, row as i64, 1)?.f_copy_(text)?;
@@ -231,8 +284,19 @@ impl Recorded {
         }
         self.ids = texts.iter().map(|(id, _)| *id).collect();
         self.graph.replay()?;
-        let output = self.output.shallow_clone();
-        Ok((self, output))
+        let passed = self.passed.shallow_clone();
+        Ok((self, passed))
     }
+}
 
+fn joined_deep(rows: &[PassRow]) -> Result<Option<Tensor>> {
+    let deep: Vec<_> = rows.iter().filter_map(|row| row.deep).collect();
+    if deep.is_empty() { Ok(None) } else { Tensor::f_cat(&deep, 0).map(Some) }
+}
+
+fn pass(unet: &UNet, sample: &Tensor, conditioning: &Conditioning, deep: Option<&Tensor>) -> Result<Passed> {
+    match deep {
+        Some(deep) => Ok(Passed { output: unet.forward_shallow(sample, conditioning, deep)?, deep: None }),
+        None => unet.forward(sample, conditioning).map(|(output, deep)| Passed { output, deep: Some(deep) }),
+    }
 }

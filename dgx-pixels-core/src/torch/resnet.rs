@@ -68,7 +68,12 @@ impl ResnetBlock {
     }
 
     /// `skip`: more channels of the sample. `time [b, c_time]` is this block's part of [`UNet::embed_time`](super::unet::UNet::embed_time).
-    pub(super) fn forward(&self, sample: &Tensor, skip: Option<&Tensor>, time: Option<&Tensor>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        sample: &Tensor,
+        skip: Option<&Tensor>,
+        time: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let act = self.shape.act;
         // Without kernels the parts are joined once, for both that read them.
         let joined = match (skip, &self.kernels) {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
-use super::canvas::{Latents, Row, SdxlCanvas, State};
+use super::canvas::{Answer, Latents, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
 use super::device::{Device, Dtype, Generator, InferenceMode};
@@ -113,6 +113,12 @@ impl Options {
         self.dtype.unwrap_or(if device == Device::Cpu { Dtype::F32 } else { Dtype::Bf16 })
     }
 
+    /// What of [`mode`](Options::mode) makes a difference: ours are kernels for half precision on a GPU.
+    pub(super) fn mode_on(&self, device: Device) -> Option<Mode> {
+        let is_half = self.dtype(device) != Dtype::F32;
+        (matches!(device, Device::Cuda(_)) && is_half).then_some(self.mode)
+    }
+
     /// The precision of one component of `model`.
     pub(super) fn dtype_of(&self, component: Component, model: &Model, device: Device) -> Dtype {
         match (component, self.dtype(device)) {
@@ -141,18 +147,38 @@ impl Sdxl {
         options: &Options,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
+        Sdxl::build(model, options, false, on_bytes)
+    }
+
+    /// With weights drawn at random in place of a checkpoint's, of which nothing is read but the tokenizers: to measure with.
+    ///
+    /// # Errors
+    /// As [`load`](Sdxl::load).
+    pub fn random(model: &Model, options: &Options, seed: u64) -> Result<Sdxl, Error> {
+        // Also where there is no GPU yet: each device's generator takes the last seed that was set.
+        options.device.resolve()?;
+        tch::manual_seed(seed as i64);
+        Sdxl::build(model, options, true, &mut |_| ())
+    }
+
+    fn build(
+        model: &Model,
+        options: &Options,
+        random: bool,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Sdxl, Error> {
         count_cpu_memory();
         let device = options.device.resolve()?;
         let dtype = options.dtype(device);
         let vae_dtype = options.dtype_of(Component::Vae, model, device);
         let _turn = Turn::begin(device)?;
-        let kernels = match (device, dtype) {
-            (Device::Cuda(_), Dtype::F16 | Dtype::Bf16) => Kernels::load(device, dtype, options.mode)
+        let kernels = match options.mode_on(device) {
+            Some(mode) => Kernels::load(device, dtype, mode)
                 .inspect_err(|reason| {
                     tracing::warn!(%device, "all is computed by libtorch's kernels, as ours cannot be loaded: {reason}");
                 })
                 .ok(),
-            _ => None,
+            None => None,
         };
         let told = RefCell::new((0, on_bytes));
         let on_bytes = |bytes: u64| {
@@ -161,10 +187,16 @@ impl Sdxl {
             on_bytes(*done);
         };
         let weights = |component, dtype| -> Result<Weights, Error> {
-            let files = model.weights(component, dtype == Dtype::F16)?;
             // The VAE may be in another precision.
             let kernels = kernels.clone().filter(|kernels| kernels.dtype() == dtype);
-            Ok(Weights::new(files, device, dtype, &on_bytes).with_kernels(kernels))
+            let weights = match random {
+                true => Weights::random(device, dtype, &on_bytes),
+                false => {
+                    let files = model.weights(component, dtype == Dtype::F16)?;
+                    Weights::new(files, device, dtype, &on_bytes)
+                }
+            };
+            Ok(weights.with_kernels(kernels))
         };
         let tokenizer = |folder, positions| Tokenizer::open(&model.path.join(folder), positions);
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
@@ -173,10 +205,14 @@ impl Sdxl {
             weights.finish().map(|()| text_encoder)
         };
 
-        let tokenizers = [
+        let mut tokenizers = [
             tokenizer("tokenizer", model.text_encoder.max_position_embeddings)?,
             tokenizer("tokenizer_2", model.text_encoder_2.max_position_embeddings)?,
         ];
+        if random {
+            // They are another model's, whose texts may be shorter.
+            tokenizers.iter_mut().for_each(|one| one.lengthen(model.text_encoder.max_position_embeddings));
+        }
         let text_encoders = [
             text_encoder(Component::TextEncoder, &model.text_encoder, false)?,
             text_encoder(Component::TextEncoder2, &model.text_encoder_2, true)?,
@@ -188,7 +224,7 @@ impl Sdxl {
         let vae = Vae::load(vae_weights.root(), &model.vae, options.vae_tiling)?;
         vae_weights.finish()?;
 
-        let tokens = model.text_encoder.max_position_embeddings as i64;
+        let tokens = tokenizers[0].max_length() as i64;
         Ok(Sdxl {
             passes: Passes::new(device, tokens, kernels),
             behind: None,
@@ -210,6 +246,11 @@ impl Sdxl {
     /// Where it runs.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Multiplications and additions of the UNet in the last step, for all canvases of one size together.
+    pub fn step_flops(&self) -> u64 {
+        self.passes.flops()
     }
 
     /// The precision it runs in.
@@ -398,27 +439,36 @@ impl Sdxl {
             negative: rows.next(),
             generator,
             noise: None,
-            state: State { latents, previous: [None, None, None], anchor: None, steps_done: 0 },
+            state: State {
+                latents,
+                previous: [None, None, None],
+                anchor: None,
+                steps_done: 0,
+                deep: [None, None],
+            },
         })
     }
 
-    /// The UNet's answer for each canvas, guided, from one forward pass. All have latents of one size.
-    fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Tensor>> {
+    /// The UNet's answer for each canvas, from one forward pass. All have latents of one size, and are shallow or none is.
+    fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Answer>> {
         // 1. rows: the negative ones, those of zeros first, then the positive ones
         let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
         let mut order: Vec<(usize, &Row, u64)> = vec![];
         for (i, canvas) in canvases.iter().enumerate() {
-            order.extend(canvas.negative.as_ref().map(|row| (i, row, 2 * canvas.id)));
+            order.extend(canvas.guiding().map(|row| (i, row, 2 * canvas.id)));
         }
         order.sort_by_key(|(_, row, _)| row.text.is_some());
         order.extend(canvases.iter().enumerate().map(|(i, canvas)| (i, &canvas.positive, 2 * canvas.id + 1)));
         let rows = order.iter().map(|(i, row, id)| {
             let time = canvases[*i].time(row)?;
-            Ok(PassRow { sample: &scaled[*i], time, text: row.text.as_ref().map(|text| (*id, text)) })
+            let [positive, negative] = &canvases[*i].state.deep;
+            let deep = if id % 2 == 1 { positive } else { negative };
+            let deep = deep.as_ref().filter(|_| canvases[*i].is_shallow());
+            Ok(PassRow { sample: &scaled[*i], time, text: row.text.as_ref().map(|text| (*id, text)), deep })
         });
 
         // 2. one forward pass
-        let output = self.passes.forward(&self.unet, &rows.collect::<TorchResult<Vec<_>>>()?)?;
+        let passed = self.passes.forward(&self.unet, &rows.collect::<TorchResult<Vec<_>>>()?)?;
 
         // 3. guidance
         let guided = order.len() - canvases.len();
@@ -426,11 +476,24 @@ impl Sdxl {
             .iter()
             .enumerate()
             .map(|(i, canvas)| {
-                let positive = output.f_narrow(0, (guided + i) as i64, 1)?;
-                match order[..guided].iter().position(|(of, _, _)| *of == i) {
-                    None => Ok(positive),
-                    Some(row) => guide(&output.f_narrow(0, row as i64, 1)?, &positive, &canvas.request),
-                }
+                let row = |tensor: &Tensor, row: usize| tensor.f_narrow(0, row as i64, 1);
+                let (positive, negative) =
+                    (guided + i, order[..guided].iter().position(|(of, _, _)| *of == i));
+                let answer = row(&passed.output, positive)?;
+                let guided = match negative {
+                    None => answer,
+                    Some(negative) => guide(&row(&passed.output, negative)?, &answer, &canvas.request)?,
+                };
+                // Copied, as the next pass writes over it.
+                let kept = passed.deep.as_ref().filter(|_| canvas.request.deep_cache.is_some());
+                let deep = match kept {
+                    None => None,
+                    Some(deep) => Some([
+                        Some(copied(&row(deep, positive)?)?),
+                        negative.map(|negative| copied(&row(deep, negative)?)).transpose()?,
+                    ]),
+                };
+                Ok(Answer { guided, deep })
             })
             .collect()
     }
@@ -456,17 +519,17 @@ impl Backend for Sdxl {
         let device = self.device;
         let refused = |error| failed(error, device, "denoising");
 
-        // 1. groups that can share a forward pass: those whose latents have one size
-        let mut groups: Vec<(Vec<i64>, Vec<usize>)> = Vec::new();
+        // 1. groups that can share a forward pass: those whose latents have one size, with the inner levels or without
+        let mut groups: Vec<((Vec<i64>, bool), Vec<usize>)> = Vec::new();
         for (i, canvas) in canvases.iter_mut().enumerate() {
             if canvas.steps_done() == canvas.steps() {
                 continue;
             }
             canvas.draw_noise().map_err(refused)?;
-            let size = canvas.state.latents.size();
-            match groups.iter_mut().find(|(known, _)| *known == size) {
+            let kind = (canvas.state.latents.size(), canvas.is_shallow());
+            match groups.iter_mut().find(|(known, _)| *known == kind) {
                 Some((_, group)) => group.push(i),
-                None => groups.push((size, vec![i])),
+                None => groups.push((kind, vec![i])),
             }
         }
 
@@ -549,6 +612,12 @@ fn guide(negative: &Tensor, positive: &Tensor, request: &GenerateRequest) -> Tor
     let rescaled = guided.f_mul(&spread(positive)?.f_div(&spread(&guided)?)?)?;
     let share = request.guidance_rescale;
     rescaled.f_mul_scalar(share)?.f_add(&guided.f_mul_scalar(1.0 - share)?)
+}
+
+fn copied(tensor: &Tensor) -> TorchResult<Tensor> {
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 /// `[b, 3, h, w]` in -1..=1 → `b` pictures.

@@ -30,6 +30,16 @@ pub(super) struct Tokens {
 }
 
 impl Tokenizer {
+    /// Ids of a text.
+    pub(super) fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Makes texts as long as the text encoder takes, whatever the folder says.
+    pub(super) fn lengthen(&mut self, positions: i64) {
+        self.max_length = positions as usize;
+    }
+
     /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text encoder takes.
     pub(super) fn open(dir: &Path, positions: i64) -> Result<Self, Error> {
         let fault = |name: &str, reason: String| Error::Model { path: dir.join(name), reason };

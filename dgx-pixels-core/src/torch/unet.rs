@@ -196,8 +196,9 @@ impl UNet {
         self.add_embedding.forward(&Tensor::f_cat(&[pooled, &sizes], -1)?, None)
     }
 
-    /// `sample [rows, in_channels, h, w]`, already scaled for its timestep → the model's answer, of the same shape.
-    pub(super) fn forward(&self, sample: &Tensor, conditioning: &Conditioning) -> Result<Tensor> {
+    /// `sample [rows, in_channels, h, w]`, already scaled for its timestep → the model's answer, of the same shape, and what the inner levels
+    /// made of it.
+    pub(super) fn forward(&self, sample: &Tensor, conditioning: &Conditioning) -> Result<(Tensor, Tensor)> {
         // 1. what goes to every block
         let mut context = Context {
             time: conditioning.time,
@@ -218,12 +219,45 @@ impl UNet {
         }
 
         // 4. up
-        for block in &self.up_blocks {
+        let (last, inner) = self.up_blocks.split_last().expect("a UNet has a level");
+        for block in inner {
             sample = block.forward(sample, &mut context, &mut skips)?;
         }
+        let deep = sample.shallow_clone();
+        sample = last.forward(sample, &mut context, &mut skips)?;
 
         // 5. out
-        self.conv_out.forward(&self.conv_norm_out.forward_act(&sample, self.config.act_fn)?)
+        Ok((self.read_out(&sample)?, deep))
+    }
+
+    /// As [`forward`](UNet::forward), with `deep`, what the inner levels made of another step's sample, in place of theirs of this.
+    pub(super) fn forward_shallow(
+        &self,
+        sample: &Tensor,
+        conditioning: &Conditioning,
+        deep: &Tensor,
+    ) -> Result<Tensor> {
+        let mut context = Context {
+            time: conditioning.time,
+            next: 0,
+            texts: Texts::new(conditioning.texts, conditioning.tokens),
+        };
+        let sample = self.conv_in.forward(sample)?;
+        let mut skips = vec![sample.shallow_clone()];
+        let _ = self.down_blocks[0].forward_level(sample, &mut context, &mut skips)?;
+        let last = self.up_blocks.last().expect("a UNet has a level");
+        context.next = self.time_width() - last.resnets.iter().map(ResnetBlock::time_width).sum::<i64>();
+        context.texts.skip_to_last(last.attentions.iter().map(Transformer2DModel::text_width).sum());
+        self.read_out(&last.forward(deep.shallow_clone(), &mut context, &mut skips)?)
+    }
+
+    /// Of all that [`embed_time`](UNet::embed_time) makes.
+    fn time_width(&self) -> i64 {
+        self.resnets().map(ResnetBlock::time_width).sum()
+    }
+
+    fn read_out(&self, sample: &Tensor) -> Result<Tensor> {
+        self.conv_out.forward(&self.conv_norm_out.forward_act(sample, self.config.act_fn)?)
     }
 }
 
@@ -299,7 +333,17 @@ impl DownBlock {
         })
     }
 
-    fn forward(
+    fn forward(&self, mut sample: Tensor, context: &mut Context, skips: &mut Vec<Tensor>) -> Result<Tensor> {
+        sample = self.forward_level(sample, context, skips)?;
+        if let Some(downsampler) = &self.downsampler {
+            sample = downsampler.forward(&sample)?;
+            skips.push(sample.shallow_clone());
+        }
+        Ok(sample)
+    }
+
+    /// Without what leads to the next level.
+    fn forward_level(
         &self,
         mut sample: Tensor,
         context: &mut Context,
@@ -310,10 +354,6 @@ impl DownBlock {
             if let Some(attention) = self.attentions.get(i) {
                 sample = attention.forward(sample, &mut context.texts)?;
             }
-            skips.push(sample.shallow_clone());
-        }
-        if let Some(downsampler) = &self.downsampler {
-            sample = downsampler.forward(&sample)?;
             skips.push(sample.shallow_clone());
         }
         Ok(sample)
@@ -336,11 +376,7 @@ impl MidBlock {
         })
     }
 
-    fn forward(
-        &self,
-        mut sample: Tensor,
-        context: &mut Context,
-    ) -> Result<Tensor> {
+    fn forward(&self, mut sample: Tensor, context: &mut Context) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             sample = resnet.forward(&sample, None, Some(&context.time(resnet)?))?;
             if let Some(attention) = self.attentions.get(i) {
@@ -381,12 +417,7 @@ impl UpBlock {
         })
     }
 
-    fn forward(
-        &self,
-        mut sample: Tensor,
-        context: &mut Context,
-        skips: &mut Vec<Tensor>,
-    ) -> Result<Tensor> {
+    fn forward(&self, mut sample: Tensor, context: &mut Context, skips: &mut Vec<Tensor>) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             let skip = skips.pop().expect("each resnet on the way down left one skip");
             sample = resnet.forward(&sample, Some(&skip), Some(&context.time(resnet)?))?;

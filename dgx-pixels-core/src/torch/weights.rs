@@ -18,13 +18,21 @@ use crate::model::files::{Shard, WeightFiles, dtype_word};
 
 /// One component's weights, and which of them nobody has asked for yet.
 pub(super) struct Weights<'a> {
-    files: WeightFiles,
-    shard_of: BTreeMap<String, usize>,
-    unread: RefCell<BTreeSet<String>>,
+    source: Source,
     device: Device,
     dtype: Dtype,
     on_bytes: &'a dyn Fn(u64),
     kernels: Option<Arc<Kernels>>,
+}
+
+enum Source {
+    Files {
+        files: WeightFiles,
+        shard_of: BTreeMap<String, usize>,
+        unread: RefCell<BTreeSet<String>>,
+    },
+    /// Drawn by libtorch's own generator, whatever is asked for.
+    Random,
 }
 
 /// A place in the tree of names: `weights.root() / "down_blocks" / 0`.
@@ -42,7 +50,13 @@ impl<'a> Weights<'a> {
             shard_of.extend(shard.metadata.tensors().into_keys().map(|name| (name, i)));
         }
         let unread = RefCell::new(shard_of.keys().cloned().collect());
-        Weights { files, shard_of, unread, device, dtype, on_bytes, kernels: None }
+        let source = Source::Files { files, shard_of, unread };
+        Weights { source, device, dtype, on_bytes, kernels: None }
+    }
+
+    /// Of a size that keeps what passes through as large as it was, to measure with.
+    pub(super) fn random(device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
+        Weights { source: Source::Random, device, dtype, on_bytes, kernels: None }
     }
 
     /// Layers that are made from these weights compute with `kernels`, which are for their device and precision.
@@ -55,19 +69,25 @@ impl<'a> Weights<'a> {
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.shard_of.contains_key(name)
+        match &self.source {
+            Source::Files { shard_of, .. } => shard_of.contains_key(name),
+            Source::Random => false,
+        }
     }
 
     /// Passes over a tensor that holds nothing learned.
     pub(super) fn ignore(&self, name: &str) {
-        self.unread.borrow_mut().remove(name);
+        if let Source::Files { unread, .. } = &self.source {
+            unread.borrow_mut().remove(name);
+        }
     }
 
     /// Ends the loading: an error names the tensors that nobody asked for, as the model then is not what its config
     /// says.
     pub(super) fn finish(self) -> Result<(), Error> {
         const NAMED: usize = 8;
-        let unread = self.unread.take();
+        let Source::Files { files, unread, .. } = self.source else { return Ok(()) };
+        let unread = unread.take();
         if unread.is_empty() {
             return Ok(());
         }
@@ -75,27 +95,49 @@ impl<'a> Weights<'a> {
         let more =
             if unread.len() > NAMED { format!(" and {} more", unread.len() - NAMED) } else { String::new() };
         let reason = format!("its config has no place for {names}{more}");
-        Err(Error::Model { path: self.files.dir, reason })
+        Err(Error::Model { path: files.dir, reason })
     }
 
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
-        let Some(shard) = self.shard_of.get(name).map(|i| &self.files.shards[*i]) else {
-            let reason = format!("`{name}` is missing; its config asks for it, as {shape:?}");
-            return Err(Error::Model { path: self.files.dir.clone(), reason });
+        let placed = match &self.source {
+            Source::Random => self.drawn(name, shape),
+            Source::Files { files, shard_of, unread } => {
+                let Some(shard) = shard_of.get(name).map(|i| &files.shards[*i]) else {
+                    let reason = format!("`{name}` is missing; its config asks for it, as {shape:?}");
+                    return Err(Error::Model { path: files.dir.clone(), reason });
+                };
+                let fault = |reason| Error::Model { path: shard.path.clone(), reason };
+                let info =
+                    shard.metadata.info(name).expect("the shard's header lists the names it was found by");
+                let found: Vec<i64> = info.shape.iter().map(|side| *side as i64).collect();
+                if found != shape {
+                    return Err(fault(format!("`{name}` is {found:?}; expected {shape:?}")));
+                }
+                let kind = stored_kind(info.dtype).ok_or_else(|| {
+                    fault(format!("`{name}` is in {}; expected a float", dtype_word(info.dtype)))
+                })?;
+                unread.borrow_mut().remove(name);
+                self.place(shard, info.data_offsets, kind, &found)
+            }
         };
-        let fault = |reason| Error::Model { path: shard.path.clone(), reason };
-        let info = shard.metadata.info(name).expect("the shard's header lists the names it was found by");
-        let found: Vec<i64> = info.shape.iter().map(|side| *side as i64).collect();
-        if found != shape {
-            return Err(fault(format!("`{name}` is {found:?}; expected {shape:?}")));
-        }
-        let kind = stored_kind(info.dtype)
-            .ok_or_else(|| fault(format!("`{name}` is in {}; expected a float", dtype_word(info.dtype))))?;
-        self.unread.borrow_mut().remove(name);
-        let placed = self.place(shard, info.data_offsets, kind, &found);
         let placed = placed.map_err(|error| failed(error, self.device, "loading weights"))?;
         (self.on_bytes)(placed.numel() as u64 * self.dtype.bytes());
         Ok(placed)
+    }
+
+    fn drawn(&self, name: &str, shape: &[i64]) -> Result<Tensor, tch::TchError> {
+        let options = (self.dtype.kind(), self.device.tch());
+        let drawn = match shape {
+            // Norms and biases.
+            [_] if name.ends_with("weight") => Tensor::f_ones(shape, options)?,
+            [_] => Tensor::f_zeros(shape, options)?,
+            [_, fan @ ..] => {
+                let deviation = 1.0 / (fan.iter().product::<i64>() as f64).sqrt();
+                Tensor::f_randn(shape, options)?.f_mul_scalar_(deviation)?
+            }
+            [] => Tensor::f_zeros(shape, options)?,
+        };
+        self.laid_out(drawn)
     }
 
     fn place(
@@ -111,11 +153,14 @@ impl<'a> Weights<'a> {
         // Advice only: where it fails, memory is given back later.
         let _ = unsafe { shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
         let placed = copied.f_to_device(self.device.tch())?.f_to_kind(self.dtype.kind())?;
-        // Convolutions on GPUs are faster so.
-        if shape.len() == 4 && matches!(self.device, Device::Cuda(_)) {
-            channels_last(&placed)
-        } else {
-            Ok(placed)
+        self.laid_out(placed)
+    }
+
+    /// Convolutions on GPUs are faster with channels last.
+    fn laid_out(&self, placed: Tensor) -> Result<Tensor, tch::TchError> {
+        match (placed.dim(), self.device) {
+            (4, Device::Cuda(_)) => channels_last(&placed),
+            _ => Ok(placed),
         }
     }
 }

@@ -121,8 +121,9 @@ impl Driver {
         let mut module = ptr::null_mut();
         // SAFETY: signature as in CUDA's driver API; the driver checks the bytes, and copies them.
         unsafe {
-            let load = self
-                .call::<unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> c_int>(b"cuModuleLoadData")?;
+            let load = self.call::<unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> c_int>(
+                b"cuModuleLoadData",
+            )?;
             answered("cuModuleLoadData", load(&mut module, cubin.as_ptr().cast()))?;
         }
         Ok(Module { driver: self, module })
@@ -162,6 +163,72 @@ impl Driver {
         }
     }
 
+    /// Lets a kernel have more shared memory than it gets unasked.
+    pub(super) fn allow_shared(&self, function: Function, bytes: u32) -> Result<(), String> {
+        const MAX_DYNAMIC_SHARED_SIZE_BYTES: c_int = 8;
+        // SAFETY: signature as in CUDA's driver API.
+        unsafe {
+            let set =
+                self.call::<unsafe extern "C" fn(*mut c_void, c_int, c_int) -> c_int>(b"cuFuncSetAttribute")?;
+            answered("cuFuncSetAttribute", set(function.0, MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes as c_int))
+        }
+    }
+
+    /// A matrix of 16-bit floats `[rows, columns]` as the bulk copies of Hopper see it: in boxes, whose rows are swizzled by 128 bytes.
+    ///
+    /// # Safety
+    /// `address` is that of so many numbers, on the GPU, and lives as long as kernels that get the map.
+    pub(super) unsafe fn tensor_map(
+        &self,
+        bf16: bool,
+        address: *mut c_void,
+        (rows, columns): (i64, i64),
+        (box_rows, box_columns): (u32, u32),
+    ) -> Result<TensorMap, String> {
+        const FLOAT16: c_int = 6;
+        const BFLOAT16: c_int = 9;
+        const SWIZZLE_128B: c_int = 3;
+        const L2_PROMOTION_128B: c_int = 2;
+        let mut map = TensorMap([0; 16]);
+        let sizes = [columns as u64, rows as u64];
+        let stride = 2 * columns as u64;
+        let boxes = [box_columns, box_rows];
+        // SAFETY: signature as in CUDA's driver API; all places outlive the call, which copies them.
+        unsafe {
+            let encode = self.call::<unsafe extern "C" fn(
+                *mut TensorMap,
+                c_int,
+                c_uint,
+                *mut c_void,
+                *const u64,
+                *const u64,
+                *const c_uint,
+                *const c_uint,
+                c_int,
+                c_int,
+                c_int,
+                c_int,
+            ) -> c_int>(b"cuTensorMapEncodeTiled")?;
+            let kind = if bf16 { BFLOAT16 } else { FLOAT16 };
+            let code = encode(
+                &mut map,
+                kind,
+                2,
+                address,
+                sizes.as_ptr(),
+                &stride,
+                boxes.as_ptr(),
+                [1, 1].as_ptr(),
+                0,
+                SWIZZLE_128B,
+                L2_PROMOTION_128B,
+                0,
+            );
+            answered("cuTensorMapEncodeTiled", code)?;
+        }
+        Ok(map)
+    }
+
     /// Gives a kernel to a stream.
     ///
     /// # Safety
@@ -177,7 +244,8 @@ impl Driver {
         let Launch { grid: (x, y), threads, shared_bytes, early } = launch;
         // The kernel waits by itself for the one before (`begin` in `kernels.cu`): until then it may be got ready.
         const PROGRAMMATIC_STREAM_SERIALIZATION: c_int = 6;
-        let mut serialization = Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, padding: 0, value: [0; 16] };
+        let mut serialization =
+            Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, padding: 0, value: [0; 16] };
         serialization.value[0] = 1;
         let config = Config {
             grid: [x, y, 1],
@@ -200,6 +268,10 @@ impl Driver {
         }
     }
 }
+
+/// `CUtensorMap`.
+#[repr(C, align(64))]
+pub(super) struct TensorMap([u64; 16]);
 
 /// `CUlaunchConfig`.
 #[repr(C)]
@@ -232,11 +304,11 @@ impl Module<'_> {
         let mut function = ptr::null_mut();
         // SAFETY: signature as in CUDA's driver API; the module is loaded.
         unsafe {
-            let get = self
-                .driver
-                .call::<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> c_int>(
-                    b"cuModuleGetFunction",
-                )?;
+            let get =
+                self.driver
+                    .call::<unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> c_int>(
+                        b"cuModuleGetFunction",
+                    )?;
             answered(name, get(&mut function, self.module, text.as_ptr()))?;
         }
         Ok(Function(function))

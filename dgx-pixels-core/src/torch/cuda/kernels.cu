@@ -349,13 +349,47 @@ __device__ __forceinline__ void group_norm(
 GROUP_NORM(plain, false)
 GROUP_NORM(open, true)
 
+// The largest of e4m3, an 8-bit float with 4 bits of exponent.
+constexpr float kLargest8 = 448.0f;
+
+__device__ __forceinline__ float most_of_warp(float value) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, step));
+  }
+  return value;
+}
+
+__device__ __forceinline__ float most(const Eight& values, float so_far) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    so_far = fmaxf(so_far, fabsf(values.at[i]));
+  }
+  return so_far;
+}
+
+// Eight numbers of e4m3, each `factor` times as large. From compute capability 8.9 on.
+__device__ __forceinline__ void write8(unsigned char* to, const Eight& values, float factor) {
+#if __CUDA_ARCH__ >= 890
+  unsigned short pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;"
+        : "=h"(pairs[i])
+        : "f"(values.at[2 * i + 1] * factor), "f"(values.at[2 * i] * factor));
+  }
+  *reinterpret_cast<uint2*>(to) = make_uint2(pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16);
+#endif
+}
+
 // What is still to be added to `x` goes to `sum`, then the norm over the last dimension: to the first `early_rows` rows the
 // vector `early`, to the others `residual`, which has no row for the first; either may be absent. A warp takes a row, and keeps
-// it in registers: at most VECTORS * 256 numbers.
-template <int VECTORS>
+// it in registers: at most VECTORS * 256 numbers. EIGHT: what comes out is e4m3, with a factor for each row in `scales`, and
+// without NORM it is `x` itself.
+template <int VECTORS, bool EIGHT, bool NORM>
 __device__ __forceinline__ void layer_norm(
     const half16* x, const half16* residual, const half16* early, int early_rows, const half16* weight, const half16* bias,
-    int rows, int width, float eps, half16* sum, half16* out) {
+    int rows, int width, float eps, half16* sum, void* out, float* scales) {
   begin();
   const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -372,64 +406,138 @@ __device__ __forceinline__ void layer_norm(
       kept[v] = read(x + start + at);
     }
   }
-  const half16* added = row < early_rows ? early
-      : residual != nullptr              ? residual + start - static_cast<long long>(early_rows) * width
-                                         : nullptr;
-  if (added != nullptr) {
+  if (NORM) {
+    const half16* added = row < early_rows ? early
+        : residual != nullptr              ? residual + start - static_cast<long long>(early_rows) * width
+                                           : nullptr;
+    if (added != nullptr) {
+#pragma unroll
+      for (int v = 0; v < VECTORS; ++v) {
+        const int at = (v * 32 + lane) * 8;
+        if (at < width) {
+          kept[v] = rounded(kept[v] + read(added + at));
+          write(sum + start + at, kept[v]);
+        }
+      }
+    }
+#pragma unroll
+    for (int v = 0; v < VECTORS; ++v) {
+      if ((v * 32 + lane) * 8 < width) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          total += kept[v].at[i];
+        }
+      }
+    }
+    const float mean = sum_of_warp(total) / width;
+    float deviation = 0;
+#pragma unroll
+    for (int v = 0; v < VECTORS; ++v) {
+      if ((v * 32 + lane) * 8 < width) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          deviation += (kept[v].at[i] - mean) * (kept[v].at[i] - mean);
+        }
+      }
+    }
+    const float scale = rsqrtf(sum_of_warp(deviation) / width + eps);
 #pragma unroll
     for (int v = 0; v < VECTORS; ++v) {
       const int at = (v * 32 + lane) * 8;
       if (at < width) {
-        kept[v] = rounded(kept[v] + read(added + at));
-        write(sum + start + at, kept[v]);
+        const Eight weights = read(weight + at), biases = read(bias + at);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          kept[v].at[i] = (kept[v].at[i] - mean) * scale * weights.at[i] + biases.at[i];
+        }
       }
     }
   }
+  float factor = 1.0f;
+  if (EIGHT) {
+    float largest = 0;
 #pragma unroll
-  for (int v = 0; v < VECTORS; ++v) {
-    if ((v * 32 + lane) * 8 < width) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        total += kept[v].at[i];
+    for (int v = 0; v < VECTORS; ++v) {
+      if ((v * 32 + lane) * 8 < width) {
+        largest = most(kept[v], largest);
       }
     }
-  }
-  const float mean = sum_of_warp(total) / width;
-  float deviation = 0;
-#pragma unroll
-  for (int v = 0; v < VECTORS; ++v) {
-    if ((v * 32 + lane) * 8 < width) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        deviation += (kept[v].at[i] - mean) * (kept[v].at[i] - mean);
-      }
+    largest = fmaxf(most_of_warp(largest), 1e-12f);
+    factor = kLargest8 / largest;
+    if (lane == 0) {
+      scales[row] = largest / kLargest8;
     }
   }
-  const float scale = rsqrtf(sum_of_warp(deviation) / width + eps);
 #pragma unroll
   for (int v = 0; v < VECTORS; ++v) {
     const int at = (v * 32 + lane) * 8;
     if (at < width) {
-      const Eight weights = read(weight + at), biases = read(bias + at);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        kept[v].at[i] = (kept[v].at[i] - mean) * scale * weights.at[i] + biases.at[i];
+      if (EIGHT) {
+        write8(static_cast<unsigned char*>(out) + start + at, kept[v], factor);
+      } else {
+        write(static_cast<half16*>(out) + start + at, kept[v]);
       }
-      write(out + start + at, kept[v]);
     }
   }
 }
 
-#define LAYER_NORM(VECTORS)                                                                                              \
-  extern "C" __global__ void layer_norm_##VECTORS(                                                                       \
+#define OF_ROWS(NAME, VECTORS, EIGHT, NORM)                                                                              \
+  extern "C" __global__ void NAME##_##VECTORS(                                                                           \
       const half16* x, const half16* residual, const half16* early, int early_rows, const half16* weight,                \
-      const half16* bias, int rows, int width, float eps, half16* sum, half16* out) {                                    \
-    layer_norm<VECTORS>(x, residual, early, early_rows, weight, bias, rows, width, eps, sum, out);                       \
+      const half16* bias, int rows, int width, float eps, half16* sum, void* out, float* scales) {                       \
+    layer_norm<VECTORS, EIGHT, NORM>(                                                                                    \
+        x, residual, early, early_rows, weight, bias, rows, width, eps, sum, out, scales);                               \
   }
-LAYER_NORM(1)
-LAYER_NORM(3)
-LAYER_NORM(5)
-LAYER_NORM(8)
+#define OF_ROWS_OF_EACH_WIDTH(NAME, EIGHT, NORM) \
+  OF_ROWS(NAME, 1, EIGHT, NORM)                  \
+  OF_ROWS(NAME, 3, EIGHT, NORM)                  \
+  OF_ROWS(NAME, 5, EIGHT, NORM)                  \
+  OF_ROWS(NAME, 8, EIGHT, NORM)
+OF_ROWS_OF_EACH_WIDTH(layer_norm, false, true)
+OF_ROWS_OF_EACH_WIDTH(layer_norm_e4m3, true, true)
+OF_ROWS_OF_EACH_WIDTH(round_e4m3, true, false)
+
+// As `geglu`, to e4m3 with a factor for each row in `scales`. A block takes a row: at most 8192 numbers.
+extern "C" __global__ void __launch_bounds__(128) geglu_e4m3(const half16* x, int width, unsigned char* out, float* scales) {
+  begin();
+  constexpr int kVectors = 8;
+  __shared__ float largest_of_warps[4];
+  const int lane = threadIdx.x % 32;
+  const half16* hidden = x + static_cast<long long>(blockIdx.x) * 2 * width;
+  Eight kept[kVectors];
+  float largest = 0;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = (v * 128 + threadIdx.x) * 8;
+    if (at < width) {
+      const Eight value = read(hidden + at);
+      kept[v] = read(hidden + width + at);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        kept[v].at[i] = gelu(kept[v].at[i]) * value.at[i];
+      }
+      largest = most(kept[v], largest);
+    }
+  }
+  largest = most_of_warp(largest);
+  if (lane == 0) {
+    largest_of_warps[threadIdx.x / 32] = largest;
+  }
+  __syncthreads();
+  largest = fmaxf(
+      fmaxf(largest_of_warps[0], largest_of_warps[1]), fmaxf(largest_of_warps[2], fmaxf(largest_of_warps[3], 1e-12f)));
+  if (threadIdx.x == 0) {
+    scales[blockIdx.x] = largest / kLargest8;
+  }
+  const float factor = kLargest8 / largest;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = (v * 128 + threadIdx.x) * 8;
+    if (at < width) {
+      write8(out + static_cast<long long>(blockIdx.x) * width + at, kept[v], factor);
+    }
+  }
+}
 
 // Half of each row gates the other: `x [rows, 2 * width]` → `[rows, width]`.
 extern "C" __global__ void geglu(const half16* x, int width, unsigned vectors, half16* out) {

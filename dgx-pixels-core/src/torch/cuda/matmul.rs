@@ -28,6 +28,14 @@ const DESC_EPILOGUE: c_int = 7;
 const DESC_BIAS_POINTER: c_int = 8;
 const EPILOGUE_DEFAULT: c_int = 1;
 const EPILOGUE_BIAS: c_int = 4;
+const R_8F_E4M3: c_int = 28;
+const DESC_A_SCALE_POINTER: c_int = 17;
+const DESC_B_SCALE_POINTER: c_int = 18;
+const DESC_FAST_ACCUM: c_int = 25;
+const DESC_A_SCALE_MODE: c_int = 31;
+const DESC_B_SCALE_MODE: c_int = 32;
+static SCALE_OUTER_VEC_32F: c_int = 3;
+static YES: i8 = 1;
 const PREF_MAX_WORKSPACE_BYTES: c_int = 1;
 
 type Handle = *mut c_void;
@@ -66,6 +74,7 @@ struct Shape {
     input_stride: i64,
     has_bias: bool,
     adds: bool,
+    has_scales: bool,
 }
 
 /// `out = input · weightᵀ + bias`, or that and what `out` held.
@@ -83,6 +92,8 @@ pub(super) struct Product<'a> {
     pub(super) inner: i64,
     pub(super) outer: i64,
     pub(super) adds: bool,
+    /// Of e4m3: a factor for each row of the weight, and for each of the input.
+    pub(super) scales: Option<(&'a Tensor, &'a Tensor)>,
 }
 
 /// cuBLASLt on one GPU.
@@ -105,14 +116,8 @@ impl MatMul {
         let workspace = Tensor::f_empty([WORKSPACE_BYTES as i64], (Kind::Uint8, device))
             .map_err(|error| error.to_string())?;
         let kind = if kind == Kind::Half { R_16F } else { R_16BF };
-        let mut matmul = MatMul {
-            library,
-            handle: ptr::null_mut(),
-            kind,
-            workspace,
-            tunes,
-            known: RefCell::default(),
-        };
+        let mut matmul =
+            MatMul { library, handle: ptr::null_mut(), kind, workspace, tunes, known: RefCell::default() };
         let mut handle = ptr::null_mut();
         // SAFETY: signature as in cublasLt.h; the place outlives the call.
         unsafe {
@@ -151,7 +156,12 @@ impl MatMul {
     }
 
     /// The fastest of the candidates, or the first where nothing is to be timed.
-    unsafe fn choose(&self, product: &Product, prepared: &Prepared, stream: &Stream) -> Result<Algorithm, String> {
+    unsafe fn choose(
+        &self,
+        product: &Product,
+        prepared: &Prepared,
+        stream: &Stream,
+    ) -> Result<Algorithm, String> {
         // SAFETY: as promised.
         unsafe {
             let candidates = self.candidates(prepared)?;
@@ -196,10 +206,9 @@ impl MatMul {
         let mut count = 0;
         // SAFETY: signatures as in cublasLt.h; descriptors are as large as there, and were initialised.
         unsafe {
-            let init = self
-                .call::<unsafe extern "C" fn(*mut Preference, usize) -> c_int>(
-                    "cublasLtMatmulPreferenceInit_internal",
-                )?;
+            let init = self.call::<unsafe extern "C" fn(*mut Preference, usize) -> c_int>(
+                "cublasLtMatmulPreferenceInit_internal",
+            )?;
             answered("cublasLtMatmulPreferenceInit", init(&mut preference, size_of::<Preference>()))?;
             let set = self
                 .call::<unsafe extern "C" fn(*mut Preference, c_int, *const c_void, usize) -> c_int>(
@@ -334,6 +343,7 @@ impl Product<'_> {
             input_stride: self.input_stride,
             has_bias: self.bias.is_some(),
             adds: self.adds,
+            has_scales: self.scales.is_some(),
         }
     }
 }
@@ -351,14 +361,13 @@ impl Prepared {
         let Product { rows, inner, outer, .. } = *product;
         // SAFETY: signatures as in cublasLt.h; descriptors are as large as there.
         unsafe {
-            let layout = |rows: i64, columns: i64, stride: i64| -> Result<Layout, String> {
+            let layout = |kind: c_int, rows: i64, columns: i64, stride: i64| -> Result<Layout, String> {
                 let init = matmul
                     .call::<unsafe extern "C" fn(*mut Layout, usize, c_int, u64, u64, i64) -> c_int>(
                         "cublasLtMatrixLayoutInit_internal",
                     )?;
                 let mut layout = Layout([0; 8]);
-                let code =
-                    init(&mut layout, size_of::<Layout>(), matmul.kind, rows as u64, columns as u64, stride);
+                let code = init(&mut layout, size_of::<Layout>(), kind, rows as u64, columns as u64, stride);
                 answered("cublasLtMatrixLayoutInit", code).map(|()| layout)
             };
             let init = matmul.call::<unsafe extern "C" fn(*mut Operation, usize, c_int, c_int) -> c_int>(
@@ -381,11 +390,23 @@ impl Prepared {
                 let pointer = bias.data_ptr();
                 attribute(DESC_BIAS_POINTER, (&raw const pointer).cast(), size_of::<*mut c_void>())?;
             }
+            if let Some((of_weight, of_input)) = product.scales {
+                for (which, mode, tensor) in [
+                    (DESC_A_SCALE_POINTER, DESC_A_SCALE_MODE, of_weight),
+                    (DESC_B_SCALE_POINTER, DESC_B_SCALE_MODE, of_input),
+                ] {
+                    let pointer = tensor.data_ptr();
+                    attribute(which, (&raw const pointer).cast(), size_of::<*mut c_void>())?;
+                    attribute(mode, (&raw const SCALE_OUTER_VEC_32F).cast(), size_of::<c_int>())?;
+                }
+                attribute(DESC_FAST_ACCUM, (&raw const YES).cast(), size_of::<i8>())?;
+            }
+            let kind = if product.scales.is_some() { R_8F_E4M3 } else { matmul.kind };
             Ok(Prepared {
                 operation,
-                weight: layout(inner, outer, product.weight_stride)?,
-                input: layout(inner, rows, product.input_stride)?,
-                out: layout(outer, rows, outer)?,
+                weight: layout(kind, inner, outer, product.weight_stride)?,
+                input: layout(kind, inner, rows, product.input_stride)?,
+                out: layout(matmul.kind, outer, rows, outer)?,
             })
         }
     }

@@ -12,5 +12,5 @@ mod stream;
 mod tests;
 
 pub(super) use driver::Driver;
-pub(super) use ops::{Kernels, Parts};
+pub(super) use ops::{Fp8, Kernels, Parts};
 pub(super) use stream::{Event, Graph, OnStream, Pool};

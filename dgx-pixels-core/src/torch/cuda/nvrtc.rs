@@ -21,8 +21,8 @@ pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     /// As `-DBF16=1`.
     pub(super) options: &'a [&'a str],
-    /// Major and minor of the GPU.
-    pub(super) compute_capability: (u32, u32),
+    /// As `sm_90`; with an `a` behind it, for what only this one GPU has.
+    pub(super) architecture: &'a str,
     /// The driver's CUDA.
     pub(super) driver: c_int,
 }
@@ -47,8 +47,9 @@ impl Source<'_> {
     /// Another for whatever may make other machine code.
     fn key(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        let (major, minor) = self.compute_capability;
-        for part in [self.text, &self.options.join(" "), &format!("{major}.{minor} {} {NVRTC}", self.driver)] {
+        for part in
+            [self.text, &self.options.join(" "), &format!("{} {} {NVRTC}", self.architecture, self.driver)]
+        {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         hasher.finalize().to_hex()[..32].to_owned()
@@ -58,7 +59,8 @@ impl Source<'_> {
 /// What lies at `path`, if it is whole.
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = fs::read(path).ok()?;
-    let is_whole = bytes.len() > HASH_BYTES && blake3::hash(&bytes[HASH_BYTES..]).as_bytes() == &bytes[..HASH_BYTES];
+    let is_whole =
+        bytes.len() > HASH_BYTES && blake3::hash(&bytes[HASH_BYTES..]).as_bytes() == &bytes[..HASH_BYTES];
     if !is_whole {
         tracing::warn!("`{}` is damaged; its kernels are compiled anew", path.display());
         return None;
@@ -120,8 +122,7 @@ impl Nvrtc {
                 create(&mut program, text.as_ptr(), c"kernels.cu".as_ptr(), 0, ptr::null(), ptr::null());
             self.answered("nvrtcCreateProgram", code)?;
             let compiled = self.compile_program(program, source);
-            let destroy =
-                self.call::<unsafe extern "C" fn(*mut Program) -> c_int>("nvrtcDestroyProgram")?;
+            let destroy = self.call::<unsafe extern "C" fn(*mut Program) -> c_int>("nvrtcDestroyProgram")?;
             destroy(&mut program);
             compiled
         }
@@ -130,8 +131,7 @@ impl Nvrtc {
     /// # Safety
     /// `program` was made and not destroyed.
     unsafe fn compile_program(&self, program: Program, source: &Source) -> Result<Vec<u8>, String> {
-        let (major, minor) = source.compute_capability;
-        let architecture = format!("--gpu-architecture=sm_{major}{minor}");
+        let architecture = format!("--gpu-architecture={}", source.architecture);
         let options: Vec<CString> = source
             .options
             .iter()
@@ -142,16 +142,18 @@ impl Nvrtc {
         let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
         // SAFETY: signatures as in NVRTC's header; all places and texts outlive the calls.
         unsafe {
-            let compile = self
-                .call::<unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int>(
-                    "nvrtcCompileProgram",
-                )?;
+            let compile = self.call::<unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int>(
+                "nvrtcCompileProgram",
+            )?;
             let code = compile(program, pointers.len() as c_int, pointers.as_ptr());
             if code != 0 {
                 let log = self.text(program, "nvrtcGetProgramLog").unwrap_or_default();
                 let log = String::from_utf8_lossy(&log);
                 let first = log.lines().find(|line| line.contains("error")).unwrap_or_default();
-                return self.answered("nvrtcCompileProgram", code).map_err(|error| format!("{error} {first}")).map(|()| vec![]);
+                return self
+                    .answered("nvrtcCompileProgram", code)
+                    .map_err(|error| format!("{error} {first}"))
+                    .map(|()| vec![]);
             }
             self.text(program, "nvrtcGetCUBIN")
         }
@@ -163,8 +165,8 @@ impl Nvrtc {
         let mut size = 0usize;
         // SAFETY: signatures as in NVRTC's header; the bytes are as many as it said.
         unsafe {
-            let get_size = self
-                .call::<unsafe extern "C" fn(Program, *mut usize) -> c_int>(&format!("{name}Size"))?;
+            let get_size =
+                self.call::<unsafe extern "C" fn(Program, *mut usize) -> c_int>(&format!("{name}Size"))?;
             self.answered(name, get_size(program, &mut size))?;
             let mut bytes = vec![0u8; size];
             let get = self.call::<unsafe extern "C" fn(Program, *mut u8) -> c_int>(name)?;
@@ -209,14 +211,14 @@ mod tests {
     #[test]
     fn another_gpu_driver_option_or_text_has_another_key() {
         let source =
-            |text, options, compute_capability, driver| Source { text, options, compute_capability, driver }.key();
-        let one = source("a", &["-DBF16=1"], (9, 0), 13000);
-        assert_eq!(one, source("a", &["-DBF16=1"], (9, 0), 13000));
+            |text, options, architecture, driver| Source { text, options, architecture, driver }.key();
+        let one = source("a", &["-DBF16=1"], "sm_90", 13000);
+        assert_eq!(one, source("a", &["-DBF16=1"], "sm_90", 13000));
         for other in [
-            source("b", &["-DBF16=1"], (9, 0), 13000),
-            source("a", &["-DBF16=0"], (9, 0), 13000),
-            source("a", &["-DBF16=1"], (12, 1), 13000),
-            source("a", &["-DBF16=1"], (9, 0), 13010),
+            source("b", &["-DBF16=1"], "sm_90", 13000),
+            source("a", &["-DBF16=0"], "sm_90", 13000),
+            source("a", &["-DBF16=1"], "sm_121", 13000),
+            source("a", &["-DBF16=1"], "sm_90", 13010),
         ] {
             assert_ne!(one, other);
         }

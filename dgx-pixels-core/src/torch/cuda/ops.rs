@@ -24,6 +24,8 @@ const PIXEL_THREADS: i64 = 512;
 const MAX_CHUNKS: i64 = 128;
 /// Blocks that a pass which only streams is cut into, for each multiprocessor.
 const BLOCKS_EACH: i64 = 4;
+/// What `linear_geglu` takes of shared memory, nearly all that a multiprocessor has.
+const GEGLU_SHARED_BYTES: u32 = 4 * 49152 + 32768 + 64;
 /// Pictures of one call.
 const MAX_IMAGES: i64 = 1024;
 /// What a warp can keep of a row, in vectors of 256 numbers, by the kernel that does.
@@ -41,13 +43,19 @@ pub(in crate::torch) struct Kernels {
     group_stats: [Function; 2],
     group_norm: [Function; 2],
     layer_norms: [Function; 4],
+    layer_norms_e4m3: [Function; 4],
+    rounds_e4m3: [Function; 4],
     geglu: Function,
+    geglu_e4m3: Function,
+    /// On Hopper.
+    linear_geglu: Option<Function>,
     add: Function,
     upsample: Function,
     matmul: Option<MatMul>,
     /// Counters of `group_stats`, zero between calls.
     arrived: Tensor,
     fast: bool,
+    fp8: bool,
     records: Cell<bool>,
 }
 
@@ -89,6 +97,51 @@ impl Parts<'_> {
     }
 }
 
+/// Numbers of 8 bits (e4m3), with a factor for each row.
+pub(in crate::torch) struct Fp8 {
+    /// As bytes, `[.., width]`.
+    values: Tensor,
+    /// `[..]`, in `f32`.
+    scales: Tensor,
+}
+
+impl Fp8 {
+    /// The largest of them.
+    const LARGEST: f64 = 448.0;
+
+    fn empty(size: &[i64], device: tch::Device) -> Result<Fp8> {
+        let values = Tensor::f_empty(size, (Kind::Uint8, device))?;
+        Ok(Fp8 { values, scales: Tensor::f_empty(&size[..size.len() - 1], (Kind::Float, device))? })
+    }
+
+    /// A layer's weight `[c_out, c_in]`.
+    pub(in crate::torch) fn of_weight(weight: &Tensor) -> Result<Fp8> {
+        let weight = weight.f_to_kind(Kind::Float)?;
+        let largest = weight.f_abs()?.f_amax([1], true)?.f_clamp_min(1e-12)?;
+        let scales = largest.f_div_scalar(Fp8::LARGEST)?;
+        let values = weight.f_div(&scales)?.f_to_kind(Kind::Float8e4m3fn)?.f_view_dtype(Kind::Uint8)?;
+        Ok(Fp8 { values, scales: scales.f_flatten(0, -1)? })
+    }
+
+    /// The last rows of the first dimension.
+    pub(in crate::torch) fn last(&self, count: i64) -> Result<Fp8> {
+        let last = |tensor: &Tensor| tensor.f_narrow(0, tensor.size()[0] - count, count);
+        Ok(Fp8 { values: last(&self.values)?, scales: last(&self.scales)? })
+    }
+
+    pub(in crate::torch) fn size(&self) -> Vec<i64> {
+        self.values.size()
+    }
+}
+
+/// What the kernels of rows are told of a norm.
+struct Norm<'a> {
+    residual: Option<&'a Tensor>,
+    early: Option<(i64, &'a Tensor)>,
+    affine: (&'a Tensor, &'a Tensor),
+    eps: f64,
+}
+
 /// The argument of a kernel that is called `Source` there.
 #[repr(C)]
 struct SourceArgument {
@@ -104,7 +157,11 @@ struct SourceArgument {
 impl Kernels {
     /// Compiles and loads them, or says why it cannot be. `mode` is not [`Mode::Exact`] where sums may be rounded once less and algorithms
     /// be tried.
-    pub(in crate::torch) fn load(device: Device, dtype: Dtype, mode: Mode) -> std::result::Result<Arc<Kernels>, String> {
+    pub(in crate::torch) fn load(
+        device: Device,
+        dtype: Dtype,
+        mode: Mode,
+    ) -> std::result::Result<Arc<Kernels>, String> {
         let Device::Cuda(index) = device else {
             return Err("they are for NVIDIA GPUs".into());
         };
@@ -119,20 +176,37 @@ impl Kernels {
             let (major, minor) = compute_capability;
             return Err(format!("the GPU has compute capability {major}.{minor}; they need 8.0"));
         }
+        let (major, minor) = compute_capability;
         let source = Source {
             text: include_str!("kernels.cu"),
             options: &[bf16],
-            compute_capability,
+            architecture: &format!("sm_{major}{minor}"),
             driver: driver.version()?,
         };
         let _stream = stream::OnStream::enter(device).map_err(|error| error.to_string())?;
-        let arrived = Tensor::f_zeros([MAX_IMAGES], (Kind::Int, device.tch())).map_err(|error| error.to_string())?;
+        let arrived =
+            Tensor::f_zeros([MAX_IMAGES], (Kind::Int, device.tch())).map_err(|error| error.to_string())?;
         let cubin = nvrtc::cubin(&source)?;
         let module = driver.load(&cubin)?;
-        let layer_norm = |vectors: i64| module.function(&format!("layer_norm_{vectors}"));
-        let [a, b, c, d] = LAYER_NORMS;
-        let layer_norms = [layer_norm(a)?, layer_norm(b)?, layer_norm(c)?, layer_norm(d)?];
+        let linear_geglu = match compute_capability {
+            (9, 0) => {
+                let source =
+                    Source { text: include_str!("linear_geglu.cu"), architecture: "sm_90a", ..source };
+                let function = driver.load(&nvrtc::cubin(&source)?)?.function("linear_geglu")?;
+                driver.allow_shared(function, GEGLU_SHARED_BYTES)?;
+                Some(function)
+            }
+            _ => None,
+        };
+        let of_each_width = |name: &str| -> std::result::Result<[Function; 4], String> {
+            let [a, b, c, d] = LAYER_NORMS.map(|vectors| module.function(&format!("{name}_{vectors}")));
+            Ok([a?, b?, c?, d?])
+        };
+        let (layer_norms, layer_norms_e4m3) =
+            (of_each_width("layer_norm")?, of_each_width("layer_norm_e4m3")?);
+        let rounds_e4m3 = of_each_width("round_e4m3")?;
         let function = |name| module.function(name);
+        let geglu_e4m3 = function("geglu_e4m3")?;
         let group_stats = [function("group_stats_plain")?, function("group_stats_open")?];
         let group_norm = [function("group_norm_plain")?, function("group_norm_open")?];
         let (geglu, add, upsample) = (function("geglu")?, function("add")?, function("upsample")?);
@@ -142,7 +216,7 @@ impl Kernels {
             tracing::warn!("matrix products are libtorch's: {reason}");
         }
         let multiprocessors = i64::from(driver.multiprocessors(index)?);
-        Ok(Arc::new(Kernels {
+        let mut kernels = Kernels {
             driver,
             index,
             kind: dtype.kind(),
@@ -151,14 +225,58 @@ impl Kernels {
             group_stats,
             group_norm,
             layer_norms,
+            layer_norms_e4m3,
+            rounds_e4m3,
             geglu,
+            geglu_e4m3,
+            linear_geglu,
             add,
             upsample,
             matmul: matmul.ok(),
             arrived,
             fast,
+            fp8: false,
             records: Cell::new(false),
-        }))
+        };
+        if mode == Mode::Fp8 {
+            match kernels.try_fp8(compute_capability) {
+                Ok(()) => kernels.fp8 = true,
+                Err(reason) => tracing::warn!(
+                    "products are of {dtype}, as those of 8-bit floats cannot be had: {reason}"
+                ),
+            }
+        }
+        Ok(Arc::new(kernels))
+    }
+
+    /// Whether a small product of 8-bit floats works here.
+    fn try_fp8(&self, compute_capability: (u32, u32)) -> std::result::Result<(), String> {
+        if compute_capability < (8, 9) {
+            let (major, minor) = compute_capability;
+            return Err(format!("the GPU has compute capability {major}.{minor}; they need 8.9"));
+        }
+        let device = tch::Device::Cuda(self.index);
+        let trial = || -> Result<Option<Tensor>> {
+            let ones = Tensor::f_ones([256, 256], (self.kind, device))?;
+            let (weight, bias) = (Fp8::of_weight(&ones)?, Tensor::f_zeros([256], (self.kind, device))?);
+            let Some(input) = self.round_fp8(&ones)? else { return Ok(None) };
+            let into = self.linear_fp8(&input, &weight, Some(&bias), None)?;
+            into.map_or(Ok(None), |into| self.linear_fp8(&input, &weight, Some(&bias), Some(&into)))
+        };
+        match trial() {
+            Ok(Some(product))
+                if product.f_double_value(&[0, 0]).is_ok_and(|value| (500.0..=524.0).contains(&value)) =>
+            {
+                Ok(())
+            }
+            Ok(_) => Err("a product of them comes out wrong".into()),
+            Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// Whether linear layers that can are to be of 8-bit floats.
+    pub(in crate::torch) fn is_fp8(&self) -> bool {
+        self.fp8
     }
 
     /// What they compute in.
@@ -193,7 +311,9 @@ impl Kernels {
             && h * w <= i64::from(i32::MAX)
             && a.kind() == self.kind;
         // Whole warps: sums of groups are a warp's.
-        let whole = || (1..=PIXEL_THREADS / columns).rev().map(|rows| rows * columns).find(|threads| threads % 32 == 0);
+        let whole = || {
+            (1..=PIXEL_THREADS / columns).rev().map(|rows| rows * columns).find(|threads| threads % 32 == 0)
+        };
         Ok(if fits { whole() } else { None })
     }
 
@@ -215,7 +335,8 @@ impl Kernels {
         let a = channels_last(parts.a)?;
         let b = parts.b.map(channels_last).transpose()?;
         let (_, _, h, w) = a.size4()?;
-        let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null(), |tensor| tensor.data_ptr().cast_const());
+        let pointer =
+            |tensor: Option<&Tensor>| tensor.map_or(ptr::null(), |tensor| tensor.data_ptr().cast_const());
         let mut source = SourceArgument {
             a: a.data_ptr(),
             b: pointer(b.as_ref()),
@@ -237,7 +358,8 @@ impl Kernels {
         let floats = |size: &[i64]| Tensor::f_empty(size, (Kind::Float, a.device()));
         let partial = floats(&[images, stats_chunks, groups, 2])?;
         let stats = floats(&[images, groups, 2])?;
-        let out = Tensor::f_empty([images, h, w, channels], (self.kind, a.device()))?.f_permute([0, 3, 1, 2])?;
+        let out =
+            Tensor::f_empty([images, h, w, channels], (self.kind, a.device()))?.f_permute([0, 3, 1, 2])?;
 
         let which = usize::from(parts.bias.is_some() || parts.time.is_some());
         let (mut pixels, mut stats_pixels, mut norm_pixels) =
@@ -288,34 +410,74 @@ impl Kernels {
         x: &Tensor,
         residual: Option<&Tensor>,
         early: Option<(i64, &Tensor)>,
-        (weight, bias): (&Tensor, &Tensor),
+        affine: (&Tensor, &Tensor),
         eps: f64,
     ) -> Result<Option<Tensor>> {
+        let out = x.f_empty_like()?;
+        let norm = Norm { residual, early, affine, eps };
+        let fits = self.rows(&self.layer_norms, x, Some(norm), (&out, None))?;
+        Ok(fits.then_some(out))
+    }
+
+    /// As [`layer_norm`](Kernels::layer_norm), to 8-bit floats.
+    pub(in crate::torch) fn layer_norm_fp8(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        early: Option<(i64, &Tensor)>,
+        affine: (&Tensor, &Tensor),
+        eps: f64,
+    ) -> Result<Option<Fp8>> {
+        let out = Fp8::empty(&x.size(), x.device())?;
+        let norm = Norm { residual, early, affine, eps };
+        let fits = self.rows(&self.layer_norms_e4m3, x, Some(norm), (&out.values, Some(&out.scales)))?;
+        Ok(fits.then_some(out))
+    }
+
+    /// `x [.., width]` itself, to 8-bit floats.
+    pub(in crate::torch) fn round_fp8(&self, x: &Tensor) -> Result<Option<Fp8>> {
+        let out = Fp8::empty(&x.size(), x.device())?;
+        let fits = self.rows(&self.rounds_e4m3, x, None, (&out.values, Some(&out.scales)))?;
+        Ok(fits.then_some(out))
+    }
+
+    /// Runs one of the kernels that take a row each; false where it does not fit.
+    fn rows(
+        &self,
+        functions: &[Function; 4],
+        x: &Tensor,
+        norm: Option<Norm>,
+        (out, scales): (&Tensor, Option<&Tensor>),
+    ) -> Result<bool> {
         let size = x.size();
         let width = size[size.len() - 1];
         let vectors = (width / 8 + 31) / 32;
-        let Some(which) = LAYER_NORMS.iter().position(|most| vectors <= *most) else { return Ok(None) };
+        let Some(which) = LAYER_NORMS.iter().position(|most| vectors <= *most) else { return Ok(false) };
+        let residual = norm.as_ref().and_then(|norm| norm.residual);
         if width % 8 != 0
             || x.kind() != self.kind
             || !x.is_contiguous()
             || residual.is_some_and(|more| !more.is_contiguous())
         {
-            return Ok(None);
+            return Ok(false);
         }
         let rows = size.iter().rev().skip(1).product::<i64>();
-        let early_rows = early.map_or(0, |(rows, _)| rows);
-        let out = x.f_empty_like()?;
+        let early = norm.as_ref().and_then(|norm| norm.early);
+        let affine = norm.as_ref().map(|norm| norm.affine);
         let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null_mut(), Tensor::data_ptr);
         let (mut x_at, mut residual_at) = (x.data_ptr(), pointer(residual));
-        let (mut early_at, mut early_rows) = (pointer(early.map(|(_, bias)| bias)), early_rows as i32);
-        let (mut weight_at, mut bias_at, mut out_at) = (weight.data_ptr(), bias.data_ptr(), out.data_ptr());
-        let (mut rows_argument, mut width, mut eps) = (rows as i32, width as i32, eps as f32);
+        let mut early_at = pointer(early.map(|(_, bias)| bias));
+        let mut early_rows = early.map_or(0, |(rows, _)| rows) as i32;
+        let mut weight_at = pointer(affine.map(|(weight, _)| weight));
+        let mut bias_at = pointer(affine.map(|(_, bias)| bias));
+        let mut eps = norm.map_or(0.0, |norm| norm.eps) as f32;
+        let (mut rows_argument, mut width) = (rows as i32, width as i32);
+        let (mut sum_at, mut out_at, mut scales_at) = (x_at, out.data_ptr(), pointer(scales));
         const WARPS: u32 = 4;
-        let launch = Launch { grid: ((rows as u32).div_ceil(WARPS), 1), threads: 32 * WARPS, shared_bytes: 0, early: self.early };
-        let mut sum_at = x_at;
+        let grid = ((rows as u32).div_ceil(WARPS), 1);
         self.launch(
-            self.layer_norms[which],
-            launch,
+            functions[which],
+            Launch { grid, threads: 32 * WARPS, shared_bytes: 0, early: self.early },
             &mut [
                 (&raw mut x_at).cast(),
                 (&raw mut residual_at).cast(),
@@ -328,9 +490,10 @@ impl Kernels {
                 (&raw mut eps).cast(),
                 (&raw mut sum_at).cast(),
                 (&raw mut out_at).cast(),
+                (&raw mut scales_at).cast(),
             ],
         )?;
-        Ok(Some(out))
+        Ok(true)
     }
 
     fn vectors(&self, vectors: i64) -> Launch {
@@ -364,9 +527,102 @@ impl Kernels {
         Ok(Some(out))
     }
 
+    /// A linear layer and the [`geglu`](Kernels::geglu) of its output, which is nowhere written: `input [.., c_in]`, `weight [2 * width, c_in]` →
+    /// `[.., width]`. `None` where it does not fit, or where there is too little to do for it.
+    pub(in crate::torch) fn linear_geglu(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        const TILE: i64 = 128;
+        const STEP: i64 = 64;
+        let (Some(function), Some(bias)) = (self.linear_geglu, bias) else { return Ok(None) };
+        let mut size = input.size();
+        let last = size.len() - 1;
+        let (outer, inner) = weight.size2()?;
+        let (rows, width) = (size[..last].iter().product::<i64>(), outer / 2);
+        let tiles = (rows + TILE - 1) / TILE * (width / TILE);
+        let fits = size[last] == inner
+            && inner % STEP == 0
+            && width % TILE == 0
+            && tiles >= self.multiprocessors
+            && rows <= i64::from(i32::MAX)
+            && input.kind() == self.kind
+            && weight.kind() == self.kind
+            && input.is_contiguous()
+            && weight.is_contiguous();
+        if !fits {
+            return Ok(None);
+        }
+        size[last] = width;
+        let out = Tensor::f_empty(&size, (self.kind, input.device()))?;
+        let bf16 = self.kind == Kind::BFloat16;
+        let map = |tensor: &Tensor, size, boxes| {
+            // SAFETY: the tensors are contiguous, of these sizes, and live until the stream is there.
+            unsafe { self.driver.tensor_map(bf16, tensor.data_ptr(), size, boxes) }.map_err(TchError::Torch)
+        };
+        let mut of_input = map(input, (rows, inner), (128, 64))?;
+        let mut of_weight = map(weight, (outer, inner), (128, 64))?;
+        let mut of_out = map(&out, (rows, width), (16, 64))?;
+        let mut bias_at = bias.data_ptr();
+        let (mut rows, mut inner, mut width) = (rows as i32, inner as i32, width as i32);
+        self.launch(
+            function,
+            Launch {
+                grid: (tiles.min(self.multiprocessors) as u32, 1),
+                threads: 384,
+                shared_bytes: GEGLU_SHARED_BYTES,
+                early: self.early,
+            },
+            &mut [
+                (&raw mut of_input).cast(),
+                (&raw mut of_weight).cast(),
+                (&raw mut of_out).cast(),
+                (&raw mut bias_at).cast(),
+                (&raw mut rows).cast(),
+                (&raw mut inner).cast(),
+                (&raw mut width).cast(),
+            ],
+        )?;
+        Ok(Some(out))
+    }
+
+    /// As [`geglu`](Kernels::geglu), to 8-bit floats.
+    pub(in crate::torch) fn geglu_fp8(&self, x: &Tensor) -> Result<Option<Fp8>> {
+        const MAX_WIDTH: i64 = 8192;
+        let mut size = x.size();
+        let last = size.len() - 1;
+        let width = size[last] / 2;
+        if width % 8 != 0 || width > MAX_WIDTH || x.kind() != self.kind || !x.is_contiguous() {
+            return Ok(None);
+        }
+        size[last] = width;
+        let out = Fp8::empty(&size, x.device())?;
+        let rows = size[..last].iter().product::<i64>();
+        let (mut x_at, mut width) = (x.data_ptr(), width as i32);
+        let (mut out_at, mut scales_at) = (out.values.data_ptr(), out.scales.data_ptr());
+        self.launch(
+            self.geglu_e4m3,
+            Launch { grid: (rows as u32, 1), threads: 128, shared_bytes: 0, early: self.early },
+            &mut [
+                (&raw mut x_at).cast(),
+                (&raw mut width).cast(),
+                (&raw mut out_at).cast(),
+                (&raw mut scales_at).cast(),
+            ],
+        )?;
+        Ok(Some(out))
+    }
+
     /// `x + bias`, or that and `residual`; all but `bias [c]` are `[b, c, h, w]` with channels last. In the place of `x`, which is used up;
     /// `None` where it does not fit.
-    pub(in crate::torch) fn add(&self, x: &Tensor, bias: &Tensor, residual: Option<&Tensor>) -> Result<Option<Tensor>> {
+    pub(in crate::torch) fn add(
+        &self,
+        x: &Tensor,
+        bias: &Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
         let channels = x.size4()?.1;
         let Ok(mut vectors) = u32::try_from(x.numel() / 8) else { return Ok(None) };
         if channels % 8 != 0 || x.kind() != self.kind {
@@ -400,7 +656,8 @@ impl Kernels {
             return Ok(None);
         }
         let x = channels_last(x)?;
-        let out = Tensor::f_empty([b, 2 * h, 2 * w, channels], (self.kind, x.device()))?.f_permute([0, 3, 1, 2])?;
+        let out =
+            Tensor::f_empty([b, 2 * h, 2 * w, channels], (self.kind, x.device()))?.f_permute([0, 3, 1, 2])?;
         let (mut x_at, mut out_at) = (x.data_ptr(), out.data_ptr());
         let (mut width, mut channels) = (w as i32, channels as i32);
         self.launch(
@@ -426,15 +683,38 @@ impl Kernels {
         bias: Option<&Tensor>,
         into: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
+        let fits = input.kind() == self.kind && weight.kind() == self.kind;
+        if fits { self.product(input, weight, None, bias, into) } else { Ok(None) }
+    }
+
+    /// As [`linear`](Kernels::linear), of 8-bit floats.
+    pub(in crate::torch) fn linear_fp8(
+        &self,
+        input: &Fp8,
+        weight: &Fp8,
+        bias: Option<&Tensor>,
+        into: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        self.product(&input.values, &weight.values, Some((&weight.scales, &input.scales)), bias, into)
+    }
+
+    fn product(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        scales: Option<(&Tensor, &Tensor)>,
+        bias: Option<&Tensor>,
+        into: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
         let Some(matmul) = &self.matmul else { return Ok(None) };
         let mut size = input.size();
         let last = size.len() - 1;
         let (outer, inner) = weight.size2()?;
+        // Rows of 16 bytes.
+        let even = if scales.is_some() { 16 } else { 8 };
         let fits = size[last] == inner
-            && inner % 8 == 0
-            && outer % 8 == 0
-            && input.kind() == self.kind
-            && weight.kind() == self.kind
+            && inner % even == 0
+            && outer % even == 0
             && weight.stride()[1] == 1
             && input.is_contiguous()
             && into.is_none_or(|into| into.is_contiguous());
@@ -458,6 +738,7 @@ impl Kernels {
             inner,
             outer,
             adds: into.is_some(),
+            scales,
         };
         let handle = stream::handle(self.index)?;
         let clock = |once: &dyn Fn() -> std::result::Result<(), String>| self.clock(once);

@@ -96,10 +96,7 @@ impl Graph {
     /// Records what `work` does, without doing it. The caller is on our stream.
     ///
     /// Tensors that `work` makes lie in `pool`; those that it returns hold what the last [`replay`](Graph::replay) made.
-    pub(in super::super) fn record<T>(
-        pool: Pool,
-        work: impl FnOnce() -> Result<T>,
-    ) -> Result<(Graph, T)> {
+    pub(in super::super) fn record<T>(pool: Pool, work: impl FnOnce() -> Result<T>) -> Result<(Graph, T)> {
         let mut graph = ptr::null_mut();
         // SAFETY: makes a graph that `drop` frees, also if it cannot begin.
         let failed = unsafe { dgx_graph_begin(pool.0, pool.1, &mut graph) };

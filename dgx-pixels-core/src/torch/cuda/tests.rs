@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::super::device::{Device, Dtype, channels_last, load_cuda};
 use super::stream::OnStream;
-use super::{Graph, Kernels, Parts, Pool};
+use super::{Fp8, Graph, Kernels, Parts, Pool};
 use crate::torch::Mode;
 
 const GPU: Device = Device::Cuda(0);
@@ -83,7 +83,8 @@ fn group_norms_are_those_of_plain_tensors() {
                 let open = bench.random(&[channels], 0.0);
                 // A part of a wider row.
                 let time = bench.random(&[b, channels + 64], 0.0).narrow(1, 32, channels);
-                for (bias_open, time_open) in [(None, None), (Some(&open), None), (Some(&open), Some(&time))] {
+                for (bias_open, time_open) in [(None, None), (Some(&open), None), (Some(&open), Some(&time))]
+                {
                     for activate in [false, true] {
                         let parts = Parts { a: &a, b: more.as_ref(), bias: bias_open, time: time_open };
                         let ours = bench
@@ -95,7 +96,8 @@ fn group_norms_are_those_of_plain_tensors() {
                         let exact =
                             whole.group_norm(groups, Some(float(&weight)), Some(float(&bias)), 1e-5, false);
                         let exact = if activate { exact.silu() } else { exact };
-                        let what = format!("{b}x{a_channels}+{b_channels}x{h}x{w}, mean {mean}, act {activate}");
+                        let what =
+                            format!("{b}x{a_channels}+{b_channels}x{h}x{w}, mean {mean}, act {activate}");
                         bench.assert_close(&what, &ours, &exact);
                     }
                 }
@@ -111,7 +113,9 @@ fn layer_norms_are_those_of_plain_tensors() {
         for (rows, width) in [(8192, 640), (2048, 1280), (77, 768), (5, 2048), (3, 64), (1, 8)] {
             let (x, more) = (bench.random(&[rows, width], 3.0), bench.random(&[rows, width], 0.0));
             let (weight, bias) = (bench.random(&[width], 1.0), bench.random(&[width], 0.0));
-            let norm = |x: &Tensor| float(x).layer_norm([width], Some(float(&weight)), Some(float(&bias)), 1e-5, false);
+            let norm = |x: &Tensor| {
+                float(x).layer_norm([width], Some(float(&weight)), Some(float(&bias)), 1e-5, false)
+            };
             let affine = (&weight, &bias);
             let ours = bench.kernels.layer_norm(&x, None, None, affine, 1e-5).unwrap().expect("it fits");
             bench.assert_close(&format!("{rows}x{width}"), &ours, &norm(&x));
@@ -121,9 +125,16 @@ fn layer_norms_are_those_of_plain_tensors() {
                 let vector = bench.random(&[width], 0.0);
                 let late = more.narrow(0, early, rows - early);
                 let ours = bench.kernels.layer_norm(&sum, Some(&late), Some((early, &vector)), affine, 1e-5);
-                let exact = Tensor::cat(&[x.narrow(0, 0, early) + &vector, x.narrow(0, early, rows - early) + &late], 0);
+                let exact = Tensor::cat(
+                    &[x.narrow(0, 0, early) + &vector, x.narrow(0, early, rows - early) + &late],
+                    0,
+                );
                 assert!(sum == exact, "sums are rounded as libtorch rounds them");
-                bench.assert_close(&format!("{rows}x{width}, {early} early"), &ours.unwrap().expect("it fits"), &norm(&exact));
+                bench.assert_close(
+                    &format!("{rows}x{width}, {early} early"),
+                    &ours.unwrap().expect("it fits"),
+                    &norm(&exact),
+                );
             }
         }
         let wide = bench.random(&[2, 4096], 0.0);
@@ -160,7 +171,9 @@ fn gates_and_sums_are_those_of_plain_tensors() {
 #[ignore = "needs an NVIDIA GPU"]
 fn products_are_those_of_plain_tensors() {
     for bench in Bench::both() {
-        for (rows, inner, outer) in [(2048, 1280, 10240), (8192, 640, 640), (77, 768, 3072), (3, 64, 192), (1, 8, 8)] {
+        for (rows, inner, outer) in
+            [(2048, 1280, 10240), (8192, 640, 640), (77, 768, 3072), (3, 64, 192), (1, 8, 8)]
+        {
             let input = bench.random(&[1, rows, inner], 0.0);
             let scale = 1.0 / (inner as f64).sqrt();
             let wide = bench.random(&[outer, inner + 64], 0.0) * scale;
@@ -174,7 +187,8 @@ fn products_are_those_of_plain_tensors() {
                     let ours = bench.kernels.linear(&input, &weight, bias, None).unwrap().expect("it fits");
                     bench.assert_close(&what, &ours, &exact);
                     let sum = into.copy();
-                    let ours = bench.kernels.linear(&input, &weight, bias, Some(&sum)).unwrap().expect("it fits");
+                    let ours =
+                        bench.kernels.linear(&input, &weight, bias, Some(&sum)).unwrap().expect("it fits");
                     assert_eq!(ours.data_ptr(), sum.data_ptr());
                     bench.assert_close(&format!("{what}, added"), &ours, &(&exact + float(&into)));
                 }
@@ -182,6 +196,74 @@ fn products_are_those_of_plain_tensors() {
         }
         let odd = bench.random(&[3, 12], 0.0);
         assert!(bench.kernels.linear(&odd, &odd, None, None).unwrap().is_none());
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU of compute capability 9.0"]
+fn gated_products_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        for (rows, inner, width) in
+            [(2048, 1280, 5120), (8192, 640, 2560), (16400, 64, 128), (5000, 1088, 640)]
+        {
+            let input = bench.random(&[1, rows, inner], 0.0);
+            let weight = bench.random(&[2 * width, inner], 0.0) * (1.0 / (inner as f64).sqrt());
+            let bias = bench.random(&[2 * width], 0.0);
+            let ours = bench.kernels.linear_geglu(&input, &weight, Some(&bias)).unwrap().expect("it fits");
+            let parts = float(&input).linear(&float(&weight), Some(float(&bias))).chunk(2, -1);
+            bench.assert_close(
+                &format!("{rows}x{inner}x{width}"),
+                &ours,
+                &(&parts[0] * parts[1].gelu("none")),
+            );
+        }
+    }
+}
+
+/// Products of 8-bit floats are off by their rounding, about 1 in 16 for each number, and less for sums.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn products_of_8_bits_are_near_those_of_plain_tensors() {
+    for dtype in [Dtype::Bf16, Dtype::F16] {
+        let bench = Bench::new(dtype, Mode::Fp8);
+        assert!(bench.kernels.is_fp8(), "this GPU has no 8-bit floats");
+        let near = |what: &str, ours: &Tensor, exact: &Tensor| {
+            let off = (float(ours) - exact).norm().double_value(&[]) / exact.norm().double_value(&[]);
+            assert!(off < 0.05, "{what}: off by {off:.3} in the norm");
+        };
+        for (rows, inner, outer) in [(2048, 1280, 3840), (8192, 640, 640), (77, 64, 128)] {
+            let x = bench.random(&[1, rows, inner], 0.5);
+            let weight = bench.random(&[outer, inner], 0.0) * (1.0 / (inner as f64).sqrt());
+            let (bias, into) = (bench.random(&[outer], 0.0), bench.random(&[1, rows, outer], 0.0));
+            let (scale, shift) = (bench.random(&[inner], 1.0), bench.random(&[inner], 0.0));
+            let rounded = Fp8::of_weight(&weight).unwrap();
+            let product = |x: &Tensor| float(x).linear(&float(&weight), Some(float(&bias)));
+
+            let input = bench.kernels.round_fp8(&x).unwrap().expect("it fits");
+            let ours =
+                bench.kernels.linear_fp8(&input, &rounded, Some(&bias), None).unwrap().expect("it fits");
+            near("product", &ours, &product(&x));
+            let sum = into.copy();
+            let _ = bench
+                .kernels
+                .linear_fp8(&input, &rounded, Some(&bias), Some(&sum))
+                .unwrap()
+                .expect("it fits");
+            near("product, added", &sum, &(product(&x) + float(&into)));
+
+            let normed = float(&x).layer_norm([inner], Some(float(&scale)), Some(float(&shift)), 1e-5, false);
+            let input = bench.kernels.layer_norm_fp8(&x, None, None, (&scale, &shift), 1e-5);
+            let ours =
+                bench.kernels.linear_fp8(&input.unwrap().expect("it fits"), &rounded, Some(&bias), None);
+            near("norm and product", &ours.unwrap().expect("it fits"), &product(&normed));
+
+            let wide = bench.random(&[1, rows, 2 * inner], 0.0);
+            let parts = wide.chunk(2, -1);
+            let gated = float(&parts[0]) * float(&parts[1]).gelu("none");
+            let input = bench.kernels.geglu_fp8(&wide).unwrap().expect("it fits");
+            let ours = bench.kernels.linear_fp8(&input, &rounded, Some(&bias), None);
+            near("geglu and product", &ours.unwrap().expect("it fits"), &product(&gated));
+        }
     }
 }
 
@@ -204,7 +286,8 @@ fn what_was_recorded_runs_again_on_what_its_inputs_hold_then() {
         graph.replay().unwrap();
         assert!(out == norm(&next).unwrap());
     }
-    let failed = Graph::record(pool, || -> Result<(), tch::TchError> { Err(tch::TchError::Shape("no".into())) });
+    let failed =
+        Graph::record(pool, || -> Result<(), tch::TchError> { Err(tch::TchError::Shape("no".into())) });
     assert!(failed.unwrap_err().to_string().contains("no"));
     graph.replay().unwrap();
 }
@@ -229,17 +312,34 @@ fn passes_and_their_bandwidth() {
     let mut copy = large.zeros_like();
     let copy_cell = std::cell::RefCell::new(&mut copy);
     told("copy of 512 MiB".into(), 4 * large.numel(), &|| copy_cell.borrow_mut().copy_(&large));
-    for (b, c, side) in [(2, 320, 128), (2, 960, 128), (2, 640, 64), (2, 1920, 64), (2, 1280, 32), (2, 2560, 32), (1, 512, 256), (1, 256, 512), (1, 128, 1024)] {
+    for (b, c, side) in [
+        (2, 320, 128),
+        (2, 960, 128),
+        (2, 640, 64),
+        (2, 1920, 64),
+        (2, 1280, 32),
+        (2, 2560, 32),
+        (1, 512, 256),
+        (1, 256, 512),
+        (1, 128, 1024),
+    ] {
         let x = bench.picture(&[b, c, side, side], 0.0);
         let (weight, bias) = (bench.random(&[c], 1.0), bench.random(&[c], 0.0));
         for open in [None, Some(&bias)] {
             let parts = Parts { bias: open, ..(&x).into() };
-            let what = format!("group norm {b}x{c}x{side}x{side}{}", if open.is_some() { ", open" } else { "" });
+            let what =
+                format!("group norm {b}x{c}x{side}x{side}{}", if open.is_some() { ", open" } else { "" });
             // Read for the sums, read for the norm, and written.
-            told(what, 6 * x.numel(), &|| drop(kernels.group_norm(parts, (&weight, &bias), 32, 1e-5, true).unwrap()));
+            told(what, 6 * x.numel(), &|| {
+                drop(kernels.group_norm(parts, (&weight, &bias), 32, 1e-5, true).unwrap())
+            });
         }
-        told(format!("upsample {b}x{c}x{side}x{side}"), 10 * x.numel(), &|| drop(kernels.upsample(&x).unwrap()));
-        told(format!("add {b}x{c}x{side}x{side}"), 6 * x.numel(), &|| drop(kernels.add(&x, &bias, Some(&x)).unwrap()));
+        told(format!("upsample {b}x{c}x{side}x{side}"), 10 * x.numel(), &|| {
+            drop(kernels.upsample(&x).unwrap())
+        });
+        told(format!("add {b}x{c}x{side}x{side}"), 6 * x.numel(), &|| {
+            drop(kernels.add(&x, &bias, Some(&x)).unwrap())
+        });
     }
     for (rows, width) in [(8192, 640), (2048, 1280)] {
         let x = bench.random(&[rows, width], 0.0);
@@ -250,6 +350,8 @@ fn passes_and_their_bandwidth() {
         let more = x.zeros_like();
         told(format!("layer norm {rows}x{width}, sum"), 8 * x.numel(), &|| norm(Some(&more)));
         let wide = bench.random(&[rows, 8 * width], 0.0);
-        told(format!("geglu {rows}x{}", 4 * width), 3 * wide.numel(), &|| drop(kernels.geglu(&wide).unwrap()));
+        told(format!("geglu {rows}x{}", 4 * width), 3 * wide.numel(), &|| {
+            drop(kernels.geglu(&wide).unwrap())
+        });
     }
 }
