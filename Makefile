@@ -47,7 +47,7 @@ gate-m4: ## From prompt to play: the real server, the real game, a line for each
 gate-programs: # What the gate runs; it calls this itself
 	@$(SETUP) gate
 	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --test reference
-	cargo build $(BEVY) --bins --test it
+	cargo build $(BEVY) $(GAME_PROFILE) --bins --test it
 
 conformance: setup ## The MCP server against the protocol's conformance suite and Inspector; takes npm
 	tools/mcp_conformance.sh

@@ -31,6 +31,22 @@ impl Default for Playback {
     }
 }
 
+/// When the first of all shows its next frame, in seconds of `Time`: until then none has to be looked at.
+#[derive(Resource, Debug)]
+pub(crate) struct Soonest(f64);
+
+impl Default for Soonest {
+    fn default() -> Self {
+        Soonest(f64::INFINITY)
+    }
+}
+
+impl Soonest {
+    pub(crate) fn note(&mut self, playback: &Playback) {
+        self.0 = self.0.min(playback.next_at);
+    }
+}
+
 impl Playback {
     pub(crate) fn stop(&mut self) {
         (self.clip, self.step, self.next_at) = (None, 0, f64::INFINITY);
@@ -61,12 +77,18 @@ impl Playback {
 /// Shows the frames whose time has come. After a pause of the game's frames it shows the one that is due, and none in a hurry.
 pub(crate) fn advance(
     time: Res<Time>,
+    mut soonest: ResMut<Soonest>,
     mut entities: Query<(Entity, &mut Playback, &mut Sprite)>,
     mut finished: MessageWriter<AnimationFinished>,
 ) {
     let now = time.elapsed_secs_f64();
+    if now < soonest.0 {
+        return;
+    }
+    *soonest = Soonest::default();
     for (entity, mut playback, mut sprite) in &mut entities {
         if playback.next_at > now {
+            soonest.note(&playback);
             continue;
         }
         let playback = &mut *playback;
@@ -88,6 +110,7 @@ pub(crate) fn advance(
             }
             playback.next_at += clip.steps[playback.step].1;
         }
+        soonest.note(playback);
         let frame = clip.steps[playback.step].0;
         if let Some(atlas) = &mut sprite.texture_atlas {
             atlas.index = frame;

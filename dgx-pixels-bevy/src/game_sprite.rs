@@ -8,7 +8,7 @@ use bevy::image::TRANSPARENT_IMAGE_HANDLE;
 use bevy::prelude::*;
 use bevy::sprite::Anchor;
 
-use crate::animation::Playback;
+use crate::animation::{Playback, Soonest};
 use crate::live::LiveSprite;
 use crate::sprites::Sprites;
 
@@ -64,11 +64,13 @@ type Shown<'a> = (Ref<'a, GameSprite>, &'a mut Sprite, &'a mut Anchor, &'a mut P
 pub(crate) fn show_changed(
     sprites: Res<Sprites>,
     time: Res<Time>,
+    mut soonest: ResMut<Soonest>,
     mut entities: Query<Shown, Changed<GameSprite>>,
     mut warned: Local<HashSet<String>>,
 ) {
     for (game_sprite, mut sprite, mut anchor, mut playback) in &mut entities {
         show(&sprites, time.elapsed_secs_f64(), &game_sprite, &mut sprite, &mut anchor, &mut playback, true);
+        soonest.note(&playback);
         let is_unknown = playback.sprite.is_none() && sprites.status().manifest.is_some();
         if is_unknown && warned.insert(game_sprite.name.to_string()) {
             warn!("the manifest has no sprite `{}`; a checkerboard is shown", game_sprite.name);
@@ -80,6 +82,7 @@ pub(crate) fn show_changed(
 pub(crate) fn show_swapped(
     sprites: Res<Sprites>,
     time: Res<Time>,
+    mut soonest: ResMut<Soonest>,
     mut entities: Query<Shown>,
     mut shown: Local<u64>,
 ) {
@@ -102,6 +105,7 @@ pub(crate) fn show_swapped(
                 &mut playback,
                 false,
             );
+            soonest.note(&playback);
         }
     }
 }

@@ -70,6 +70,7 @@ impl Plugin for SpritesPlugin {
             .register_type::<GameSprite>()
             .add_message::<AnimationFinished>()
             .init_resource::<Sprites>()
+            .init_resource::<animation::Soonest>()
             .add_systems(PreStartup, sprites::begin)
             .add_systems(
                 PreUpdate,
