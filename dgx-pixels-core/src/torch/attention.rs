@@ -119,6 +119,7 @@ pub(super) struct CrossAttention {
     to_v: Linear,
     to_out: Linear,
     heads: i64,
+    kernels: Option<Arc<Kernels>>,
 }
 
 impl CrossAttention {
@@ -129,6 +130,7 @@ impl CrossAttention {
             to_v: Linear::load_without_bias(&node / "to_v", text_width, width)?,
             to_out: Linear::load(&node / "to_out" / 0, width, width)?,
             heads,
+            kernels: node.kernels(),
         })
     }
 
@@ -149,6 +151,12 @@ impl CrossAttention {
         let with_text = key.size()[0];
         let query = self.to_q.read(&sample.last(with_text)?)?;
         let n = query.size3()?.1;
+        if let Some(kernels) = &self.kernels
+            && let Some(attended) = kernels.cross_attention(&query, &key, &value)?
+        {
+            flops::add(2 * with_text * n * width * key.size()[2]);
+            return self.to_out.rows(attended);
+        }
         let query = query.f_view([with_text, n, self.heads, width / self.heads])?.f_transpose(1, 2)?;
         self.to_out.rows(attend(&query, &key, &value, false)?)
     }

@@ -592,3 +592,233 @@ extern "C" __global__ void upsample(const half16* x, int width, int channels, un
     to[columns] = bits;
   }
 }
+
+constexpr int kHead = 64;
+// 16-byte parts of a head's row.
+constexpr int kParts = kHead / 8;
+
+// Where a part lies in shared memory: swapped within its row such that those read together are in different banks, be it
+// one of eight rows or four of two.
+__device__ __forceinline__ int place(int row, int part) {
+  return row * kParts + (part ^ (row % 2 * 4 + row / 2 % 4));
+}
+
+__device__ __forceinline__ unsigned shared_address(const void* at) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(at));
+}
+
+// 16 bytes into shared memory in the background; zeros if not `exists`.
+__device__ __forceinline__ void fetch(unsigned to, const half16* from, bool exists) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
+}
+
+__device__ __forceinline__ void end_fetches() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Until all but the last PENDING groups of this block's fetches are there.
+template <int PENDING>
+__device__ __forceinline__ void await_fetches() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+  __syncthreads();
+}
+
+// sums [16, 8] += a [16, 16] * b [16, 8]
+__device__ __forceinline__ void multiply(
+    float (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+#if BF16
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+#else
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+#endif
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Of the four threads that share a row.
+__device__ __forceinline__ float largest_of_row(float value) {
+  value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
+  return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
+}
+
+__device__ __forceinline__ float power_of_two(float x) {
+  float out;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+  return out;
+}
+
+// Among four threads: thread `i` gives its word `j` to thread `j`, whose word `i` it becomes.
+__device__ __forceinline__ uint4 transposed(uint4 words, int thread) {
+  const bool odd = thread & 1, upper = thread & 2;
+  const unsigned a = __shfl_xor_sync(0xffffffffu, odd ? words.x : words.y, 1);
+  const unsigned b = __shfl_xor_sync(0xffffffffu, odd ? words.z : words.w, 1);
+  const uint4 pairs = odd ? make_uint4(a, words.y, b, words.w) : make_uint4(words.x, a, words.z, b);
+  const unsigned c = __shfl_xor_sync(0xffffffffu, upper ? pairs.x : pairs.z, 2);
+  const unsigned d = __shfl_xor_sync(0xffffffffu, upper ? pairs.y : pairs.w, 2);
+  return upper ? make_uint4(c, d, pairs.z, pairs.w) : make_uint4(pairs.x, pairs.y, c, d);
+}
+
+// Attention to few keys, as of text: `softmax(query key^T / 8) value` for heads of 64 numbers. `query` and `out` are `[pictures,
+// rows, heads * 64]`; `key` and `value` are `[tokens, heads * 64]` for each picture, which starts `stride` numbers after the one
+// before; 1 to KEYS tokens. Grid: chunks of WARPS * 16 rows, and pictures times heads.
+//
+// A block keeps keys and values of a head in shared memory, and a warp takes 16 rows. All scores of a row are in registers at
+// once, so the softmax needs no second pass, and the second product takes them from where the first leaves them. Weights are
+// rounded before that product, and divided by their sum after it.
+template <int KEYS, int WARPS>
+__device__ __forceinline__ void cross_attention(
+    const half16* query, const half16* key, const half16* value, long long stride, int rows, int tokens, int heads,
+    half16* out) {
+  begin();
+  constexpr int kTiles = KEYS / 8;
+  __shared__ uint4 keys[KEYS * kParts], values[KEYS * kParts];
+  const int lane = threadIdx.x % 32;
+  // In the matrix unit's tiles a thread has the rows `group` and `group + 8`, and a quarter of their columns.
+  const int group = lane / 4, quarter = lane % 4;
+  const int picture = blockIdx.y / heads, head = blockIdx.y - picture * heads;
+  const long long width = static_cast<long long>(heads) * kHead;
+
+  const int first = blockIdx.x * WARPS * 16 + threadIdx.x / 32 * 16 + group;
+  const half16* from = query + static_cast<long long>(picture) * rows * width + head * kHead + quarter * 8;
+  half16* to = out + static_cast<long long>(picture) * rows * width + head * kHead + quarter * 8;
+  // [row][half]: a thread's numbers are neighbours, 8 of each half. So columns come in another order than the matrix unit
+  // has them, but in the same one as the keys', and the product does not depend on it.
+  uint4 queries[2][2];
+  const auto read_queries = [&] {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int row = first + r * 8;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        queries[r][half] =
+            row < rows ? *reinterpret_cast<const uint4*>(from + row * width + half * 32) : make_uint4(0, 0, 0, 0);
+      }
+    }
+  };
+  const auto fetch_all = [&](uint4* to, const half16* from) {
+    // Whole eights of rows apart, which have their parts in the same places.
+    constexpr int kRows = WARPS * 32 / kParts;
+    static_assert(kRows % 8 == 0);
+    const int row = threadIdx.x / kParts, part = threadIdx.x % kParts;
+    from += picture * stride + head * kHead + part * 8;
+    const half16* next = from + row * width;
+    const unsigned own = shared_address(to + place(row, part));
+#pragma unroll
+    for (int i = 0; i < KEYS; i += kRows) {
+      if (KEYS % kRows == 0 || row + i < KEYS) {
+        const bool exists = row + i < tokens;
+        fetch(own + i * kParts * 16, exists ? next : from, exists);
+      }
+      next += kRows * width;
+    }
+    end_fetches();
+  };
+
+  // The first product waits longest for these.
+  read_queries();
+  fetch_all(keys, key);
+  fetch_all(values, value);
+  const uint4* own_keys[2] = {keys + place(group, quarter), keys + place(group, quarter + 4)};
+  const int swap = place(lane % 8, 0) % kParts;
+  const unsigned own_values = shared_address(values + lane % 16 * kParts);
+  await_fetches<1>();
+
+  float scores[kTiles][4];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) {
+    scores[tile][0] = scores[tile][1] = scores[tile][2] = scores[tile][3] = 0;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint4 a = queries[0][half], b = queries[1][half], k = own_keys[half][tile * 8 * kParts];
+      multiply(scores[tile], a.x, b.x, a.y, b.y, k.x, k.y);
+      multiply(scores[tile], a.z, b.z, a.w, b.w, k.z, k.w);
+    }
+  }
+
+  const auto mask = [&](int tile) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (tile * 8 + quarter * 2 + i % 2 >= tokens) {
+        scores[tile][i] = -__int_as_float(0x7f800000);
+      }
+    }
+  };
+  mask(kTiles - 2);
+  mask(kTiles - 1);
+  if (tokens < KEYS - 16) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles - 2; ++tile) {
+      mask(tile);
+    }
+  }
+  unsigned weights[kTiles][2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float largest = fmaxf(scores[0][2 * r], scores[0][2 * r + 1]);
+#pragma unroll
+    for (int tile = 1; tile < kTiles; ++tile) {
+      largest = fmaxf(largest, fmaxf(scores[tile][2 * r], scores[tile][2 * r + 1]));
+    }
+    // log2(e) / sqrt(kHead)
+    const float scale = 0.18033688011112042f;
+    const float shift = -largest_of_row(largest) * scale;
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      weights[tile][r] = narrow(
+          power_of_two(scores[tile][2 * r] * scale + shift), power_of_two(scores[tile][2 * r + 1] * scale + shift));
+    }
+  }
+
+  await_fetches<0>();
+  float sums[kParts][4] = {};
+  // Of the weights, as a product with ones: the matrix unit has time for it.
+  float totals[4] = {};
+  constexpr unsigned kOnes = BF16 ? 0x3f803f80u : 0x3c003c00u;
+#pragma unroll
+  for (int tile = 0; tile < kTiles; tile += 2) {
+    const unsigned (&a)[2] = weights[tile], (&b)[2] = weights[tile + 1];
+    multiply(totals, a[0], a[1], b[0], b[1], kOnes, kOnes);
+#pragma unroll
+    for (int part = 0; part < kParts; part += 2) {
+      // Of 16 keys the parts `part` and `part + 1`, transposed; each thread has the address of a key's part.
+      unsigned v[4];
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                   : "r"(own_values + (tile * 8 * kParts + ((part + lane / 16) ^ swap)) * 16));
+      multiply(sums[part], a[0], a[1], b[0], b[1], v[0], v[1]);
+      multiply(sums[part + 1], a[0], a[1], b[0], b[1], v[2], v[3]);
+    }
+  }
+
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int row = first + r * 8;
+    const float factor = __fdividef(1.0f, totals[2 * r]);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      unsigned words[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float* pair = sums[half * 4 + i] + 2 * r;
+        words[i] = narrow(pair[0] * factor, pair[1] * factor);
+      }
+      // A thread has neighbours then, as it had of the query.
+      const uint4 eight = transposed(make_uint4(words[0], words[1], words[2], words[3]), quarter);
+      if (row < rows) {
+        *reinterpret_cast<uint4*>(to + row * width + half * 32) = eight;
+      }
+    }
+  }
+}
+
+constexpr int kAttentionWarps = 4;
+
+// BLOCKS of a multiprocessor at once: registers allow no more.
+#define CROSS_ATTENTION(KEYS, BLOCKS)                                                                                    \
+  extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32, BLOCKS) cross_attention_##KEYS(                     \
+      const half16* query, const half16* key, const half16* value, long long stride, int rows, int tokens, int heads,    \
+      half16* out) {                                                                                                     \
+    cross_attention<KEYS, kAttentionWarps>(query, key, value, stride, rows, tokens, heads, out);                         \
+  }
+CROSS_ATTENTION(80, 5)
+CROSS_ATTENTION(128, 4)

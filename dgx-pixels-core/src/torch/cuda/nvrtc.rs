@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::Once;
 
 use libloading::{Library, Symbol};
 
@@ -37,8 +38,11 @@ pub(super) fn cubin(source: &Source) -> Result<Vec<u8>, String> {
     if let Some(path) = kept
         && let Err(error) = write(&path, &cubin)
     {
-        let path = path.display();
-        tracing::warn!(%error, "compiled kernels cannot be kept in `{path}`, and are compiled at each start");
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            let folder = path.parent().unwrap_or(&path).display();
+            tracing::warn!(%error, "compiled kernels cannot be kept in `{folder}`, and are compiled at each start");
+        });
     }
     Ok(cubin)
 }

@@ -47,6 +47,8 @@ pub(in crate::torch) struct Kernels {
     rounds_e4m3: [Function; 4],
     geglu: Function,
     geglu_e4m3: Function,
+    /// For at most 80 tokens, and for 128.
+    cross_attentions: [Function; 2],
     /// On Hopper.
     linear_geglu: Option<Function>,
     add: Function,
@@ -207,6 +209,7 @@ impl Kernels {
         let rounds_e4m3 = of_each_width("round_e4m3")?;
         let function = |name| module.function(name);
         let geglu_e4m3 = function("geglu_e4m3")?;
+        let cross_attentions = [function("cross_attention_80")?, function("cross_attention_128")?];
         let group_stats = [function("group_stats_plain")?, function("group_stats_open")?];
         let group_norm = [function("group_norm_plain")?, function("group_norm_open")?];
         let (geglu, add, upsample) = (function("geglu")?, function("add")?, function("upsample")?);
@@ -229,6 +232,7 @@ impl Kernels {
             rounds_e4m3,
             geglu,
             geglu_e4m3,
+            cross_attentions,
             linear_geglu,
             add,
             upsample,
@@ -583,6 +587,60 @@ impl Kernels {
                 (&raw mut rows).cast(),
                 (&raw mut inner).cast(),
                 (&raw mut width).cast(),
+            ],
+        )?;
+        Ok(Some(out))
+    }
+
+    /// Softmax attention to few keys, in heads of 64: `query [b, n, heads * 64]`, `key` and `value` `[b, heads, tokens, 64]`, of which those
+    /// of one token lie beside each other → as `query`. `None` where it does not fit.
+    pub(in crate::torch) fn cross_attention(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<Option<Tensor>> {
+        const HEAD: i64 = 64;
+        /// Rows of a block.
+        const ROWS: i64 = 64;
+        let (b, n, width) = query.size3()?;
+        let (texts, heads, tokens, head) = key.size4()?;
+        let laid = |tensor: &Tensor| {
+            let stride = tensor.stride();
+            stride[1..] == [HEAD, width, 1] && stride[0] % 8 == 0 && stride[0] == key.stride()[0]
+        };
+        let which = if tokens <= 80 { 0 } else { 1 };
+        let fits = head == HEAD
+            && texts == b
+            && heads * HEAD == width
+            && (1..=128).contains(&tokens)
+            && b * heads <= 65535
+            && query.kind() == self.kind
+            && key.kind() == self.kind
+            && query.is_contiguous()
+            && laid(key)
+            && laid(value);
+        if !fits {
+            return Ok(None);
+        }
+        let out = query.f_empty_like()?;
+        let (mut query_at, mut key_at, mut value_at) = (query.data_ptr(), key.data_ptr(), value.data_ptr());
+        let mut stride = key.stride()[0];
+        let (mut rows, mut tokens, mut heads) = (n as i32, tokens as i32, heads as i32);
+        let mut out_at = out.data_ptr();
+        let grid = (((n + ROWS - 1) / ROWS) as u32, (b as u32) * heads as u32);
+        self.launch(
+            self.cross_attentions[which],
+            Launch { grid, threads: 128, shared_bytes: 0, early: self.early },
+            &mut [
+                (&raw mut query_at).cast(),
+                (&raw mut key_at).cast(),
+                (&raw mut value_at).cast(),
+                (&raw mut stride).cast(),
+                (&raw mut rows).cast(),
+                (&raw mut tokens).cast(),
+                (&raw mut heads).cast(),
+                (&raw mut out_at).cast(),
             ],
         )?;
         Ok(Some(out))

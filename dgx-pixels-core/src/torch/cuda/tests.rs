@@ -204,7 +204,7 @@ fn products_are_those_of_plain_tensors() {
 fn gated_products_are_those_of_plain_tensors() {
     for bench in Bench::both() {
         for (rows, inner, width) in
-            [(2048, 1280, 5120), (8192, 640, 2560), (16400, 64, 128), (5000, 1088, 640)]
+            [(2048, 1280, 5120), (8192, 640, 2560), (17000, 64, 128), (5000, 1088, 640)]
         {
             let input = bench.random(&[1, rows, inner], 0.0);
             let weight = bench.random(&[2 * width, inner], 0.0) * (1.0 / (inner as f64).sqrt());
@@ -216,6 +216,35 @@ fn gated_products_are_those_of_plain_tensors() {
                 &ours,
                 &(&parts[0] * parts[1].gelu("none")),
             );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn attention_to_texts_is_that_of_plain_tensors() {
+    for bench in Bench::both() {
+        for (b, n, heads, tokens) in [
+            (1, 1024, 20, 77),
+            (2, 4096, 10, 77),
+            (3, 33, 3, 5),
+            (1, 1, 1, 1),
+            (2, 100, 2, 80),
+            (2, 257, 5, 128),
+        ] {
+            let query = bench.random(&[b, n, heads * 64], 0.0);
+            // Parts of wider rows.
+            let texts = bench.random(&[b, 8 + 2 * tokens * heads * 64], 0.0);
+            let part = |i: i64| {
+                let flat = texts.narrow(1, 8 + i * tokens * heads * 64, tokens * heads * 64);
+                flat.view([b, tokens, heads, 64]).transpose(1, 2)
+            };
+            let (key, value) = (part(0), part(1));
+            let ours = bench.kernels.cross_attention(&query, &key, &value).unwrap().expect("it fits");
+            let split = float(&query).view([b, n, heads, 64]).transpose(1, 2);
+            let weights = (split.matmul(&float(&key).transpose(-2, -1)) / 8.0).softmax(-1, Kind::Float);
+            let exact = weights.matmul(&float(&value)).transpose(1, 2).reshape([b, n, heads * 64]);
+            bench.assert_close(&format!("{b}x{n}, {heads} heads, {tokens} tokens"), &ours, &exact);
         }
     }
 }
