@@ -25,10 +25,10 @@ use crate::output::{note, say};
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
 Times are medians in milliseconds. A step is one forward pass of the UNet for all pictures together, `share` what it multiplies of what
-the same time would do of large matrices; a whole picture goes from the prompt to pixels. `cold` is a first picture from the start of
+the same time would do of large matrices; `changing` is a step while pictures come and go, one at each; a whole picture goes from the prompt to pixels. `cold` is a first picture from the start of
 the program to the file, with the weights in the page cache. With --json there is one line:
 {\"machine\":{...},\"model\",\"dtype\",\"steps\",\"guidance_scale\",\"width\",\"height\",\"matrix_tflops\",\"modes\":[{\"mode\",\"load_ms\",\"cold_ms\",\"psnr_db\",
- \"batches\":[{\"together\",\"step_ms\",\"share\",\"decode_ms\",\"whole_ms\",\"images_per_second\",\"peak_bytes\"}]}]}
+ \"batches\":[{\"together\",\"step_ms\",\"share\",\"changing_ms\",\"decode_ms\",\"whole_ms\",\"images_per_second\",\"peak_bytes\"}]}]}
 `psnr_db` is how near the first picture is to that of the first mode.";
 
 /// The weights of a model that is not a checkpoint, and the first picture's noise.
@@ -131,6 +131,8 @@ struct OfBatch {
     together: usize,
     step_ms: f64,
     share: f64,
+    /// As `step_ms`, with another picture in the place of one at each step.
+    changing_ms: f64,
     decode_ms: f64,
     whole_ms: f64,
     images_per_second: f64,
@@ -269,6 +271,7 @@ fn measure(
         }
         picture.get_or_insert(drawn.into_iter().next().expect("a picture for each request").image);
     }
+    let changing = changing(sdxl, requests)?;
     // Decoding by itself: at the end of a picture it begins while the last step is under way.
     let mut canvases = sdxl.begin(requests)?;
     while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
@@ -288,12 +291,34 @@ fn measure(
         together: requests.len(),
         step_ms: milliseconds(step),
         share: rounded(sdxl.step_flops() as f64 / step.as_secs_f64() / matrix_rate),
+        changing_ms: milliseconds(changing),
         decode_ms: milliseconds(median(decodes)),
         whole_ms: milliseconds(whole),
         images_per_second: rounded(requests.len() as f64 / whole.as_secs_f64()),
         peak_bytes: memory_stats(device)?.peak_bytes,
     };
     Ok((batch, picture.expect("at least one run")))
+}
+
+/// A step while pictures come and go: at each, one that stands at its beginning takes the place of one that is under way.
+fn changing(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Result<Duration, Failure> {
+    const STEPS: usize = 24;
+    let another = |n: usize| GenerateRequest {
+        prompt: format!("{PROMPT}, number {n}"),
+        seed: n as u64,
+        ..requests[n % requests.len()].clone()
+    };
+    let mut canvases = sdxl.begin(requests)?;
+    let mut coming = sdxl.begin(&(0..STEPS).map(another).collect::<Vec<_>>())?.into_iter();
+    sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
+    let begun = Instant::now();
+    for (n, canvas) in coming.by_ref().enumerate() {
+        interrupt::check()?;
+        let place = n % requests.len();
+        canvases[place] = canvas;
+        sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
+    }
+    Ok(begun.elapsed() / STEPS as u32)
 }
 
 /// A first picture by a program of its own: the second of two, so that the weights are in the page cache.
@@ -374,11 +399,12 @@ impl Report {
         ))?;
         say(&format_args!("{model}, {dtype}, {width}x{height}, {steps} steps, guidance {guidance_scale}"))?;
         say(&format_args!(
-            "{:<7}{:>9}{:>10}{:>8}{:>10}{:>11}{:>10}{:>9}{:>10}{:>9}",
+            "{:<7}{:>9}{:>10}{:>8}{:>10}{:>10}{:>11}{:>11}{:>9}{:>10}{:>9}",
             "mode",
             "together",
             "step ms",
             "share",
+            "changing",
             "decode ms",
             "whole ms",
             "pictures/s",
@@ -390,11 +416,12 @@ impl Report {
         for OfMode { mode, cold_ms, psnr_db, batches, .. } in modes {
             for batch in batches {
                 say(&format_args!(
-                    "{:<7}{:>9}{:>10.2}{:>8.3}{:>10.1}{:>11.1}{:>10.3}{:>9.2}{:>10}{:>9}",
+                    "{:<7}{:>9}{:>10.2}{:>8.3}{:>10.2}{:>10.1}{:>11.1}{:>11.3}{:>9.2}{:>10}{:>9}",
                     mode.as_str(),
                     batch.together,
                     batch.step_ms,
                     batch.share,
+                    batch.changing_ms,
                     batch.decode_ms,
                     batch.whole_ms,
                     batch.images_per_second,
