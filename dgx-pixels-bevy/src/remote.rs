@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::env;
 use std::io::Cursor;
+use std::mem;
 use std::net::{Ipv4Addr, TcpListener};
 
 use bevy::camera::RenderTarget;
@@ -36,7 +37,7 @@ pub(crate) fn build(app: &mut App) {
             ),
         }
     }
-    app.init_resource::<Tried>().init_resource::<Shots>();
+    app.init_resource::<Tried>().init_resource::<Shots>().add_systems(Last, forget_unasked);
     let world = app.world_mut();
     let status = RemoteMethodSystemId::Instant(world.register_system(status));
     let reload = RemoteMethodSystemId::Instant(world.register_system(reload));
@@ -95,14 +96,26 @@ fn reload_watch(
 }
 
 /// A picture on its way to whoever asked for it.
-enum Shot {
-    Capturing,
+struct Shot {
+    stage: Stage,
+    /// Whether it was asked for since [`forget_unasked`] last looked.
+    is_asked: bool,
+}
+
+enum Stage {
+    /// By this entity. Bevy removes it without a picture if another takes one of the same target in the same frame.
+    Capturing(Entity),
     Encoding(Task<Result<Value, String>>),
 }
 
 /// By the `id` that the caller gave.
 #[derive(Resource, Default)]
 struct Shots(HashMap<String, Shot>);
+
+/// Bevy asks on for some frames after an answer, until the caller's leave is noticed, and what that begins nobody takes.
+fn forget_unasked(mut shots: ResMut<Shots>) {
+    shots.0.retain(|_, shot| mem::take(&mut shot.is_asked));
+}
 
 /// Asked each frame: answers with what the first camera draws, as a PNG in Base64.
 fn screenshot(
@@ -118,37 +131,39 @@ fn screenshot(
             "`id` is absent; expected a text that no other call has",
         ));
     };
-    match shots.0.get_mut(id) {
-        Some(Shot::Capturing) => Ok(None),
-        Some(Shot::Encoding(task)) => match block_on(poll_once(task)) {
-            None => Ok(None),
-            Some(encoded) => {
+    if let Some(shot) = shots.0.get_mut(id) {
+        shot.is_asked = true;
+        match &mut shot.stage {
+            Stage::Capturing(entity) if commands.get_entity(*entity).is_ok() => return Ok(None),
+            Stage::Capturing(_) => {}
+            Stage::Encoding(task) => {
+                let Some(encoded) = block_on(poll_once(task)) else { return Ok(None) };
                 shots.0.remove(id);
-                encoded.map(Some).map_err(|error| fault(error_codes::INTERNAL_ERROR, &error))
+                return encoded.map(Some).map_err(|error| fault(error_codes::INTERNAL_ERROR, &error));
             }
-        },
-        None => {
-            let target = cameras
-                .iter()
-                .filter(|(camera, _)| camera.is_active)
-                .min_by_key(|(camera, _)| camera.order)
-                .map(|(_, target)| target.clone())
-                .filter(|target| !matches!(target, RenderTarget::Window(_)) || !windows.is_empty());
-            let Some(target) = target else {
-                return Err(fault(error_codes::INTERNAL_ERROR, "no camera draws to a picture or a window"));
-            };
-            let id = id.to_owned();
-            shots.0.insert(id.clone(), Shot::Capturing);
-            commands.spawn(Screenshot(target)).observe(
-                move |captured: On<ScreenshotCaptured>, mut shots: ResMut<Shots>| {
-                    let image = captured.image.clone();
-                    let task = AsyncComputeTaskPool::get().spawn(async move { encoded(image) });
-                    shots.0.insert(id.clone(), Shot::Encoding(task));
-                },
-            );
-            Ok(None)
         }
     }
+    let target = cameras
+        .iter()
+        .filter(|(camera, _)| camera.is_active)
+        .min_by_key(|(camera, _)| camera.order)
+        .map(|(_, target)| target.clone())
+        .filter(|target| !matches!(target, RenderTarget::Window(_)) || !windows.is_empty());
+    let Some(target) = target else {
+        return Err(fault(error_codes::INTERNAL_ERROR, "no camera draws to a picture or a window"));
+    };
+    let id = id.to_owned();
+    let mut screenshot = commands.spawn(Screenshot(target));
+    let stage = Stage::Capturing(screenshot.id());
+    shots.0.insert(id.clone(), Shot { stage, is_asked: true });
+    screenshot.observe(move |captured: On<ScreenshotCaptured>, mut shots: ResMut<Shots>| {
+        let Some(Shot { stage, .. }) = shots.0.get_mut(&id) else { return };
+        if matches!(stage, Stage::Capturing(entity) if *entity == captured.entity) {
+            let image = captured.image.clone();
+            *stage = Stage::Encoding(AsyncComputeTaskPool::get().spawn(async move { encoded(image) }));
+        }
+    });
+    Ok(None)
 }
 
 fn encoded(image: Image) -> Result<Value, String> {

@@ -5,8 +5,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use bevy::asset::RenderAssetUsages;
+use bevy::camera::RenderTarget;
 use bevy::prelude::*;
 use bevy::remote::http::RemoteHttpPlugin;
+use bevy::render::render_resource::{Extent3d, TextureDimension, TextureFormat};
+use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured};
 use dgx_pixels_core::asset::{self, GAME_PORT};
 use serde_json::{Value, json};
 
@@ -75,6 +79,67 @@ fn a_call_without_what_it_takes_is_told_so() {
     // Nothing is drawn here.
     let (_, error) = ask(&mut game, "sprites/screenshot+watch", json!({ "id": "1" }));
     assert!(error.as_ref().unwrap()["message"].as_str().unwrap().contains("no camera"), "{error:?}");
+}
+
+/// In place of Bevy's renderer: pictures of this width, after the first `lost`, which it removes as Bevy does the second of two in a frame.
+#[derive(Resource)]
+struct Renderer {
+    width: u32,
+    lost: u32,
+    /// Frames since a picture was last asked for.
+    idle: u32,
+}
+
+impl Renderer {
+    /// Draws what a game shows from now on.
+    fn start(game: &mut Game, lost: u32) {
+        let camera = (Camera::default(), RenderTarget::Image(Handle::<Image>::default().into()));
+        game.app.world_mut().spawn(camera);
+        game.app.insert_resource(Renderer { width: 1, lost, idle: 0 }).add_systems(First, Renderer::draw);
+    }
+
+    fn draw(
+        mut commands: Commands,
+        screenshots: Query<Entity, With<Screenshot>>,
+        mut renderer: ResMut<Renderer>,
+    ) {
+        renderer.idle += 1;
+        for entity in &screenshots {
+            renderer.idle = 0;
+            if renderer.lost > 0 {
+                renderer.lost -= 1;
+            } else {
+                let size = Extent3d { width: renderer.width, height: 1, ..default() };
+                let (format, usage) = (TextureFormat::Rgba8UnormSrgb, RenderAssetUsages::all());
+                let image = Image::new_fill(size, TextureDimension::D2, &[1, 2, 3, 255], format, usage);
+                commands.trigger(ScreenshotCaptured { entity, image });
+            }
+            commands.entity(entity).despawn();
+        }
+    }
+}
+
+/// The width of a screenshot.
+fn screenshot(game: &mut Game, id: &str) -> Option<u64> {
+    ask(game, "sprites/screenshot+watch", json!({ "id": id })).0?["width"].as_u64()
+}
+
+#[test]
+fn a_screenshot_is_of_now_also_by_an_id_that_was_used() {
+    let mut game = Game::new();
+    Renderer::start(&mut game, 0);
+    assert_eq!(screenshot(&mut game, "1"), Some(1));
+    // Bevy asks on until it notices that the caller has gone.
+    game.until(|world| world.resource::<Renderer>().idle > 20);
+    game.app.world_mut().resource_mut::<Renderer>().width = 2;
+    assert_eq!(screenshot(&mut game, "1"), Some(2));
+}
+
+#[test]
+fn a_screenshot_that_bevy_drops_is_taken_again() {
+    let mut game = Game::new();
+    Renderer::start(&mut game, 2);
+    assert_eq!(screenshot(&mut game, "1"), Some(1));
 }
 
 #[test]
