@@ -13,9 +13,6 @@ use bevy::app::ScheduleRunnerPlugin;
 use bevy::prelude::*;
 use bevy::window::ExitCondition;
 use bevy::winit::WinitPlugin;
-// So named, `bevy_brp_mcp` knows what the game can do without running it.
-#[cfg(feature = "dev")]
-use bevy_brp_extras::BrpExtrasPlugin;
 use clap::Parser;
 use dgx_pixels_bevy::SpritesPlugin;
 
@@ -50,7 +47,7 @@ fn main() -> AppExit {
         app.add_plugins(plugins.set(WindowPlugin { primary_window: Some(window), ..default() }));
     }
     #[cfg(feature = "dev")]
-    app.add_plugins(BrpExtrasPlugin::with_port(args.port));
+    app.add_plugins(bevy_brp_extras::BrpExtrasPlugin::with_port(args.port));
     app.add_plugins(SpritesPlugin)
         .add_plugins((
             view::plugin(args.headless),
