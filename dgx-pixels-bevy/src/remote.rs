@@ -3,13 +3,19 @@
 use std::collections::HashMap;
 use std::env;
 use std::io::Cursor;
+use std::mem;
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
 
-use bevy::camera::RenderTarget;
+use bevy::camera::{NormalizedRenderTarget, RenderTarget};
+use bevy::ecs::system::SystemParam;
 use bevy::prelude::*;
 use bevy::remote::http::RemoteHttpPlugin;
-use bevy::remote::{BrpError, BrpResult, RemoteMethodSystemId, RemoteMethods, RemotePlugin, error_codes};
-use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured};
+use bevy::remote::{
+    BrpError, BrpResult, RemoteLast, RemoteMethodSystemId, RemoteMethods, RemotePlugin, RemoteSystems,
+    error_codes,
+};
+use bevy::render::view::screenshot::{Capturing, Screenshot, ScreenshotCaptured};
 use bevy::tasks::{AsyncComputeTaskPool, Task, block_on, poll_once};
 use bevy::window::PrimaryWindow;
 use dgx_pixels_core::asset::GAME_PORT;
@@ -19,6 +25,9 @@ use crate::sprites::Sprites;
 
 /// As `bevy_brp_extras` names it.
 const PORT_VARIABLE: &str = "BRP_EXTRAS_PORT";
+
+/// Of a caller who stays, from one screenshot to the next.
+const NEXT_SHOT: Duration = Duration::from_secs(1);
 
 /// Adds Bevy's protocol, unless another plugin has, and our methods.
 pub(crate) fn build(app: &mut App) {
@@ -37,6 +46,8 @@ pub(crate) fn build(app: &mut App) {
         }
     }
     app.init_resource::<Tried>().init_resource::<Shots>();
+    app.add_systems(RemoteLast, forget_unasked.before(RemoteSystems::ProcessRequests));
+    app.add_systems(RemoteLast, capture.after(RemoteSystems::Cleanup));
     let world = app.world_mut();
     let status = RemoteMethodSystemId::Instant(world.register_system(status));
     let reload = RemoteMethodSystemId::Instant(world.register_system(reload));
@@ -95,22 +106,49 @@ fn reload_watch(
 }
 
 /// A picture on its way to whoever asked for it.
-enum Shot {
-    Capturing,
+struct Shot {
+    stage: Stage,
+    /// Whether it was asked for since [`forget_unasked`] last looked.
+    is_asked: bool,
+}
+
+enum Stage {
+    Wanted,
+    /// By this entity.
+    Capturing(Entity),
     Encoding(Task<Result<Value, String>>),
+    /// Bevy asks on for some frames, until the caller's leave is noticed.
+    Sent(Instant),
 }
 
 /// By the `id` that the caller gave.
 #[derive(Resource, Default)]
 struct Shots(HashMap<String, Shot>);
 
+/// What the first camera draws to.
+#[derive(SystemParam)]
+struct Target<'w, 's> {
+    cameras: Query<'w, 's, (&'static Camera, &'static RenderTarget)>,
+    window: Query<'w, 's, Entity, With<PrimaryWindow>>,
+}
+
+impl Target<'_, '_> {
+    fn get(&self) -> Option<&RenderTarget> {
+        let cameras = self.cameras.iter().filter(|(camera, _)| camera.is_active);
+        let (_, target) = cameras.min_by_key(|(camera, _)| camera.order)?;
+        self.normalized(target).map(|_| target)
+    }
+
+    fn normalized(&self, target: &RenderTarget) -> Option<NormalizedRenderTarget> {
+        target.normalize(self.window.single().ok())
+    }
+}
+
 /// Asked each frame: answers with what the first camera draws, as a PNG in Base64.
 fn screenshot(
     In(params): In<Option<Value>>,
     mut shots: ResMut<Shots>,
-    mut commands: Commands,
-    cameras: Query<(&Camera, &RenderTarget)>,
-    windows: Query<(), With<PrimaryWindow>>,
+    target: Target,
 ) -> BrpResult<Option<Value>> {
     let Some(id) = params.as_ref().and_then(|params| params["id"].as_str()) else {
         return Err(fault(
@@ -118,37 +156,62 @@ fn screenshot(
             "`id` is absent; expected a text that no other call has",
         ));
     };
-    match shots.0.get_mut(id) {
-        Some(Shot::Capturing) => Ok(None),
-        Some(Shot::Encoding(task)) => match block_on(poll_once(task)) {
-            None => Ok(None),
-            Some(encoded) => {
-                shots.0.remove(id);
-                encoded.map(Some).map_err(|error| fault(error_codes::INTERNAL_ERROR, &error))
-            }
-        },
-        None => {
-            let target = cameras
-                .iter()
-                .filter(|(camera, _)| camera.is_active)
-                .min_by_key(|(camera, _)| camera.order)
-                .map(|(_, target)| target.clone())
-                .filter(|target| !matches!(target, RenderTarget::Window(_)) || !windows.is_empty());
-            let Some(target) = target else {
-                return Err(fault(error_codes::INTERNAL_ERROR, "no camera draws to a picture or a window"));
-            };
-            let id = id.to_owned();
-            shots.0.insert(id.clone(), Shot::Capturing);
-            commands.spawn(Screenshot(target)).observe(
-                move |captured: On<ScreenshotCaptured>, mut shots: ResMut<Shots>| {
-                    let image = captured.image.clone();
-                    let task = AsyncComputeTaskPool::get().spawn(async move { encoded(image) });
-                    shots.0.insert(id.clone(), Shot::Encoding(task));
-                },
-            );
+    let wanted = || Shot { stage: Stage::Wanted, is_asked: true };
+    let shot = shots.0.entry(id.to_owned()).or_insert_with(wanted);
+    shot.is_asked = true;
+    match &mut shot.stage {
+        Stage::Wanted if target.get().is_none() => {
+            shots.0.remove(id);
+            Err(fault(error_codes::INTERNAL_ERROR, "no camera draws to a picture or a window"))
+        }
+        Stage::Encoding(task) => {
+            let Some(encoded) = block_on(poll_once(task)) else { return Ok(None) };
+            shot.stage = Stage::Sent(Instant::now());
+            encoded.map(Some).map_err(|error| fault(error_codes::INTERNAL_ERROR, &error))
+        }
+        Stage::Sent(when) if when.elapsed() >= NEXT_SHOT => {
+            shot.stage = Stage::Wanted;
             Ok(None)
         }
+        _ => Ok(None),
     }
+}
+
+fn forget_unasked(mut shots: ResMut<Shots>) {
+    shots.0.retain(|_, shot| mem::take(&mut shot.is_asked));
+}
+
+/// Takes a picture that is wanted. Of two of the same target in one frame Bevy drops one without a word, so it is taken in a frame in which
+/// nobody else takes one: other plugins do too.
+fn capture(
+    mut shots: ResMut<Shots>,
+    mut commands: Commands,
+    target: Target,
+    others: Query<&Screenshot, Without<Capturing>>,
+) {
+    for shot in shots.0.values_mut() {
+        if matches!(shot.stage, Stage::Capturing(entity) if commands.get_entity(entity).is_err()) {
+            shot.stage = Stage::Wanted;
+        }
+    }
+    let Some((id, shot)) = shots.0.iter_mut().find(|(_, shot)| matches!(shot.stage, Stage::Wanted)) else {
+        return;
+    };
+    let Some(drawn) = target.get() else { return };
+    let normalized = target.normalized(drawn);
+    if others.iter().any(|other| target.normalized(other) == normalized) {
+        return;
+    }
+    let id = id.clone();
+    let mut screenshot = commands.spawn(Screenshot(drawn.clone()));
+    shot.stage = Stage::Capturing(screenshot.id());
+    screenshot.observe(move |captured: On<ScreenshotCaptured>, mut shots: ResMut<Shots>| {
+        let Some(Shot { stage, .. }) = shots.0.get_mut(&id) else { return };
+        if matches!(stage, Stage::Capturing(entity) if *entity == captured.entity) {
+            let image = captured.image.clone();
+            *stage = Stage::Encoding(AsyncComputeTaskPool::get().spawn(async move { encoded(image) }));
+        }
+    });
 }
 
 fn encoded(image: Image) -> Result<Value, String> {

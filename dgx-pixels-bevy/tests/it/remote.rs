@@ -5,8 +5,13 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use bevy::asset::{RenderAssetUsages, uuid_handle};
+use bevy::camera::RenderTarget;
 use bevy::prelude::*;
 use bevy::remote::http::RemoteHttpPlugin;
+use bevy::remote::{RemoteLast, RemoteSystems};
+use bevy::render::render_resource::{Extent3d, TextureDimension, TextureFormat};
+use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured};
 use dgx_pixels_core::asset::{self, GAME_PORT};
 use serde_json::{Value, json};
 
@@ -75,6 +80,92 @@ fn a_call_without_what_it_takes_is_told_so() {
     // Nothing is drawn here.
     let (_, error) = ask(&mut game, "sprites/screenshot+watch", json!({ "id": "1" }));
     assert!(error.as_ref().unwrap()["message"].as_str().unwrap().contains("no camera"), "{error:?}");
+}
+
+/// In place of Bevy's renderer: pictures of this width, of which it takes one in a frame and removes the others, as Bevy does.
+#[derive(Resource)]
+struct Renderer {
+    width: u32,
+    /// So many more of the first are removed too.
+    lost: u32,
+    /// Removed because there were two in a frame.
+    refused: u32,
+    /// Frames since a picture was last asked for.
+    idle: u32,
+}
+
+const TARGET: Handle<Image> = uuid_handle!("5f3c1d52-8a0e-4b6e-9d8c-6a2f4e1b7c90");
+
+impl Renderer {
+    /// Draws what a game shows from now on.
+    fn start(game: &mut Game, lost: u32) {
+        game.app.world_mut().spawn((Camera::default(), RenderTarget::Image(TARGET.into())));
+        let renderer = Renderer { width: 1, lost, refused: 0, idle: 0 };
+        game.app.insert_resource(renderer).add_systems(First, Renderer::draw);
+    }
+
+    fn draw(
+        mut commands: Commands,
+        screenshots: Query<Entity, With<Screenshot>>,
+        mut renderer: ResMut<Renderer>,
+    ) {
+        renderer.idle += 1;
+        for (n, entity) in screenshots.iter().enumerate() {
+            renderer.idle = 0;
+            if n > 0 {
+                renderer.refused += 1;
+            } else if renderer.lost > 0 {
+                renderer.lost -= 1;
+            } else {
+                let size = Extent3d { width: renderer.width, height: 1, ..default() };
+                let (format, usage) = (TextureFormat::Rgba8UnormSrgb, RenderAssetUsages::all());
+                let image = Image::new_fill(size, TextureDimension::D2, &[1, 2, 3, 255], format, usage);
+                commands.trigger(ScreenshotCaptured { entity, image });
+            }
+            commands.entity(entity).despawn();
+        }
+    }
+}
+
+/// The width of a screenshot.
+fn screenshot(game: &mut Game, id: &str) -> Option<u64> {
+    ask(game, "sprites/screenshot+watch", json!({ "id": id })).0?["width"].as_u64()
+}
+
+#[test]
+fn a_screenshot_is_of_now_also_by_an_id_that_was_used() {
+    let mut game = Game::new();
+    Renderer::start(&mut game, 0);
+    assert_eq!(screenshot(&mut game, "1"), Some(1));
+    // Bevy asks on until it notices that the caller has gone.
+    game.until(|world| world.resource::<Renderer>().idle > 20);
+    game.app.world_mut().resource_mut::<Renderer>().width = 2;
+    assert_eq!(screenshot(&mut game, "1"), Some(2));
+}
+
+#[test]
+fn a_screenshot_that_bevy_drops_is_taken_again() {
+    let mut game = Game::new();
+    Renderer::start(&mut game, 2);
+    assert_eq!(screenshot(&mut game, "1"), Some(1));
+}
+
+#[test]
+fn a_screenshot_takes_none_from_another_plugin() {
+    let mut game = Game::new();
+    Renderer::start(&mut game, 0);
+    // One that asks for a picture in every other frame, where the methods of plugins do.
+    let other = |mut commands: Commands, mut frame: Local<u32>| {
+        *frame += 1;
+        if frame.is_multiple_of(2) {
+            commands.spawn(Screenshot::image(TARGET));
+        }
+    };
+    game.app.add_systems(RemoteLast, other.in_set(RemoteSystems::ProcessRequests));
+    for n in 0..5 {
+        assert_eq!(screenshot(&mut game, &n.to_string()), Some(1));
+    }
+    assert_eq!(game.app.world().resource::<Renderer>().refused, 0);
 }
 
 #[test]
