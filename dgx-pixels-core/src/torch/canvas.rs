@@ -116,7 +116,8 @@ impl SdxlCanvas {
     /// Whether the coming step goes without the UNet's inner levels.
     pub(super) fn is_shallow(&self) -> bool {
         let [positive, negative] = &self.state.deep;
-        let is_between = self.request.deep_cache.is_some_and(|every| self.state.steps_done % every != 0);
+        let is_between =
+            self.request.deep_cache.is_some_and(|every| !self.state.steps_done.is_multiple_of(every));
         is_between && positive.is_some() && (negative.is_some() || self.guiding().is_none())
     }
 

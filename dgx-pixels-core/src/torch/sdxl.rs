@@ -94,6 +94,13 @@ struct Draft {
     texts: Vec<Option<String>>,
 }
 
+/// Canvases of one forward pass, by their places.
+struct Group {
+    size: Vec<i64>,
+    shallow: bool,
+    canvases: Vec<usize>,
+}
+
 /// While it lives, this thread computes on a model's device, and keeps nothing for gradients.
 struct Turn {
     _mode: InferenceMode,
@@ -520,22 +527,22 @@ impl Backend for Sdxl {
         let refused = |error| failed(error, device, "denoising");
 
         // 1. groups that can share a forward pass: those whose latents have one size, with the inner levels or without
-        let mut groups: Vec<((Vec<i64>, bool), Vec<usize>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for (i, canvas) in canvases.iter_mut().enumerate() {
             if canvas.steps_done() == canvas.steps() {
                 continue;
             }
             canvas.draw_noise().map_err(refused)?;
-            let kind = (canvas.state.latents.size(), canvas.is_shallow());
-            match groups.iter_mut().find(|(known, _)| *known == kind) {
-                Some((_, group)) => group.push(i),
-                None => groups.push((kind, vec![i])),
+            let (size, shallow) = (canvas.state.latents.size(), canvas.is_shallow());
+            match groups.iter_mut().find(|group| group.size == size && group.shallow == shallow) {
+                Some(group) => group.canvases.push(i),
+                None => groups.push(Group { size, shallow, canvases: vec![i] }),
             }
         }
 
         // 2. everything that may fail, with no canvas changed
         let mut moved = Vec::new();
-        for (_, group) in &groups {
+        for Group { canvases: group, .. } in &groups {
             let group_canvases: Vec<&SdxlCanvas> = group.iter().map(|&i| &*canvases[i]).collect();
             let mut forward = || -> TorchResult<Vec<State>> {
                 let outputs = self.predict(&group_canvases)?;
