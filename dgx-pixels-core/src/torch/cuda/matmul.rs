@@ -1,12 +1,18 @@
 //! Matrix products by cuBLASLt, with what follows them in the same pass: a bias, and a sum with what the output holds.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use libloading::{Library, Symbol};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+use crate::folders;
+use crate::picture_file::write_whole;
 
 /// It comes with libtorch, which has loaded it.
 const CUBLASLT: &str = "libcublasLt.so.13";
@@ -40,8 +46,8 @@ const PREF_MAX_WORKSPACE_BYTES: c_int = 1;
 
 type Handle = *mut c_void;
 
-/// `cublasLtMatmulAlgo_t`.
-#[derive(Clone, Copy, Debug)]
+/// `cublasLtMatmulAlgo_t`, which the same version of cuBLASLt takes again on the same GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 struct Algorithm([u64; 8]);
 
@@ -65,7 +71,7 @@ struct Operation([u64; 32]);
 struct Preference([u64; 8]);
 
 /// What decides which algorithm is the fastest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Shape {
     rows: i64,
     inner: i64,
@@ -104,20 +110,29 @@ pub(super) struct MatMul {
     workspace: Tensor,
     /// Whether the fastest algorithm is looked for, or cuBLASLt's own guess is taken.
     tunes: bool,
-    known: RefCell<HashMap<Shape, Algorithm>>,
+    known: RefCell<BTreeMap<Shape, Algorithm>>,
+    /// Where what was found is kept for the next start, which then gives the same bits.
+    kept: Option<PathBuf>,
 }
 
 impl MatMul {
-    /// On the current device. `kind` is that of all tensors.
-    pub(super) fn new(kind: Kind, device: tch::Device, tunes: bool) -> Result<MatMul, String> {
+    /// On the current device, which `gpu` describes with its driver. `kind` is that of all tensors.
+    pub(super) fn new(kind: Kind, device: tch::Device, gpu: &str, tunes: bool) -> Result<MatMul, String> {
         // SAFETY: it is loaded already; opening it again counts a reference.
         let library = unsafe { Library::new(CUBLASLT) }
             .map_err(|_| format!("cuBLASLt is not installed (`{CUBLASLT}` is not found)"))?;
         let workspace = Tensor::f_empty([WORKSPACE_BYTES as i64], (Kind::Uint8, device))
             .map_err(|error| error.to_string())?;
         let kind = if kind == Kind::Half { R_16F } else { R_16BF };
-        let mut matmul =
-            MatMul { library, handle: ptr::null_mut(), kind, workspace, tunes, known: RefCell::default() };
+        let mut matmul = MatMul {
+            library,
+            handle: ptr::null_mut(),
+            kind,
+            workspace,
+            tunes,
+            known: RefCell::default(),
+            kept: None,
+        };
         let mut handle = ptr::null_mut();
         // SAFETY: signature as in cublasLt.h; the place outlives the call.
         unsafe {
@@ -125,6 +140,16 @@ impl MatMul {
             answered("cublasLtCreate", create(&mut handle))?;
         }
         matmul.handle = handle;
+        if tunes {
+            // SAFETY: signature as in cublasLt.h.
+            let version = unsafe {
+                matmul.call::<unsafe extern "C" fn() -> usize>("cublasLtGetVersion").map(|get| get())?
+            };
+            let key = blake3::hash(format!("{gpu}, cuBLASLt {version}, {kind}").as_bytes()).to_hex();
+            let name = format!("products-{}.json", &key[..32]);
+            matmul.kept = folders::cache().map(|cache| cache.join("kernels").join(name));
+            matmul.known = RefCell::new(matmul.kept.as_deref().map(read).unwrap_or_default());
+        }
         Ok(matmul)
     }
 
@@ -143,16 +168,31 @@ impl MatMul {
             let prepared = Prepared::new(self, product)?;
             let shape = product.shape();
             let known = self.known.borrow().get(&shape).copied();
-            let algorithm = match known {
-                Some(algorithm) => algorithm,
-                None => {
-                    let algorithm = self.choose(product, &prepared, stream)?;
-                    self.known.borrow_mut().insert(shape, algorithm);
-                    algorithm
-                }
-            };
+            if let Some(algorithm) = known
+                && self.matmul(product, &prepared, &algorithm, product.out, stream.handle).is_ok()
+            {
+                return Ok(());
+            }
+            let algorithm = self.choose(product, &prepared, stream)?;
+            self.known.borrow_mut().insert(shape, algorithm);
+            if self.tunes && !stream.records {
+                self.keep();
+            }
             self.matmul(product, &prepared, &algorithm, product.out, stream.handle)
         }
+    }
+
+    /// That it cannot be kept is told of the kernels, which lie in the same folder.
+    fn keep(&self) {
+        let Some(path) = &self.kept else { return };
+        let mut known = self.known.borrow_mut();
+        // Another program may have found some meanwhile.
+        for (shape, algorithm) in read(path) {
+            known.entry(shape).or_insert(algorithm);
+        }
+        let pairs: Vec<_> = known.iter().collect();
+        let text = serde_json::to_vec(&pairs).expect("plain data turns into JSON; this is a bug");
+        let _ = write_whole(path, &text, true);
     }
 
     /// The fastest of the candidates, or the first where nothing is to be timed.
@@ -322,6 +362,13 @@ impl Drop for MatMul {
     }
 }
 
+/// What was kept, if it can be read.
+fn read(path: &Path) -> BTreeMap<Shape, Algorithm> {
+    let text = fs::read(path).unwrap_or_default();
+    let pairs: Vec<(Shape, Algorithm)> = serde_json::from_slice(&text).unwrap_or_default();
+    pairs.into_iter().collect()
+}
+
 /// Where products go.
 pub(super) struct Stream<'a> {
     pub(super) handle: *mut c_void,
@@ -414,4 +461,33 @@ impl Prepared {
 
 fn answered(call: &str, code: c_int) -> Result<(), String> {
     if code == 0 { Ok(()) } else { Err(format!("`{call}` answers {code}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_read_again_and_what_is_damaged_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("products.json");
+        assert!(read(&path).is_empty());
+        let shape = Shape {
+            rows: 2048,
+            inner: 1280,
+            outer: 1280,
+            weight_stride: 1280,
+            input_stride: 1280,
+            has_bias: true,
+            adds: false,
+            has_scales: false,
+        };
+        let found = (shape, Algorithm([u64::MAX; 8]));
+        fs::write(&path, serde_json::to_vec(&[found]).unwrap()).unwrap();
+        assert_eq!(read(&path).into_iter().collect::<Vec<_>>(), [found]);
+        for damaged in ["", "[[", r#"[[{"rows":1},[1]]]"#] {
+            fs::write(&path, damaged).unwrap();
+            assert!(read(&path).is_empty());
+        }
+    }
 }

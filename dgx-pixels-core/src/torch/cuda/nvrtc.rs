@@ -9,7 +9,9 @@ use std::sync::Once;
 use libloading::{Library, Symbol};
 
 use super::super::device::libtorch_folder;
+use crate::error::Error;
 use crate::folders;
+use crate::picture_file::write_whole;
 
 /// CUDA's libraries come with libtorch: of CUDA 13.
 const NVRTC: &str = "libnvrtc.so.13";
@@ -73,13 +75,8 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn write(path: &Path, cubin: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().expect("a file's path has a folder; this is a bug");
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut file, blake3::hash(cubin).as_bytes())?;
-    std::io::Write::write_all(&mut file, cubin)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+fn write(path: &Path, cubin: &[u8]) -> Result<(), Error> {
+    write_whole(path, &[blake3::hash(cubin).as_bytes(), cubin].concat(), true)
 }
 
 /// NVIDIA's compiler as a library.

@@ -214,7 +214,8 @@ impl Kernels {
         let group_norm = [function("group_norm_plain")?, function("group_norm_open")?];
         let (geglu, add, upsample) = (function("geglu")?, function("add")?, function("upsample")?);
         let fast = mode != Mode::Exact;
-        let matmul = MatMul::new(dtype.kind(), device.tch(), fast);
+        let gpu = format!("{}, driver {}", driver.gpu(index)?.name, source.driver);
+        let matmul = MatMul::new(dtype.kind(), device.tch(), &gpu, fast);
         if let Err(reason) = &matmul {
             tracing::warn!("matrix products are libtorch's: {reason}");
         }
