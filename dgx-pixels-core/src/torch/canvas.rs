@@ -123,6 +123,8 @@ impl SdxlCanvas {
 
     /// The latents as the UNet takes them at the coming step.
     pub(super) fn model_input(&self) -> TorchResult<Tensor> {
+        // Asked for by itself first: tch 0.24 panics where an operation that takes a number is refused memory.
+        let _room = self.state.latents.f_empty_like()?;
         match self.scheduler.input_scale(self.state.steps_done) {
             1.0 => Ok(self.state.latents.shallow_clone()),
             scale => self.state.latents.f_mul_scalar(scale),

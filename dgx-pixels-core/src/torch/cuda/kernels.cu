@@ -1,5 +1,5 @@
 // The passes over activations between matrix products, fused so that each reads and writes memory once. Compiled at run
-// time for the GPU that is there; `ops.rs` launches them and documents each. Tensors are 16-bit floats, pictures have
+// time for the GPU that is there; `pixels.rs` and `rows.rs` launch them and document each. Tensors are 16-bit floats, pictures have
 // channels last, and arithmetic is in f32. Wherever ATen would write a tensor and read it again, a value is rounded here
 // as well (`rounded`): so results differ from ATen's in the order of sums only.
 //

@@ -15,7 +15,7 @@
 #define B_BYTES 32768
 #define STAGE_BYTES (A_BYTES + B_BYTES)
 #define OUT_BYTES 32768
-// `ops.rs` asks for STAGES * STAGE_BYTES + OUT_BYTES + 16 * STAGES bytes of shared memory.
+// `products.rs` asks for STAGES * STAGE_BYTES + OUT_BYTES + 16 * STAGES bytes of shared memory.
 
 struct __align__(128) TensorMap {
   unsigned long long opaque[16];

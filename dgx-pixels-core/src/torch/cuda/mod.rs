@@ -4,13 +4,18 @@
 //! does not fit, the plain code runs.
 
 mod driver;
+mod kernels;
 mod matmul;
 mod nvrtc;
-mod ops;
+mod pixels;
+mod products;
+mod rows;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub(super) use driver::Driver;
-pub(super) use ops::{Fp8, Kernels, Parts};
+pub(super) use kernels::Kernels;
+pub(super) use pixels::Parts;
+pub(super) use products::Fp8;
 pub(super) use stream::{Event, Graph, OnStream, Pool};
