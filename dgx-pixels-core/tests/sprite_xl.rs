@@ -57,7 +57,10 @@ fn checkpoints(options: Options) -> Checkpoints {
 #[test]
 fn a_checkpoint_is_described_from_its_configs_and_headers() {
     let models = checkpoints(Options { vae_tiling: true, ..Default::default() });
-    let ModelInfo { architecture, weight_bytes, .. } = models.describe(None, "cpu").unwrap();
+    let ModelInfo { weight_bytes, mode, .. } = models.describe(None, "cpu").unwrap();
+    assert_eq!(mode, None, "a mode makes no difference on a CPU");
+    // The same for both names.
+    let ModelInfo { architecture, .. } = models.describe(None, "cuda:0").unwrap();
     let expected = ModelInfo {
         name: "again".into(),
         architecture,
@@ -67,7 +70,7 @@ fn a_checkpoint_is_described_from_its_configs_and_headers() {
         multiple: 8,
         steps: 12,
         vae_tiling: true,
-        mode: None,
+        mode: Some("fast".into()),
         libtorch: Some("2.11.0".into()),
         licence: Some("MIT OR Apache-2.0".into()),
     };
