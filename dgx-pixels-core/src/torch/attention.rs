@@ -244,7 +244,7 @@ impl BasicTransformerBlock {
             attn1: block.attn1.rounded()?,
             attn2: block.attn2.rounded()?,
             ff_in: block.ff_in.rounded()?,
-            ff_out: block.ff_out.rounded()?,
+            ff_out: block.ff_out.rounded_gated()?,
             ..block
         })
     }

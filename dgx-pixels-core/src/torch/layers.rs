@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
-use super::cuda::{Fp8, Kernels, Parts};
+use super::cuda::{Fp8, Fp8Conv, Fp8Picture, Gated, Kernels, Parts};
 use super::flops;
 use super::weights::Node;
 use crate::error::Error;
@@ -19,6 +19,8 @@ pub(super) enum Rows {
     Whole(Tensor),
     /// Of 8 bits, for layers that are [`rounded`](Linear::rounded).
     Fp8(Fp8),
+    /// The same, for layers that are [`rounded_gated`](Linear::rounded_gated).
+    Gated(Gated),
 }
 
 impl Rows {
@@ -26,6 +28,7 @@ impl Rows {
         match self {
             Rows::Whole(tensor) => tensor.size(),
             Rows::Fp8(rounded) => rounded.size(),
+            Rows::Gated(gated) => gated.size(),
         }
     }
 
@@ -34,6 +37,7 @@ impl Rows {
         Ok(match self {
             Rows::Whole(tensor) => Rows::Whole(tensor.f_narrow(0, tensor.size()[0] - count, count)?),
             Rows::Fp8(rounded) => Rows::Fp8(rounded.last(count)?),
+            Rows::Gated(_) => return Err(mixed()),
         })
     }
 }
@@ -49,6 +53,7 @@ pub(super) struct Linear {
 enum Weight {
     Whole(Tensor),
     Fp8(Fp8),
+    Gated(Fp8),
 }
 
 impl Linear {
@@ -69,7 +74,7 @@ impl Linear {
     pub(super) fn fuse(layers: &[Linear]) -> Result<Self> {
         let weights = layers.iter().filter_map(|layer| match &layer.weight {
             Weight::Whole(weight) => Some(weight),
-            Weight::Fp8(_) => None,
+            Weight::Fp8(_) | Weight::Gated(_) => None,
         });
         let weight = Weight::Whole(Tensor::f_cat(&weights.collect::<Vec<_>>(), 0)?);
         let bias = match layers.iter().map(|layer| layer.bias.as_ref()).collect::<Option<Vec<_>>>() {
@@ -87,6 +92,19 @@ impl Linear {
             self.weight = Weight::Fp8(Fp8::of_weight(weight).map_err(super::failed_to_build)?);
         }
         Ok(self)
+    }
+
+    /// As [`rounded`](Linear::rounded); and where the kernels gate and multiply in one, for what they make of it.
+    pub(super) fn rounded_gated(mut self) -> std::result::Result<Self, Error> {
+        if let Weight::Whole(weight) = &self.weight
+            && let Some(kernels) = &self.kernels
+            && kernels.gates_fp8(weight.size()[0], weight.size()[1])
+        {
+            let weight = Fp8::of_weight(weight).and_then(Fp8::for_gated).map_err(super::failed_to_build)?;
+            self.weight = Weight::Gated(weight);
+            return Ok(self);
+        }
+        self.rounded()
     }
 
     pub(super) fn bias(&self) -> Option<&Tensor> {
@@ -122,23 +140,33 @@ impl Linear {
 
     /// The output, of which half gates the other ([`geglu`]); `fp8`: for a layer that is rounded.
     pub(super) fn read_gated(&self, rows: &Rows, fp8: bool) -> Result<Rows> {
-        if let (Some(kernels), Weight::Whole(weight), Rows::Whole(input)) =
-            (&self.kernels, &self.weight, rows)
-            && let Some(gated) = kernels.linear_geglu(input, weight, self.bias.as_ref())?
-        {
-            self.count(rows);
-            return Ok(Rows::Whole(gated));
+        if let Some(kernels) = &self.kernels {
+            let bias = self.bias.as_ref();
+            let gated = match (&self.weight, rows) {
+                (Weight::Whole(weight), Rows::Whole(input)) => {
+                    kernels.linear_geglu(input, weight, bias)?.map(Rows::Whole)
+                }
+                (Weight::Fp8(weight), Rows::Fp8(input)) => {
+                    kernels.linear_geglu_fp8(input, weight, bias)?.map(Rows::Gated)
+                }
+                _ => return Err(mixed()),
+            };
+            if let Some(gated) = gated {
+                self.count(rows);
+                return Ok(gated);
+            }
         }
         geglu(self.kernels.as_deref(), &self.read(rows)?, fp8)
     }
 
-    /// By cuBLASLt; `None` where it does not fit.
+    /// By the kernels; `None` where it does not fit.
     fn product(&self, rows: &Rows, into: Option<&Tensor>) -> Result<Option<Tensor>> {
         let Some(kernels) = &self.kernels else { return Ok(None) };
         let bias = self.bias.as_ref();
         let product = match (&self.weight, rows) {
             (Weight::Whole(weight), Rows::Whole(input)) => kernels.linear(input, weight, bias, into)?,
             (Weight::Fp8(weight), Rows::Fp8(input)) => kernels.linear_fp8(input, weight, bias, into)?,
+            (Weight::Gated(weight), Rows::Gated(input)) => kernels.linear_gated(input, weight, bias, into)?,
             _ => return Err(mixed()),
         };
         if product.is_some() {
@@ -156,7 +184,7 @@ impl Linear {
     fn count(&self, rows: &Rows) {
         let c_out = match &self.weight {
             Weight::Whole(weight) => weight.size()[0],
-            Weight::Fp8(weight) => weight.size()[0],
+            Weight::Fp8(weight) | Weight::Gated(weight) => weight.size()[0],
         };
         flops::add(rows.size().iter().product::<i64>() * c_out);
     }
@@ -172,7 +200,7 @@ impl Linear {
 
 /// Only blocks whose widths the kernels take are rounded ([`MAX_ROUNDED`]).
 fn mixed() -> TchError {
-    TchError::Shape("a layer of 8-bit floats is given no rows of them".into())
+    TchError::Shape("a layer of 8-bit floats is given other numbers, or another layer these".into())
 }
 
 /// The widest transformer block whose layers may be rounded: a warp keeps a row of it.
@@ -180,11 +208,26 @@ pub(super) const MAX_ROUNDED: i64 = 2048;
 
 /// `input [b, c_in, h, w]` → `[b, c_out, h', w']`.
 pub(super) struct Conv2d {
-    weight: Tensor,
+    weight: ConvWeight,
     bias: Tensor,
     stride: i64,
     padding: i64,
     kernels: Option<Arc<Kernels>>,
+}
+
+enum ConvWeight {
+    /// `[c_out, c_in, kernel, kernel]`.
+    Whole(Tensor),
+    Fp8(Fp8Conv),
+}
+
+impl ConvWeight {
+    fn whole(&self) -> Result<&Tensor> {
+        match self {
+            ConvWeight::Whole(weight) => Ok(weight),
+            ConvWeight::Fp8(_) => Err(mixed()),
+        }
+    }
 }
 
 impl Conv2d {
@@ -201,7 +244,7 @@ impl Conv2d {
         stride: i64,
         padding: i64,
     ) -> std::result::Result<Self, Error> {
-        let weight = node.tensor("weight", &[c_out, c_in, kernel, kernel])?;
+        let weight = ConvWeight::Whole(node.tensor("weight", &[c_out, c_in, kernel, kernel])?);
         let bias = node.tensor("bias", &[c_out])?;
         Ok(Conv2d { weight, bias, stride, padding, kernels: node.kernels() })
     }
@@ -227,10 +270,58 @@ impl Conv2d {
 
     fn convolved(&self, input: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        let output = input.f_conv2d(&self.weight, bias, stride, padding, [1, 1], 1)?;
-        let (_, c_in, h, w) = self.weight.size4()?;
+        let weight = self.weight.whole()?;
+        let output = input.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?;
+        let (_, c_in, h, w) = weight.size4()?;
         flops::add(output.numel() as i64 * c_in * h * w);
         Ok(output)
+    }
+
+    /// With a weight of 8-bit floats, for what `norm` makes of its input; of 3x3 pixels, where kernels [convolve so](Kernels::convolves_fp8).
+    pub(super) fn rounded(mut self, norm: &GroupNorm) -> std::result::Result<Self, Error> {
+        let round = || Fp8Conv::of_weight(self.weight.whole()?, norm.fp8_scale()?);
+        self.weight = ConvWeight::Fp8(round().map_err(super::failed_to_build)?);
+        Ok(self)
+    }
+
+    /// Of a layer that is rounded: what `norm` and SiLU make of `input`, convolved; `time [b, c_out]` and `residual [b, c_out, h, w]` are added.
+    pub(super) fn forward_normed<'a>(
+        &self,
+        norm: &GroupNorm,
+        input: impl Into<Parts<'a>>,
+        time: Option<&Tensor>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        self.convolved_fp8(norm, input.into(), Some(&self.bias), time, residual)
+    }
+
+    /// As [`forward_normed`](Conv2d::forward_normed), with the bias still to be added.
+    pub(super) fn forward_normed_open<'a>(
+        &self,
+        norm: &GroupNorm,
+        input: impl Into<Parts<'a>>,
+    ) -> Result<(Tensor, Option<&Tensor>)> {
+        Ok((self.convolved_fp8(norm, input.into(), None, None, None)?, Some(&self.bias)))
+    }
+
+    fn convolved_fp8(
+        &self,
+        norm: &GroupNorm,
+        input: Parts,
+        bias: Option<&Tensor>,
+        time: Option<&Tensor>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (ConvWeight::Fp8(weight), Some(kernels)) = (&self.weight, &self.kernels) else {
+            return Err(mixed());
+        };
+        let picture = norm.forward_silu_fp8(input, weight.input_scale)?;
+        flops::add(picture.numel() * 9 * weight.c_out());
+        kernels.conv_fp8(&picture, weight, bias, time, residual)
+    }
+
+    pub(super) fn is_rounded(&self) -> bool {
+        matches!(self.weight, ConvWeight::Fp8(_))
     }
 }
 
@@ -279,8 +370,9 @@ impl Shortcut {
         sample: &Tensor,
         skip: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
-        let (c_out, c_in, _, _) = self.conv.weight.size4()?;
-        let weight = self.conv.weight.f_view([c_out, c_in])?;
+        let weight = self.conv.weight.whole()?;
+        let (c_out, c_in, _, _) = weight.size4()?;
+        let weight = weight.f_view([c_out, c_in])?;
         flops::add(hidden.numel() as i64 * c_in);
         let pixels = |picture: &Tensor| picture.f_permute([0, 2, 3, 1]);
         let into = pixels(hidden)?;
@@ -337,6 +429,25 @@ impl GroupNorm {
     /// The norm and what always follows it in convolution blocks.
     pub(super) fn forward_act<'a>(&self, sample: impl Into<Parts<'a>>, act: Activation) -> Result<Tensor> {
         self.normed(sample.into(), Some(act))
+    }
+
+    /// Of 8-bit floats, the largest that a group can be expected to have: what 8-bit floats say at most is this many times as large. A group's numbers
+    /// are a few deviations large, and their range goes down to 1/28,000 of the largest.
+    fn fp8_scale(&self) -> Result<f64> {
+        const DEVIATIONS: f64 = 32.0;
+        let largest = |tensor: &Tensor| -> Result<f64> {
+            tensor.f_abs()?.f_max()?.f_to_kind(tch::Kind::Float)?.f_double_value(&[])
+        };
+        let most = DEVIATIONS * largest(&self.weight)? + largest(&self.bias)?;
+        Ok(most.max(1e-12) / Fp8::LARGEST)
+    }
+
+    /// The norm and SiLU, divided by `scale`.
+    fn forward_silu_fp8(&self, sample: Parts, scale: f64) -> Result<Fp8Picture> {
+        let kernels = self.kernels.as_ref().ok_or_else(mixed)?;
+        let affine = (&self.weight, &self.bias);
+        let normed = kernels.group_norm_fp8(sample, affine, self.groups, self.eps, true, scale)?;
+        normed.ok_or_else(mixed)
     }
 
     fn normed(&self, sample: Parts, act: Option<Activation>) -> Result<Tensor> {

@@ -36,6 +36,18 @@ pub(super) struct ResnetShape {
     pub(super) time_scale_shift: TimeScaleShift,
     /// The sum of both paths is divided by this.
     pub(super) output_scale_factor: f64,
+    /// Whether convolutions may be of 8-bit floats.
+    pub(super) rounds: bool,
+}
+
+impl ResnetShape {
+    /// Whether a block of these widths has convolutions of 8-bit floats.
+    fn rounded(&self, kernels: Option<&Kernels>, c_in: i64, c_out: i64) -> bool {
+        self.rounds
+            && self.act == Activation::Silu
+            && self.time_scale_shift == TimeScaleShift::Default
+            && kernels.is_some_and(|kernels| kernels.convolves_fp8(c_in, c_out, self.groups))
+    }
 }
 
 impl ResnetBlock {
@@ -49,15 +61,21 @@ impl ResnetBlock {
             TimeScaleShift::Default => c_out,
             TimeScaleShift::ScaleShift => 2 * c_out,
         };
-        let conv2 = Conv2d::load(&node / "conv2", c_out, c_out, 3)?;
+        let norm1 = GroupNorm::load(&node / "norm1", c_in, shape.groups, shape.eps)?;
+        let mut conv1 = Conv2d::load(&node / "conv1", c_in, c_out, 3)?;
+        let norm2 = GroupNorm::load(&node / "norm2", c_out, shape.groups, shape.eps)?;
+        let mut conv2 = Conv2d::load(&node / "conv2", c_out, c_out, 3)?;
+        if shape.rounded(node.kernels().as_deref(), c_in, c_out) {
+            (conv1, conv2) = (conv1.rounded(&norm1)?, conv2.rounded(&norm2)?);
+        }
         Ok(ResnetBlock {
-            norm1: GroupNorm::load(&node / "norm1", c_in, shape.groups, shape.eps)?,
-            conv1: Conv2d::load(&node / "conv1", c_in, c_out, 3)?,
+            norm1,
+            conv1,
             time_emb_proj: shape
                 .time
                 .map(|time| Linear::load(&node / "time_emb_proj", time, c_time))
                 .transpose()?,
-            norm2: GroupNorm::load(&node / "norm2", c_out, shape.groups, shape.eps)?,
+            norm2,
             conv_shortcut: (c_in != c_out)
                 .then(|| Shortcut::load(&node / "conv_shortcut", c_in, c_out, &conv2))
                 .transpose()?,
@@ -74,6 +92,9 @@ impl ResnetBlock {
         skip: Option<&Tensor>,
         time: Option<&Tensor>,
     ) -> Result<Tensor> {
+        if self.conv1.is_rounded() {
+            return self.forward_rounded(sample, skip, time);
+        }
         let act = self.shape.act;
         // Without kernels the parts are joined once, for both that read them.
         let joined = match (skip, &self.kernels) {
@@ -109,6 +130,29 @@ impl ResnetBlock {
             Some(conv) => conv.forward_into(hidden, sample, skip)?,
             None => add_open(self.kernels.as_deref(), hidden, sample)?,
         };
+        self.scaled(sum)
+    }
+
+    /// With convolutions of 8-bit floats, which add what is to be added.
+    fn forward_rounded(
+        &self,
+        sample: &Tensor,
+        skip: Option<&Tensor>,
+        time: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let parts = Parts { b: skip, ..sample.into() };
+        let hidden = self.conv1.forward_normed(&self.norm1, parts, time, None)?;
+        let sum = match &self.conv_shortcut {
+            None => self.conv2.forward_normed(&self.norm2, &hidden, None, Some(sample))?,
+            Some(conv) => {
+                let hidden = self.conv2.forward_normed_open(&self.norm2, &hidden)?;
+                conv.forward_into(hidden, sample, skip)?
+            }
+        };
+        self.scaled(sum)
+    }
+
+    fn scaled(&self, sum: Tensor) -> Result<Tensor> {
         match self.shape.output_scale_factor {
             1.0 => Ok(sum),
             factor => sum.f_div_scalar(factor),

@@ -48,6 +48,8 @@ impl UNet {
             act: config.act_fn,
             time_scale_shift: config.resnet_time_scale_shift,
             output_scale_factor: 1.0,
+            // Skips are parts of what is normed, and so are to fit as well.
+            rounds: channels.iter().all(|channels| channels % 8 == 0),
         };
         let transformer = |level: usize| TransformerShape {
             heads: *config.attention_head_dim.get(level),

@@ -191,6 +191,7 @@ fn resnet_shape(config: &VaeConfig) -> ResnetShape {
         act: config.act_fn,
         time_scale_shift: TimeScaleShift::Default,
         output_scale_factor: 1.0,
+        rounds: false,
     }
 }
 

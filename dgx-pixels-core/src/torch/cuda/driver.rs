@@ -174,25 +174,28 @@ impl Driver {
         }
     }
 
-    /// A matrix of 16-bit floats `[rows, columns]` as the bulk copies of Hopper see it: in boxes, whose rows are swizzled by 128 bytes.
+    /// What lies at `address` without gaps, as the bulk copies of Hopper see it.
     ///
     /// # Safety
     /// `address` is that of so many numbers, on the GPU, and lives as long as kernels that get the map.
-    pub(super) unsafe fn tensor_map(
+    pub(super) unsafe fn tensor_map<const D: usize>(
         &self,
-        bf16: bool,
         address: *mut c_void,
-        (rows, columns): (i64, i64),
-        (box_rows, box_columns): (u32, u32),
+        boxes: &Boxes<D>,
     ) -> Result<TensorMap, String> {
-        const FLOAT16: c_int = 6;
-        const BFLOAT16: c_int = 9;
-        const SWIZZLE_128B: c_int = 3;
         const L2_PROMOTION_128B: c_int = 2;
+        let Boxes { of, sizes, sides, swizzle } = boxes;
+        let (kind, bytes) = match of {
+            Number::Byte => (0, 1),
+            Number::F16 => (6, 2),
+            Number::Bf16 => (9, 2),
+        };
         let mut map = TensorMap([0; 16]);
-        let sizes = [columns as u64, rows as u64];
-        let stride = 2 * columns as u64;
-        let boxes = [box_columns, box_rows];
+        let sizes = sizes.map(|size| size as u64);
+        let mut strides = [bytes; D];
+        for i in 0..D {
+            strides[i] = sizes[i] * if i == 0 { bytes } else { strides[i - 1] };
+        }
         // SAFETY: signature as in CUDA's driver API; all places outlive the call, which copies them.
         unsafe {
             let encode = self.call::<unsafe extern "C" fn(
@@ -209,18 +212,17 @@ impl Driver {
                 c_int,
                 c_int,
             ) -> c_int>(b"cuTensorMapEncodeTiled")?;
-            let kind = if bf16 { BFLOAT16 } else { FLOAT16 };
             let code = encode(
                 &mut map,
                 kind,
-                2,
+                D as c_uint,
                 address,
                 sizes.as_ptr(),
-                &stride,
-                boxes.as_ptr(),
-                [1, 1].as_ptr(),
+                strides.as_ptr(),
+                sides.as_ptr(),
+                [1; D].as_ptr(),
                 0,
-                SWIZZLE_128B,
+                *swizzle as c_int,
                 L2_PROMOTION_128B,
                 0,
             );
@@ -267,6 +269,28 @@ impl Driver {
             answered("cuLaunchKernelEx", code)
         }
     }
+}
+
+/// An array that is copied in boxes; the dimension whose numbers lie beside each other first. What a box has beyond the array is zeros.
+pub(super) struct Boxes<const D: usize> {
+    pub(super) of: Number,
+    pub(super) sizes: [i64; D],
+    pub(super) sides: [u32; D],
+    pub(super) swizzle: Swizzle,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Number {
+    Byte,
+    F16,
+    Bf16,
+}
+
+/// How the rows of a box are mixed in shared memory, by as many bytes as a row of it has.
+#[derive(Clone, Copy)]
+pub(super) enum Swizzle {
+    Bytes64 = 2,
+    Bytes128 = 3,
 }
 
 /// `CUtensorMap`.

@@ -291,11 +291,29 @@ __device__ __forceinline__ void group_stats(
   }
 }
 
+// The largest of e4m3, an 8-bit float with 4 bits of exponent.
+constexpr float kLargest8 = 448.0f;
+
+// Eight numbers of e4m3, each `factor` times as large. From compute capability 8.9 on.
+__device__ __forceinline__ void write8(unsigned char* to, const Eight& values, float factor) {
+#if __CUDA_ARCH__ >= 890
+  unsigned short pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;"
+        : "=h"(pairs[i])
+        : "f"(values.at[2 * i + 1] * factor), "f"(values.at[2 * i] * factor));
+  }
+  *reinterpret_cast<uint2*>(to) = make_uint2(pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16);
+#endif
+}
+
 // The norm itself, with SiLU behind it if `activate`. Grid: chunks of pixels, and pictures. `group_stats` has made `stats`.
-template <bool OPEN>
+// EIGHT: what comes out is e4m3, `factor` times as large.
+template <bool OPEN, bool EIGHT>
 __device__ __forceinline__ void group_norm(
     const Source& source, int pixels, int chunk_pixels, int groups, int activate, const float* stats,
-    const half16* weight, const half16* bias, half16* out) {
+    const half16* weight, const half16* bias, void* out, float factor) {
   begin();
   const int channels = source.channels;
   const int columns = channels / 8;
@@ -317,7 +335,7 @@ __device__ __forceinline__ void group_norm(
   }
   const long long start = static_cast<long long>(image) * pixels + first;
   const Column<OPEN> values(source, start, image, column * 8);
-  half16* to = out + start * channels + column * 8;
+  const long long to = start * channels + column * 8;
   each_pixel<4>(values, row, rows, count, [&](int pixel, uint4 bits) {
     Eight value = values.values(bits);
 #pragma unroll
@@ -331,7 +349,12 @@ __device__ __forceinline__ void group_norm(
         value.at[i] = silu(value.at[i]);
       }
     }
-    write(to + static_cast<long long>(pixel) * channels, value);
+    const long long at = to + static_cast<long long>(pixel) * channels;
+    if (EIGHT) {
+      write8(static_cast<unsigned char*>(out) + at, value, factor);
+    } else {
+      write(static_cast<half16*>(out) + at, value);
+    }
   });
 }
 
@@ -343,14 +366,16 @@ __device__ __forceinline__ void group_norm(
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(512, 2) group_norm_##NAME(                                             \
       Source source, int pixels, int chunk_pixels, int groups, int activate, const float* stats, const half16* weight, \
-      const half16* bias, half16* out) {                                                                              \
-    group_norm<OPEN>(source, pixels, chunk_pixels, groups, activate, stats, weight, bias, out);                       \
+      const half16* bias, void* out, float factor) {                                                                  \
+    group_norm<OPEN, false>(source, pixels, chunk_pixels, groups, activate, stats, weight, bias, out, factor);        \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(512, 2) group_norm_e4m3_##NAME(                                        \
+      Source source, int pixels, int chunk_pixels, int groups, int activate, const float* stats, const half16* weight, \
+      const half16* bias, void* out, float factor) {                                                                  \
+    group_norm<OPEN, true>(source, pixels, chunk_pixels, groups, activate, stats, weight, bias, out, factor);         \
   }
 GROUP_NORM(plain, false)
 GROUP_NORM(open, true)
-
-// The largest of e4m3, an 8-bit float with 4 bits of exponent.
-constexpr float kLargest8 = 448.0f;
 
 __device__ __forceinline__ float most_of_warp(float value) {
 #pragma unroll
@@ -366,20 +391,6 @@ __device__ __forceinline__ float most(const Eight& values, float so_far) {
     so_far = fmaxf(so_far, fabsf(values.at[i]));
   }
   return so_far;
-}
-
-// Eight numbers of e4m3, each `factor` times as large. From compute capability 8.9 on.
-__device__ __forceinline__ void write8(unsigned char* to, const Eight& values, float factor) {
-#if __CUDA_ARCH__ >= 890
-  unsigned short pairs[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;"
-        : "=h"(pairs[i])
-        : "f"(values.at[2 * i + 1] * factor), "f"(values.at[2 * i] * factor));
-  }
-  *reinterpret_cast<uint2*>(to) = make_uint2(pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16);
-#endif
 }
 
 // What is still to be added to `x` goes to `sum`, then the norm over the last dimension: to the first `early_rows` rows the

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use super::super::device::{Device, Dtype};
-use super::driver::{Driver, Function, Launch};
+use super::driver::{Driver, Function, Launch, Number};
+use super::fp8::{Fp8, HopperFp8};
 use super::matmul::MatMul;
 use super::nvrtc::{self, Source};
 use super::pixels::MAX_IMAGES;
-use super::products::{Fp8, GEGLU_SHARED_BYTES};
+use super::products::GEGLU_SHARED_BYTES;
 use super::rows::VECTORS;
 use super::stream;
 use crate::torch::Mode;
@@ -39,6 +40,7 @@ pub(in crate::torch) struct Kernels {
     /// Plain, and with vectors to be added.
     pub(super) group_stats: [Function; 2],
     pub(super) group_norm: [Function; 2],
+    pub(super) group_norm_e4m3: [Function; 2],
     pub(super) layer_norms: [Function; 4],
     pub(super) layer_norms_e4m3: [Function; 4],
     pub(super) rounds_e4m3: [Function; 4],
@@ -46,8 +48,7 @@ pub(in crate::torch) struct Kernels {
     pub(super) geglu_e4m3: Function,
     /// For at most 80 tokens, and for 128.
     pub(super) cross_attentions: [Function; 2],
-    /// On Hopper.
-    pub(super) linear_geglu: Option<Function>,
+    pub(super) hopper: Option<Hopper>,
     pub(super) add: Function,
     pub(super) upsample: Function,
     pub(super) matmul: Option<MatMul>,
@@ -58,11 +59,35 @@ pub(in crate::torch) struct Kernels {
     pub(super) records: Cell<bool>,
 }
 
+/// Kernels for Hopper alone, which multiply by `wgmma`.
+pub(super) struct Hopper {
+    pub(super) linear_geglu: Function,
+    /// In [`Mode::Fp8`].
+    pub(super) fp8: Option<HopperFp8>,
+}
+
 // SAFETY: nothing in it belongs to a thread: CUDA's handles may be used from any, one at a time. `Sync` holds because it is reached
 // through the layers of one model, which one thread owns (`Backend`).
 unsafe impl Send for Kernels {}
 // SAFETY: as above.
 unsafe impl Sync for Kernels {}
+
+impl Hopper {
+    fn load(driver: &Driver, source: &Source, mode: Mode) -> std::result::Result<Hopper, String> {
+        let load = |text| nvrtc::cubin(&Source { text, architecture: "sm_90a", ..*source });
+        let cubin = load(concat!(include_str!("hopper.cu"), include_str!("linear_geglu.cu")))?;
+        let linear_geglu = driver.load(&cubin)?.function("linear_geglu")?;
+        driver.allow_shared(linear_geglu, GEGLU_SHARED_BYTES)?;
+        let fp8 = match mode {
+            Mode::Fp8 => load(concat!(include_str!("hopper.cu"), include_str!("products_e4m3.cu")))
+                .and_then(|cubin| HopperFp8::load(driver, &cubin))
+                .inspect_err(|reason| tracing::warn!("products of 8-bit floats are cuBLASLt's: {reason}"))
+                .ok(),
+            _ => None,
+        };
+        Ok(Hopper { linear_geglu, fp8 })
+    }
+}
 
 impl Kernels {
     /// Compiles and loads them, or says why it cannot be. `mode` is not [`Mode::Exact`] where sums may be rounded once less and algorithms
@@ -98,14 +123,8 @@ impl Kernels {
             Tensor::f_zeros([MAX_IMAGES], (Kind::Int, device.tch())).map_err(|error| error.to_string())?;
         let cubin = nvrtc::cubin(&source)?;
         let module = driver.load(&cubin)?;
-        let linear_geglu = match compute_capability {
-            (9, 0) => {
-                let source =
-                    Source { text: include_str!("linear_geglu.cu"), architecture: "sm_90a", ..source };
-                let function = driver.load(&nvrtc::cubin(&source)?)?.function("linear_geglu")?;
-                driver.allow_shared(function, GEGLU_SHARED_BYTES)?;
-                Some(function)
-            }
+        let hopper = match compute_capability {
+            (9, 0) => Some(Hopper::load(&driver, &source, mode)?),
             _ => None,
         };
         let of_each_width = |name: &str| -> std::result::Result<[Function; 4], String> {
@@ -120,6 +139,7 @@ impl Kernels {
         let cross_attentions = [function("cross_attention_80")?, function("cross_attention_128")?];
         let group_stats = [function("group_stats_plain")?, function("group_stats_open")?];
         let group_norm = [function("group_norm_plain")?, function("group_norm_open")?];
+        let group_norm_e4m3 = [function("group_norm_e4m3_plain")?, function("group_norm_e4m3_open")?];
         let (geglu, add, upsample) = (function("geglu")?, function("add")?, function("upsample")?);
         let fast = mode != Mode::Exact;
         let gpu = format!("{}, driver {}", driver.gpu(index)?.name, source.driver);
@@ -136,13 +156,14 @@ impl Kernels {
             early: compute_capability >= (9, 0),
             group_stats,
             group_norm,
+            group_norm_e4m3,
             layer_norms,
             layer_norms_e4m3,
             rounds_e4m3,
             geglu,
             geglu_e4m3,
             cross_attentions,
-            linear_geglu,
+            hopper,
             add,
             upsample,
             matmul: matmul.ok(),
@@ -195,6 +216,10 @@ impl Kernels {
     /// What they compute in.
     pub(in crate::torch) fn dtype(&self) -> Dtype {
         if self.kind == Kind::Half { Dtype::F16 } else { Dtype::Bf16 }
+    }
+
+    pub(super) fn number(&self) -> Number {
+        if self.kind == Kind::Half { Number::F16 } else { Number::Bf16 }
     }
 
     /// Whether sums may be rounded once less than in diffusers.

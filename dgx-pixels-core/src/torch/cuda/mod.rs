@@ -4,6 +4,7 @@
 //! does not fit, the plain code runs.
 
 mod driver;
+mod fp8;
 mod kernels;
 mod matmul;
 mod nvrtc;
@@ -15,7 +16,7 @@ mod stream;
 mod tests;
 
 pub(super) use driver::Driver;
+pub(super) use fp8::{Fp8, Fp8Conv, Fp8Picture, Gated};
 pub(super) use kernels::Kernels;
 pub(super) use pixels::Parts;
-pub(super) use products::Fp8;
 pub(super) use stream::{Event, Graph, OnStream, Pool};

@@ -6,7 +6,8 @@ use std::ptr;
 use tch::{Kind, Tensor};
 
 use super::super::device::channels_last;
-use super::driver::Launch;
+use super::driver::{Function, Launch};
+use super::fp8::Fp8Picture;
 use super::kernels::{BLOCKS_EACH, Kernels, Result, arguments};
 
 /// Threads of a block, at most.
@@ -48,6 +49,24 @@ impl Parts<'_> {
     }
 }
 
+/// Threads of a block for pixels of so many channels, in groups; `None` if they do not fit.
+fn pixel_threads(channels: i64, groups: i64) -> Option<i64> {
+    let columns = channels / 8;
+    if channels % 8 != 0 || columns == 0 || columns > PIXEL_THREADS || channels % groups != 0 {
+        return None;
+    }
+    // Whole warps: sums of groups are a warp's.
+    (1..=PIXEL_THREADS / columns).rev().map(|rows| rows * columns).find(|threads| threads % 32 == 0)
+}
+
+/// What is told of a group norm.
+struct Norm<'a> {
+    affine: (&'a Tensor, &'a Tensor),
+    groups: i64,
+    eps: f64,
+    activate: bool,
+}
+
 /// The argument of a kernel that is called `Source` there.
 #[repr(C)]
 struct SourceArgument {
@@ -61,41 +80,62 @@ struct SourceArgument {
 }
 
 impl Kernels {
-    /// Threads of a block for pixels of so many channels, in groups; `None` if they do not fit.
-    fn pixel_threads(&self, a: &Tensor, channels: i64, groups: i64) -> Result<Option<i64>> {
-        let (images, _, h, w) = a.size4()?;
-        let columns = channels / 8;
-        let fits = channels % 8 == 0
-            && columns <= PIXEL_THREADS
-            && channels % groups == 0
-            && images <= MAX_IMAGES
-            && h * w <= i64::from(i32::MAX)
-            && a.kind() == self.kind;
-        // Whole warps: sums of groups are a warp's.
-        let whole = || {
-            (1..=PIXEL_THREADS / columns).rev().map(|rows| rows * columns).find(|threads| threads % 32 == 0)
-        };
-        Ok(if fits { whole() } else { None })
+    /// Whether pictures of so many channels can be normed; what of them is asked for at run time stands in `normed`.
+    pub(super) fn norms(channels: i64, groups: i64) -> bool {
+        pixel_threads(channels, groups).is_some()
     }
 
     /// Group norm of `parts.whole()`, with SiLU behind it if `activate`; `None` where it does not fit.
     pub(in crate::torch) fn group_norm(
         &self,
         parts: Parts,
-        (weight, bias): (&Tensor, &Tensor),
+        affine: (&Tensor, &Tensor),
         groups: i64,
         eps: f64,
         activate: bool,
     ) -> Result<Option<Tensor>> {
+        let norm = Norm { affine, groups, eps, activate };
+        self.normed(&self.group_norm, self.kind, parts, norm, 1.0)
+    }
+
+    /// As [`group_norm`](Kernels::group_norm), divided by `scale`, to 8-bit floats.
+    pub(in crate::torch) fn group_norm_fp8(
+        &self,
+        parts: Parts,
+        affine: (&Tensor, &Tensor),
+        groups: i64,
+        eps: f64,
+        activate: bool,
+        scale: f64,
+    ) -> Result<Option<Fp8Picture>> {
+        let norm = Norm { affine, groups, eps, activate };
+        let normed = self.normed(&self.group_norm_e4m3, Kind::Uint8, parts, norm, 1.0 / scale)?;
+        Ok(normed.map(|values| Fp8Picture { values }))
+    }
+
+    /// `factor`: what the output is multiplied with, if it is of bytes.
+    fn normed(
+        &self,
+        functions: &[Function; 2],
+        kind: Kind,
+        parts: Parts,
+        norm: Norm,
+        factor: f64,
+    ) -> Result<Option<Tensor>> {
+        let Norm { affine: (weight, bias), groups, eps, activate } = norm;
         let channels_a = parts.a.size4()?.1;
         let channels = channels_a + parts.b.map_or(Ok(0), |b| b.size4().map(|size| size.1))?;
-        let Some(threads) = self.pixel_threads(parts.a, channels, groups)? else { return Ok(None) };
-        if channels_a % 8 != 0 {
+        let Some(threads) = pixel_threads(channels, groups) else { return Ok(None) };
+        let (images, _, h, w) = parts.a.size4()?;
+        let fits = channels_a % 8 == 0
+            && images <= MAX_IMAGES
+            && h * w <= i64::from(i32::MAX)
+            && parts.a.kind() == self.kind;
+        if !fits {
             return Ok(None);
         }
         let a = channels_last(parts.a)?;
         let b = parts.b.map(channels_last).transpose()?;
-        let (_, _, h, w) = a.size4()?;
         let pointer =
             |tensor: Option<&Tensor>| tensor.map_or(ptr::null(), |tensor| tensor.data_ptr().cast_const());
         let mut source = SourceArgument {
@@ -108,7 +148,6 @@ impl Kernels {
             channels: channels as i32,
         };
         // As many chunks as give each multiprocessor one block, and one that only streams several.
-        let images = a.size()[0];
         let cut = |most: i64| -> (i64, i64) {
             let chunk_pixels = (h * w).div_euclid(most.clamp(1, h * w)).max(1);
             let chunk_pixels = chunk_pixels + i64::from(chunk_pixels * most.clamp(1, h * w) < h * w);
@@ -119,13 +158,13 @@ impl Kernels {
         let floats = |size: &[i64]| Tensor::f_empty(size, (Kind::Float, a.device()));
         let partial = floats(&[images, stats_chunks, groups, 2])?;
         let stats = floats(&[images, groups, 2])?;
-        let out =
-            Tensor::f_empty([images, h, w, channels], (self.kind, a.device()))?.f_permute([0, 3, 1, 2])?;
+        let out = Tensor::f_empty([images, h, w, channels], (kind, a.device()))?.f_permute([0, 3, 1, 2])?;
 
         let which = usize::from(parts.bias.is_some() || parts.time.is_some());
         let (mut pixels, mut stats_pixels, mut norm_pixels) =
             ((h * w) as i32, stats_pixels as i32, norm_pixels as i32);
         let (mut groups, mut eps, mut activate) = (groups as i32, eps as f32, i32::from(activate));
+        let mut factor = factor as f32;
         let (mut partial_at, mut arrived_at) = (partial.data_ptr(), self.arrived.data_ptr());
         let (mut stats_at, mut weight_at, mut bias_at, mut out_at) =
             (stats.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr());
@@ -138,9 +177,20 @@ impl Kernels {
             arguments![source, pixels, stats_pixels, groups, eps, partial_at, arrived_at, stats_at],
         )?;
         self.launch(
-            self.group_norm[which],
+            functions[which],
             Launch { grid: (norm_chunks as u32, images as u32), threads, shared_bytes: 0, early: self.early },
-            arguments![source, pixels, norm_pixels, groups, activate, stats_at, weight_at, bias_at, out_at],
+            arguments![
+                source,
+                pixels,
+                norm_pixels,
+                groups,
+                activate,
+                stats_at,
+                weight_at,
+                bias_at,
+                out_at,
+                factor
+            ],
         )?;
         Ok(Some(out))
     }

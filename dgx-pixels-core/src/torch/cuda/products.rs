@@ -1,51 +1,14 @@
 //! Matrix products, with what follows them in the same pass.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
-use super::driver::Launch;
+use super::driver::{Boxes, Launch, Swizzle};
 use super::kernels::{Kernels, Result, arguments};
 use super::matmul::{Product, Stream};
 use super::stream;
 
 /// What `linear_geglu` takes of shared memory, nearly all that a multiprocessor has.
 pub(super) const GEGLU_SHARED_BYTES: u32 = 4 * 49152 + 32768 + 64;
-
-/// Numbers of 8 bits (e4m3), with a factor for each row.
-pub(in crate::torch) struct Fp8 {
-    /// As bytes, `[.., width]`.
-    pub(super) values: Tensor,
-    /// `[..]`, in `f32`.
-    pub(super) scales: Tensor,
-}
-
-impl Fp8 {
-    /// The largest of them.
-    const LARGEST: f64 = 448.0;
-
-    pub(super) fn empty(size: &[i64], device: tch::Device) -> Result<Fp8> {
-        let values = Tensor::f_empty(size, (Kind::Uint8, device))?;
-        Ok(Fp8 { values, scales: Tensor::f_empty(&size[..size.len() - 1], (Kind::Float, device))? })
-    }
-
-    /// A layer's weight `[c_out, c_in]`.
-    pub(in crate::torch) fn of_weight(weight: &Tensor) -> Result<Fp8> {
-        let weight = weight.f_to_kind(Kind::Float)?;
-        let largest = weight.f_abs()?.f_amax([1], true)?.f_clamp_min(1e-12)?;
-        let scales = largest.f_div_scalar(Fp8::LARGEST)?;
-        let values = weight.f_div(&scales)?.f_to_kind(Kind::Float8e4m3fn)?.f_view_dtype(Kind::Uint8)?;
-        Ok(Fp8 { values, scales: scales.f_flatten(0, -1)? })
-    }
-
-    /// The last rows of the first dimension.
-    pub(in crate::torch) fn last(&self, count: i64) -> Result<Fp8> {
-        let last = |tensor: &Tensor| tensor.f_narrow(0, tensor.size()[0] - count, count);
-        Ok(Fp8 { values: last(&self.values)?, scales: last(&self.scales)? })
-    }
-
-    pub(in crate::torch) fn size(&self) -> Vec<i64> {
-        self.values.size()
-    }
-}
 
 impl Kernels {
     /// `input [.., c_in] · weightᵀ [c_in, c_out] + bias`, added to `into [.., c_out]` where that is given, in its place; `None` where it does
@@ -61,18 +24,8 @@ impl Kernels {
         if fits { self.product(input, weight, None, bias, into) } else { Ok(None) }
     }
 
-    /// As [`linear`](Kernels::linear), of 8-bit floats.
-    pub(in crate::torch) fn linear_fp8(
-        &self,
-        input: &Fp8,
-        weight: &Fp8,
-        bias: Option<&Tensor>,
-        into: Option<&Tensor>,
-    ) -> Result<Option<Tensor>> {
-        self.product(&input.values, &weight.values, Some((&weight.scales, &input.scales)), bias, into)
-    }
-
-    fn product(
+    /// By cuBLASLt; `scales`: of 8-bit floats, those of the weight's rows and of the input's.
+    pub(super) fn product(
         &self,
         input: &Tensor,
         weight: &Tensor,
@@ -132,7 +85,7 @@ impl Kernels {
     ) -> Result<Option<Tensor>> {
         const TILE: i64 = 128;
         const STEP: i64 = 64;
-        let (Some(function), Some(bias)) = (self.linear_geglu, bias) else { return Ok(None) };
+        let (Some(hopper), Some(bias)) = (&self.hopper, bias) else { return Ok(None) };
         let mut size = input.size();
         let last = size.len() - 1;
         let (outer, inner) = weight.size2()?;
@@ -152,18 +105,23 @@ impl Kernels {
         }
         size[last] = width;
         let out = Tensor::f_empty(&size, (self.kind, input.device()))?;
-        let bf16 = self.kind == Kind::BFloat16;
-        let map = |tensor: &Tensor, size, boxes| {
+        let map = |tensor: &Tensor, (rows, columns): (i64, i64), box_rows| {
+            let boxes = Boxes {
+                of: self.number(),
+                sizes: [columns, rows],
+                sides: [64, box_rows],
+                swizzle: Swizzle::Bytes128,
+            };
             // SAFETY: the tensors are contiguous, of these sizes, and live until the stream is there.
-            unsafe { self.driver.tensor_map(bf16, tensor.data_ptr(), size, boxes) }.map_err(TchError::Torch)
+            unsafe { self.driver.tensor_map(tensor.data_ptr(), &boxes) }.map_err(TchError::Torch)
         };
-        let mut of_input = map(input, (rows, inner), (128, 64))?;
-        let mut of_weight = map(weight, (outer, inner), (128, 64))?;
-        let mut of_out = map(&out, (rows, width), (16, 64))?;
+        let mut of_input = map(input, (rows, inner), 128)?;
+        let mut of_weight = map(weight, (outer, inner), 128)?;
+        let mut of_out = map(&out, (rows, width), 16)?;
         let mut bias_at = bias.data_ptr();
         let (mut rows, mut inner, mut width) = (rows as i32, inner as i32, width as i32);
         self.launch(
-            function,
+            hopper.linear_geglu,
             Launch {
                 grid: (tiles.min(self.multiprocessors) as u32, 1),
                 threads: 384,

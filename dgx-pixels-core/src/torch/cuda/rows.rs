@@ -5,8 +5,8 @@ use std::ptr;
 use tch::Tensor;
 
 use super::driver::{Function, Launch};
+use super::fp8::Fp8;
 use super::kernels::{Kernels, Result, arguments};
-use super::products::Fp8;
 
 /// What a warp can keep of a row, in vectors of 256 numbers, by the kernel that does.
 pub(super) const VECTORS: [i64; 4] = [1, 3, 5, 8];
