@@ -303,12 +303,14 @@ fn measure(
 /// A step while pictures come and go: at each, one that stands at its beginning takes the place of one that is under way.
 fn changing(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Result<Duration, Failure> {
     const STEPS: usize = 24;
+    // None ends meanwhile: there would be fewer.
+    let long = |request: &GenerateRequest| GenerateRequest { steps: Some(2 * STEPS), ..request.clone() };
     let another = |n: usize| GenerateRequest {
         prompt: format!("{PROMPT}, number {n}"),
         seed: n as u64,
-        ..requests[n % requests.len()].clone()
+        ..long(&requests[n % requests.len()])
     };
-    let mut canvases = sdxl.begin(requests)?;
+    let mut canvases = sdxl.begin(&requests.iter().map(long).collect::<Vec<_>>())?;
     let mut coming = sdxl.begin(&(0..STEPS).map(another).collect::<Vec<_>>())?.into_iter();
     sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
     let begun = Instant::now();
