@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
-use super::cuda::{Fp8, Fp8Conv, Fp8Picture, Gated, Kernels, Parts};
+use super::cuda::{Doubling, Fp8, Fp8Conv, Fp8Picture, Gated, Kernels, Parts};
 use super::flops;
 use super::weights::Node;
 use crate::error::Error;
@@ -284,44 +284,55 @@ impl Conv2d {
         Ok(self)
     }
 
-    /// Of a layer that is rounded: what `norm` and SiLU make of `input`, convolved; `time [b, c_out]` and `residual [b, c_out, h, w]` are added.
-    pub(super) fn forward_normed<'a>(
-        &self,
-        norm: &GroupNorm,
-        input: impl Into<Parts<'a>>,
-        time: Option<&Tensor>,
-        residual: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        self.convolved_fp8(norm, input.into(), Some(&self.bias), time, residual)
+    /// Whether the kernels add what is to be added to the output.
+    pub(super) fn adds(&self) -> bool {
+        match &self.weight {
+            ConvWeight::Fp8(_) => true,
+            ConvWeight::Whole(weight) => {
+                let size = weight.size();
+                let square = size[2..] == [3, 3] && self.stride == 1 && self.padding == 1;
+                square && self.kernels.as_ref().is_some_and(|kernels| kernels.convolves(size[1], size[0]))
+            }
+        }
     }
 
-    /// As [`forward_normed`](Conv2d::forward_normed), with the bias still to be added.
-    pub(super) fn forward_normed_open<'a>(
+    /// What `norm` and `act` make of `input`, convolved by a layer that [`adds`](Conv2d::adds): `time [b, c_out]` and `residual [b, c_out, h, w]`.
+    pub(super) fn forward_normed(
         &self,
-        norm: &GroupNorm,
-        input: impl Into<Parts<'a>>,
-    ) -> Result<(Tensor, Option<&Tensor>)> {
-        Ok((self.convolved_fp8(norm, input.into(), None, None, None)?, Some(&self.bias)))
-    }
-
-    fn convolved_fp8(
-        &self,
-        norm: &GroupNorm,
+        (norm, act): (&GroupNorm, Activation),
         input: Parts,
-        bias: Option<&Tensor>,
         time: Option<&Tensor>,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (ConvWeight::Fp8(weight), Some(kernels)) = (&self.weight, &self.kernels) else {
-            return Err(mixed());
-        };
-        let picture = norm.forward_silu_fp8(input, weight.input_scale)?;
-        flops::add(picture.numel() * 9 * weight.c_out());
-        kernels.conv_fp8(&picture, weight, bias, time, residual)
+        let kernels = self.kernels.as_ref().ok_or_else(mixed)?;
+        match &self.weight {
+            ConvWeight::Fp8(weight) => {
+                let picture = norm.forward_silu_fp8(input, weight.input_scale)?;
+                flops::add(picture.numel() * 9 * weight.c_out());
+                kernels.conv_fp8(&picture, weight, &self.bias, time, residual)
+            }
+            ConvWeight::Whole(weight) => {
+                let normed = norm.forward_act(input, act)?;
+                flops::add(normed.numel() as i64 * 9 * weight.size()[0]);
+                kernels.conv(&normed, weight, &self.bias, time, residual)?.ok_or_else(mixed)
+            }
+        }
     }
 
-    pub(super) fn is_rounded(&self) -> bool {
-        matches!(self.weight, ConvWeight::Fp8(_))
+    /// For [`forward_doubled`](Conv2d::forward_doubled), where the kernels have it.
+    pub(super) fn doubling(&self) -> std::result::Result<Option<Doubling>, Error> {
+        let Some(kernels) = &self.kernels else { return Ok(None) };
+        self.weight.whole().and_then(|weight| kernels.doubling(weight)).map_err(super::failed_to_build)
+    }
+
+    /// `input`, doubled, convolved; `None` where it does not fit.
+    pub(super) fn forward_doubled(&self, input: &Tensor, doubling: &Doubling) -> Result<Option<Tensor>> {
+        let Some(kernels) = &self.kernels else { return Ok(None) };
+        let output = kernels.conv_doubled(input, doubling, &self.bias)?;
+        if let Some(output) = &output {
+            flops::add(output.numel() as i64 * 4 * input.size()[1]);
+        }
+        Ok(output)
     }
 }
 
@@ -352,9 +363,9 @@ impl Shortcut {
         sample: &Tensor,
         skip: Option<&Tensor>,
     ) -> Result<Tensor> {
-        if let (Some(kernels), Some(_)) =
-            (self.conv.kernels.as_ref().filter(|kernels| kernels.is_fast()), bias)
-            && let Some(sum) = self.products_into(kernels, &hidden, sample, skip)?
+        let biases = if bias.is_some() { &self.biases } else { &self.conv.bias };
+        if let Some(kernels) = self.conv.kernels.as_ref().filter(|kernels| kernels.is_fast())
+            && let Some(sum) = self.products_into(kernels, &hidden, biases, sample, skip)?
         {
             return Ok(sum);
         }
@@ -367,6 +378,7 @@ impl Shortcut {
         &self,
         kernels: &Kernels,
         hidden: &Tensor,
+        biases: &Tensor,
         sample: &Tensor,
         skip: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
@@ -378,7 +390,7 @@ impl Shortcut {
         let into = pixels(hidden)?;
         let c_sample = sample.size4()?.1;
         let of_sample = weight.f_narrow(1, 0, c_sample)?;
-        if kernels.linear(&pixels(sample)?, &of_sample, Some(&self.biases), Some(&into))?.is_none() {
+        if kernels.linear(&pixels(sample)?, &of_sample, Some(biases), Some(&into))?.is_none() {
             return Ok(None);
         }
         if let Some(skip) = skip {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
-use super::cuda::{Kernels, Parts};
+use super::cuda::{Doubling, Kernels, Parts};
 use super::layers::{Conv2d, GroupNorm, Linear, Result, Shortcut, add_open};
 use super::weights::Node;
 use crate::error::Error;
@@ -92,8 +92,9 @@ impl ResnetBlock {
         skip: Option<&Tensor>,
         time: Option<&Tensor>,
     ) -> Result<Tensor> {
-        if self.conv1.is_rounded() {
-            return self.forward_rounded(sample, skip, time);
+        let scales_time = self.shape.time_scale_shift == TimeScaleShift::ScaleShift;
+        if self.conv1.adds() && self.conv2.adds() && !scales_time {
+            return self.forward_added(sample, skip, time);
         }
         let act = self.shape.act;
         // Without kernels the parts are joined once, for both that read them.
@@ -133,20 +134,17 @@ impl ResnetBlock {
         self.scaled(sum)
     }
 
-    /// With convolutions of 8-bit floats, which add what is to be added.
-    fn forward_rounded(
-        &self,
-        sample: &Tensor,
-        skip: Option<&Tensor>,
-        time: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    /// With convolutions that add time and skip path themselves.
+    fn forward_added(&self, sample: &Tensor, skip: Option<&Tensor>, time: Option<&Tensor>) -> Result<Tensor> {
+        let act = self.shape.act;
         let parts = Parts { b: skip, ..sample.into() };
-        let hidden = self.conv1.forward_normed(&self.norm1, parts, time, None)?;
+        let hidden = self.conv1.forward_normed((&self.norm1, act), parts, time, None)?;
+        let of_norm2 = (&self.norm2, act);
         let sum = match &self.conv_shortcut {
-            None => self.conv2.forward_normed(&self.norm2, &hidden, None, Some(sample))?,
+            None => self.conv2.forward_normed(of_norm2, (&hidden).into(), None, Some(sample))?,
             Some(conv) => {
-                let hidden = self.conv2.forward_normed_open(&self.norm2, &hidden)?;
-                conv.forward_into(hidden, sample, skip)?
+                let hidden = self.conv2.forward_normed(of_norm2, (&hidden).into(), None, None)?;
+                conv.forward_into((hidden, None), sample, skip)?
             }
         };
         self.scaled(sum)
@@ -200,20 +198,27 @@ impl Downsample {
 /// Source: diffusers 0.42.1, `models/upsampling.py`, `Upsample2D`.
 pub(super) struct Upsample {
     conv: Conv2d,
+    doubling: Option<Doubling>,
     kernels: Option<Arc<Kernels>>,
 }
 
 impl Upsample {
     pub(super) fn load(node: Node, channels: i64) -> std::result::Result<Self, Error> {
         let kernels = node.kernels();
-        Ok(Upsample { conv: Conv2d::load(node / "conv", channels, channels, 3)?, kernels })
+        let conv = Conv2d::load(node / "conv", channels, channels, 3)?;
+        Ok(Upsample { doubling: conv.doubling()?, conv, kernels })
     }
 
     /// `size`: height and width wanted, where doubling would miss those of the skip path by a rounded halving.
     pub(super) fn forward(&self, sample: &Tensor, size: Option<(i64, i64)>) -> Result<Tensor> {
         let (_, _, h, w) = sample.size4()?;
-        if let Some(kernels) = &self.kernels
-            && size.is_none_or(|size| size == (2 * h, 2 * w))
+        let doubles = size.is_none_or(|size| size == (2 * h, 2 * w));
+        if let Some(doubling) = self.doubling.as_ref().filter(|_| doubles)
+            && let Some(output) = self.conv.forward_doubled(sample, doubling)?
+        {
+            return Ok(output);
+        }
+        if let Some(kernels) = self.kernels.as_ref().filter(|_| doubles)
             && let Some(doubled) = kernels.upsample(sample)?
         {
             return self.conv.forward(&doubled);

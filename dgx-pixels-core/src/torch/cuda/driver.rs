@@ -174,7 +174,7 @@ impl Driver {
         }
     }
 
-    /// What lies at `address` without gaps, as the bulk copies of Hopper see it.
+    /// What lies at `address`, as the bulk copies of Hopper see it.
     ///
     /// # Safety
     /// `address` is that of so many numbers, on the GPU, and lives as long as kernels that get the map.
@@ -184,18 +184,15 @@ impl Driver {
         boxes: &Boxes<D>,
     ) -> Result<TensorMap, String> {
         const L2_PROMOTION_128B: c_int = 2;
-        let Boxes { of, sizes, sides, swizzle } = boxes;
-        let (kind, bytes) = match of {
-            Number::Byte => (0, 1),
-            Number::F16 => (6, 2),
-            Number::Bf16 => (9, 2),
+        let Boxes { of, sizes, strides, sides, swizzle } = boxes;
+        let kind = match of {
+            Number::Byte => 0,
+            Number::F16 => 6,
+            Number::Bf16 => 9,
         };
         let mut map = TensorMap([0; 16]);
         let sizes = sizes.map(|size| size as u64);
-        let mut strides = [bytes; D];
-        for i in 0..D {
-            strides[i] = sizes[i] * if i == 0 { bytes } else { strides[i - 1] };
-        }
+        let strides = strides.map(|stride| stride as u64 * of.bytes());
         // SAFETY: signature as in CUDA's driver API; all places outlive the call, which copies them.
         unsafe {
             let encode = self.call::<unsafe extern "C" fn(
@@ -218,7 +215,8 @@ impl Driver {
                 D as c_uint,
                 address,
                 sizes.as_ptr(),
-                strides.as_ptr(),
+                // The first is that of neighbours, which the driver knows.
+                strides[1..].as_ptr(),
                 sides.as_ptr(),
                 [1; D].as_ptr(),
                 0,
@@ -275,8 +273,21 @@ impl Driver {
 pub(super) struct Boxes<const D: usize> {
     pub(super) of: Number,
     pub(super) sizes: [i64; D],
+    /// In numbers.
+    pub(super) strides: [i64; D],
     pub(super) sides: [u32; D],
     pub(super) swizzle: Swizzle,
+}
+
+impl<const D: usize> Boxes<D> {
+    /// Of an array without gaps.
+    pub(super) fn dense(of: Number, sizes: [i64; D], sides: [u32; D], swizzle: Swizzle) -> Boxes<D> {
+        let mut strides = [1; D];
+        for i in 1..D {
+            strides[i] = strides[i - 1] * sizes[i - 1];
+        }
+        Boxes { of, sizes, strides, sides, swizzle }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -284,6 +295,20 @@ pub(super) enum Number {
     Byte,
     F16,
     Bf16,
+}
+
+impl Number {
+    fn bytes(self) -> u64 {
+        match self {
+            Number::Byte => 1,
+            Number::F16 | Number::Bf16 => 2,
+        }
+    }
+
+    /// As many as a row of 128 bytes has.
+    pub(super) fn row(self) -> u32 {
+        128 / self.bytes() as u32
+    }
 }
 
 /// How the rows of a box are mixed in shared memory, by as many bytes as a row of it has.

@@ -5,7 +5,8 @@ use std::ptr;
 use tch::{Kind, TchError, Tensor};
 
 use super::super::device::channels_last;
-use super::driver::{Boxes, Driver, Function, Launch, Number, Swizzle, TensorMap};
+use super::convolution::{Cut, Pixels, THREADS, Taps, div_ceil};
+use super::driver::{Driver, Function, Launch, Number};
 use super::kernels::{Kernels, Result, arguments};
 
 /// Rows of numbers of 8 bits, with a factor for each row.
@@ -106,17 +107,30 @@ impl Fp8Conv {
 /// The kernels of `products_e4m3.cu`, for Hopper.
 pub(super) struct HopperFp8 {
     linear: Function,
+    linear_short: Function,
     linear_blocks: Function,
     linear_geglu: Function,
 }
 
+const LINEAR: Cut = Cut { rows: 128, columns: 160, stored: 64 };
+const GEGLU: Cut = Cut { rows: 128, columns: BLOCK, stored: 128 };
+/// For few rows.
+const SHORT: Cut = Cut { rows: 64, columns: 160, stored: 64 };
 /// What the kernels take of shared memory.
-const LINEAR_SHARED_BYTES: u32 = 5 * 36864 + 40960 + 96;
-const GEGLU_SHARED_BYTES: u32 = 4 * 49152 + 64;
-const THREADS: u32 = 384;
-/// Rows or pixels of a tile, and columns.
-const ROWS: i64 = 128;
-const COLUMNS: i64 = 160;
+const LINEAR_SHARED_BYTES: u32 = 5 * 36_864 + 40_960 + 96;
+const SHORT_SHARED_BYTES: u32 = 5 * 28_672 + 20_480 + 96;
+const GEGLU_SHARED_BYTES: u32 = 4 * 49_152 + 64;
+
+/// What is done to the sums of a product.
+#[derive(Default)]
+struct After<'a> {
+    row_scales: Option<&'a Tensor>,
+    bias: Option<&'a Tensor>,
+    /// `[pictures, c_out]`.
+    added: Option<&'a Tensor>,
+    /// As the output.
+    residual: Option<&'a Tensor>,
+}
 
 impl HopperFp8 {
     pub(super) fn load(driver: &Driver, cubin: &[u8]) -> std::result::Result<HopperFp8, String> {
@@ -128,65 +142,11 @@ impl HopperFp8 {
         };
         Ok(HopperFp8 {
             linear: function("linear_e4m3", LINEAR_SHARED_BYTES)?,
+            linear_short: function("linear_e4m3_short", SHORT_SHARED_BYTES)?,
             linear_blocks: function("linear_e4m3_blocks", LINEAR_SHARED_BYTES)?,
             linear_geglu: function("linear_geglu_e4m3", GEGLU_SHARED_BYTES)?,
         })
     }
-}
-
-/// `Work` of `products_e4m3.cu`.
-#[repr(C)]
-struct Work {
-    across: i32,
-    down: i32,
-    pictures: i32,
-    tiles_n: i32,
-    box_w: i32,
-    box_h: i32,
-    channels: i32,
-    taps: i32,
-    rows: i32,
-    outer: i32,
-}
-
-impl Work {
-    fn tiles(&self) -> i64 {
-        [self.across, self.down, self.pictures, self.tiles_n].into_iter().map(i64::from).product()
-    }
-}
-
-/// What is convolved: rows are pictures one pixel high.
-struct Pixels {
-    pictures: i64,
-    h: i64,
-    w: i64,
-    channels: i64,
-    taps: i64,
-}
-
-impl Pixels {
-    /// Width and height of a tile: what covers a picture with the fewest, and of these the widest.
-    fn tile(&self) -> (i64, i64) {
-        let boxes = (2..=7).rev().map(|log| (1 << log, ROWS >> log));
-        let boxes = boxes.filter(|(_, h)| self.taps > 1 || *h == 1);
-        let count = |(w, h): &(i64, i64)| div_ceil(self.w, *w) * div_ceil(self.h, *h);
-        boxes.min_by_key(count).expect("a row of pixels is a box")
-    }
-}
-
-fn div_ceil(a: i64, b: i64) -> i64 {
-    (a + b - 1) / b
-}
-
-/// What is done to the sums of a product.
-#[derive(Default)]
-struct After<'a> {
-    row_scales: Option<&'a Tensor>,
-    bias: Option<&'a Tensor>,
-    /// `[pictures, c_out]`.
-    added: Option<&'a Tensor>,
-    /// As the output.
-    residual: Option<&'a Tensor>,
 }
 
 impl Kernels {
@@ -215,7 +175,16 @@ impl Kernels {
     ) -> Result<Option<Tensor>> {
         let scales = &input.scales;
         match self.hopper_fp8() {
-            Some(hopper) => self.product_fp8(hopper.linear, &input.values, scales, weight, bias, into),
+            Some(hopper) => {
+                let (outer, inner) = weight.values.size2()?;
+                let rows = input.values.numel() as i64 / inner.max(1);
+                let tiles = div_ceil(rows, LINEAR.rows) * div_ceil(outer, LINEAR.columns);
+                let of = match 2 * tiles <= self.multiprocessors {
+                    true => (hopper.linear_short, &SHORT, SHORT_SHARED_BYTES),
+                    false => (hopper.linear, &LINEAR, LINEAR_SHARED_BYTES),
+                };
+                self.product_fp8(of, &input.values, scales, weight, bias, into)
+            }
             None => self.product(&input.values, &weight.values, Some((&weight.scales, scales)), bias, into),
         }
     }
@@ -229,12 +198,13 @@ impl Kernels {
         into: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
         let Some(hopper) = self.hopper_fp8() else { return Ok(None) };
-        self.product_fp8(hopper.linear_blocks, &input.values, &input.scales, weight, bias, into)
+        let of = (hopper.linear_blocks, &LINEAR, LINEAR_SHARED_BYTES);
+        self.product_fp8(of, &input.values, &input.scales, weight, bias, into)
     }
 
     fn product_fp8(
         &self,
-        function: Function,
+        of: (Function, &Cut, u32),
         input: &Tensor,
         row_scales: &Tensor,
         weight: &Fp8,
@@ -258,19 +228,19 @@ impl Kernels {
             Some(into) => into.shallow_clone(),
             None => Tensor::f_empty(&size, (self.kind, input.device()))?,
         };
-        let pixels = Pixels { pictures: 1, h: 1, w: rows, channels: inner, taps: 1 };
+        let pixels = pixels_of(input, 1, 1, rows, inner, Taps::ITSELF);
         let after = After { row_scales: Some(row_scales), bias, added: None, residual: into };
-        self.convolve(function, input, &pixels, (&weight.values, &weight.scales), after, &out)?;
+        self.multiply(of, &pixels, (&weight.values, &weight.scales), &after, &out)?;
         Ok(Some(out))
     }
 
-    /// Convolves with a margin of one pixel; `bias [c_out]`, `added [b, c_out]` and `residual [b, c_out, h, w]` are added.
+    /// Convolves with a margin of one pixel; `bias [c_out]`, `time [b, c_out]` and `residual [b, c_out, h, w]` are added.
     pub(in crate::torch) fn conv_fp8(
         &self,
         picture: &Fp8Picture,
         conv: &Fp8Conv,
-        bias: Option<&Tensor>,
-        added: Option<&Tensor>,
+        bias: &Tensor,
+        time: Option<&Tensor>,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let unfit = || TchError::Shape("this convolution is not of 8-bit floats".into());
@@ -283,52 +253,31 @@ impl Kernels {
         let residual = residual.map(channels_last).transpose()?;
         let out = Tensor::f_empty([b, h, w, c_out], (self.kind, picture.values.device()))?;
         let out = out.f_permute([0, 3, 1, 2])?;
-        let pixels = Pixels { pictures: b, h, w, channels: c_in, taps: 9 };
-        let after = After { row_scales: None, bias, added, residual: residual.as_ref() };
-        self.convolve(hopper.linear, &picture.values, &pixels, (&conv.values, &conv.scales), after, &out)?;
+        let pixels = pixels_of(&picture.values, b, h, w, c_in, Taps::AROUND);
+        let after = After { row_scales: None, bias: Some(bias), added: time, residual: residual.as_ref() };
+        self.multiply(
+            (hopper.linear, &LINEAR, LINEAR_SHARED_BYTES),
+            &pixels,
+            (&conv.values, &conv.scales),
+            &after,
+            &out,
+        )?;
         Ok(out)
     }
 
-    fn convolve(
+    fn multiply(
         &self,
-        function: Function,
-        input: &Tensor,
+        (function, cut, shared_bytes): (Function, &Cut, u32),
         pixels: &Pixels,
         (weight, scales): (&Tensor, &Tensor),
-        after: After,
+        after: &After,
         out: &Tensor,
     ) -> Result<()> {
-        let Pixels { pictures, h, w, channels, taps } = *pixels;
-        let (box_w, box_h) = pixels.tile();
-        let outer = weight.size()[0];
-        let mut work = Work {
-            across: div_ceil(w, box_w) as i32,
-            down: div_ceil(h, box_h) as i32,
-            pictures: pictures as i32,
-            tiles_n: div_ceil(outer, COLUMNS) as i32,
-            box_w: box_w as i32,
-            box_h: box_h as i32,
-            channels: channels as i32,
-            taps: taps as i32,
-            rows: (pictures * h * w) as i32,
-            outer: outer as i32,
-        };
-        let mut of_input = self.bytes_map(input, [channels, w, h, pictures], [BLOCK, box_w, box_h, 1])?;
-        let mut of_weight = self.bytes_map(weight, [taps * channels, outer], [BLOCK, COLUMNS])?;
-        // Half a tile.
-        let (half_w, half_h) = if box_h > 1 { (box_w, box_h / 2) } else { (box_w / 2, 1) };
-        let output_map = |tensor: &Tensor| {
-            let boxes = Boxes {
-                of: self.number(),
-                sizes: [outer, w, h, pictures],
-                sides: [32, half_w as u32, half_h as u32, 1],
-                swizzle: Swizzle::Bytes64,
-            };
-            // SAFETY: callers pass tensors of this size with channels last, which live until the stream is there.
-            unsafe { self.driver.tensor_map(tensor.data_ptr(), &boxes) }.map_err(TchError::Torch)
-        };
-        let mut of_out = output_map(out)?;
-        let mut of_residual = output_map(after.residual.unwrap_or(out))?;
+        let mut work = pixels.work(weight.size()[0], cut);
+        let mut of_input = self.input_map(pixels, &work)?;
+        let mut of_weight = self.weight_map(weight, Number::Byte, cut.columns)?;
+        let mut of_out = self.output_map(pixels, &work, cut, out, None)?;
+        let mut of_residual = self.output_map(pixels, &work, cut, after.residual.unwrap_or(out), None)?;
         let pointer = |tensor: Option<&Tensor>| tensor.map_or(ptr::null_mut(), Tensor::data_ptr);
         let (mut row_scales_at, mut scales_at) = (pointer(after.row_scales), scales.data_ptr());
         let (mut bias_at, mut added_at) = (pointer(after.bias), pointer(after.added));
@@ -337,7 +286,7 @@ impl Kernels {
         let grid = (work.tiles().min(self.multiprocessors) as u32, 1);
         self.launch(
             function,
-            Launch { grid, threads: THREADS, shared_bytes: LINEAR_SHARED_BYTES, early: self.early },
+            Launch { grid, threads: THREADS, shared_bytes, early: self.early },
             arguments![
                 of_input,
                 of_weight,
@@ -373,20 +322,10 @@ impl Kernels {
         let device = input.values.device();
         let values = Tensor::f_empty(&size, (Kind::Uint8, device))?;
         let scales = Tensor::f_empty([width / BLOCK, rows], (Kind::Float, device))?;
-        let mut work = Work {
-            across: div_ceil(rows, ROWS) as i32,
-            down: 1,
-            pictures: 1,
-            tiles_n: (width / BLOCK) as i32,
-            box_w: ROWS as i32,
-            box_h: 1,
-            channels: inner as i32,
-            taps: 1,
-            rows: rows as i32,
-            outer: width as i32,
-        };
-        let mut of_input = self.bytes_map(&input.values, [inner, rows, 1, 1], [BLOCK, ROWS, 1, 1])?;
-        let mut of_weight = self.bytes_map(&weight.values, [inner, outer], [BLOCK, BLOCK])?;
+        let pixels = pixels_of(&input.values, 1, 1, rows, inner, Taps::ITSELF);
+        let mut work = pixels.work(width, &GEGLU);
+        let mut of_input = self.input_map(&pixels, &work)?;
+        let mut of_weight = self.weight_map(&weight.values, Number::Byte, BLOCK)?;
         let (mut row_scales_at, mut scales_at) = (input.scales.data_ptr(), weight.scales.data_ptr());
         let (mut bias_at, mut out_at, mut out_scales_at) =
             (bias.data_ptr(), values.data_ptr(), scales.data_ptr());
@@ -409,20 +348,8 @@ impl Kernels {
         )?;
         Ok(Some(Gated { values, scales }))
     }
+}
 
-    fn bytes_map<const D: usize>(
-        &self,
-        tensor: &Tensor,
-        sizes: [i64; D],
-        sides: [i64; D],
-    ) -> Result<TensorMap> {
-        let boxes = Boxes {
-            of: Number::Byte,
-            sizes,
-            sides: sides.map(|side| side as u32),
-            swizzle: Swizzle::Bytes128,
-        };
-        // SAFETY: callers pass tensors of this size without gaps, which live until the stream is there.
-        unsafe { self.driver.tensor_map(tensor.data_ptr(), &boxes) }.map_err(TchError::Torch)
-    }
+fn pixels_of(input: &Tensor, pictures: i64, h: i64, w: i64, channels: i64, taps: Taps) -> Pixels<'_> {
+    Pixels { input, number: Number::Byte, pictures, h, w, channels, taps }
 }

@@ -1,4 +1,5 @@
-// What the matrix products written for Hopper share (sm_90a): barriers, bulk copies, operands of `wgmma`, 16-bit floats and the gelu.
+// What the matrix products written for Hopper share (sm_90a): barriers, bulk copies, operands of `wgmma`, 16-bit floats, the gelu, tiles, and the
+// producer that fills shared memory.
 // Each of their texts is compiled with this one before it.
 //
 // BF16 is 1 for bf16, 0 for f16. No header is included: NVRTC then needs no CUDA installation.
@@ -115,4 +116,146 @@ __device__ __forceinline__ float gelu(float x) {
   series = fmaf(t, series, 0.5f * -0.284496736f);
   series = fmaf(t, series, 0.5f * 0.254829592f);
   return fmaf(-fabsf(x), (t * series) * e, fmaxf(x, 0.0f));
+}
+
+#define ROWS 128
+#define A_BYTES (ROWS * 128)
+
+extern __shared__ __align__(1024) unsigned char memory[];
+
+// What a persistent grid does. Rows are a picture of one row, `across` tiles wide; tiles of pixels are boxes of `box_w * box_h`.
+struct Work {
+  // Tiles across and down, pictures, and tiles of columns.
+  int across, down, pictures, tiles_n;
+  int box_w, box_h;
+  // Numbers of a row or pixel, and columns.
+  int channels, outer;
+  int rows;
+  // The pixels that are read for one: so many, in rows of so many, from this far left and above.
+  int taps, taps_across, left, top;
+};
+
+struct Tile {
+  int x, y, picture, n;
+};
+
+// Tiles go down 2048 rows, then to the next columns; a group has all columns done before the next group.
+__device__ __forceinline__ Tile tile_at(const Work& work, int tile) {
+  const int tiles_m = work.across * work.down * work.pictures;
+  const int group = 2048 / ROWS;
+  const int of = tile / (group * work.tiles_n);
+  const int in = tile - of * group * work.tiles_n;
+  const int here = min(group, tiles_m - of * group);
+  Tile out;
+  out.n = in / here;
+  int m = of * group + in - out.n * here;
+  out.x = m % work.across * work.box_w;
+  m /= work.across;
+  out.y = m % work.down * work.box_h;
+  out.picture = m / work.down;
+  return out;
+}
+
+// Fills the ring for all tiles of this block. A stage has NUMBERS of K, which are 128 bytes; B_ROWS rows of W belong to a tile, in two halves that
+// are `apart` rows apart where PAIRED.
+template <int STAGES, int A_ROWS, int B_ROWS, int NUMBERS, bool PAIRED>
+__device__ __forceinline__ void produce(
+    const TensorMap* a, const TensorMap* weight, const Work& work, int apart, unsigned base, unsigned full, unsigned empty) {
+  constexpr int kStage = (A_ROWS + B_ROWS) * 128;
+  const int tiles = work.across * work.down * work.pictures * work.tiles_n;
+  const int chunks = (work.channels + NUMBERS - 1) / NUMBERS;
+  const int steps = chunks * work.taps;
+  auto load_weight = [&](int stage, int n, int step) {
+    const unsigned to = base + stage * kStage + A_ROWS * 128;
+    const unsigned barrier = full + 8 * stage;
+    const int k = step / chunks * work.channels + step % chunks * NUMBERS;
+    barrier_expect(barrier, kStage);
+    if (PAIRED) {
+      load_tile(to, weight, k, n * (B_ROWS / 2), barrier);
+      load_tile(to + B_ROWS * 64, weight, k, apart + n * (B_ROWS / 2), barrier);
+    } else {
+      load_tile(to, weight, k, n * B_ROWS, barrier);
+    }
+  };
+  // Weights are there before the kernel ends that this one reads from.
+  int ahead = 0;
+  if (blockIdx.x < tiles) {
+    ahead = min(STAGES, steps);
+    const int n = tile_at(work, blockIdx.x).n;
+    for (int step = 0; step < ahead; ++step) {
+      load_weight(step, n, step);
+    }
+  }
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  int stage = 0;
+  unsigned parity = 1;
+  for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const Tile at = tile_at(work, tile);
+    int chunk = 0, dx = work.left, dy = work.top;
+    for (int step = 0; step < steps; ++step) {
+      if (ahead > 0) {
+        --ahead;
+      } else {
+        barrier_wait(empty + 8 * stage, parity);
+        load_weight(stage, at.n, step);
+      }
+      load_pixels(base + stage * kStage, a, chunk * NUMBERS, at.x + dx, at.y + dy, at.picture, full + 8 * stage);
+      if (++chunk == chunks) {
+        chunk = 0;
+        if (++dx == work.left + work.taps_across) {
+          dx = work.left;
+          ++dy;
+        }
+      }
+      if (++stage == STAGES) {
+        stage = 0;
+        parity ^= 1;
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void begin_barriers(unsigned full, unsigned empty, int stages) {
+  for (int s = 0; s < stages; ++s) {
+    barrier_init(full + 8 * s, 1);
+    barrier_init(empty + 8 * s, 8);
+  }
+}
+
+__device__ __forceinline__ void sync_warpgroup(int which) {
+  asm volatile("bar.sync %0, 128;" ::"r"(1 + which) : "memory");
+}
+
+__device__ __forceinline__ float widened(unsigned short x) {
+#if BF16
+  return __uint_as_float(static_cast<unsigned>(x) << 16);
+#else
+  float low, high;
+  widen(x, low, high);
+  return low;
+#endif
+}
+
+// What a column has, as it lies in memory: nothing is to be computed from it, that is waited for, before the products are on their way.
+struct Column {
+  float factor;
+  unsigned short bias, added;
+};
+
+__device__ __forceinline__ Column column_at(
+    const float* factors, const unsigned short* bias, const unsigned short* added, int column) {
+  Column out = {factors != nullptr ? __ldg(factors + column) : 1.0f, 0, 0};
+  if (bias != nullptr) {
+    out.bias = __ldg(bias + column);
+  }
+  if (added != nullptr) {
+    out.added = added[column];
+  }
+  return out;
+}
+
+// Its factor and summand.
+__device__ __forceinline__ float2 arrived_column(Column column) {
+  asm volatile("" : "+f"(column.factor), "+h"(column.bias), "+h"(column.added)::"memory");
+  return make_float2(column.factor, widened(column.bias) + widened(column.added));
 }

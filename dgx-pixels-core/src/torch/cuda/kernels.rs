@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use super::super::device::{Device, Dtype};
+use super::convolution::Convolutions;
 use super::driver::{Driver, Function, Launch, Number};
 use super::fp8::{Fp8, HopperFp8};
 use super::matmul::MatMul;
@@ -62,6 +63,8 @@ pub(in crate::torch) struct Kernels {
 /// Kernels for Hopper alone, which multiply by `wgmma`.
 pub(super) struct Hopper {
     pub(super) linear_geglu: Function,
+    /// Not in [`Mode::Exact`], as they round less often.
+    pub(super) convolutions: Option<Convolutions>,
     /// In [`Mode::Fp8`].
     pub(super) fp8: Option<HopperFp8>,
 }
@@ -78,6 +81,13 @@ impl Hopper {
         let cubin = load(concat!(include_str!("hopper.cu"), include_str!("linear_geglu.cu")))?;
         let linear_geglu = driver.load(&cubin)?.function("linear_geglu")?;
         driver.allow_shared(linear_geglu, GEGLU_SHARED_BYTES)?;
+        let convolutions = match mode {
+            Mode::Exact => None,
+            _ => load(concat!(include_str!("hopper.cu"), include_str!("convolve.cu")))
+                .and_then(|cubin| Convolutions::load(driver, &cubin))
+                .inspect_err(|reason| tracing::warn!("convolutions are cuDNN's: {reason}"))
+                .ok(),
+        };
         let fp8 = match mode {
             Mode::Fp8 => load(concat!(include_str!("hopper.cu"), include_str!("products_e4m3.cu")))
                 .and_then(|cubin| HopperFp8::load(driver, &cubin))
@@ -85,7 +95,7 @@ impl Hopper {
                 .ok(),
             _ => None,
         };
-        Ok(Hopper { linear_geglu, fp8 })
+        Ok(Hopper { linear_geglu, convolutions, fp8 })
     }
 }
 

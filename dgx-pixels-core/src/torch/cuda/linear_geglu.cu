@@ -10,8 +10,6 @@
 // Rows of X that are worked on before the weights are gone through again.
 #define GROUP 2048
 
-#define ROWS 128
-#define A_BYTES (ROWS * 128)
 #define B_BYTES 32768
 #define STAGE_BYTES (A_BYTES + B_BYTES)
 #define OUT_BYTES 32768
@@ -72,7 +70,6 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 linear_geglu(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap weight,
              const __grid_constant__ TensorMap out, const unsigned* __restrict__ bias, const int m, const int k,
              const int width) {
-  extern __shared__ __align__(1024) unsigned char memory[];
   const unsigned base = shared_address(memory);
   const unsigned outs = base + STAGES * STAGE_BYTES;
   const unsigned full = outs + OUT_BYTES;

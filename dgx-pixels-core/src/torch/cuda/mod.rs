@@ -3,6 +3,7 @@
 //! All of it is a way to compute what the plain code beside it says, faster. Where a part of it is missing (NVRTC, cuBLASLt), or a shape
 //! does not fit, the plain code runs.
 
+mod convolution;
 mod driver;
 mod fp8;
 mod kernels;
@@ -15,6 +16,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(super) use convolution::Doubling;
 pub(super) use driver::Driver;
 pub(super) use fp8::{Fp8, Fp8Conv, Fp8Picture, Gated};
 pub(super) use kernels::Kernels;

@@ -106,12 +106,7 @@ impl Kernels {
         size[last] = width;
         let out = Tensor::f_empty(&size, (self.kind, input.device()))?;
         let map = |tensor: &Tensor, (rows, columns): (i64, i64), box_rows| {
-            let boxes = Boxes {
-                of: self.number(),
-                sizes: [columns, rows],
-                sides: [64, box_rows],
-                swizzle: Swizzle::Bytes128,
-            };
+            let boxes = Boxes::dense(self.number(), [columns, rows], [64, box_rows], Swizzle::Bytes128);
             // SAFETY: the tensors are contiguous, of these sizes, and live until the stream is there.
             unsafe { self.driver.tensor_map(tensor.data_ptr(), &boxes) }.map_err(TchError::Torch)
         };

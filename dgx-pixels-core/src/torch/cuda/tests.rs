@@ -332,6 +332,63 @@ fn gated_products_of_8_bits_are_near_those_of_plain_tensors() {
     }
 }
 
+fn and(exact: &Tensor, time: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
+    let timed = time.map_or_else(|| exact.copy(), |time| exact + float(time).unsqueeze(-1).unsqueeze(-1));
+    residual.map_or_else(|| timed.copy(), |residual| &timed + float(residual))
+}
+
+#[test]
+#[ignore = "needs a GPU of compute capability 9.0"]
+fn convolutions_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        // As in SDXL, and pictures that no tile divides.
+        for (b, c_in, c_out, h, w) in [
+            (2, 320, 320, 128, 128),
+            (2, 1920, 640, 64, 64),
+            (2, 1280, 1280, 32, 32),
+            (1, 96, 160, 36, 28),
+            (3, 40, 320, 1, 5),
+            (1, 48, 160, 19, 131),
+        ] {
+            let x = bench.picture(&[b, c_in, h, w], 0.0);
+            let weight = bench.picture(&[c_out, c_in, 3, 3], 0.0) * (1.0 / (9.0 * c_in as f64).sqrt());
+            let bias = bench.random(&[c_out], 0.0);
+            let time = bench.random(&[b, c_out + 64], 0.0).narrow(1, 32, c_out);
+            let residual = bench.picture(&[b, c_out, h, w], 0.0);
+            let exact = float(&x).conv2d(&float(&weight), Some(float(&bias)), 1, 1, 1, 1);
+            for (time, residual) in [(None, None), (Some(&time), None), (None, Some(&residual))] {
+                let ours = bench.kernels.conv(&x, &weight, &bias, time, residual).unwrap().expect("it fits");
+                let what = format!("{b}x{c_in}x{h}x{w} to {c_out}");
+                bench.assert_close(&what, &ours, &and(&exact, time, residual));
+            }
+        }
+        assert!(!bench.kernels.convolves(4, 160) && !bench.kernels.convolves(160, 128));
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU of compute capability 9.0"]
+fn convolutions_of_doubled_pictures_are_those_of_plain_tensors() {
+    for bench in Bench::both() {
+        for (b, c_in, c_out, h, w) in [
+            (2, 1280, 1280, 32, 32),
+            (1, 512, 512, 64, 64),
+            (1, 96, 64, 18, 14),
+            (2, 40, 104, 1, 5),
+            (1, 48, 176, 9, 131),
+        ] {
+            let x = bench.picture(&[b, c_in, h, w], 0.0);
+            let weight = bench.picture(&[c_out, c_in, 3, 3], 0.0) * (1.0 / (9.0 * c_in as f64).sqrt());
+            let bias = bench.random(&[c_out], 0.0);
+            let doubled = float(&x).upsample_nearest2d([2 * h, 2 * w], None, None);
+            let exact = doubled.conv2d(&float(&weight), Some(float(&bias)), 1, 1, 1, 1);
+            let doubling = bench.kernels.doubling(&weight).unwrap().expect("it fits");
+            let ours = bench.kernels.conv_doubled(&x, &doubling, &bias).unwrap().expect("it fits");
+            bench.assert_close(&format!("{b}x{c_in}x{h}x{w} to {c_out}"), &ours, &exact);
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs a GPU of compute capability 9.0"]
 fn convolutions_of_8_bits_are_near_those_of_plain_tensors() {
@@ -356,20 +413,17 @@ fn convolutions_of_8_bits_are_near_those_of_plain_tensors() {
             let residual = bench.picture(&[b, c_out, h, w], 0.0);
             let normed =
                 float(&x).group_norm(16, Some(float(&scale)), Some(float(&shift)), 1e-5, false).silu();
-            let exact = normed.conv2d(&float(&weight), None::<Tensor>, 1, 1, 1, 1);
+            let exact = normed.conv2d(&float(&weight), Some(float(&bias)), 1, 1, 1, 1);
 
             let factor = 32.0 * 5.0 / Fp8::LARGEST;
             let normed = bench.kernels.group_norm_fp8((&x).into(), (&scale, &shift), 16, 1e-5, true, factor);
             let normed = normed.unwrap().expect("it fits");
             let conv = Fp8Conv::of_weight(&weight, factor).unwrap();
-            let what = format!("{b}x{c_in}x{h}x{w} to {c_out}");
-            let ours = bench.kernels.conv_fp8(&normed, &conv, None, None, None).unwrap();
-            assert_near(&what, &ours, &exact, 1);
-            let exact = exact + float(&bias).view([1, -1, 1, 1]);
-            let ours = bench.kernels.conv_fp8(&normed, &conv, Some(&bias), None, Some(&residual)).unwrap();
-            assert_near(&format!("{what}, residual"), &ours, &(&exact + float(&residual)), 1);
-            let ours = bench.kernels.conv_fp8(&normed, &conv, Some(&bias), Some(&time), None).unwrap();
-            assert_near(&format!("{what}, time"), &ours, &(&exact + float(&time).view([b, c_out, 1, 1])), 1);
+            for (time, residual) in [(None, None), (Some(&time), None), (None, Some(&residual))] {
+                let ours = bench.kernels.conv_fp8(&normed, &conv, &bias, time, residual).unwrap();
+                let what = format!("{b}x{c_in}x{h}x{w} to {c_out}");
+                assert_near(&what, &ours, &and(&exact, time, residual), 1);
+            }
         }
     }
 }
