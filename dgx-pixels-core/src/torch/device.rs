@@ -217,6 +217,11 @@ pub(super) fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
     unsafe { returned(dgx_channels_last(tensor.as_ptr().cast(), &mut out), out) }
 }
 
+/// `tensor` on the CPU, once the device has come there: it is not waited for.
+pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, TchError> {
+    tensor.f_to_device_(tch::Device::Cpu, tensor.kind(), true, false)
+}
+
 /// While it lives, this thread's operations keep nothing for gradients.
 #[derive(Debug)]
 pub(super) struct InferenceMode(*mut c_void);
