@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::canvas::{Answer, Latents, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
-use super::device::{Device, Dtype, Generator, InferenceMode, fetch};
+use super::device::{Device, Dtype, Generator, InferenceMode, fetch, place};
 use super::embeddings::guidance_embedding;
 use super::failed;
 use super::layers::Result as TorchResult;
@@ -407,7 +407,7 @@ impl Sdxl {
                 .zip(&tokens)
                 .map(|(text_encoder, tokens)| {
                     let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
-                    text_encoder.forward(&ids.f_to_device(self.device.tch())?)
+                    text_encoder.forward(&place(&ids, self.device.tch())?)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
             let pooled = &encoded[1].pooled;
@@ -438,9 +438,9 @@ impl Sdxl {
         let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
         let row = |words| -> TorchResult<Row> {
             let text = self.text(words);
-            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
+            let timesteps = place(&Tensor::f_from_slice(&timesteps)?, device)?;
             let time_ids = Tensor::f_from_slice(&time_ids(&request))?.f_unsqueeze(0)?.f_to_kind(kind)?;
-            let added = self.unet.embed_added(&text.pooled, &time_ids.f_to_device(device)?)?;
+            let added = self.unet.embed_added(&text.pooled, &place(&time_ids, device)?)?;
             let width = self.model.unet.time_cond_proj_dim;
             let guidance = width
                 .map(|width| guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(kind))
@@ -461,11 +461,11 @@ impl Sdxl {
         let ImageSize { width, height } = request.size.expect("a draft has a size");
         let scale = self.model.vae.scale_factor();
         let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
-        let mut place = || -> TorchResult<Tensor> {
-            let noise = generator.randn(&shape, kind)?.f_to_device(device)?;
+        let mut draw = || -> TorchResult<Tensor> {
+            let noise = place(&generator.randn(&shape, kind)?, device)?;
             noise.f_mul_scalar(scheduler.initial_sigma())
         };
-        let latents = place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+        let latents = draw().map_err(|error| failed(error, self.device, "drawing the noise"))?;
 
         Ok(SdxlCanvas {
             id,
