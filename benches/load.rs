@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use dgx_pixels_core::backend::{Backend, Canvas, Sketch, SketchCanvas, paint};
+use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas, paint};
 use dgx_pixels_core::engine::{Engine, EngineConfig, ModelInfo, Models, Shutdown, Sketches, Unmetered};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
@@ -88,7 +88,7 @@ impl Backend for Simulated {
         Sketch.step(canvases)
     }
 
-    fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Vec<RgbImage>, dgx_pixels_core::Error> {
+    fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Decoding, dgx_pixels_core::Error> {
         thread::sleep(Simulated::finish(*self, canvases.len()));
         Sketch.finish(canvases)
     }

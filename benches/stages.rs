@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use dgx_pixels_core::backend::{Backend, Canvas};
+use dgx_pixels_core::backend::{Backend, Canvas, Decoding};
 use dgx_pixels_core::torch::{Options, Sdxl};
 use dgx_pixels_core::{GenerateRequest, Model};
 
@@ -50,7 +50,9 @@ fn stages(criterion: &mut Criterion) {
         })
     });
     group.bench_function("decode", |bencher| {
-        bencher.iter(|| black_box(sdxl.finish(&[&canvas]).expect("the picture is finite")))
+        bencher.iter(|| {
+            black_box(sdxl.finish(&[&canvas]).and_then(Decoding::wait).expect("the picture is finite"))
+        })
     });
     group.finish();
 }

@@ -1,14 +1,20 @@
 //! What the engine makes of a device: pictures per second with so many at once, and how near predictions of memory come.
 //!
 //! `cargo run --release --example capacity -- MODEL_FOLDER [--device D] [--together 1,2,4,8] [--sizes 1024x1024] [--steps N]`
+//!
+//! With `--staggered 5` also what clients of a server see who come one after the other and ask for a picture whenever they have the one
+//! before, until each has five: pictures per second, how long one takes, and how long a job waits from step to step.
 
 use std::error::Error;
-use std::time::Instant;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
-use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, devices};
-use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, ModelInfo, Models, Shutdown};
+use dgx_pixels_core::job::JobEvent;
+use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl, devices};
+use dgx_pixels_core::{GenerateRequest, ImageSize, Model, Submission};
 use prometheus::Registry;
 
 #[derive(Parser)]
@@ -30,6 +36,46 @@ struct Args {
     rounds: u32,
     #[arg(long, default_value = "90%")]
     budget: Budget,
+    /// Pictures of each client, at least, where clients come one after the other; the first is not counted.
+    #[arg(long)]
+    staggered: Option<u32>,
+    /// SDXL base with weights drawn at random, `model`'s tokenizers before it.
+    #[arg(long)]
+    random: bool,
+}
+
+/// A checkpoint, or SDXL base with weights drawn at random in its place.
+struct Subject {
+    checkpoint: Checkpoints,
+    random: Option<Model>,
+    options: Options,
+}
+
+type Answer<T> = Result<T, dgx_pixels_core::Error>;
+
+impl Models for Subject {
+    type Backend = Sdxl;
+
+    fn describe(&self, model: Option<&str>, device: &str) -> Answer<ModelInfo> {
+        let info = self.checkpoint.describe(model, device)?;
+        Ok(match &self.random {
+            None => info,
+            Some(model) => {
+                ModelInfo { native_size: model.native_size(), multiple: model.vae.scale_factor(), ..info }
+            }
+        })
+    }
+
+    fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Answer<Sdxl> {
+        match &self.random {
+            None => self.checkpoint.load(model, device, on_bytes),
+            Some(model) => Sdxl::random(model, &self.options, 0),
+        }
+    }
+
+    fn hash(&self, model: &str) -> Answer<Option<String>> {
+        if self.random.is_some() { Ok(None) } else { self.checkpoint.hash(model) }
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -42,26 +88,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for size in sizes {
         for &together in &args.together {
-            let options = Options { dtype: args.dtype, ..Default::default() };
-            let models = Checkpoints::open([("model", &args.model)], "model", options)?;
+            let options = Options { device: args.device, dtype: args.dtype, ..Default::default() };
+            let checkpoint = Checkpoints::open([("model", &args.model)], "model", options)?;
+            let random = args.random.then(|| Model::sdxl_base(args.model.as_str()));
+            let models = Subject { checkpoint, random, options };
             let config = EngineConfig { max_batch: together, budget: args.budget, ..Default::default() };
             let engine = Engine::start(models, devices(&[args.device])?, config)?;
+            let ask = |client: usize, seed: u64| {
+                let prompt = format!("a brass key, number {seed}");
+                let request = GenerateRequest { prompt, seed, size, steps: args.steps, ..Default::default() };
+                // One of each client, so that all go together.
+                engine.submit(Submission { pixel: None, client: client.to_string(), ..request.into() })
+            };
             let mut rates = vec![];
+            let mut whole = Duration::ZERO;
             for round in 0..args.rounds {
                 let started = Instant::now();
-                let jobs = (0..together).map(|n| {
-                    let seed = u64::from(round) * 100 + n as u64;
-                    let prompt = format!("a brass key, number {seed}");
-                    let request =
-                        GenerateRequest { prompt, seed, size, steps: args.steps, ..Default::default() };
-                    // One of each client, so that all go together.
-                    let client = n.to_string();
-                    engine.submit(Submission { pixel: None, client, ..request.into() })
-                });
+                let jobs = (0..together).map(|n| ask(n, u64::from(round) * 100 + n as u64));
                 for job in jobs.collect::<Result<Vec<_>, _>>()? {
                     job.wait()?;
                 }
-                rates.push(together as f64 / started.elapsed().as_secs_f64());
+                whole = started.elapsed();
+                rates.push(together as f64 / whole.as_secs_f64());
             }
             let metrics = engine.metrics();
             let predicted = gauge(metrics, "dgx_pixels_memory_predicted_peak_bytes");
@@ -77,10 +125,82 @@ fn main() -> Result<(), Box<dyn Error>> {
             for (name, calls) in errors(metrics) {
                 println!("{name:>20} {calls} calls");
             }
+            if let Some(pictures) = args.staggered {
+                staggered(together, pictures, whole, &ask);
+            }
             engine.shutdown(Shutdown::NextStep);
         }
     }
     Ok(())
+}
+
+/// Tells what `clients` see who come one after the other within the time of a picture, `whole`, and stay until all have `pictures`.
+fn staggered(
+    clients: usize,
+    pictures: u32,
+    whole: Duration,
+    ask: &(impl Fn(usize, u64) -> Answer<dgx_pixels_core::job::Job> + Sync),
+) {
+    let have_not = AtomicIsize::new(clients as isize);
+    let client = |client: usize| -> Answer<[Vec<f64>; 2]> {
+        thread::sleep(whole.mul_f64(client as f64 / clients as f64));
+        let (mut totals, mut gaps) = (vec![], vec![]);
+        for n in 0.. {
+            let asked = Instant::now();
+            let job = ask(client, 1000 * (client as u64 + 1) + u64::from(n))?;
+            let mut events = job.events();
+            let mut steps: Vec<Instant> = vec![];
+            while let Some(event) = events.next_blocking() {
+                if let JobEvent::Step { .. } = event {
+                    steps.push(Instant::now());
+                }
+            }
+            job.wait()?;
+            // At the first not all are there yet, at the end some have gone.
+            if n > 0 && have_not.load(Ordering::Relaxed) > 0 {
+                totals.push(asked.elapsed().as_secs_f64());
+                gaps.extend(steps.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()));
+            }
+            if n == pictures {
+                have_not.fetch_sub(1, Ordering::Relaxed);
+            }
+            if have_not.load(Ordering::Relaxed) <= 0 {
+                break;
+            }
+        }
+        Ok([totals, gaps])
+    };
+    let told: Vec<_> = thread::scope(|scope| {
+        let until_one_fails = |n| client(n).inspect_err(|_| have_not.store(0, Ordering::Relaxed));
+        let threads: Vec<_> = (0..clients).map(|n| scope.spawn(move || until_one_fails(n))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect()
+    });
+    let (mut totals, mut gaps) = (vec![], vec![]);
+    for answer in told {
+        match answer {
+            Ok([of_client, between]) => {
+                totals.extend(of_client);
+                gaps.extend(between);
+            }
+            Err(error) => println!("{:>20} {error}", "a client:"),
+        }
+    }
+    let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
+    gaps.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| {
+        let place = (gaps.len() as f64 * share) as usize;
+        gaps.get(place.min(gaps.len().saturating_sub(1))).map_or(f64::NAN, |gap| gap * 1e3)
+    };
+    println!(
+        "{:>10} {clients:>8} {:>9.3} of {} pictures, {:.3} s each; from step to step: median {:.1} ms, 95 % within {:.1}, longest {:.1}",
+        "staggered",
+        clients as f64 / mean(&totals),
+        totals.len(),
+        mean(&totals),
+        at(0.5),
+        at(0.95),
+        at(1.0),
+    );
 }
 
 fn parse(text: &str) -> Result<ImageSize, String> {

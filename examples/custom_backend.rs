@@ -4,7 +4,7 @@
 //!
 //! `cargo run --release --example custom_backend`
 
-use dgx_pixels_core::backend::{Backend, Canvas};
+use dgx_pixels_core::backend::{Backend, Canvas, Decoding};
 use dgx_pixels_core::engine::{Engine, EngineConfig, ModelInfo, Models, Unmetered};
 use dgx_pixels_core::{DEFAULT_STEPS, Error, GenerateRequest, ImageSize, Submission};
 use image::{Rgb, RgbImage, imageops};
@@ -59,8 +59,8 @@ impl Backend for Plasma {
         Ok(())
     }
 
-    fn finish(&mut self, canvases: &[&PlasmaCanvas]) -> Result<Vec<RgbImage>, Error> {
-        Ok(canvases.iter().map(|canvas| paint(canvas)).collect())
+    fn finish(&mut self, canvases: &[&PlasmaCanvas]) -> Result<Decoding, Error> {
+        Ok(canvases.iter().map(|canvas| paint(canvas)).collect::<Vec<_>>().into())
     }
 
     fn preview(&mut self, canvas: &PlasmaCanvas) -> Result<RgbImage, Error> {

@@ -115,7 +115,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             sdxl.step(&mut [&mut canvas])?;
         }
         let latents = canvas.latents()?;
-        let image = sdxl.finish(&[&canvas])?.remove(0);
+        let image = sdxl.finish(&[&canvas])?.wait()?.remove(0);
         let bytes: Vec<u8> = latents.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let [channels, height, width] = latents.shape;
         let picture = vec![image.height() as usize, image.width() as usize, 3];

@@ -281,7 +281,7 @@ fn measure(
     let canvases: Vec<_> = canvases.iter().collect();
     for run in 0..=runs {
         let begun = Instant::now();
-        sdxl.finish(&canvases)?;
+        sdxl.finish(&canvases)?.wait()?;
         if run > 0 {
             decodes.push(begun.elapsed());
         }

@@ -23,6 +23,25 @@ fn step(sdxl: &mut Sdxl, canvases: &mut [SdxlCanvas]) -> Result<(), Error> {
     sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())
 }
 
+fn pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(sdxl: &mut Sdxl) {
+    let mut canvases = sdxl.begin(&requests(512, 2)).unwrap();
+    // Passes are recorded from their second time on.
+    for _ in 0..3 {
+        step(sdxl, &mut canvases).unwrap();
+        step(sdxl, &mut canvases[1..]).unwrap();
+    }
+    for _ in 0..5 {
+        let finished = canvases.remove(0);
+        let alone = sdxl.finish(&[&finished]).unwrap().wait().unwrap();
+        let decoding = sdxl.finish(&[&finished]).unwrap();
+        drop(finished);
+        step(sdxl, &mut canvases).unwrap();
+        canvases.extend(sdxl.begin(&requests(512, 1)).unwrap());
+        step(sdxl, &mut canvases).unwrap();
+        assert!(decoding.wait().unwrap() == alone, "a picture taken later is another");
+    }
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn a_gpu_tells_what_it_holds_refuses_what_is_past_its_limit_and_goes_on() {
@@ -53,6 +72,7 @@ fn a_gpu_tells_what_it_holds_refuses_what_is_past_its_limit_and_goes_on() {
     drop(many);
     step(&mut sdxl, &mut few).unwrap();
     drop(few);
+    pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(&mut sdxl);
     drop(sdxl);
 
     let models = Checkpoints::open([("sprite-xl", &path)], "sprite-xl", options).unwrap();

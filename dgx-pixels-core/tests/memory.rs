@@ -67,14 +67,15 @@ fn the_peak_that_is_told_is_the_one_that_is_resident() {
     // The first time, code is read and compiled.
     let mut first = sdxl.begin(&requests(256, 1)).unwrap();
     step(&mut sdxl, &mut first).unwrap();
-    sdxl.finish(&[&first[0]]).unwrap();
+    sdxl.finish(&[&first[0]]).unwrap().wait().unwrap();
     drop(first);
     let cases = [(256, 1), (256, 4), (512, 1), (512, 4), (256, 8), (512, 8)];
     let cases = if std::env::var_os("DGX_PIXELS_ALL_SIZES").is_some() { &cases[..] } else { &cases[..4] };
     for (side, count) in cases {
         let mut canvases = sdxl.begin(&requests(*side, *count)).unwrap();
         let stepped = peaks(|| step(&mut sdxl, &mut canvases).unwrap());
-        let decoded = peaks(|| drop(sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap()));
+        let decoded =
+            peaks(|| drop(sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap().wait().unwrap()));
         for (stage, (told, real)) in [("step", stepped), ("decoding", decoded)] {
             let case = format!("{stage} of {count} at {side}: told {told}, resident {real} bytes");
             assert!(told as f64 >= 0.98 * real as f64, "{case}");
@@ -127,7 +128,7 @@ fn a_refused_step_moves_no_canvas_and_goes_on_when_the_limit_is_lifted() {
             }
             step(&mut sdxl, &mut canvases).unwrap();
         }
-        sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap()
+        sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap().wait().unwrap()
     };
     assert_eq!(draw(&[0.0, 0.1, 0.5, 0.8]), draw(&[]));
 }

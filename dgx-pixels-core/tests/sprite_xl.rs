@@ -41,7 +41,7 @@ fn previews_are_like_the_picture_and_more_so_toward_the_end() {
             sdxl.step(&mut [&mut canvas]).unwrap();
             previews.push(sdxl.preview(&canvas).unwrap());
         }
-        let picture = sdxl.finish(&[&canvas]).unwrap().remove(0);
+        let picture = sdxl.finish(&[&canvas]).unwrap().wait().unwrap().remove(0);
         let small = resize(&picture, 32, 32, FilterType::Triangle);
         let alike: Vec<f64> = previews.iter().map(|preview| correlation(preview, &small)).collect();
         assert_eq!(previews[0].dimensions(), (32, 32));

@@ -31,17 +31,43 @@ pub trait Backend: Send {
     /// [`Error::OutOfMemory`] if the device refused an allocation. No canvas has moved: try again with half of them.
     fn step(&mut self, canvases: &mut [&mut Self::Canvas]) -> Result<(), Error>;
 
-    /// Decodes finished canvases to pixels, in order.
+    /// Begins to decode finished canvases to pixels. The pictures are waited for with what comes back; until then other calls may be
+    /// made, and the canvases may go.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] rather than a black picture; [`Error::OutOfMemory`].
-    fn finish(&mut self, canvases: &[&Self::Canvas]) -> Result<Vec<RgbImage>, Error>;
+    /// [`Error::OutOfMemory`], and whatever else is known before the pictures are there.
+    fn finish(&mut self, canvases: &[&Self::Canvas]) -> Result<Decoding, Error>;
 
     /// The picture as it would be if it ended here, coarse and in rough colours, for a small part of a step's time.
     ///
     /// # Errors
-    /// As [`finish`](Backend::finish).
+    /// As [`finish`](Backend::finish) and [`Decoding::wait`].
     fn preview(&mut self, canvas: &Self::Canvas) -> Result<RgbImage, Error>;
+}
+
+/// Pictures that a device may still be at work on. Dropped, they are not waited for.
+pub struct Decoding(Box<dyn FnOnce() -> Result<Vec<RgbImage>, Error> + Send>);
+
+impl Decoding {
+    /// Pictures that `wait` waits for, as many as canvases and in their order. It is called once, or not at all.
+    pub fn new(wait: impl FnOnce() -> Result<Vec<RgbImage>, Error> + Send + 'static) -> Decoding {
+        Decoding(Box::new(wait))
+    }
+
+    /// The pictures, once they are there, in the order of the canvases.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] rather than a black picture.
+    pub fn wait(self) -> Result<Vec<RgbImage>, Error> {
+        (self.0)()
+    }
+}
+
+/// Pictures that are there.
+impl From<Vec<RgbImage>> for Decoding {
+    fn from(pictures: Vec<RgbImage>) -> Decoding {
+        Decoding::new(move || Ok(pictures))
+    }
 }
 
 /// How far an image has come.
@@ -112,7 +138,7 @@ pub fn paint<B: Backend>(
     }
     let denoise = started.elapsed() - begin;
 
-    let images = backend.finish(&canvases.iter().collect::<Vec<_>>())?;
+    let images = backend.finish(&canvases.iter().collect::<Vec<_>>())?.wait()?;
     let timings = Timings { begin, denoise, finish: started.elapsed() - begin - denoise };
     Ok(canvases
         .iter()

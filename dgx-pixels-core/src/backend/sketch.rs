@@ -2,7 +2,7 @@
 
 use image::{Rgb, RgbImage, imageops};
 
-use super::{Backend, Canvas};
+use super::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::request::{GenerateRequest, ImageSize};
 use crate::scheduler::SchedulerName;
@@ -16,7 +16,7 @@ use crate::scheduler::SchedulerName;
 /// let mut sketch = Sketch;
 /// let mut canvases = sketch.begin(&[GenerateRequest { steps: Some(1), ..Default::default() }])?;
 /// sketch.step(&mut [&mut canvases[0]])?;
-/// let image = &sketch.finish(&[&canvases[0]])?[0];
+/// let image = &sketch.finish(&[&canvases[0]])?.wait()?[0];
 /// assert_eq!(image.dimensions(), (256, 256));
 /// assert_eq!(image.get_pixel(0, 0), image.get_pixel(255, 0));
 /// # Ok::<(), dgx_pixels_core::Error>(())
@@ -66,8 +66,8 @@ impl Backend for Sketch {
         Ok(())
     }
 
-    fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Vec<RgbImage>, Error> {
-        Ok(canvases.iter().map(|canvas| canvas.draw()).collect())
+    fn finish(&mut self, canvases: &[&SketchCanvas]) -> Result<Decoding, Error> {
+        Ok(canvases.iter().map(|canvas| canvas.draw()).collect::<Vec<_>>().into())
     }
 
     fn preview(&mut self, canvas: &SketchCanvas) -> Result<RgbImage, Error> {

@@ -5,7 +5,7 @@
 //!
 //! - **Batching by the step.** The denoising step is the unit of work: between two of them canvases join, leave, pause for a more
 //!   urgent one, and share a forward pass with all that have their size, whatever their prompts, steps and guidance. Decoding is placed between
-//!   steps, so that it holds others up by no more than about one.
+//!   steps, so that it holds others up by no more than about one, and the device has the next step to do while its pictures are taken.
 //! - **Fair.** [`Priority`](crate::Priority) first, which rises while a job waits; clients take turns within it.
 //! - **A budget that holds.** What calls cost in memory is measured when a model is loaded and whenever it runs, fitted to sizes not
 //!   seen yet, and kept on disk. A job joins only while weights, canvases and the dearest call fit into the [`Budget`]; the device refuses

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::costs::{CostFile, Costs};
 use super::host::{Device, Memory, ModelInfo, Models};
+use super::round::UnderWay;
 use super::shared::{State, Task};
 use super::worker::{Live, Worker};
-use crate::backend::{Backend, Canvas as _};
+use crate::backend::{Backend, Canvas as _, Decoding};
 use crate::error::Error;
 use crate::job::JobEvent;
 use crate::request::{GenerateRequest, ImageSize};
@@ -33,6 +34,8 @@ pub(super) struct Loaded<B: Backend> {
     pub(super) live: Vec<Live<B::Canvas>>,
     /// To be decoded, oldest first.
     pub(super) done: Vec<Live<B::Canvas>>,
+    /// Those of them that the device is at work on.
+    pub(super) under_way: Option<UnderWay>,
 }
 
 /// A model on its way, loaded by a thread of its own so that others' steps go on.
@@ -178,6 +181,7 @@ impl<M: Models> Worker<M> {
             used: Instant::now(),
             live: vec![],
             done: vec![],
+            under_way: None,
         });
         let newest = self.loaded.len() - 1;
         // If it does not fit beside the others, it waits until they have left.
@@ -258,7 +262,8 @@ impl<M: Models> Worker<M> {
         costs.step.observe(size, canvas.rows(), stop(&**device, before).0);
 
         let before = start(&mut **device);
-        shared.guarded(index, "measuring", vec![], || backend.finish(&[canvas]))??;
+        let decode = || backend.finish(&[canvas]).and_then(Decoding::wait);
+        shared.guarded(index, "measuring", vec![], decode)??;
         costs.finish.observe(size, 1, stop(&**device, before).0);
         *costs_changed = true;
         tracing::debug!(model = info.name, device = &**name, ?size, "measured what a step costs");

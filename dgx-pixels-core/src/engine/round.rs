@@ -11,7 +11,7 @@ use super::post::{Decoded, Post, words};
 use super::residence::Loaded;
 use super::shared::{Busy, Shared, Task, work};
 use super::worker::{CanvasOf, Live, Worker};
-use crate::backend::{Backend, Canvas};
+use crate::backend::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::job::{JobEvent, JobTimings};
 use crate::request::{GenerateRequest, ImageSize};
@@ -21,6 +21,15 @@ const MOST_ATTEMPTS: usize = 3;
 
 /// The costs of one kind of call.
 type CostsOf = fn(&mut Costs) -> &mut Peaks;
+
+/// Pictures of one size that the device is at work on.
+pub(super) struct UnderWay {
+    size: ImageSize,
+    numbers: Vec<u64>,
+    decoding: Decoding,
+    /// What it took to begin.
+    begin: Duration,
+}
 
 /// A backend's panic, in its words.
 pub(super) struct Panic(String);
@@ -207,6 +216,7 @@ impl<M: Models> Worker<M> {
     /// A step for each of these, those that can share a forward pass together.
     pub(super) fn step(&mut self, run: &[u64]) {
         let started = Instant::now();
+        let mut decoding = Duration::ZERO;
         let mut all_work = 0.0;
         let mut groups: Vec<(String, ImageSize, bool, Vec<u64>)> = vec![];
         for loaded in &self.loaded {
@@ -232,11 +242,12 @@ impl<M: Models> Worker<M> {
                     .collect();
                 let later = numbers.split_off(self.step_together(model, size, &rows));
                 self.step_some(model, size, &numbers);
+                decoding += self.take_decoded();
                 numbers = later;
             }
         }
         if all_work > 0.0 {
-            self.round = started.elapsed();
+            self.round = started.elapsed() - decoding;
             self.shared.lock().devices[self.index].pace.observe(all_work, self.round);
         }
     }
@@ -349,7 +360,8 @@ impl<M: Models> Worker<M> {
         loaded.done.extend(done);
     }
 
-    /// Decodes: all there are if nobody's steps wait for it, else about as many as take the time of a step.
+    /// Decodes: all there are if nobody's steps wait for it, else about as many as take the time of a step, which are taken when the next
+    /// step has been given to the device.
     pub(super) fn decode(&mut self) {
         let steps_wait = self.loaded.iter().any(|loaded| !loaded.live.is_empty());
         let oldest = |worker: &Self| {
@@ -369,10 +381,11 @@ impl<M: Models> Worker<M> {
             let most = if steps_wait { self.decoded_in_a_step() } else { usize::MAX };
             numbers.truncate(most.min(self.shared.config.max_batch));
             numbers.truncate(self.finish_together(model, size, numbers.len()));
-            self.finish_some(model, size, &numbers);
+            self.begin_to_finish(model, size, &numbers);
             if steps_wait {
                 return;
             }
+            self.take_decoded();
         }
     }
 
@@ -382,7 +395,13 @@ impl<M: Models> Worker<M> {
         if ratio.is_finite() { (ratio as usize).max(1) } else { 1 }
     }
 
-    fn finish_some(&mut self, model: usize, size: ImageSize, numbers: &[u64]) {
+    /// Gives those of `numbers` that are still there to the device. They are under way then, unless it failed.
+    fn begin_to_finish(&mut self, model: usize, size: ImageSize, numbers: &[u64]) {
+        let done = self.loaded[model].done.iter().map(|live| live.number);
+        let numbers: Vec<u64> = done.filter(|number| numbers.contains(number)).collect();
+        if numbers.is_empty() {
+            return;
+        }
         let everybody = self.everybody(&[]);
         let predicted = self.loaded[model].costs.finish.predict(size, numbers.len());
         let started = Instant::now();
@@ -394,30 +413,59 @@ impl<M: Models> Worker<M> {
             worker.shared.guarded(worker.index, "decoding", everybody, || backend.finish(&canvases))
         });
         match answer {
-            Ok(Ok(images)) => {
+            Ok(Ok(decoding)) => {
                 self.observe(model, |costs| &mut costs.finish, size, numbers.len(), peak);
-                self.finish_each = (self.finish_each * 3 + started.elapsed() / numbers.len() as u32) / 4;
-                let done = self.take_done(model, numbers);
-                self.shared.metrics.images.inc_by(done.len() as u64);
-                for (live, image) in done.into_iter().zip(images) {
-                    self.hand_on(live, image);
-                }
+                let begin = started.elapsed();
+                self.loaded[model].under_way = Some(UnderWay { size, numbers, decoding, begin });
             }
-            Ok(Err(error)) => {
-                self.relieve(&error, model, |costs| &mut costs.finish, size, numbers.len());
-                if numbers.len() > 1 {
-                    return self
-                        .halves(model, numbers, |worker, model, half| worker.finish_some(model, size, half));
-                }
-                for live in self.take_done(model, numbers) {
-                    self.give_up(live.number, live.task, error.clone());
-                }
-            }
-            Err(panic) => {
-                let in_call = self.take_done(model, numbers);
-                self.lose(model, panic, in_call.into_iter().map(|live| (live.number, live.task)).collect());
-            }
+            Ok(Err(error)) => self.not_finished(model, size, &numbers, error),
+            Err(panic) => self.lose_finishing(model, &numbers, panic),
         }
+    }
+
+    /// Waits for what is under way, and hands it on. How long that took.
+    pub(super) fn take_decoded(&mut self) -> Duration {
+        let under_way = |loaded: &mut Loaded<M::Backend>| loaded.under_way.take();
+        let found =
+            self.loaded.iter_mut().enumerate().find_map(|(model, loaded)| Some((model, under_way(loaded)?)));
+        let Some((model, UnderWay { size, numbers, decoding, begin })) = found else { return Duration::ZERO };
+        let everybody = self.everybody(&[]);
+        let started = Instant::now();
+        match self.shared.guarded(self.index, "decoding", everybody, || decoding.wait()) {
+            Ok(Ok(images)) => {
+                let each = (begin + started.elapsed()) / numbers.len() as u32;
+                self.finish_each = (self.finish_each * 3 + each) / 4;
+                for (number, image) in numbers.into_iter().zip(images) {
+                    // One that was cancelled meanwhile has left.
+                    if let Some(live) = self.take_done(model, &[number]).pop() {
+                        self.shared.metrics.images.inc();
+                        self.hand_on(live, image);
+                    }
+                }
+            }
+            Ok(Err(error)) => self.not_finished(model, size, &numbers, error),
+            Err(panic) => self.lose_finishing(model, &numbers, panic),
+        }
+        started.elapsed()
+    }
+
+    /// Several are decoded again in halves; one alone is given up.
+    fn not_finished(&mut self, model: usize, size: ImageSize, numbers: &[u64], error: Error) {
+        self.relieve(&error, model, |costs| &mut costs.finish, size, numbers.len());
+        if numbers.len() > 1 {
+            return self.halves(model, numbers, |worker, model, half| {
+                worker.begin_to_finish(model, size, half);
+                worker.take_decoded();
+            });
+        }
+        for live in self.take_done(model, numbers) {
+            self.give_up(live.number, live.task, error.clone());
+        }
+    }
+
+    fn lose_finishing(&mut self, model: usize, numbers: &[u64], panic: Panic) {
+        let in_call = self.take_done(model, numbers);
+        self.lose(model, panic, in_call.into_iter().map(|live| (live.number, live.task)).collect());
     }
 
     fn take_done(&mut self, model: usize, numbers: &[u64]) -> Vec<Live<CanvasOf<M>>> {

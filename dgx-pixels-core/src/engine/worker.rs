@@ -66,8 +66,10 @@ impl<M: Models> Worker<M> {
             let Chosen { admitted, mut run } = chosen;
             run.extend(self.begin(admitted));
             self.step(&run);
+            self.take_decoded();
             self.decode();
         }
+        self.take_decoded();
         self.end();
     }
 

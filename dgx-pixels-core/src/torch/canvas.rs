@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::cuda::OnStream;
-use super::device::{Device, Generator};
+use super::device::{Device, Generator, place};
 use super::failed;
 use super::layers::Result as TorchResult;
 use crate::backend::Canvas;
@@ -160,7 +160,7 @@ impl SdxlCanvas {
             denoised = denoised.f_clamp_(-limit, limit)?;
         }
         let noise = match &self.noise {
-            Some(noise) => Some(noise.f_to_device(latents.device())?.f_to_kind(Kind::Float)?),
+            Some(noise) => Some(place(noise, latents.device())?.f_to_kind(Kind::Float)?),
             None => None,
         };
         let mixed = |mix: &Mix| {

@@ -189,6 +189,13 @@ char* dgx_channels_last(const at::Tensor* tensor, at::Tensor** out) {
   return guarded([&] { *out = new at::Tensor(tensor->contiguous(at::MemoryFormat::ChannelsLast)); });
 }
 
+char* dgx_place(const at::Tensor* tensor, int8_t index, at::Tensor** out) {
+  return guarded([&] {
+    const auto device = c10::Device(c10::kCUDA, index);
+    *out = new at::Tensor(tensor->pin_memory().to(device, tensor->scalar_type(), /*non_blocking=*/true));
+  });
+}
+
 c10::InferenceMode* dgx_inference_mode_new() {
   return new c10::InferenceMode();
 }

@@ -217,6 +217,19 @@ pub(super) fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
     unsafe { returned(dgx_channels_last(tensor.as_ptr().cast(), &mut out), out) }
 }
 
+/// `tensor` of the CPU on `device`; a GPU is not waited for.
+pub(super) fn place(tensor: &Tensor, device: tch::Device) -> Result<Tensor, TchError> {
+    let tch::Device::Cuda(index) = device else { return Ok(tensor.shallow_clone()) };
+    let mut out = std::ptr::null_mut();
+    // SAFETY: `tensor` lives; `out` is set when no error is returned.
+    unsafe { returned(dgx_place(tensor.as_ptr().cast(), index as i8, &mut out), out) }
+}
+
+/// `tensor` on the CPU, once the device has come there: it is not waited for.
+pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, TchError> {
+    tensor.f_to_device_(tch::Device::Cpu, tensor.kind(), true, false)
+}
+
 /// While it lives, this thread's operations keep nothing for gradients.
 #[derive(Debug)]
 pub(super) struct InferenceMode(*mut c_void);
@@ -327,6 +340,7 @@ unsafe extern "C" {
         out: *mut *mut c_void,
     ) -> *mut c_char;
     fn dgx_channels_last(tensor: *const c_void, out: *mut *mut c_void) -> *mut c_char;
+    fn dgx_place(tensor: *const c_void, index: i8, out: *mut *mut c_void) -> *mut c_char;
     fn dgx_inference_mode_new() -> *mut c_void;
     fn dgx_inference_mode_free(guard: *mut c_void);
 }

@@ -2,6 +2,7 @@
 
 use tch::{Device as TchDevice, Kind, Tensor};
 
+use super::device::place;
 use super::layers::{Linear, Result};
 use super::weights::Node;
 use crate::error::Error;
@@ -35,7 +36,7 @@ pub(super) fn guidance_embedding(guidance_scale: f64, width: i64, device: TchDev
     let frequencies = Tensor::f_arange(half, (Kind::Float, TchDevice::Cpu))?.f_mul_scalar(-step)?.f_exp()?;
     let angles = frequencies.f_mul_scalar((guidance_scale - 1.0) * 1000.0)?;
     let waves = Tensor::f_cat(&[angles.f_sin()?, angles.f_cos()?], 0)?.f_constant_pad_nd([0, width % 2])?;
-    waves.f_unsqueeze(0)?.f_to_device(device)
+    place(&waves.f_unsqueeze(0)?, device)
 }
 
 /// Two linear layers around an activation. `time_embedding` and `add_embedding` in the checkpoint.

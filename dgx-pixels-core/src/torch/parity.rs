@@ -176,7 +176,7 @@ impl Golden {
             };
             self.assert_close(&stage, &latents.view_as(theirs), tolerance);
 
-            let images = sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap();
+            let images = sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap().wait().unwrap();
             let bytes: Vec<u8> = images.into_iter().flat_map(|image| image.into_raw()).collect();
             let stage = format!("runs.{name}.image");
             if let Some(theirs) = self.tensors.get(&stage) {

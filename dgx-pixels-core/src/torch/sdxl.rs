@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::canvas::{Answer, Latents, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
-use super::device::{Device, Dtype, Generator, InferenceMode};
+use super::device::{Device, Dtype, Generator, InferenceMode, fetch, place};
 use super::embeddings::guidance_embedding;
 use super::failed;
 use super::layers::Result as TorchResult;
@@ -21,7 +21,7 @@ use super::tokenizer::{Tokenizer, Tokens};
 use super::unet::UNet;
 use super::vae::Vae;
 use super::weights::Weights;
-use crate::backend::{Backend, Canvas};
+use crate::backend::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::model::{Component, Model};
 use crate::request::{GenerateRequest, ImageSize};
@@ -99,6 +99,14 @@ struct Group {
     size: Vec<i64>,
     shallow: bool,
     canvases: Vec<usize>,
+}
+
+/// What decoding leaves on the CPU, once the device has come to its end.
+struct Drawn {
+    latents_are_finite: Tensor,
+    pictures_are_finite: Tensor,
+    /// `[b, h, w, 3]` of 8 bits.
+    pixels: Tensor,
 }
 
 /// While it lives, this thread computes on a model's device, and keeps nothing for gradients.
@@ -298,20 +306,43 @@ impl Sdxl {
                 .f_to_kind(self.dtype.kind())
         };
         let placed = place().map_err(|error| failed(error, self.device, "decoding"))?;
-        Ok(self.decode(&placed)?.remove(0))
+        Ok(self.decode(&[placed])?.wait()?.remove(0))
     }
 
-    /// `[b, channels, h, w]` in the model's dtype → `b` pictures.
-    fn decode(&self, latents: &Tensor) -> Result<Vec<RgbImage>, Error> {
-        let decode = || -> TorchResult<Option<Vec<RgbImage>>> {
-            let pictures = self.vae.decode_scaled(&latents.f_to_kind(self.vae_dtype.kind())?)?;
-            if !is_finite(&pictures)? {
-                return Ok(None);
-            }
-            read_pictures(&pictures).map(Some)
+    /// Each `[b, channels, h, w]` in the model's dtype → the pictures of all, in order.
+    ///
+    /// Nothing waits for the device here: it may be given more to do before the pictures are asked for.
+    fn decode(&self, latents: &[Tensor]) -> Result<Decoding, Error> {
+        let Sdxl { device, dtype, vae_dtype, .. } = *self;
+        let refused = move |error| failed(error, device, "decoding");
+        let are_finite = |tensor: &Tensor| fetch(&tensor.f_isfinite()?.f_all()?);
+        let draw = |latents: &Tensor| -> TorchResult<Drawn> {
+            let pictures = self.vae.decode_scaled(&latents.f_to_kind(vae_dtype.kind())?)?;
+            Ok(Drawn {
+                latents_are_finite: are_finite(latents)?,
+                pictures_are_finite: are_finite(&pictures)?,
+                pixels: fetch(&pixels(&pictures)?)?,
+            })
         };
-        let pictures = decode().map_err(|error| failed(error, self.device, "decoding"))?;
-        pictures.ok_or(Error::NotFinite { what: "the decoded picture", dtype: self.vae_dtype.as_str() })
+        let drawn = latents.iter().map(draw).collect::<TorchResult<Vec<_>>>().map_err(refused)?;
+        let end = Event::record(device).map_err(refused)?;
+        Ok(Decoding::new(move || {
+            let _mode = InferenceMode::enter();
+            end.map_or(Ok(()), |end| end.synchronize()).map_err(refused)?;
+            let mut pictures = vec![];
+            for Drawn { latents_are_finite, pictures_are_finite, pixels } in drawn {
+                for (are_finite, what, dtype) in [
+                    (latents_are_finite, "the latents", dtype),
+                    (pictures_are_finite, "the decoded picture", vae_dtype),
+                ] {
+                    if are_finite.f_int64_value(&[]).map_err(refused)? == 0 {
+                        return Err(Error::NotFinite { what, dtype: dtype.as_str() });
+                    }
+                }
+                pictures.extend(images(&pixels).map_err(refused)?);
+            }
+            Ok(pictures)
+        }))
     }
 
     /// Checks `request` and fills in what it leaves open.
@@ -376,7 +407,7 @@ impl Sdxl {
                 .zip(&tokens)
                 .map(|(text_encoder, tokens)| {
                     let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
-                    text_encoder.forward(&ids.f_to_device(self.device.tch())?)
+                    text_encoder.forward(&place(&ids, self.device.tch())?)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
             let pooled = &encoded[1].pooled;
@@ -407,9 +438,9 @@ impl Sdxl {
         let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
         let row = |words| -> TorchResult<Row> {
             let text = self.text(words);
-            let timesteps = Tensor::f_from_slice(&timesteps)?.f_to_device(device)?;
+            let timesteps = place(&Tensor::f_from_slice(&timesteps)?, device)?;
             let time_ids = Tensor::f_from_slice(&time_ids(&request))?.f_unsqueeze(0)?.f_to_kind(kind)?;
-            let added = self.unet.embed_added(&text.pooled, &time_ids.f_to_device(device)?)?;
+            let added = self.unet.embed_added(&text.pooled, &place(&time_ids, device)?)?;
             let width = self.model.unet.time_cond_proj_dim;
             let guidance = width
                 .map(|width| guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(kind))
@@ -430,11 +461,11 @@ impl Sdxl {
         let ImageSize { width, height } = request.size.expect("a draft has a size");
         let scale = self.model.vae.scale_factor();
         let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
-        let mut place = || -> TorchResult<Tensor> {
-            let noise = generator.randn(&shape, kind)?.f_to_device(device)?;
+        let mut draw = || -> TorchResult<Tensor> {
+            let noise = place(&generator.randn(&shape, kind)?, device)?;
             noise.f_mul_scalar(scheduler.initial_sigma())
         };
-        let latents = place().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+        let latents = draw().map_err(|error| failed(error, self.device, "drawing the noise"))?;
 
         Ok(SdxlCanvas {
             id,
@@ -566,22 +597,15 @@ impl Backend for Sdxl {
         Ok(())
     }
 
-    fn finish(&mut self, canvases: &[&SdxlCanvas]) -> Result<Vec<RgbImage>, Error> {
+    fn finish(&mut self, canvases: &[&SdxlCanvas]) -> Result<Decoding, Error> {
         let _turn = Turn::begin(self.device)?;
-        let refused = |error| failed(error, self.device, "decoding");
-        for canvas in canvases {
-            if !is_finite(&canvas.state.latents).map_err(refused)? {
-                return Err(Error::NotFinite { what: "the latents", dtype: self.dtype.as_str() });
-            }
-        }
-        let same_size =
-            canvases.windows(2).all(|pair| pair[0].state.latents.size() == pair[1].state.latents.size());
-        if self.vae_slicing || !same_size || canvases.is_empty() {
-            let one = |canvas: &&SdxlCanvas| Ok(self.decode(&canvas.state.latents)?.remove(0));
-            return canvases.iter().map(one).collect();
-        }
         let latents: Vec<&Tensor> = canvases.iter().map(|canvas| &canvas.state.latents).collect();
-        self.decode(&Tensor::f_cat(&latents, 0).map_err(refused)?)
+        let same_size = latents.windows(2).all(|pair| pair[0].size() == pair[1].size());
+        if self.vae_slicing || !same_size || canvases.is_empty() {
+            return self.decode(&latents.into_iter().map(Tensor::shallow_clone).collect::<Vec<_>>());
+        }
+        let together = Tensor::f_cat(&latents, 0).map_err(|error| failed(error, self.device, "decoding"))?;
+        self.decode(&[together])
     }
 
     fn preview(&mut self, canvas: &SdxlCanvas) -> Result<RgbImage, Error> {
@@ -627,11 +651,20 @@ fn copied(tensor: &Tensor) -> TorchResult<Tensor> {
     Ok(copy)
 }
 
-/// `[b, 3, h, w]` in -1..=1 → `b` pictures.
-pub(super) fn read_pictures(pictures: &Tensor) -> TorchResult<Vec<RgbImage>> {
+/// `[b, 3, h, w]` in -1..=1 → `[b, h, w, 3]` of 8 bits.
+fn pixels(pictures: &Tensor) -> TorchResult<Tensor> {
     let scaled = pictures.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
     let pixels = scaled.f_to_kind(Kind::Float)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let pixels = pixels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(tch::Device::Cpu)?;
+    pixels.f_permute([0, 2, 3, 1])?.f_contiguous()
+}
+
+/// `[b, 3, h, w]` in -1..=1 → `b` pictures.
+pub(super) fn read_pictures(pictures: &Tensor) -> TorchResult<Vec<RgbImage>> {
+    images(&pixels(pictures)?.f_to_device(tch::Device::Cpu)?)
+}
+
+/// `[b, h, w, 3]` of 8 bits on the CPU → `b` pictures.
+fn images(pixels: &Tensor) -> TorchResult<Vec<RgbImage>> {
     let (b, h, w, _) = pixels.size4()?;
     (0..b)
         .map(|i| {

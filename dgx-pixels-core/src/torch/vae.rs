@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::attention::SelfAttention;
+use super::device::place;
 use super::layers::{Conv2d, GroupNorm, Result};
 use super::resnet::{Downsample, ResnetBlock, ResnetShape, Upsample};
 use super::weights::Node;
@@ -81,14 +82,12 @@ impl Vae {
 
     /// `latents_mean` and `latents_std`, each `[1, latent_channels, 1, 1]`.
     fn spread(&self, like: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
-        let place = |values: &[f64]| {
-            Tensor::f_from_slice(values)?
-                .f_to_kind(like.kind())?
-                .f_to_device(like.device())?
-                .f_view([1, -1, 1, 1])
+        let of_channels = |values: &[f64]| {
+            let values = Tensor::f_from_slice(values)?.f_to_kind(like.kind())?.f_view([1, -1, 1, 1])?;
+            place(&values, like.device())
         };
         match (&self.config.latents_mean, &self.config.latents_std) {
-            (Some(mean), Some(std)) => Ok(Some((place(mean)?, place(std)?))),
+            (Some(mean), Some(std)) => Ok(Some((of_channels(mean)?, of_channels(std)?))),
             _ => Ok(None),
         }
     }

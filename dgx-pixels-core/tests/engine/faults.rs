@@ -26,7 +26,7 @@ fn eight_with(prompt: &str) -> (std::sync::Arc<Rig>, Vec<(u64, ErrorKind)>) {
 
 #[test]
 fn a_panic_fails_its_job_alone_at_any_step() {
-    for step in [0, 3, 5] {
+    for step in [0, 3, 5, 6] {
         let (rig, failed) = eight_with(&format!("panic@{step}"));
         assert_eq!(failed, [(3, ErrorKind::Internal)], "at step {step}");
         assert!(rig.loads.lock().unwrap().len() >= 2, "a backend that panicked is not used again");
@@ -42,7 +42,7 @@ fn values_that_are_not_finite_fail_their_job_alone() {
 
 #[test]
 fn memory_that_runs_out_loses_nothing() {
-    for step in [0, 3, 5] {
+    for step in [0, 3, 5, 6] {
         let (rig, failed) = eight_with(&format!("crowded@{step}"));
         assert_eq!(failed, [], "at step {step}");
         assert!((0..8).all(|seed| rig.calls_of(seed).len() >= 6));
@@ -51,7 +51,7 @@ fn memory_that_runs_out_loses_nothing() {
 
 #[test]
 fn a_job_that_never_fits_fails_alone_and_says_why() {
-    for step in [0, 5] {
+    for step in [0, 5, 6] {
         let (_, failed) = eight_with(&format!("oom@{step}"));
         assert_eq!(failed, [(3, ErrorKind::OutOfMemory)], "at step {step}");
     }
@@ -59,23 +59,23 @@ fn a_job_that_never_fits_fails_alone_and_says_why() {
 
 #[test]
 fn a_hang_fails_its_jobs_and_the_device_comes_back_when_it_answers() {
-    let rig = Rig::slow(MS);
-    let engine = rig.engine_with(1 << 40, EngineConfig { hang_after: 150 * MS, ..Default::default() });
-    let hung = engine.submit(raw("hang@2", 1, 5)).unwrap();
-    let error = hung.wait().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::DeviceUnavailable);
-    assert!(
-        error.to_string().contains("`rig` is not available: it has not answered for 0 s while denoising"),
-        "{error}"
-    );
-    let refused = engine.submit(raw("a", 2, 2)).unwrap_err();
-    assert_eq!(
-        refused.kind(),
-        ErrorKind::DeviceUnavailable,
-        "nobody is left waiting for a device that is gone"
-    );
-    thread::sleep(700 * MS);
-    engine.submit(raw("a", 3, 2)).unwrap().wait().unwrap();
+    for (prompt, doing) in [("hang@2", "denoising"), ("hang@5", "decoding")] {
+        let rig = Rig::slow(MS);
+        let engine = rig.engine_with(1 << 40, EngineConfig { hang_after: 150 * MS, ..Default::default() });
+        let hung = engine.submit(raw(prompt, 1, 5)).unwrap();
+        let error = hung.wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DeviceUnavailable);
+        let expected = format!("`rig` is not available: it has not answered for 0 s while {doing}");
+        assert!(error.to_string().contains(&expected), "{error}");
+        let refused = engine.submit(raw("a", 2, 2)).unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            ErrorKind::DeviceUnavailable,
+            "nobody is left waiting for a device that is gone"
+        );
+        thread::sleep(700 * MS);
+        engine.submit(raw("a", 3, 2)).unwrap().wait().unwrap();
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
-//! A model that does what prompts say: `panic@3` panics at its fourth step, `nan` decodes to no picture, and so on.
+//! A model that does what prompts say: `panic@3` panics at its fourth step, or while it is decoded if it has three, `nan` decodes to no
+//! picture, and so on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dgx_pixels_core::backend::{Backend, Canvas, Sketch, SketchCanvas};
+use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas};
 use dgx_pixels_core::engine::{Device, Engine, EngineConfig, Memory, ModelInfo, Models, Sketches};
 use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
 use image::RgbImage;
@@ -15,6 +16,10 @@ use image::RgbImage;
 pub(crate) struct Rig {
     /// Seeds of each call of `step`, in order.
     pub(crate) calls: Mutex<Vec<Vec<u64>>>,
+    /// Told of each of them.
+    pub(crate) called: Condvar,
+    /// Where the test and a picture that says `meet` meet twice when decoding it begins.
+    pub(crate) meeting: Option<Barrier>,
     pub(crate) begun: AtomicUsize,
     pub(crate) finished: AtomicUsize,
     pub(crate) loads: Mutex<Vec<String>>,
@@ -153,6 +158,7 @@ impl Backend for Rigged {
 
     fn step(&mut self, canvases: &mut [&mut RiggedCanvas]) -> Result<(), Error> {
         self.rig.calls.lock().unwrap().push(canvases.iter().map(|canvas| canvas.seed()).collect());
+        self.rig.called.notify_all();
         let _needed = canvases
             .iter()
             .map(|canvas| self.rig.memory.take(STEP_ROW * canvas.rows() as u64 * area(canvas)))
@@ -175,16 +181,44 @@ impl Backend for Rigged {
         Sketch.step(&mut sketches)
     }
 
-    fn finish(&mut self, canvases: &[&RiggedCanvas]) -> Result<Vec<RgbImage>, Error> {
+    fn finish(&mut self, canvases: &[&RiggedCanvas]) -> Result<Decoding, Error> {
         let _needed = canvases
             .iter()
             .map(|canvas| self.rig.memory.take(STEP_ROW * area(canvas)))
             .collect::<Result<Vec<_>, _>>()?;
-        if canvases.iter().any(|canvas| canvas.says("nan")) {
-            return Err(Error::NotFinite { what: "the decoded picture", dtype: "f32" });
+        let says = |word| canvases.iter().any(|canvas| canvas.says(word));
+        if says("oom") || canvases.len() > 1 && says("crowded") {
+            return Err(Error::OutOfMemory { device: "rig".into(), doing: "decoding" });
+        }
+        if says("meet") {
+            let meeting = self.rig.meeting.as_ref().unwrap();
+            meeting.wait();
+            meeting.wait();
         }
         self.rig.finished.fetch_add(canvases.len(), Ordering::SeqCst);
-        Sketch.finish(&canvases.iter().map(|canvas| &canvas.sketch).collect::<Vec<_>>())
+        let sketched = Sketch.finish(&canvases.iter().map(|canvas| &canvas.sketch).collect::<Vec<_>>())?;
+        let (rig, calls) = (self.rig.clone(), self.rig.all_calls());
+        let [panics, hangs, nan, beside] = ["panic", "hang", "nan", "beside"].map(says);
+        Ok(Decoding::new(move || {
+            if beside {
+                // Longer than any test takes that goes well.
+                let most = Duration::from_secs(20);
+                let waits = |seen: &mut Vec<_>| seen.len() == calls;
+                let seen = rig.calls.lock().unwrap();
+                let waited = rig.called.wait_timeout_while(seen, most, waits).unwrap().1;
+                assert!(!waited.timed_out(), "no step was made meanwhile");
+            }
+            if panics {
+                panic!("as the prompt says");
+            }
+            if hangs {
+                thread::sleep(Duration::from_millis(600));
+            }
+            if nan {
+                return Err(Error::NotFinite { what: "the decoded picture", dtype: "f32" });
+            }
+            sketched.wait()
+        }))
     }
 
     fn preview(&mut self, canvas: &RiggedCanvas) -> Result<RgbImage, Error> {

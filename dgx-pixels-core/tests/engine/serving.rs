@@ -1,7 +1,7 @@
 //! Batching, order, waiting and watching.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -220,6 +220,52 @@ fn draining_does_all_and_stopping_tells_the_rest() {
     started(&jobs[0]);
     drop(engine);
     assert!(jobs.iter().all(|job| matches!(job.result(), Some(Err(Error::ShutDown)))));
+}
+
+/// A picture that is decoded while another has steps to go, and both their jobs.
+fn one_that_meets() -> (Arc<Rig>, Engine, [Job; 2]) {
+    let rig = Arc::new(Rig { step_time: MS, meeting: Some(Barrier::new(2)), ..Default::default() });
+    let engine = rig.engine();
+    let other = engine.submit(raw("a", 1, 1000)).unwrap();
+    started(&other);
+    let one = engine.submit(raw("meet", 2, 2)).unwrap();
+    rig.meeting.as_ref().unwrap().wait();
+    (rig, engine, [one, other])
+}
+
+#[test]
+fn steps_go_on_while_a_picture_is_decoded() {
+    let rig = Rig::slow(MS);
+    let engine = rig.engine();
+    let other = engine.submit(raw("a", 1, 1000)).unwrap();
+    started(&other);
+    let jobs: Vec<_> = (2..6).map(|seed| engine.submit(raw("beside", seed, 3)).unwrap()).collect();
+    jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+    other.cancel();
+    assert!(matches!(other.wait(), Err(Error::Cancelled { .. })));
+    assert_eq!(rig.loads.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_cancel_while_a_picture_is_decoded_ends_its_job_alone() {
+    let (rig, engine, [one, other]) = one_that_meets();
+    one.cancel();
+    rig.meeting.as_ref().unwrap().wait();
+    assert!(matches!(one.wait(), Err(Error::Cancelled { steps_done: 2, steps: 2 })));
+    engine.submit(raw("beside", 3, 2)).unwrap().wait().unwrap();
+    assert!(other.result().is_none());
+}
+
+#[test]
+fn a_picture_that_is_being_decoded_when_the_engine_stops_is_finished() {
+    let (rig, engine, [one, other]) = one_that_meets();
+    thread::scope(|scope| {
+        scope.spawn(|| engine.shutdown(Shutdown::NextStep));
+        while engine.submit(raw("a", 3, 1)).is_ok() {}
+        rig.meeting.as_ref().unwrap().wait();
+    });
+    one.wait().unwrap();
+    assert!(matches!(other.wait(), Err(Error::ShutDown)));
 }
 
 #[test]
