@@ -219,7 +219,9 @@ impl Kernels {
     /// For [`conv_doubled`](Kernels::conv_doubled); `weight [c_out, c_in, 3, 3]`, `None` where it is not by a kernel of ours.
     pub(in crate::torch) fn doubling(&self, weight: &Tensor) -> Result<Option<Doubling>> {
         let (c_out, c_in, _, _) = weight.size4()?;
-        let fits = self.convolutions().is_some() && c_in % 8 == 0 && c_out % 8 == 0;
+        // Narrower ones take no longer than their launches, which would be four.
+        const LEAST: i64 = 256;
+        let fits = self.convolutions().is_some() && c_in >= LEAST && c_in % 8 == 0 && c_out % 8 == 0;
         if fits { Doubling::of_weight(weight).map(Some) } else { Ok(None) }
     }
 
@@ -244,7 +246,7 @@ impl Kernels {
         let out = Tensor::f_empty([b, h, w, c_out], (self.kind, input.device()))?.f_permute([0, 3, 1, 2])?;
         let number = self.number();
         let pixels = Pixels { input: &input, number, pictures: b, h, w, channels: c_in, taps: Taps::AROUND };
-        self.convolve(&pixels, &weight, bias, time, residual.as_ref(), &out, None)?;
+        self.convolve(&pixels, &weight, bias, time, residual.as_ref(), (&out, None))?;
         Ok(Some(out))
     }
 
@@ -267,7 +269,7 @@ impl Kernels {
             let taps = Taps { across: 2, down: 2, left: corner.x - 1, top: corner.y - 1 };
             let number = self.number();
             let pixels = Pixels { input: &input, number, pictures: b, h, w, channels: c_in, taps };
-            self.convolve(&pixels, weight, bias, None, None, &out, Some(corner))?;
+            self.convolve(&pixels, weight, bias, None, None, (&out, Some(corner)))?;
         }
         Ok(Some(out))
     }
@@ -279,8 +281,7 @@ impl Kernels {
         bias: &Tensor,
         time: Option<&Tensor>,
         residual: Option<&Tensor>,
-        out: &Tensor,
-        corner: Option<Corner>,
+        (out, corner): (&Tensor, Option<Corner>),
     ) -> Result<()> {
         let Some(convolutions) = self.convolutions() else {
             return Err(TchError::Torch("the kernels that convolve are not there".into()));
@@ -321,5 +322,51 @@ impl Kernels {
         let tiles = pixels.work(outer, cut).tiles();
         let step = (cut.rows * cut.columns / 32).max((cut.rows + cut.columns) * 31 / 10);
         div_ceil(tiles, self.multiprocessors) * step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn tiles_cover_a_picture_with_the_fewest() {
+        let input = Tensor::zeros([0], (Kind::Float, tch::Device::Cpu));
+        let tile = |w, h, rows| {
+            let pixels = Pixels {
+                input: &input,
+                number: Number::Bf16,
+                pictures: 1,
+                h,
+                w,
+                channels: 64,
+                taps: Taps::AROUND,
+            };
+            pixels.tile(rows)
+        };
+        // SDXL's levels, one of another shape, less than a tile, and rows.
+        assert_eq!(tile(128, 128, 128), (128, 1));
+        assert_eq!(tile(32, 32, 128), (32, 4));
+        assert_eq!(tile(28, 36, 128), (32, 4));
+        assert_eq!(tile(5, 3, 128), (32, 4));
+        assert_eq!(tile(2048, 1, 64), (64, 1));
+    }
+
+    #[test]
+    fn corners_of_a_doubled_picture_are_convolutions_of_the_picture() {
+        tch::manual_seed(3);
+        let float = (Kind::Float, tch::Device::Cpu);
+        let (x, weight) = (Tensor::randn([2, 5, 4, 7], float), Tensor::randn([6, 5, 3, 3], float));
+        let doubled = x.upsample_nearest2d([8, 14], None, None).conv2d(&weight, None::<Tensor>, 1, 1, 1, 1);
+        let doubling = Doubling::of_weight(&weight).unwrap();
+        for (Corner { x: column, y: row }, weight) in CORNERS.into_iter().zip(&doubling.weights) {
+            let weight = weight.view([6, 2, 2, 5]).permute([0, 3, 1, 2]);
+            let around = x.constant_pad_nd([1 - column, column, 1 - row, row]);
+            let ours = around.conv2d(&weight, None::<Tensor>, 1, 0, 1, 1);
+            let exact = doubled.slice(2, row, None, 2).slice(3, column, None, 2);
+            assert!((ours - exact).abs().max().double_value(&[]) < 1e-4);
+        }
     }
 }

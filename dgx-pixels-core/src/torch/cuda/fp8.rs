@@ -353,3 +353,34 @@ impl Kernels {
 fn pixels_of(input: &Tensor, pictures: i64, h: i64, w: i64, channels: i64, taps: Taps) -> Pixels<'_> {
     Pixels { input, number: Number::Byte, pictures, h, w, channels, taps }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_for_gated_rows_have_each_threads_columns_together() {
+        let columns = 2 * BLOCK;
+        let values = Tensor::arange(columns, (Kind::Int64, tch::Device::Cpu)).view([1, columns]);
+        let scales = Tensor::ones([1], (Kind::Float, tch::Device::Cpu));
+        let ordered = Fp8 { values, scales }.for_gated().unwrap().values;
+        // As `products_e4m3.cu` says.
+        for column in 0..columns {
+            let (block, b, q, e) = (column / 128, column % 128 / 8, column % 8 / 2, column % 2);
+            assert_eq!(ordered.int64_value(&[0, block * 128 + 32 * q + 2 * b + e]), column);
+        }
+    }
+
+    #[test]
+    fn weights_are_rounded_to_a_sixteenth_of_themselves() {
+        tch::manual_seed(5);
+        let weight = Tensor::randn([40, 33, 3, 3], (Kind::Float, tch::Device::Cpu));
+        let conv = Fp8Conv::of_weight(&weight, 0.5).unwrap();
+        let taps = weight.permute([0, 2, 3, 1]).flatten(1, -1);
+        let whole =
+            conv.values.view_dtype(Kind::Float8e4m3fn).to_kind(Kind::Float) * conv.scales.unsqueeze(1) * 2.0;
+        // The smallest of a row have fewer digits.
+        let allowed = taps.abs() / 16.0 + taps.abs().amax([1], true) / 400_000.0;
+        assert!(bool::try_from((whole - &taps).abs().le_tensor(&allowed).all()).unwrap());
+    }
+}
