@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -276,6 +277,11 @@ char* dgx_cuda_limit(double share) {
         "the limit is read before the first tensor on a GPU, and there are tensors already");
     c10::CachingAllocator::setAllocatorSettings("per_process_memory_fraction:" + std::to_string(share));
   });
+}
+
+// For attention that libtorch computes from now on, in all threads.
+void dgx_without_cudnn_attention() {
+  at::globalContext().setSDPUseCuDNN(false);
 }
 
 } // extern "C"

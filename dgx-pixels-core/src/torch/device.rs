@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-use super::cuda::Driver;
+use super::cuda::{Driver, nvrtc_is_installed};
 use crate::error::Error;
 
 /// Where tensors live.
@@ -274,6 +274,11 @@ pub(super) fn load_cuda() -> Result<usize, String> {
             Ok(library) => std::mem::forget(library),
             Err(error) => return Err(format!("CUDA's libraries are not installed: {error}")),
         }
+        if let Err(reason) = nvrtc_is_installed() {
+            tracing::warn!("attention is not cuDNN's, which has it compiled: {reason}");
+            // SAFETY: it takes nothing, and sets a flag that is read at each call.
+            unsafe { dgx_without_cudnn_attention() };
+        }
         match tch::Cuda::device_count() {
             count @ 1.. => Ok(count as usize),
             _ => Err("the driver serves no GPU, or is too old for CUDA 13.0 (it needs 580 or newer)".into()),
@@ -343,4 +348,5 @@ unsafe extern "C" {
     fn dgx_place(tensor: *const c_void, index: i8, out: *mut *mut c_void) -> *mut c_char;
     fn dgx_inference_mode_new() -> *mut c_void;
     fn dgx_inference_mode_free(guard: *mut c_void);
+    fn dgx_without_cudnn_attention();
 }

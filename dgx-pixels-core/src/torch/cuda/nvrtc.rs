@@ -49,6 +49,11 @@ pub(super) fn cubin(source: &Source) -> Result<Vec<u8>, String> {
     Ok(cubin)
 }
 
+/// Or why it is not.
+pub(in crate::torch) fn is_installed() -> Result<(), String> {
+    Nvrtc::open().map(|_| ())
+}
+
 impl Source<'_> {
     /// Another for whatever may make other machine code.
     fn key(&self) -> String {
@@ -98,7 +103,7 @@ impl Nvrtc {
                 return Ok(Nvrtc(library));
             }
         }
-        Err(format!("NVRTC, which compiles them, is not installed (`{NVRTC}` is not found)"))
+        Err(format!("NVRTC, NVIDIA's compiler, is not installed (`{NVRTC}` is not found)"))
     }
 
     unsafe fn call<T>(&self, name: &str) -> Result<Symbol<'_, T>, String> {
