@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// The operations of diffusers, rounded where it rounds: results differ in the order of sums.
     Exact,
-    /// Sums are rounded once less, and the fastest of several algorithms is taken for each product.
+    /// Sums are rounded less often, the fastest of several algorithms is taken for each product, and convolutions behind a doubling are of summed weights.
     #[default]
     Fast,
-    /// As `fast`, and the transformers' products are of 8-bit floats, with a scale for each row of both sides. Where a GPU has none, it is
+    /// As `fast`, and the transformers' products, and on Hopper the residual blocks' convolutions, are of 8-bit floats. Where a GPU has none, it is
     /// `fast`.
     Fp8,
 }
