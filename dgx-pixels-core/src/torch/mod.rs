@@ -18,6 +18,7 @@ mod mode;
 mod parity;
 mod passes;
 mod preview;
+mod prompts;
 mod rate;
 mod resnet;
 mod sdxl;

@@ -1,7 +1,6 @@
 //! The [`Backend`]: from a request to pixels. Source: diffusers 0.42.1, `StableDiffusionXLPipeline`.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 
 use image::RgbImage;
 use tch::{Kind, Tensor};
@@ -17,7 +16,8 @@ use super::memory::count_cpu_memory;
 use super::mode::Mode;
 use super::passes::{PassRow, Passes};
 use super::preview::Preview;
-use super::tokenizer::{Tokenizer, Tokens};
+use super::prompts::Prompts;
+use super::tokenizer::Tokenizer;
 use super::unet::UNet;
 use super::vae::Vae;
 use super::weights::Weights;
@@ -61,29 +61,15 @@ pub struct Sdxl {
     vae_dtype: Dtype,
     vae_slicing: bool,
     model: Model,
-    tokenizers: [Tokenizer; 2],
-    text_encoders: [TextEncoder; 2],
+    prompts: Prompts,
     unet: UNet,
     vae: Vae,
-    /// The last few texts, newest first, by their words; no words are zeros. During `begin`, all that it needs.
-    texts: VecDeque<(Option<String>, Text)>,
     passes: Passes,
     /// Where the step before the last ended on a GPU: it works on one while the next is prepared.
     behind: Option<Event>,
     /// Made when it is first asked for.
     preview: Option<Preview>,
     next_id: u64,
-}
-
-/// Of full-size SDXL each takes 26 MB in half precision.
-const TEXTS_KEPT: usize = 8;
-
-/// A prompt as the UNet reads it; one row each.
-struct Text {
-    /// `None` for zeros.
-    keys_values: Option<Tensor>,
-    pooled: Tensor,
-    dropped_words: Option<String>,
 }
 
 /// A request that was checked and filled in, before anything is computed for it.
@@ -239,20 +225,18 @@ impl Sdxl {
         let vae = Vae::load(vae_weights.root(), &model.vae, options.vae_tiling)?;
         vae_weights.finish()?;
 
-        let tokens = tokenizers[0].max_length() as i64;
+        let prompts = Prompts::new(device, tokenizers, text_encoders);
         Ok(Sdxl {
-            passes: Passes::new(device, tokens, kernels),
+            passes: Passes::new(device, prompts.tokens(), kernels),
             behind: None,
             device,
             dtype,
             vae_dtype,
             vae_slicing: options.vae_slicing,
             model: model.clone(),
-            tokenizers,
-            text_encoders,
+            prompts,
             unet,
             vae,
-            texts: VecDeque::new(),
             preview: None,
             next_id: 0,
         })
@@ -369,66 +353,6 @@ impl Sdxl {
         Ok(Draft { request, scheduler, texts })
     }
 
-    /// Brings all texts of `drafts` to the front of those that are kept, and encodes the new ones.
-    fn read_texts(&mut self, drafts: &[Draft]) -> Result<(), Error> {
-        let mut new: Vec<Option<&str>> = Vec::new();
-        // The prompts first: what to keep away from is more often the same again, and so is kept longer.
-        for i in [0, 1] {
-            for words in drafts.iter().filter_map(|draft| draft.texts.get(i)) {
-                match self.texts.iter().position(|(known, _)| known == words) {
-                    Some(place) => {
-                        let known = self.texts.remove(place).expect("a place just found");
-                        self.texts.push_front(known);
-                    }
-                    None if new.contains(&words.as_deref()) => {}
-                    None => new.push(words.as_deref()),
-                }
-            }
-        }
-        for words in new {
-            let text = self.encode(words)?;
-            self.texts.push_front((words.map(str::to_owned), text));
-        }
-        Ok(())
-    }
-
-    /// `words` through both tokenizers and text encoders; none are zeros, as wide as any text. Each text goes alone: in company
-    /// it would be rounded otherwise, and is kept for pictures to come.
-    fn encode(&self, words: Option<&str>) -> Result<Text, Error> {
-        let tokens = self
-            .tokenizers
-            .iter()
-            .map(|tokenizer| tokenizer.encode(words.unwrap_or_default()))
-            .collect::<Result<Vec<Tokens>, _>>()?;
-        let encode = || -> TorchResult<(Option<Tensor>, Tensor)> {
-            let encoded = self
-                .text_encoders
-                .iter()
-                .zip(&tokens)
-                .map(|(text_encoder, tokens)| {
-                    let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
-                    text_encoder.forward(&place(&ids, self.device.tch())?)
-                })
-                .collect::<TorchResult<Vec<_>>>()?;
-            let pooled = &encoded[1].pooled;
-            if words.is_none() {
-                return Ok((None, pooled.f_zeros_like()?));
-            }
-            let hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
-            Ok((Some(self.unet.keys_values(&hidden)?), pooled.shallow_clone()))
-        };
-        let (keys_values, pooled) =
-            encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
-        let dropped_words = tokens.into_iter().find_map(|tokens| tokens.dropped);
-        Ok(Text { keys_values, pooled, dropped_words })
-    }
-
-    /// The text for `words`, which [`read_texts`](Sdxl::read_texts) has read.
-    fn text(&self, words: &Option<String>) -> &Text {
-        let found = self.texts.iter().find(|(known, _)| known == words);
-        &found.expect("`begin` reads all texts before it asks for one").1
-    }
-
     /// A canvas whose texts have been read.
     fn canvas(&self, draft: Draft, id: u64) -> Result<SdxlCanvas, Error> {
         let Draft { request, scheduler, texts } = draft;
@@ -437,7 +361,7 @@ impl Sdxl {
         // 1. text, and the times and sizes that condition it
         let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
         let row = |words| -> TorchResult<Row> {
-            let text = self.text(words);
+            let text = self.prompts.text(words);
             let timesteps = place(&Tensor::f_from_slice(&timesteps)?, device)?;
             let time_ids = Tensor::f_from_slice(&time_ids(&request))?.f_unsqueeze(0)?.f_to_kind(kind)?;
             let added = self.unet.embed_added(&text.pooled, &place(&time_ids, device)?)?;
@@ -454,7 +378,7 @@ impl Sdxl {
         let mut rows = rows.map_err(|error| failed(error, self.device, "encoding the prompt"))?.into_iter();
         let positive = rows.next().expect("a draft has a prompt");
         let dropped: Vec<&str> =
-            texts.iter().filter_map(|words| self.text(words).dropped_words.as_deref()).collect();
+            texts.iter().filter_map(|words| self.prompts.text(words).dropped_words.as_deref()).collect();
 
         // 2. noise
         let mut generator = Generator::new(request.seed);
@@ -544,10 +468,11 @@ impl Backend for Sdxl {
         let drafts = requests.iter().map(|request| self.draft(request)).collect::<Result<Vec<_>, _>>()?;
         let _turn = Turn::begin(self.device)?;
         let first_id = self.next_id;
-        let canvases = self.read_texts(&drafts).and_then(|()| {
+        let texts: Vec<&[Option<String>]> = drafts.iter().map(|draft| &*draft.texts).collect();
+        let canvases = self.prompts.read(&texts, &self.unet).and_then(|()| {
             drafts.into_iter().zip(first_id..).map(|(draft, id)| self.canvas(draft, id)).collect()
         });
-        self.texts.truncate(TEXTS_KEPT);
+        self.prompts.forget();
         self.next_id += requests.len() as u64;
         canvases
     }
