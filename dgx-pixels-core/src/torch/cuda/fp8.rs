@@ -122,7 +122,6 @@ const SHORT_SHARED_BYTES: u32 = 5 * 28_672 + 20_480 + 96;
 const GEGLU_SHARED_BYTES: u32 = 4 * 49_152 + 64;
 
 /// What is done to the sums of a product.
-#[derive(Default)]
 struct After<'a> {
     row_scales: Option<&'a Tensor>,
     bias: Option<&'a Tensor>,
