@@ -124,7 +124,7 @@ fn look() -> Report {
 
 #[cfg(feature = "torch")]
 fn torch() -> (Option<String>, Cuda) {
-    use dgx_pixels_core::torch::{Device, compile_kernels, gpus, libtorch_version};
+    use dgx_pixels_core::torch::{CompiledKernels, Device, compile_kernels, gpus, libtorch_version};
     let cuda = match gpus() {
         Err(reason) => Cuda { available: false, reason: Some(reason), gpus: vec![] },
         Ok(gpus) => {
@@ -136,7 +136,11 @@ fn torch() -> (Option<String>, Cuda) {
                 driver_cuda: gpu.driver_cuda,
                 shares_memory: gpu.integrated,
                 kernels: match compile_kernels(Device::Cuda(gpu.index)) {
-                    Ok(()) => "compiled".into(),
+                    Ok(CompiledKernels { hopper, fp8 }) => {
+                        let own = if hopper { "compiled, with those for Hopper" } else { "compiled" };
+                        let fp8 = if fp8 { "`fp8` can be had" } else { "`fp8` is `fast` here" };
+                        format!("{own}; {fp8}")
+                    }
                     Err(reason) => format!("libtorch's, as ours cannot be had: {reason}"),
                 },
             });

@@ -41,13 +41,24 @@ use tch::TchError;
 
 use crate::error::Error;
 
+/// Which of this library's kernels a GPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompiledKernels {
+    /// Those for Hopper alone: linear layers with their GEGLU, convolutions, and products of 8-bit floats. Elsewhere these are cuBLASLt's and
+    /// cuDNN's.
+    pub hopper: bool,
+    /// Whether [`Mode::Fp8`] is more than [`Mode::Fast`].
+    pub fp8: bool,
+}
+
 /// Compiles this library's kernels for a GPU, or finds them in this user's cache.
 ///
 /// # Errors
 /// Why libtorch's are taken in their place.
-pub fn compile_kernels(device: Device) -> Result<(), String> {
+pub fn compile_kernels(device: Device) -> Result<CompiledKernels, String> {
     device.resolve().map_err(|error| error.to_string())?;
-    cuda::Kernels::load(device, Dtype::Bf16, Mode::Fast).map(drop)
+    let kernels = cuda::Kernels::load(device, Dtype::Bf16, Mode::Fp8)?;
+    Ok(CompiledKernels { hopper: kernels.hopper(), fp8: kernels.is_fp8() })
 }
 
 /// libtorch's refusal as one of our errors.

@@ -218,6 +218,11 @@ impl Kernels {
         }
     }
 
+    /// Whether it has those for Hopper.
+    pub(in crate::torch) fn hopper(&self) -> bool {
+        self.hopper.is_some()
+    }
+
     /// Whether linear layers that can are to be of 8-bit floats.
     pub(in crate::torch) fn is_fp8(&self) -> bool {
         self.fp8
