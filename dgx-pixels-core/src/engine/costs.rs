@@ -13,6 +13,9 @@ use crate::request::ImageSize;
 /// chooses for them. On an H100 a line through what was seen lay up to 5 % low for 768x1344.
 const NOT_SEEN: f64 = 1.05;
 
+/// What ran out of memory is tried again where so much more is free: with every canvas that comes and goes a little more is.
+const NOT_ENOUGH: f64 = 1.05;
+
 /// One kind of call: bytes at its peak, above what was in use before it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -34,7 +37,8 @@ impl Peaks {
 
     /// A call with so many rows of this size ran out of memory where `bytes` were free.
     pub(crate) fn refuse(&mut self, size: ImageSize, rows: usize, bytes: u64) {
-        self.refused.insert(key(size, rows), (work(size, rows), bytes + 1));
+        let more = (bytes as f64 * NOT_ENOUGH) as u64 + 1;
+        self.refused.insert(key(size, rows), (work(size, rows), more));
     }
 
     /// The bytes of a call: as seen; or by a line through what was seen of this size, else of all sizes, that lies below none of
@@ -170,10 +174,10 @@ mod tests {
     fn what_did_not_suffice_is_predicted_as_more_until_it_does() {
         let mut peaks = Peaks::default();
         peaks.observe(square(512), 2, 10);
-        peaks.refuse(square(512), 4, 99);
+        peaks.refuse(square(512), 4, 100);
         assert_eq!(peaks.predict(square(512), 2), Some(10));
-        assert_eq!(peaks.predict(square(512), 4), Some(100));
-        assert_eq!(peaks.predict(square(512), 8), Some(100));
+        assert_eq!(peaks.predict(square(512), 4), Some(106));
+        assert_eq!(peaks.predict(square(512), 8), Some(106));
         peaks.observe(square(512), 4, 30);
         assert_eq!(peaks.predict(square(512), 4), Some(30));
     }
