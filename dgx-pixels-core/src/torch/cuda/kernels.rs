@@ -247,7 +247,7 @@ impl Kernels {
         self.records.set(records);
     }
 
-    /// Gives a kernel to our stream; `arguments` are what it takes in `kernels.cu`.
+    /// Gives a kernel to our stream; `arguments` are what it takes in its text.
     pub(super) fn launch(
         &self,
         function: Function,
@@ -255,7 +255,7 @@ impl Kernels {
         arguments: &mut [*mut c_void],
     ) -> Result<()> {
         let stream = stream::handle(self.index)?;
-        // SAFETY: each caller below passes what its kernel in `kernels.cu` takes.
+        // SAFETY: each caller, beside the kernels' texts, passes what its kernel takes there.
         unsafe { self.driver.launch(function, launch, stream, arguments) }.map_err(TchError::Torch)
     }
 

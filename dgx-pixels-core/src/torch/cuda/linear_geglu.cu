@@ -1,11 +1,10 @@
-// out[M, W] = (X Wh^T + bh) * gelu(X Wg^T + bg): a linear layer and the GEGLU after it in one pass, for sm_90a.
+// out[M, W] = (X Wh^T + bh) * gelu(X Wg^T + bg): a linear layer and the GEGLU after it in one pass, for sm_90a: `hopper.cu` comes before.
 //
 // A persistent grid: each block goes through tiles of 128 rows and 128 columns of `out`. A producer warp fills a ring of
 // shared-memory stages by TMA, and two warpgroups multiply: each 64 rows by 128 hidden columns and the 128 gate columns
 // that belong to them, as one m64n256 product, so that a thread has hidden and gate of the same element. The sums of a
 // finished tile are rounded to 16 bits; the gelu and the stores then run while the tensor cores work on the next tile.
-//
-// BF16 is 1 for bf16, 0 for f16. No header is included: NVRTC then needs no CUDA installation.
+
 #define STAGES 4
 // Rows of X that are worked on before the weights are gone through again.
 #define GROUP 2048
