@@ -24,6 +24,7 @@ pub mod backend;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
+pub mod files;
 pub mod folders;
 #[cfg(feature = "engine")]
 mod generator;

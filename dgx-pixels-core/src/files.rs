@@ -1,0 +1,83 @@
+//! Reading files that somebody else may have made.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// The most bytes of a file that describes something: a manifest, a certificate, a model's config.
+pub const MAX_TEXT_BYTES: u64 = 16 << 20;
+/// The most bytes of a picture file that a user hands in.
+pub const MAX_PICTURE_BYTES: u64 = 256 << 20;
+
+/// Reads a regular file whole, following links.
+///
+/// Opening never blocks: a named pipe that nobody writes to is refused at once, as is a device or a
+/// socket.
+///
+/// # Errors
+/// The system's own errors, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular file
+/// or is longer than `limit` bytes. Nothing of a refused file's content is in the error.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::files::read_regular;
+/// assert!(read_regular("/dev/zero".as_ref(), 1024).is_err());
+/// ```
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    read_opened(file, limit)
+}
+
+/// Reads `file` from where it stands to its end, under the same rules as [`read_regular`].
+///
+/// # Errors
+/// As [`read_regular`].
+pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(refuse("it is a folder; expected a file".into()));
+    }
+    if !about.is_file() {
+        return Err(refuse("it is a pipe, a device or a socket; expected a regular file".into()));
+    }
+    let too_long = |bytes: u64| refuse(format!("it has {bytes} bytes; expected at most {limit}"));
+    if about.len() > limit {
+        return Err(too_long(about.len()));
+    }
+    let mut bytes = Vec::with_capacity(about.len() as usize);
+    // The file may grow while it is read.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_long(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    fn fault(path: &Path, limit: u64) -> String {
+        read_regular(path, limit).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn pipes_folders_and_long_files_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let name = CString::new(pipe.as_os_str().as_bytes()).unwrap();
+        // SAFETY: `name` is a string that ends in a zero byte and outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        assert_eq!(fault(&pipe, 9), "it is a pipe, a device or a socket; expected a regular file");
+        assert_eq!(fault(folder.path(), 9), "it is a folder; expected a file");
+        let long = folder.path().join("long");
+        std::fs::write(&long, "0123456789").unwrap();
+        assert_eq!(fault(&long, 9), "it has 10 bytes; expected at most 9");
+        assert_eq!(read_regular(&long, 10).unwrap(), b"0123456789");
+    }
+}
