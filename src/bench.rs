@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::drawing::{Interval, interval, number, whole};
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::{note, say};
+use crate::output::{note, say, say_json};
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
@@ -221,7 +221,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         modes,
     };
     if args.json {
-        return say(&serde_json::to_string(&report).expect("plain data turns into JSON; this is a bug"));
+        return say_json(&report);
     }
     report.tell()
 }
