@@ -1,17 +1,16 @@
 //! The engine that the commands draw with.
 
+use dgx_pixels_core::ImageSize;
 use dgx_pixels_core::backend::Sketch;
 use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
 use dgx_pixels_core::folders;
+use dgx_pixels_core::model::search::{self, Found, Place};
 #[cfg(feature = "torch")]
-use dgx_pixels_core::{
-    Model,
-    model::search::{self, Found},
-    torch,
-};
+use dgx_pixels_core::{Model, torch};
 
 use crate::drawing::TorchArgs;
 use crate::failure::Failure;
+use crate::output;
 
 /// The built-in backend's name; it needs no files and no libtorch.
 pub(crate) const SKETCH: &str = "sketch";
@@ -33,7 +32,10 @@ impl Choice {
         if wanted == Some(SKETCH) {
             return Ok(Choice::Sketch);
         }
-        let Found { name, model, .. } = search::choose(&search::places(), wanted)?;
+        let places = search::places();
+        let found = search::choose(&places, wanted)?;
+        tell_choice(&places, &found);
+        let Found { name, model, .. } = found;
         Ok(Choice::Folder(name, Box::new(model?)))
     }
 
@@ -70,6 +72,15 @@ impl Choice {
         }
     }
 
+    /// The size of the image that it draws where none is asked for.
+    pub(crate) fn native_size(&self) -> ImageSize {
+        match self {
+            Choice::Sketch => Sketch::NATIVE_SIZE,
+            #[cfg(feature = "torch")]
+            Choice::Folder(_, model) => model.native_size(),
+        }
+    }
+
     /// An engine that draws with it. What calls cost in memory is kept in this user's cache.
     ///
     /// # Errors
@@ -78,7 +89,7 @@ impl Choice {
         let config = EngineConfig { costs: folders::cache().map(|cache| cache.join("costs.json")), ..config };
         match self {
             Choice::Sketch => {
-                let TorchArgs { .. } = torch;
+                torch.check_sketch()?;
                 Ok(Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], config)?)
             }
             #[cfg(feature = "torch")]
@@ -90,5 +101,17 @@ impl Choice {
                 Ok(Engine::start(models, devices, config)?)
             }
         }
+    }
+}
+
+/// Says where a model is from that the user may not have meant: the current folder's own, or
+/// another than the current folder's of the same name.
+pub(crate) fn tell_choice(places: &[Place], chosen: &Found) {
+    if chosen.is_here {
+        let path = chosen.path.display();
+        output::note(format_args!("warning: the model `{}` is this folder's own, `{path}`", chosen.name));
+    }
+    for note in search::shadowed(places, chosen).iter().filter_map(Found::shadow_note) {
+        output::note(format_args!("warning: {note}"));
     }
 }
