@@ -1,41 +1,45 @@
 //! Pictures that people give: found in folders, read with limits.
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_core::files::MAX_PICTURE_BYTES;
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder as _, ImageFormat, ImageReader, Limits, RgbaImage};
 
 use crate::failure::Failure;
+use crate::order::by_number;
 
 /// Most pixels of a picture: 32 megapixels, where a copy takes 128 MiB.
 const MAX_PIXELS: u64 = 1 << 25;
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
 /// The files that `inputs` mean: files as they are, the pictures of folders, and those that match patterns, each once, in
-/// the order given and then by name.
+/// the order given and then by name, with numbers in their own order.
 ///
 /// # Errors
 /// [`Failure::Input`] for an input that is none of these or has no pictures.
-pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut found: Vec<PathBuf> = vec![];
-    for input in inputs {
-        let path = PathBuf::from(input);
+    for path in inputs {
+        let input = path.to_str().unwrap_or_default();
         let fault = |reason: String| Failure::Input { path: path.clone(), reason };
         let mut new = if path.is_dir() {
             let entries = path.read_dir().map_err(|error| fault(error.to_string()))?;
             let mut files: Vec<_> =
                 entries.flatten().map(|entry| entry.path()).filter(|path| is_picture(path)).collect();
-            files.sort_unstable();
+            files.sort_unstable_by(|a, b| by_number(a, b));
             files
         } else if path.exists() || !input.contains(['*', '?', '[']) {
             vec![path.clone()]
         } else {
             let paths = glob::glob(input).map_err(|error| fault(error.to_string()))?;
-            paths.flatten().filter(|path| is_picture(path)).collect()
+            let mut files: Vec<_> = paths.flatten().filter(|path| is_picture(path)).collect();
+            files.sort_unstable_by(|a, b| by_number(a, b));
+            files
         };
         if new.is_empty() {
             return Err(fault(format!(
@@ -61,6 +65,21 @@ fn is_picture(path: &Path) -> bool {
 pub(crate) fn read(path: &Path) -> Result<RgbaImage, Failure> {
     let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
     decode(path, &fs::read(path).map_err(|error| fault(error.to_string()))?)
+}
+
+/// Reads standard input, which stands for the file `-`.
+///
+/// # Errors
+/// [`Failure::Input`] if it cannot be read, or is larger than an image file may be.
+pub(crate) fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
+    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
+    let mut bytes = vec![];
+    let stdin = io::stdin().lock();
+    stdin.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    match bytes.len() as u64 > MAX_PICTURE_BYTES {
+        true => Err(fault(format!("it has more than {MAX_PICTURE_BYTES} bytes; expected a smaller file"))),
+        false => Ok(bytes),
+    }
 }
 
 /// As [`read`], of the bytes of the file at `path`.

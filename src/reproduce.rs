@@ -5,16 +5,15 @@ use std::path::PathBuf;
 
 use dgx_pixels_core::Submission;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
-use dgx_pixels_core::picture_file::{Made, picture_png, sprite_png};
+use dgx_pixels_core::picture_file::Made;
 #[cfg(feature = "torch")]
 use dgx_pixels_core::torch::{Device, Mode};
-use image::DynamicImage;
 use serde_json::json;
 
 use crate::drawing::TorchArgs;
 use crate::failure::Failure;
-use crate::generate::follow;
-use crate::output;
+use crate::generate::{follow, png};
+use crate::output::{self, Destination};
 use crate::serve::Choice;
 #[cfg(feature = "torch")]
 use crate::serve::SKETCH;
@@ -33,15 +32,15 @@ pub(crate) struct Args {
     input: PathBuf,
 
     /// Where the model is now, a name or a folder. Default: the name that the picture gives.
-    #[arg(long, value_name = "PATH|NAME")]
+    #[arg(short, long, value_name = "PATH|NAME")]
     model: Option<String>,
 
-    /// Also write what was made, to this file.
-    #[arg(long, value_name = "PATH")]
+    /// Also write what was made, to this file that ends in `.png`, or `-` for standard output, which then has nothing else.
+    #[arg(short, long, value_name = "PATH|-")]
     output: Option<PathBuf>,
 
     /// Replace a file that exists.
-    #[arg(long)]
+    #[arg(long, requires = "output")]
     force: bool,
 
     /// Print one JSON line.
@@ -49,7 +48,7 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     /// Nothing on standard error but warnings and errors.
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 
@@ -58,19 +57,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let fault = |reason: String| Failure::Input { path: args.input.clone(), reason };
     let bytes = fs::read(&args.input).map_err(|error| fault(error.to_string()))?;
     let before = output::read_made(&args.input, &bytes)?;
-    if let Some(path) = &args.output {
-        output::check(Some(path), std::slice::from_ref(path), args.force)?;
+    let destination = args.output.as_deref().map(output::single).transpose()?;
+    match destination {
+        Some(Destination::File(path)) => output::check(Some(path), &[path.to_owned()], &[], args.force)?,
+        Some(stdout) => stdout.refuse_beside_stdout(&[("--json", args.json), ("--force", args.force)])?,
+        None => {}
     }
     interrupt::listen();
     let (after, again) = draw(args, &before)?;
-    if let Some(path) = &args.output {
-        output::write(path, &again, args.force)?;
+    match destination {
+        Some(Destination::File(path)) => output::write(path, &again, args.force)?,
+        Some(_) => output::say_bytes(&again)?,
+        None => {}
     }
     if again == bytes {
-        return if args.json {
-            output::say(&json!({ "input": args.input, "same": true }))
-        } else {
-            output::say(&"same")
+        return match destination {
+            _ if args.json => output::say_json(&json!({ "input": args.input, "same": true })),
+            Some(Destination::Stdout) => Ok(()),
+            _ => output::say(&"same"),
         };
     }
     let differ = match (picture::decode(&args.input, &bytes)?, picture::decode(&args.input, &again)?) {
@@ -102,10 +106,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     // The same model at another place, or with a word on its terms, is no other model.
     let (model, licence) = (before.model.clone(), before.licence.clone());
     let made = Made { model, licence, ..finished.made.clone() };
-    let bytes = match made.pixel {
-        Some(_) => sprite_png(&finished.image, Some(&made))?,
-        None => picture_png(&DynamicImage::ImageRgba8(finished.image.clone()).into_rgb8(), &made)?,
-    };
+    let bytes = png(&finished, &made)?;
     Ok((made, bytes))
 }
 

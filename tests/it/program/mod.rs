@@ -7,6 +7,7 @@ mod generate;
 mod models;
 mod pixelize;
 mod reproduce;
+mod streams;
 #[cfg(feature = "torch")]
 mod torch;
 
