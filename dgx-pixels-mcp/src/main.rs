@@ -1,7 +1,7 @@
 //! `dgx-pixels-mcp`, the program.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -136,16 +136,24 @@ struct Cleaning {
 
 type Failure = Box<dyn std::error::Error>;
 
+/// OpenMP's threads sleep while they wait, so that drawing on a busy machine does not crawl.
+#[cfg(feature = "torch")]
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static WAIT_PASSIVELY: dgx_pixels_core::torch::BeforeLibraries = dgx_pixels_core::torch::wait_passively;
+
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(Cli { command }) => command,
         // Help and version hold nothing of the caller's.
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
-            eprint!("{}", printable(&error.render().to_string()));
+            let _ = write!(io::stderr(), "{}", printable(&error.render().to_string()));
             return ExitCode::from(2);
         }
     };
+    #[cfg(feature = "torch")]
+    dgx_pixels_core::torch::limit_threads();
     // Standard output is the protocol's.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
     let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());
@@ -172,7 +180,7 @@ fn main() -> ExitCode {
                 text += &format!(": {error}");
                 cause = error.source();
             }
-            eprintln!("error: {}", printable(&text));
+            let _ = writeln!(io::stderr(), "error: {}", printable(&text));
             ExitCode::FAILURE
         }
     }
