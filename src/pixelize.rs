@@ -29,7 +29,7 @@ pub(crate) const NOTES: &str = "\
 Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
 `NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
 --json one line a picture:
-  {\"input\",\"output\",\"verdict\":\"grid\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
+  {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.
 With `--output -` standard output holds the PNG file itself, and nothing is written beside it.
@@ -298,7 +298,7 @@ fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Resul
         .map(|job| {
             interrupt::check()?;
             // A picture that cannot be made is told of when it is to be written.
-            let picture = job.read().ok();
+            let picture = job.read(true).ok();
             let made = picture.and_then(|picture| pixelize(&picture, &for_picture(options, job)).ok());
             bar.advance();
             Ok(made.map(|made| made.sprite))
@@ -319,10 +319,10 @@ struct Job {
 }
 
 impl Job {
-    fn read(&self) -> Result<RgbaImage, Failure> {
+    fn read(&self, quiet: bool) -> Result<RgbaImage, Failure> {
         match &self.stdin {
-            Some(bytes) => picture::decode(&self.input, bytes),
-            None => picture::read(&self.input),
+            Some(bytes) => picture::decode(&self.input, bytes, quiet),
+            None => picture::read(&self.input, quiet),
         }
     }
 }
@@ -436,7 +436,7 @@ fn for_picture(options: &PixelOptions, job: &Job) -> PixelOptions {
 /// Reads, makes and writes one.
 fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure> {
     let started = std::time::Instant::now();
-    let picture = job.read()?;
+    let picture = job.read(args.quiet)?;
     let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;
@@ -464,6 +464,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
             let others: Vec<_> = made.others.iter().map(name).collect();
             let doubt = match made.verdict {
                 Verdict::Grid => format!("not sure of the grid: {} is likeliest", name(grid)),
+                Verdict::Native => "not sure that it is at its own size".into(),
                 Verdict::NoGrid => "not sure that there is no grid".into(),
             };
             let see = if to_stdout { String::new() } else { format!("see `{}`, and ", sheet.display()) };
@@ -474,6 +475,14 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
                 others.join(" or "),
             ));
         }
+    }
+    if made.verdict == Verdict::Native && made.others.is_empty() && !args.quiet {
+        output::note(format_args!(
+            "note: `{}` is pixel art at its own size, {}x{}; it was kept, not reduced",
+            job.input.display(),
+            picture.width(),
+            picture.height(),
+        ));
     }
     if to_stdout {
         return Ok(Made::Png(png));

@@ -1,13 +1,13 @@
 //! `pixelize_image`.
 
-use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_core::files;
+use dgx_pixels_core::input_image::{self, InputImage, Room};
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
 use dgx_pixels_core::pixel::{GridChoice, MaxColors, PixelOptions, Transparent, Wrap, pixelize};
 use dgx_pixels_core::{Error, ImageSize};
-use image::{ImageReader, RgbaImage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -88,8 +88,9 @@ impl PixelizeImage {
 }
 
 fn make(studio: &Studio, path: &Path, options: &PixelOptions, name: &AssetName) -> Answer {
-    let picture = open(studio, path)?;
-    let made = pixelize(&picture, options).map_err(|error| wrong(TOOL, &error.to_string()))?;
+    // The room is kept, so that few large images are worked on at a time.
+    let (image, _room) = open(studio, path)?;
+    let made = pixelize(&image.pixels, options).map_err(|error| wrong(TOOL, &error.to_string()))?;
     let library = studio.library();
     let reserved = library.reserve(name)?;
     write_sprite(&reserved.png(), &sprite_png(&made.sprite, None)?, &made.certificate, false)?;
@@ -99,18 +100,15 @@ fn make(studio: &Studio, path: &Path, options: &PixelOptions, name: &AssetName) 
     let mut all = facts(library, &asset);
     let next = "Look at the picture: if the grid is wrong, call again with `width` and `height`.";
     all.insert("next".into(), json!(next));
+    if !image.warnings.is_empty() {
+        all.insert("warnings".into(), json!(image.warnings));
+    }
     Ok(with_picture(all, &preview(&made.sprite)))
 }
 
-fn open(studio: &Studio, path: &Path) -> Result<RgbaImage, Fault> {
+fn open(studio: &Studio, path: &Path) -> Result<(InputImage, Room), Fault> {
     let fault = |reason: String| wrong(TOOL, &format!("`path` is `{}`: {reason}", path.display()));
-    let mut bytes = vec![];
     let file = studio.roots().open(path)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(fault(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)));
-    }
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let decoded = reader.map_err(|error| fault(error.to_string()))?.decode();
-    Ok(decoded.map_err(|error| fault(error.to_string()))?.into_rgba8())
+    let bytes = files::read_opened(file, MAX_FILE_BYTES).map_err(|error| fault(error.to_string()))?;
+    input_image::decode_in_room(&bytes).map_err(|error| fault(error.to_string()))
 }
