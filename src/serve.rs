@@ -2,6 +2,8 @@
 
 use dgx_pixels_core::ImageSize;
 use dgx_pixels_core::backend::Sketch;
+#[cfg(feature = "torch")]
+use dgx_pixels_core::engine::Models as _;
 use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
 use dgx_pixels_core::folders;
 use dgx_pixels_core::model::search::{self, Found, Place};
@@ -33,10 +35,49 @@ impl Choice {
             return Ok(Choice::Sketch);
         }
         let places = search::places();
-        let found = search::choose(&places, wanted)?;
-        tell_choice(&places, &found);
+        Choice::of_found(&places, search::choose(&places, wanted)?)
+    }
+
+    #[cfg(feature = "torch")]
+    fn of_found(places: &[Place], found: Found) -> Result<Choice, Failure> {
+        tell_choice(places, &found);
         let Found { name, model, .. } = found;
         Ok(Choice::Folder(name, Box::new(model?)))
+    }
+
+    #[cfg(not(feature = "torch"))]
+    fn of_found(_: &[Place], Found { name, .. }: Found) -> Result<Choice, Failure> {
+        Choice::of(Some(&name))
+    }
+
+    /// The model that a picture names: one of the model folders, by its name alone.
+    ///
+    /// # Errors
+    /// [`Error::ModelChoice`](dgx_pixels_core::Error::ModelChoice) if there is none of this name; the model's own fault if it cannot be
+    /// opened.
+    pub(crate) fn recorded(name: &str) -> Result<Choice, Failure> {
+        if name == SKETCH {
+            return Ok(Choice::Sketch);
+        }
+        let places = search::places();
+        Choice::of_found(&places, search::named(&places, name)?)
+    }
+
+    /// BLAKE3 of the files that it would draw from; `None` for the sketch.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be read.
+    pub(crate) fn hash(&self, torch: TorchArgs) -> Result<Option<String>, Failure> {
+        let TorchArgs { .. } = torch;
+        match self {
+            Choice::Sketch => Ok(None),
+            #[cfg(feature = "torch")]
+            Choice::Folder(name, model) => {
+                let options = torch::Options { dtype: torch.dtype, ..Default::default() };
+                let models = torch::Checkpoints::new([(name.as_str(), (**model).clone())], name, options)?;
+                Ok(models.hash(name)?)
+            }
+        }
     }
 
     /// What `--model` means in a build without libtorch: the sketch.
