@@ -149,6 +149,14 @@ struct Subject {
 
 /// Measures, and tells.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let shortcuts = [
+        ("--guidance-interval", args.guidance_interval.is_some()),
+        ("--deep-cache", args.deep_cache.is_some()),
+    ];
+    if let Some((flag, _)) = shortcuts.iter().find(|(_, given)| *given && args.modes.len() < 2) {
+        let reason = "is for all modes but the first, and there is one; expected two or more in `--modes`";
+        return Err(Failure::Flags(format!("`{flag}` {reason}")));
+    }
     interrupt::listen();
     let subject = Subject::of(args.model.as_deref())?;
     let device = args.device.resolve()?;

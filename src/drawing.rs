@@ -11,7 +11,7 @@ use dgx_pixels_core::torch;
 use dgx_pixels_core::{GenerateRequest, ImageSize};
 
 use crate::failure::Failure;
-use crate::pixelize::Stages;
+use crate::stages::Stages;
 
 /// What draws, how, and what makes a sprite of it.
 #[derive(Clone, clap::Args)]

@@ -18,6 +18,7 @@ mod progress;
 mod reproduce;
 mod serve;
 mod sheet;
+mod stages;
 mod terminal;
 mod validate;
 

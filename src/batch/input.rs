@@ -17,7 +17,7 @@ use crate::drawing::{self, Drawing, Interval};
 use crate::failure::{Failure, one_line};
 use crate::generate;
 use crate::output;
-use crate::pixelize;
+use crate::stages;
 
 /// Most pictures of one batch.
 const MAX_PICTURES: usize = 1_000_000;
@@ -288,7 +288,7 @@ impl Asked {
             "crop" => self.crop = object(value, r#"{"left":0,"top":0}"#)?,
             "target_size" => self.target_size = Some(object(value, r#"{"width":1024,"height":1024}"#)?),
             "raw" => *raw = flag(value)?,
-            "size" => stages.size = Some(pixelize::size(text(value)?)?),
+            "size" => stages.size = Some(stages::size(text(value)?)?),
             "anchor" => stages.anchor = Some(word(value)?),
             "max_colors" => stages.max_colors = word(value)?,
             "palette" => stages.palette = Some(palette(value)?),
@@ -410,7 +410,7 @@ fn from_to(value: &Value) -> Result<[f64; 2], String> {
 
 fn palette(value: &Value) -> Result<Palette, String> {
     match value.as_str() {
-        Some(text) => pixelize::palette(text),
+        Some(text) => stages::palette(text),
         None => serde_json::from_value(value.clone())
             .map_err(|_| r##"expected a name, a file, or colors, for example ["#1A1C2C","#5D275D"]"##.into()),
     }
