@@ -2,8 +2,11 @@
 
 mod clients;
 mod desk;
+mod fairness;
 mod game;
+mod groups;
 mod guards;
+mod limits;
 mod tools;
 mod transport;
 #[cfg(feature = "torch")]
