@@ -256,7 +256,7 @@ fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Resul
         .map(|job| {
             interrupt::check()?;
             // A picture that cannot be made is told of when it is to be written.
-            let picture = picture::read(&job.input).ok();
+            let picture = picture::read(&job.input, true).ok();
             let made = picture.and_then(|picture| pixelize(&picture, &for_picture(options, job)).ok());
             bar.advance();
             Ok(made.map(|made| made.sprite))
@@ -331,7 +331,7 @@ fn for_picture(options: &PixelOptions, job: &Job) -> PixelOptions {
 /// Reads, makes and writes one; the line for stdout.
 fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failure> {
     let started = std::time::Instant::now();
-    let picture = picture::read(&job.input)?;
+    let picture = picture::read(&job.input, args.quiet)?;
     let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;

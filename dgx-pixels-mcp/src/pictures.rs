@@ -1,12 +1,12 @@
 //! Images that a call names: judged by their headers, and decoded when there is memory for them.
 
 use std::fs::File;
-use std::io::Cursor;
 
 use dgx_pixels_core::ErrorKind;
 use dgx_pixels_core::files::read_opened;
+use dgx_pixels_core::input_image::{self, InputImage};
 use dgx_pixels_core::library::AssetId;
-use image::{ImageReader, RgbaImage};
+use image::RgbaImage;
 
 use crate::answer::Fault;
 use crate::pixel_work::{Memory, Stop};
@@ -18,8 +18,8 @@ pub(crate) const MAX_FILE_BYTES: u64 = 32 << 20;
 pub(crate) const MAX_PIXELS: u64 = 1 << 24;
 /// The most pixels of a sprite that is made of an image, 2048x2048.
 pub(crate) const MAX_SPRITE_PIXELS: u64 = 1 << 22;
-/// Decoding takes as much for a pixel: what the decoder gives, and 8-bit RGBA.
-const DECODING_BYTES: u64 = 8;
+/// Decoding takes as much for a pixel: up to 16 bits a channel, and 8-bit RGBA.
+const DECODING_BYTES: u64 = 12;
 /// Pixel stages take as much for each pixel of the sprite: colours as floating point, their counts, a copy.
 const CELL_BYTES: u64 = 48;
 
@@ -35,6 +35,8 @@ pub(crate) enum Use {
 /// An image, and the memory that is counted for it and for the work on it.
 pub(crate) struct Picture<'a> {
     pub(crate) pixels: RgbaImage,
+    /// What could not be done with the file.
+    pub(crate) warnings: Vec<String>,
     _memory: Memory<'a>,
 }
 
@@ -55,7 +57,8 @@ pub(crate) fn open<'a>(
         Err(reason) => return Ok(Err(reason)),
     };
     let _memory = studio.pixel_work().memory(needs(size, purpose), stop)?;
-    Ok(decode(&bytes).map(|pixels| Picture { pixels, _memory }))
+    let decoded = input_image::decode(&bytes).map_err(|error| error.to_string());
+    Ok(decoded.map(|InputImage { pixels, warnings }| Picture { pixels, warnings, _memory }))
 }
 
 /// Decodes the image of an asset.
@@ -97,14 +100,10 @@ pub(crate) fn needs((width, height): (u32, u32), purpose: Use) -> u64 {
 /// # Errors
 /// Why it cannot be used, also for one that is too large.
 pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let size = reader.map_err(|error| error.to_string())?.into_dimensions();
-    let (width, height) = size.map_err(|error| error.to_string())?;
+    let (width, height) = input_image::dimensions(bytes).map_err(|error| error.to_string())?;
     match u64::from(width) * u64::from(height) <= MAX_PIXELS {
         true => Ok((width, height)),
-        false => {
-            Err(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels, as 4096x4096 has"))
-        }
+        false => Err(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels, as 4096x4096 has")),
     }
 }
 
@@ -113,7 +112,5 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
 /// # Errors
 /// Why it cannot be decoded.
 pub(crate) fn decode(bytes: &[u8]) -> Result<RgbaImage, String> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let decoded = reader.map_err(|error| error.to_string())?.decode();
-    Ok(decoded.map_err(|error| error.to_string())?.into_rgba8())
+    input_image::decode(bytes).map(|image| image.pixels).map_err(|error| error.to_string())
 }

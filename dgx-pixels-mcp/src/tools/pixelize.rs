@@ -109,5 +109,8 @@ fn make(studio: &Studio, stop: &Stop, path: &Path, options: &PixelOptions, name:
     let mut all = facts(library, &asset);
     let next = "Look at the picture: if the grid is wrong, call again with `width` and `height`.";
     all.insert("next".into(), json!(next));
+    if !picture.warnings.is_empty() {
+        all.insert("warnings".into(), json!(picture.warnings));
+    }
     Ok(with_picture(all, |side| preview(&made.sprite, side)))
 }

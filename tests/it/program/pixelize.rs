@@ -176,7 +176,7 @@ fn what_cannot_be_read_is_told() {
     apng.finish().unwrap();
     for (name, text) in [
         ("absent.png", "No such file"),
-        ("text.png", "it is no picture that can be read"),
+        ("text.png", "it is text, not an image; expected PNG, JPEG, WebP, GIF or BMP"),
         ("cut.png", "cannot read `cut.png`"),
         ("huge.png", "it is 8000x8000; expected at most 33554432 pixels"),
         ("moving.gif", "it is animated"),
