@@ -103,7 +103,9 @@ pub(crate) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), String> {
     let (width, height) = input_image::dimensions(bytes).map_err(|error| error.to_string())?;
     match u64::from(width) * u64::from(height) <= MAX_PIXELS {
         true => Ok((width, height)),
-        false => Err(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels, as 4096x4096 has")),
+        false => {
+            Err(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels, as 4096x4096 has"))
+        }
     }
 }
 

@@ -27,7 +27,8 @@ fn the_single_image_of_one_session_is_drawn_before_the_flood_of_another() {
     }
     let metrics = server.send("GET", "/metrics", &[], "").body;
     let is_count = |line: &&str| line.starts_with("dgx_pixels_jobs_total{") && line.contains("\"finished\"");
-    let counts = metrics.lines().filter(is_count).filter_map(|line| line.rsplit(' ').next()?.parse().ok());
+    let counts =
+        metrics.lines().filter(is_count).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     let finished: f64 = counts.sum();
     assert!((1.0..48.0).contains(&finished), "{finished} of 65 were drawn when the single one was there");
 }

@@ -60,7 +60,8 @@ fn a_native_image_of_more_cells_than_a_sprite_may_have_is_refused() {
     let desk = Desk::new();
     // Each pixel is a cell of its own, of 16 colours.
     let cells = RgbaImage::from_fn(2400, 2000, |x, y| {
-        let hash = (x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663)).wrapping_mul(2_654_435_761) >> 28;
+        let hash =
+            (x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663)).wrapping_mul(2_654_435_761) >> 28;
         Rgba([(hash * 16) as u8, 90, 40, 255])
     });
     save(&desk.path("cells.png"), &cells);
