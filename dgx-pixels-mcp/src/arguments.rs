@@ -76,13 +76,14 @@ pub(crate) fn parse<T: DeserializeOwned>(
             property(missing).map_or("a value".into(), expected)
         ));
     }
-    for (name, value) in &mut arguments {
+    let mut taken = arguments.clone();
+    for (name, value) in &mut taken {
         if let Some(schema) = property(name) {
             numbers::take(schema, value);
         }
     }
-    let arguments = Value::Object(arguments);
-    serde_path_to_error::deserialize(&arguments).map_err(|error| {
+    // A fault shows a value as it came.
+    serde_path_to_error::deserialize(Value::Object(taken)).map_err(|error| {
         let path = error.path().to_string();
         let field = path.split(['.', '[']).next().unwrap_or_default();
         match (arguments.get(field), property(field)) {

@@ -182,9 +182,13 @@ impl GenerateSprite {
     /// Which argument is wrong, its value, and what would be right.
     fn plan(&self, call: &Call) -> Result<Vec<Wanted>, String> {
         let studio = &call.studio;
-        let chars = self.prompt.chars().count();
-        if chars > MAX_PROMPT_CHARS {
-            return Err(format!("`prompt` has {chars} characters; expected at most {MAX_PROMPT_CHARS}"));
+        for (field, text) in
+            [("prompt", Some(&self.prompt)), ("negative_prompt", self.negative_prompt.as_ref())]
+        {
+            let chars = text.map_or(0, |text| text.chars().count());
+            if chars > MAX_PROMPT_CHARS {
+                return Err(format!("`{field}` has {chars} characters; expected at most {MAX_PROMPT_CHARS}"));
+            }
         }
         let model = studio.model(self.model.as_deref()).map_err(|error| error.to_string())?;
         let style = self.style.as_deref().map(style_of).transpose()?;

@@ -37,7 +37,7 @@ fn an_image_with_too_many_pixels_is_refused_by_its_header() {
     let desk = Desk::new();
     // 32 megapixels of one colour.
     save(&desk.path("flat.png"), &RgbaImage::from_pixel(8192, 4096, Rgba([9, 9, 9, 255])));
-    assert!(fs::metadata(desk.path("flat.png")).unwrap().len() < 450_000);
+    assert!(fs::metadata(desk.path("flat.png")).unwrap().len() < 2 << 20);
     // A header that claims even more, and nothing behind it.
     let mut claims = fs::read(desk.path("flat.png")).unwrap();
     claims[16..24].copy_from_slice(&[0, 0, 0x80, 0, 0, 0, 0x80, 0]);

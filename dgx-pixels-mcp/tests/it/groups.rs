@@ -90,7 +90,7 @@ fn without_the_group_game_nothing_is_put_into_a_game() {
 #[test]
 fn an_unknown_group_is_named() {
     let desk = Desk::new();
-    for (tools, named) in [("libary", "'libary'"), ("", "''"), ("game,draw", "'draw'")] {
+    for (tools, named) in [("libary", "'libary'"), ("", "a value is required"), ("game,draw", "'draw'")] {
         let mut program = desk.command(&["stdio", "--model", "sketch", "--tools", tools]);
         let said = program.stderr(std::process::Stdio::piped()).output().unwrap();
         let text = String::from_utf8_lossy(&said.stderr);
