@@ -1,5 +1,7 @@
 //! Images that users hand in: found in folders, and read.
 
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::input_image::{self, InputImage, InputImageError};
@@ -10,13 +12,14 @@ use crate::output;
 
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// The files that `inputs` mean: files as they are, the pictures of folders, and those that match patterns, each once, in
-/// the order given and then by name.
+/// The files that `inputs` mean: files as they are, the pictures of folders, and those that match patterns, in the order
+/// given and then by name. A file is taken once, also if links or other spellings of its path name it again.
 ///
 /// # Errors
 /// [`Failure::Input`] for an input that is none of these or has no pictures.
 pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let mut found: Vec<PathBuf> = vec![];
+    let mut seen = HashSet::new();
     for input in inputs {
         let path = PathBuf::from(input);
         let fault = |reason: String| Failure::Input { path: path.clone(), reason };
@@ -38,7 +41,10 @@ pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>, Failure> {
                 ENDINGS.join(", ")
             )));
         }
-        new.retain(|path| !found.contains(path));
+        // A file that is not there is reported when it is read.
+        new.retain(|path| {
+            path.metadata().map_or(!found.contains(path), |about| seen.insert((about.dev(), about.ino())))
+        });
         found.append(&mut new);
     }
     Ok(found)
@@ -71,4 +77,36 @@ pub(crate) fn decode(path: &Path, bytes: &[u8], quiet: bool) -> Result<RgbaImage
 
 fn fault(path: &Path, error: &InputImageError) -> Failure {
     Failure::Input { path: path.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_taken_once_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["b.png", "a.png", "notes.txt"] {
+            fs::write(at(name), name).unwrap();
+        }
+        symlink(at("a.png"), at("z.png")).unwrap();
+        symlink(folder.path(), at("again")).unwrap();
+        fs::hard_link(at("b.png"), at("y.png")).unwrap();
+        let inputs = [
+            at("b.png"),
+            at("./b.png"),
+            at(""),
+            at("*.png"),
+            at("again/a.png"),
+            at("none.png"),
+            at("none.png"),
+        ];
+        let found = expand(&inputs).unwrap();
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["b.png", "a.png", "none.png"]);
+    }
 }

@@ -52,14 +52,14 @@ impl PngFacts<'_> {
     }
 }
 
-/// The frames of a GIF that are there to their end.
-pub(super) fn gif_frames(bytes: &[u8]) -> usize {
+/// The frames of a GIF that are there to their end, and whether the file ends within one.
+pub(super) fn gif_frames(bytes: &[u8]) -> (usize, bool) {
     let mut frames = 0;
-    let _ = walk_gif(bytes, &mut frames);
-    frames
+    let is_cut = walk_gif(bytes, &mut frames).is_none();
+    (frames, is_cut)
 }
 
-/// `None` where the file ends early or is damaged.
+/// `None` where the file ends early.
 fn walk_gif(bytes: &[u8], frames: &mut usize) -> Option<()> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = 13 + table(*bytes.get(10)?);
@@ -77,23 +77,44 @@ fn walk_gif(bytes: &[u8], frames: &mut usize) -> Option<()> {
                 at = skip_blocks(at + 11 + table(*bytes.get(at + 9)?))?;
                 *frames += 1;
             }
-            0x3b => return Some(()),
-            _ => return None,
+            // The end, or damage.
+            _ => return Some(()),
         }
     }
 }
 
-/// The frames of an animated WebP; 0 for one that is not animated.
-pub(super) fn webp_frames(bytes: &[u8]) -> usize {
-    let mut rest = bytes.get(12..).unwrap_or_default();
-    let mut frames = 0;
-    while let Some((header, after)) = rest.split_first_chunk::<8>() {
+/// The chunks of a WebP, or of a frame in it, as type and content.
+fn webp_chunks(mut rest: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, after) = rest.split_first_chunk::<8>()?;
         let [a, b, c, d, len @ ..] = *header;
-        frames += usize::from([a, b, c, d] == *b"ANMF");
         let len = u32::from_le_bytes(len) as usize;
         rest = after.get(len.saturating_add(len % 2)..).unwrap_or_default();
+        Some(([a, b, c, d], &after[..len.min(after.len())]))
+    })
+}
+
+/// The frames of an animated WebP; 0 for one that is not animated.
+pub(super) fn webp_frames(bytes: &[u8]) -> usize {
+    webp_chunks(bytes.get(12..).unwrap_or_default()).filter(|(kind, _)| kind == b"ANMF").count()
+}
+
+/// The first frame of an animated WebP as a file of its own, if it fills the image. The decoder blends a
+/// frame with the background, which puts opaque colors off by one.
+pub(super) fn webp_still(bytes: &[u8]) -> Option<Vec<u8>> {
+    let chunks = || webp_chunks(bytes.get(12..).unwrap_or_default());
+    let (_, canvas) = chunks().find(|(kind, _)| kind == b"VP8X")?;
+    let (_, frame) = chunks().find(|(kind, _)| kind == b"ANMF")?;
+    let (place, image) = frame.split_at_checked(16)?;
+    if place[..6] != [0; 6] || place.get(6..12) != canvas.get(4..10) {
+        return None;
     }
-    frames
+    let (alpha, size) = (0x10, &place[6..12]);
+    let has_alpha = webp_chunks(image).next()?.0 == *b"ALPH";
+    let header = [b"VP8X\x0a\0\0\0", &[alpha, 0, 0, 0][..], size].concat();
+    let header = if has_alpha { &header[..] } else { &[] };
+    let len = u32::try_from(4 + header.len() + image.len()).ok()?;
+    Some([b"RIFF", &len.to_le_bytes()[..], b"WEBP", header, image].concat())
 }
 
 /// `true` unless a JPEG ends within its headers, or its pixels end without the marker of their end. The

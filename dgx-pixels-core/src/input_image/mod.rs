@@ -22,7 +22,7 @@ use image::{AnimationDecoder as _, ColorType, DynamicImage, ImageDecoder, ImageE
 use crate::file_kind::{self, Format};
 use crate::files;
 use color::Conversion;
-use frames::{PngFacts, gif_frames, jpeg_is_whole, webp_frames};
+use frames::{PngFacts, gif_frames, jpeg_is_whole, webp_frames, webp_still};
 pub use room::{MAX_DECODING_BYTES, Room};
 
 /// Most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.
@@ -68,6 +68,9 @@ pub enum InputImageError {
     /// The file ends before its image does.
     #[error("it ends early: the file was cut, or is still being written")]
     Cut,
+    /// The file contradicts itself.
+    #[error("it is damaged: its parts say different sizes")]
+    Damaged,
     /// The file is damaged, or uses what the decoder does not know.
     #[error("{0}")]
     Decode(ImageError),
@@ -152,6 +155,8 @@ struct Header<'a> {
     orientation: Orientation,
     /// The only frame of a PNG's animation, which is not the image that stands before it.
     frame_after_default: bool,
+    /// The only frame of a WebP's animation.
+    still: Option<Vec<u8>>,
     cicp: Option<[u8; 4]>,
 }
 
@@ -185,7 +190,11 @@ impl Header<'_> {
                 Box::new(WebPDecoder::new(from())?)
             }
             Format::Gif => {
-                frames = gif_frames(bytes);
+                let is_cut;
+                (frames, is_cut) = gif_frames(bytes);
+                if frames == 0 && is_cut {
+                    return Err(InputImageError::Cut);
+                }
                 Box::new(GifDecoder::new(from())?)
             }
             Format::Bmp => Box::new(BmpDecoder::new(from())?),
@@ -213,6 +222,7 @@ impl Header<'_> {
             color: decoder.color_type(),
             orientation,
             frame_after_default: png.default_is_no_frame,
+            still: if format == Format::WebP && frames == 1 { webp_still(bytes) } else { None },
             cicp: png.cicp,
             decoder,
         })
@@ -264,7 +274,15 @@ impl Header<'_> {
     }
 
     fn pixels(self) -> Result<(DynamicImage, Orientation), InputImageError> {
-        Ok((DynamicImage::from_decoder(self.decoder)?, self.orientation))
+        let image = match &self.still {
+            Some(still) => DynamicImage::from_decoder(WebPDecoder::new(Cursor::new(still))?)?,
+            None => DynamicImage::from_decoder(self.decoder)?,
+        };
+        // The frame may not be as large as its header said.
+        if (image.width(), image.height()) != (self.width, self.height) {
+            return Err(InputImageError::Damaged);
+        }
+        Ok((image, self.orientation))
     }
 
     fn only_frame(self) -> Result<(DynamicImage, Orientation), InputImageError> {

@@ -16,6 +16,7 @@ mod dither;
 mod frame;
 pub mod grid;
 mod lint;
+mod native;
 mod neighbours;
 mod oklab;
 mod option;

@@ -9,6 +9,7 @@ use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
 use super::grid::{self, Axis, Grid};
+use super::native::Native;
 use super::option::serde_by_word;
 use super::{
     Anchor, Certificate, Dither, FrameError, OptionError, Outline, Palette, PaletteError, Transparent, Wrap,
@@ -165,8 +166,10 @@ impl Detail {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It has, or was said to have; a picture that is pixel art already has cells of one pixel.
+    /// It has, or was said to have.
     Grid,
+    /// It is pixel art at its own size, and is kept as it is: a cell is one pixel.
+    Native,
     /// It is painted; the sprite is a deliberate reduction.
     NoGrid,
 }
@@ -339,17 +342,17 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
         grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
     }
     bounds.check_cells(&grid)?;
-    let mut exact = verdict == Verdict::Grid && grid.is_exact(image);
+    let mut exact = verdict != Verdict::NoGrid && grid.is_exact(image);
     let find = started.elapsed();
 
     // 2. one colour a cell
     let started = Instant::now();
     let mut sprite = match verdict {
-        Verdict::Grid => cells::sample(image, &grid),
+        Verdict::Grid | Verdict::Native => cells::sample(image, &grid),
         Verdict::NoGrid => cells::reduce(image, &grid),
     };
     // A grid that is twice as fine as the true one has cells that all stand twice.
-    let is_found = options.grid == GridChoice::Auto && options.strip.is_none();
+    let is_found = options.grid == GridChoice::Auto && options.strip.is_none() && verdict != Verdict::Native;
     if is_found && let Some(coarser) = grid::coarser(&sprite, &grid) {
         sprite = cells::sample(&sprite, &coarser);
         grid = grid.of(&coarser);
@@ -394,6 +397,8 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
 
 /// Rounds that a sprite is made from itself; one is enough for nearly all.
 const MOST_ROUNDS: usize = 3;
+/// How sure it is that an image is at its own size where a grid explains some of it.
+const NATIVE_BESIDE_GRID: f64 = 0.7;
 /// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
 const LARGEST_SPRITE: f64 = 256.0;
 /// A small greyscale photograph has more.
@@ -439,7 +444,18 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         return given(grid);
     }
     let mut found = grid::find(image);
-    if found.first().is_some_and(|grid| grid::is_sure(grid, image)) {
+    let is_sure = found.first().is_some_and(|grid| grid::is_sure(grid, image));
+    // What a generator made is enlarged, and frames divide the width.
+    let may_be_native =
+        options.expected_step.is_none() && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
+    let contrast = found.first().filter(|_| is_sure).map_or(0.0, |grid| grid.contrast);
+    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
+        let doubted = is_sure && contrast >= grid::DOUBTFUL;
+        let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
+        let grid = grid::with_step(image, 1.0);
+        return Ok(Choice { grid, verdict: Verdict::Native, confidence, others });
+    }
+    if is_sure {
         let grid = found.remove(0);
         return Ok(Choice { confidence: grid.confidence, grid, verdict: Verdict::Grid, others: found });
     }
@@ -451,7 +467,8 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
     let longer = f64::from(width.max(height));
     let step = longer / options.detail.cells();
     if step <= 1.0 || longer <= LARGEST_SPRITE && has_few_colors(image) {
-        return given(grid::with_step(image, 1.0));
+        let grid = grid::with_step(image, 1.0);
+        return Ok(Choice { grid, verdict: Verdict::Native, confidence: 1.0, others: vec![] });
     }
     let grid = Grid {
         x: Axis::regular(width as usize, step, 0.0),
