@@ -4,6 +4,8 @@ mod clients;
 mod desk;
 mod game;
 mod guards;
+mod limits;
+mod protocol;
 mod tools;
 mod transport;
 #[cfg(feature = "torch")]
