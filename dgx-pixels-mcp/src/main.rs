@@ -109,6 +109,18 @@ struct Http {
     /// A web page that may ask, as `https://example.org`. May be given again.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     origins: Vec<String>,
+
+    /// The most connections at once. For a new one beyond them, the slowest or idlest is closed.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    max_connections: u16,
+
+    /// The most calls at once that take longer than a moment, for example calls that draw. More are answered with 503.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    max_requests: u16,
+
+    /// Seconds that a client may take to send a request, or to read an answer, before its connection is closed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    patience: u16,
 }
 
 #[derive(Args)]
@@ -160,10 +172,17 @@ fn main() -> ExitCode {
     log.log_internal_errors(false).init();
     let done = match command {
         Command::Stdio(serving) => serve(serving, None),
-        Command::Http(Http { serving, bind, token_file, hosts, origins }) => {
-            let config =
-                HttpConfig { bind, allowed_hosts: hosts, allowed_origins: origins, ..Default::default() };
-            serve(serving, Some((config, token_file)))
+        Command::Http(http) => {
+            let config = HttpConfig {
+                bind: http.bind,
+                allowed_hosts: http.hosts,
+                allowed_origins: http.origins,
+                max_connections: http.max_connections.into(),
+                max_requests: http.max_requests.into(),
+                patience: Duration::from_secs(http.patience.into()),
+                ..Default::default()
+            };
+            serve(http.serving, Some((config, http.token_file)))
         }
         Command::PrintConfig(wanted) => print_config(&wanted),
         Command::Clean(wanted) => clean(&wanted),

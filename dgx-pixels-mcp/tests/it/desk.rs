@@ -211,6 +211,21 @@ pub(crate) struct Reply {
     pub(crate) body: String,
 }
 
+impl Reply {
+    /// The value of a header, whose name is lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The body as JSON: the whole, or the first message of its events.
+    pub(crate) fn json(&self) -> Value {
+        let event = self.body.lines().find_map(|line| line.strip_prefix("data:"));
+        let text = event.unwrap_or(&self.body);
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 impl Place {
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.0).unwrap();

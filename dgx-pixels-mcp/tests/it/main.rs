@@ -7,6 +7,8 @@ mod fairness;
 mod game;
 mod groups;
 mod guards;
+mod limits;
+mod protocol;
 mod tools;
 mod transport;
 #[cfg(feature = "torch")]
