@@ -120,9 +120,6 @@ impl Folder {
         allowed: Allowed,
     ) -> Result<(Folder, Kept), Failure> {
         let fault = |reason: &str| Failure::Output { path: path.to_owned(), reason: reason.into() };
-        if output::is_file_name(path) {
-            return Err(fault("it is a picture's name; expected a folder"));
-        }
 
         // 1. what is there
         let hidden = path.join(HIDDEN);
@@ -145,13 +142,14 @@ impl Folder {
         // 2. what may be written
         let planned: HashSet<_> = plan.iter().flat_map(|plan| &plan.pictures).map(|one| &one.key).collect();
         let is_new = |picture: &&Picture| !planned.contains(&picture.key);
-        let mut files: Vec<_> = plan.is_none().then(|| path.join(MANIFEST)).into_iter().collect();
+        let mut beside: Vec<_> = plan.is_none().then(|| path.join(MANIFEST)).into_iter().collect();
+        let mut files = vec![];
         for picture in pictures.iter().filter(is_new) {
             let file = path.join(&picture.file);
-            files.extend(picture.pixel.is_some().then(|| sidecar(&file)));
+            beside.extend(picture.pixel.is_some().then(|| sidecar(&file)));
             files.push(file);
         }
-        output::check(Some(path), &files, allowed.force)?;
+        output::check(Some(path), &files, &beside, allowed.force)?;
 
         // 3. the batch from now on
         let made: HashSet<_> = pictures

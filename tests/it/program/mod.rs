@@ -8,6 +8,7 @@ mod input;
 mod models;
 mod pixelize;
 mod reproduce;
+mod streams;
 #[cfg(feature = "torch")]
 mod torch;
 
