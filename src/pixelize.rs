@@ -24,8 +24,8 @@ use crate::{interrupt, output};
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
 Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
-`NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
---json one line a picture:
+`NAME.candidates.png`, the sprites of the three likeliest. Pixel art at its own size is kept
+as it is (verdict `native`); `--grid` reduces it. Standard output holds the path of each sprite, or with --json one line a picture:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.
