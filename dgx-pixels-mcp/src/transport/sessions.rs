@@ -86,7 +86,7 @@ impl Sessions {
                 known.or_else(|| sessions.keys().next().cloned())
             };
             let Some(id) = idlest else { return };
-            tracing::info!("there are {MAX} sessions; the idlest ends for another");
+            tracing::debug!("there are {MAX} sessions; the idlest ends for another");
             let _ = timeout(TIME_TO_END, self.manager.close_session(&id)).await;
             self.lock().remove(&id);
         }
