@@ -59,9 +59,8 @@ const EXPECTED = {
     "evil.example": ["without the token", "initialize", "tools/call", "stream", "DELETE"].map((name) => `${name}: TypeError`),
 };
 
-const reports = {};
+let reported = () => {};
 const pages = createServer((request, response) => {
-    const host = request.headers.host.split(":")[0];
     if (request.method !== "POST") {
         const script = `(${page})(${JSON.stringify(server)}, ${JSON.stringify(token)})`;
         response.setHeader("Content-Type", "text/html");
@@ -72,39 +71,44 @@ const pages = createServer((request, response) => {
     request.on("data", (part) => (body += part));
     request.on("end", () => {
         response.end();
-        reports[host] = JSON.parse(body);
-        if (Object.keys(reports).length === Object.keys(EXPECTED).length) finish();
+        reported(JSON.parse(body));
     });
 });
 
-let browser;
-const late = setTimeout(() => finish(), SECONDS * 1000);
-
-function finish() {
-    clearTimeout(late);
-    browser.once("exit", () => process.exit(failed ? 1 : 0));
-    let failed = false;
-    for (const [host, expected] of Object.entries(EXPECTED)) {
-        const told = reports[host] ?? ["the page said nothing"];
-        const is_right = JSON.stringify(told) === JSON.stringify(expected);
-        failed ||= !is_right;
-        console.log(`browser, page of http://${host}:${port}: ${is_right ? "as expected" : "WRONG"}; ${told.join(", ")}`);
-    }
-    browser.kill();
-    pages.close();
-}
-
-pages.listen(Number(port), "127.0.0.1", () => {
-    browser = spawn(
+// Opens the page of a host, and resolves to its report.
+async function visit(host) {
+    const browser = spawn(
         "chromium",
         [
             ..."--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-dev-shm-usage".split(" "),
             ..."--disable-background-networking --disable-component-update --disable-sync".split(" "),
-            `--user-data-dir=${profile}`,
+            `--user-data-dir=${profile}/${host}`,
+            // It then stays until it is ended.
             "--remote-debugging-port=0",
             "--host-resolver-rules=MAP *.example 127.0.0.1",
-            ...Object.keys(EXPECTED).map((host) => `http://${host}:${port}/`),
+            `http://${host}:${port}/`,
         ],
-        { stdio: "ignore" },
+        { stdio: ["ignore", "ignore", "pipe"] },
     );
-});
+    let log = "";
+    browser.stderr.on("data", (part) => (log += part));
+    const ended = new Promise((resolve) => browser.once("close", resolve));
+    const told = await Promise.race([
+        new Promise((resolve) => (reported = resolve)),
+        ended.then(() => ["the browser ended", log]),
+        new Promise((resolve) => setTimeout(() => resolve(["the page said nothing", log]), SECONDS * 1000).unref()),
+    ]);
+    browser.kill();
+    await ended;
+    return told;
+}
+
+await new Promise((resolve) => pages.listen(Number(port), "127.0.0.1", resolve));
+for (const [host, expected] of Object.entries(EXPECTED)) {
+    const told = await visit(host);
+    const is_right = JSON.stringify(told) === JSON.stringify(expected);
+    if (!is_right) process.exitCode = 1;
+    console.log(`browser, page of http://${host}:${port}: ${is_right ? "as expected" : "WRONG"}; ${told.join(", ")}`);
+}
+pages.close();
+pages.closeAllConnections();
