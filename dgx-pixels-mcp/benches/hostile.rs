@@ -31,7 +31,7 @@ const KINDS: [(&str, fn(&Load)); 8] = [
     ("begin sessions and streams, and leave them", flood_of_sessions),
 ];
 
-/// What all clients share.
+/// The state that all clients share.
 struct Load {
     address: SocketAddr,
     stop: AtomicBool,
@@ -178,7 +178,7 @@ fn ask(stream: &mut TcpStream, request: &[u8]) -> Option<Value> {
     }
 }
 
-/// What honest clients met with.
+/// The experience of honest clients.
 #[derive(Default)]
 struct Honest {
     times: Vec<Duration>,

@@ -7,7 +7,7 @@ import { createServer } from "node:http";
 const { URL: server, TOKEN: token, PAGE_PORT: port, PROFILE: profile } = process.env;
 const SECONDS = 60;
 
-// What runs in the page. It returns a line for each thing that it tried.
+// Runs in the page. It returns a line for each thing that it tried.
 async function page(server, token) {
     const told = [];
     const attempt = async (name, work) => {

@@ -30,11 +30,11 @@ const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections beyond the limit, on which only `/healthz` is answered.
 const RESERVE: usize = 16;
-/// How long a connection of the reserve may take to send a request.
+/// The time that a connection of the reserve may take to send a request.
 const RESERVE_PATIENCE: Duration = Duration::from_secs(2);
 /// Connections whose clients do not take their answers. Each such answer is memory.
 const MAX_STALLED: usize = 64;
-/// How long a client may take to send a request, or to take an answer, before it counts as slow.
+/// The time to send a request, or to read an answer, after which a client counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
 /// The most that is buffered of a connection: the head of a request, or an answer in parts.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -42,7 +42,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 32\r\n\r\ntoo many connections; try again\n";
 
-/// What a connection does.
+/// The occupation of a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     /// No request has come yet.

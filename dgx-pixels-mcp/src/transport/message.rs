@@ -21,7 +21,7 @@ const MAX_BATCH: usize = 64;
 const MAX_VALUES: usize = 50_000;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a client sent at once.
+/// The content of one HTTP body or of one line.
 pub(super) enum Incoming {
     One(Box<ClientJsonRpcMessage>),
     /// The messages of a batch, each as its own text.
@@ -273,7 +273,7 @@ fn fault_as<T: DeserializeOwned>(params: &Value) -> Option<String> {
     Some(format!("`params{place}`: {}", error.inner()))
 }
 
-/// Which messages of a new connection may be passed on. Before its first request a client has said nothing about
+/// Decides which messages of a new connection are passed on. Before its first request a client has said nothing about
 /// itself, and rmcp ends the connection where something else comes first.
 #[derive(Default)]
 pub(super) struct Opening {

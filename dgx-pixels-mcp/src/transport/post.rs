@@ -1,4 +1,4 @@
-//! What comes to `/mcp`, made ready for rmcp: messages are checked, batches taken apart, and clients that read JSON
+//! Requests to `/mcp`, made ready for rmcp: messages are checked, batches taken apart, and clients that read JSON
 //! only are answered in JSON.
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Clone)]
 pub(super) struct Listening;
 
-/// What requests to `/mcp` share.
+/// The state that requests to `/mcp` share.
 #[derive(Clone)]
 pub(super) struct Entry {
     sessions: Arc<Sessions>,

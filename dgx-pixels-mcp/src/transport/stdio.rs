@@ -24,7 +24,7 @@ use super::{TransportError, soon_after};
 const MAX_LINE: usize = 4 << 20;
 /// Answers that wait for the client to read them. The server waits for it then.
 const MAX_UNREAD: usize = 16;
-/// How long a client may take to read the last answers when the server ends.
+/// The time that a client may take to read the last answers when the server ends.
 const TIME_TO_READ: Duration = Duration::from_secs(2);
 
 /// Serves one client over standard input and output, until the input ends or `stop` is called; calls that are running
@@ -194,7 +194,7 @@ async fn next_line(
     }
 }
 
-/// Where answers go. Those to the requests of a batch wait for each other.
+/// The way of answers to the client. Those to the requests of a batch wait for each other.
 #[derive(Clone)]
 struct Answers {
     lines: Sender<Vec<u8>>,

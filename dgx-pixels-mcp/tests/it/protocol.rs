@@ -1,4 +1,4 @@
-//! What clients send beside the book, over HTTP and standard streams.
+//! Messages that clients send beside the book, over HTTP and standard streams.
 
 use serde_json::{Value, json};
 
