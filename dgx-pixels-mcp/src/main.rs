@@ -14,7 +14,7 @@ use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_mcp::clients::Client;
 use dgx_pixels_mcp::transport::{self, HttpConfig, Ops, Token, TransportError};
-use dgx_pixels_mcp::{Server, Studio, StudioConfig};
+use dgx_pixels_mcp::{Group, Server, Studio, StudioConfig, ToolSet};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +79,14 @@ struct Serving {
     /// Where the running Bevy game answers on this machine.
     #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", default_value_t = GAME_PORT)]
     game_port: u16,
+
+    /// Groups of tools that clients may call, for example `library,game`. Prompts and resources of the others are gone as well. Default: all.
+    #[arg(long, value_name = "GROUPS", value_enum, value_delimiter = ',', num_args = 1)]
+    tools: Option<Vec<Group>>,
+
+    /// Offer only tools that change nothing: they list, look and check, and neither draw nor deploy.
+    #[arg(long)]
+    read_only: bool,
 }
 
 #[derive(Args)]
@@ -146,8 +154,16 @@ struct Cleaning {
 
 type Failure = Box<dyn std::error::Error>;
 
+/// OpenMP's threads sleep while they wait, so that drawing on a busy machine does not crawl.
+#[cfg(feature = "torch")]
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static WAIT_PASSIVELY: dgx_pixels_core::torch::BeforeLibraries = dgx_pixels_core::torch::wait_passively;
+
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
+    #[cfg(feature = "torch")]
+    dgx_pixels_core::torch::limit_threads();
     // Standard output is the protocol's.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
     let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());
@@ -194,6 +210,10 @@ fn library(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 impl Serving {
+    fn tools(&self) -> ToolSet {
+        ToolSet::new(self.tools.clone().unwrap_or(Group::ALL.into()), self.read_only)
+    }
+
     fn studio(self) -> Result<Studio, Failure> {
         let here = std::env::current_dir()?;
         let config = StudioConfig {
@@ -227,6 +247,7 @@ fn token(file: Option<PathBuf>) -> Result<Option<Token>, TransportError> {
 }
 
 fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Result<(), Failure> {
+    let tools = serving.tools();
     let studio = serving.studio()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -238,7 +259,7 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
                 tracing::warn!(%error, "nothing can be drawn yet; it is tried again at the first call");
             }
         });
-        let server = Server::new(studio.clone());
+        let server = Server::new(studio.clone()).with_tools(tools);
         let Some((config, token_file)) = http else {
             return Ok::<_, Failure>(transport::serve_stdio(server, stop).await?);
         };

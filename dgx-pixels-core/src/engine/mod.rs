@@ -48,6 +48,8 @@
 
 mod budget;
 mod costs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod journal;
 mod pace;
@@ -293,7 +295,7 @@ impl Engine {
     fn check(&self, submission: Submission) -> Result<Checked, Error> {
         let shared = &self.0.shared;
         // 1. the request
-        submission.request.validate()?;
+        submission.validate()?;
         let info = (self.0.describe)(submission.model.as_deref())?;
         let size = submission.request.size.unwrap_or(info.native_size);
         size.validate(info.multiple)?;
@@ -487,7 +489,8 @@ fn push(shared: &Arc<Shared>, state: &mut shared::State, task: Arc<Task>) {
 fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<(JobId, Submission)>) -> Vec<Job> {
     let mut jobs = vec![];
     for (id, submission) in unfinished {
-        let described = describe(submission.model.as_deref());
+        // A journal is a file: what it asks for passes the same door as a caller's request.
+        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
         let job = match described {
             Ok(info) => {
                 let task = Arc::new(task(shared, info, id, submission, true));
@@ -497,7 +500,7 @@ fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<(JobId, Su
                 push(shared, &mut state, task);
                 job
             }
-            // Its model is not there in this run: it stays accepted for one in which it is.
+            // Its model may be there in another run: it stays accepted.
             Err(error) => {
                 tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
                 let (job, writer) = Job::new(id, submission);

@@ -3,6 +3,7 @@
 
 mod faults;
 mod memory;
+mod records;
 mod rig;
 mod serving;
 mod survival;

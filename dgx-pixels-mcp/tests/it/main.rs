@@ -1,8 +1,11 @@
 //! The program as clients meet it.
 
 mod clients;
+mod costs;
 mod desk;
+mod fairness;
 mod game;
+mod groups;
 mod guards;
 mod limits;
 mod protocol;
