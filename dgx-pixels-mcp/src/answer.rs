@@ -70,7 +70,7 @@ impl From<Error> for Fault {
                 "Ask the user to run `dgx-pixels-mcp clean --help`, which removes old assets.".into()
             }
             ErrorKind::GameUnavailable => "Ask the user to start the game, then call again.".into(),
-            ErrorKind::Cancelled => "Call the tool again if it is still wanted.".into(),
+            ErrorKind::Cancelled => "Call `generate_sprite` again if it is still wanted.".into(),
             ErrorKind::ShutDown => "The server is stopping; the job goes on when it is started again.".into(),
             _ if let Some(time) = retry_after => {
                 format!("Call again after `retry_after_ms`: {}.", millis(time))
