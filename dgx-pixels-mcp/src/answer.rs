@@ -25,7 +25,7 @@ impl From<Error> for Fault {
             ErrorKind::GameUnavailable => "Ask the user to start the game, then call again.",
             ErrorKind::Cancelled => "Call `generate_sprite` again if it is still wanted.",
             ErrorKind::ShutDown => "The server is stopping; the job goes on when it is started again.",
-            ErrorKind::EmptySprite => "Call again with another prompt, or another `seed`.",
+            ErrorKind::EmptySprite => "Call again with another prompt or `seed`.",
             // Their texts say it.
             ErrorKind::QueueFull | ErrorKind::QuotaExceeded | ErrorKind::ForbiddenPath => "",
             _ => "Tell the user: this is not mended by calling again.",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
-use dgx_pixels_core::pixel::{GridChoice, MaxColors, PixelOptions, Transparent, Wrap, pixelize};
+use dgx_pixels_core::pixel::{GridChoice, MaxColors, PixelOptions, Transparent, Wrap, is_lost, pixelize};
 use dgx_pixels_core::{Error, ImageSize};
 use image::{ImageReader, RgbaImage};
 use schemars::JsonSchema;
@@ -90,6 +90,9 @@ impl PixelizeImage {
 fn make(studio: &Studio, path: &Path, options: &PixelOptions, name: &AssetName) -> Answer {
     let picture = open(studio, path)?;
     let made = pixelize(&picture, options).map_err(|error| wrong(TOOL, &error.to_string()))?;
+    if is_lost(&picture, &made.sprite) {
+        return Err(Error::EmptySprite { seeds: vec![] }.into());
+    }
     let library = studio.library();
     let reserved = library.reserve(name)?;
     write_sprite(&reserved.png(), &sprite_png(&made.sprite, None)?, &made.certificate, false)?;
