@@ -48,6 +48,8 @@
 
 mod budget;
 mod costs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod journal;
 mod pace;
@@ -343,7 +345,7 @@ impl Engine {
     fn check(&self, submission: Submission, began: Instant) -> Result<Checked, Error> {
         let shared = &self.0.shared;
         // 1. the request
-        submission.request.validate()?;
+        submission.validate()?;
         let info = (self.0.describe)(submission.model.as_deref())?;
         let size = submission.request.size.unwrap_or(info.native_size);
         size.validate(info.multiple)?;
@@ -563,7 +565,8 @@ fn push(shared: &Arc<Shared>, state: &mut shared::State, task: Arc<Task>) {
 fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished>) -> Vec<Job> {
     let mut jobs = vec![];
     for Unfinished { id, submission, deaths } in unfinished {
-        let described = describe(submission.model.as_deref());
+        // A journal is a file: what it asks for passes the same door as a caller's request.
+        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
         let job = match described {
             Ok(info) => {
                 let earlier = if deaths > 0 { Earlier::Died } else { Earlier::Accepted };
@@ -578,7 +581,7 @@ fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished
                 push(shared, &mut state, task);
                 job
             }
-            // Its model is not there in this run: it stays accepted for one in which it is.
+            // Its model may be there in another run: it stays accepted.
             Err(error) => {
                 tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
                 let (job, writer) = Job::new(id, submission);

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
 use dgx_pixels_core::pixel::{
-    GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, is_lost,
-    pixelize_within,
+    GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, is_lost, pixelize_within,
 };
 use dgx_pixels_core::{Error, ImageSize};
 use schemars::JsonSchema;
