@@ -25,8 +25,8 @@ const LATENT_PX: f64 = 8.0;
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
 Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
-`NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
---json one line a picture:
+`NAME.candidates.png`, the sprites of the three likeliest. Pixel art at its own size is kept
+as it is (verdict `native`); `--grid` reduces it. Standard output holds the path of each sprite, or with --json one line a picture:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.";
@@ -98,7 +98,7 @@ pub(crate) struct Stages {
     #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
     pub(crate) max_colors: MaxColors,
 
-    /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, PNG, Paint.NET), or colours as `#1a1c2c,#5d275d`.
+    /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, ASE, ACO, PNG, Paint.NET), or colours as `#1a1c2c,#fff`.
     #[arg(long, value_name = "P", value_parser = palette)]
     pub(crate) palette: Option<Palette>,
 
