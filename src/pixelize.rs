@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dgx_pixels_core::picture_file::{is_sprite, says_sprite, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{
     Axis, Certificate, Detail, Grid, GridChoice, MAX_COLORS, MaxColors, Palette, PixelOptions, Pixelized,
-    Verdict, nearest_upscale, pixelize,
+    Verdict, is_empty, is_lost, nearest_upscale, pixelize,
 };
 use dgx_pixels_core::{Error, ImageSize};
 use image::RgbaImage;
@@ -335,6 +335,12 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
     let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;
+    if is_lost(&picture, &made.sprite) {
+        return Err(Error::EmptySprite { seeds: vec![] }.into());
+    }
+    if is_empty(&made.sprite) {
+        output::note(format_args!("warning: `{}` has no visible pixel", job.input.display()));
+    }
     let started = std::time::Instant::now();
     let Pixelized { sprite, grid, certificate, .. } = &made;
     let png = sprite_png(sprite, None)?;

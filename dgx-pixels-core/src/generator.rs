@@ -123,6 +123,27 @@ impl Submission {
     }
 }
 
+impl Submission {
+    /// Bytes that it takes in memory while it waits, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let texts = [
+            Some(self.request.prompt.len()),
+            self.request.negative_prompt.as_ref().map(String::len),
+            self.model.as_ref().map(String::len),
+            self.output.as_ref().map(|path| path.as_os_str().len()),
+            Some(self.client.len()),
+            self.idempotency_key.as_ref().map(String::len),
+            self.pixel
+                .as_ref()
+                .and_then(|pixel| pixel.palette.as_ref())
+                .map(|palette| size_of_val(palette.colors())),
+        ];
+        let texts: usize = texts.into_iter().flatten().sum();
+        // The job, its place in the queue and its names in maps.
+        (texts + size_of::<Submission>() + 1024) as u64
+    }
+}
+
 impl From<GenerateRequest> for Submission {
     fn from(request: GenerateRequest) -> Self {
         Submission { request, ..Default::default() }

@@ -215,6 +215,7 @@ impl Entry {
     pub(super) fn finished(picture: &Picture, job: JobId, finished: &Finished) -> Entry {
         let (width, height) = finished.image.dimensions();
         Entry {
+            seed: finished.made.request.seed,
             status: Status::Finished,
             error: None,
             width: Some(width),

@@ -41,7 +41,7 @@ pub struct Finding {
     pub path: PathBuf,
     /// How bad.
     pub severity: Severity,
-    /// One word for the kind: `format`, `color_type`, `size`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
+    /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
     /// `certificate` or `sheet`.
     pub check: &'static str,
     /// What is wrong.
@@ -276,6 +276,10 @@ fn of_picture(path: &Path, entry: Option<&ManifestImage>) -> Vec<Finding> {
     }
     // A model's picture is no sprite yet.
     let is_sprite = || Made::read(&bytes).map_or(true, |made| made.pixel.is_some());
+    if picture.is_empty {
+        let mend = "draw it again with another prompt or `--seed`";
+        findings.push(error(path, "empty", "it has no visible pixel", mend));
+    }
     if picture.soft_alpha > 0 && is_sprite() {
         let reason = format!("{} pixels are half transparent", picture.soft_alpha);
         findings.push(error(path, "alpha", reason, "`dgx-pixels pixelize` it"));
@@ -358,6 +362,8 @@ struct Picture {
     size: (u32, u32),
     /// A colour type that Bevy shows in other colours.
     unusual: Option<String>,
+    /// No pixel can be seen.
+    is_empty: bool,
     /// Pixels whose alpha is neither 0 nor 255.
     soft_alpha: usize,
     /// Of pixels that can be seen; one more than [`MAX_COLORS`] for any more.
@@ -380,7 +386,7 @@ impl Picture {
             (_, BitDepth::Sixteen) => Some("of 16 bits a channel".to_owned()),
             _ => None,
         };
-        let mut picture = Picture { size, unusual, soft_alpha: 0, colors: 0 };
+        let mut picture = Picture { size, unusual, is_empty: false, soft_alpha: 0, colors: 0 };
         if size.0.max(size.1) > MAX_SIDE {
             return Ok(picture);
         }
@@ -399,6 +405,7 @@ impl Picture {
                 last = Some(color);
             }
         }
+        picture.is_empty = colors.is_empty();
         picture.colors = colors.len();
         Ok(picture)
     }

@@ -63,18 +63,19 @@ mod worker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 
 pub use budget::Budget;
 pub use host::{Device, Memory, ModelInfo, Models, Sketches, Unmetered};
 
-use self::journal::{Entry, EntryState, Journal, Opened, Pending};
+use self::journal::{Entry, EntryState, Journal, Opened, Pending, Unfinished};
 use self::post::Hashes;
+use self::queue::Full;
 use self::shared::{Course, Shared, Task};
 use self::worker::Worker;
 use crate::error::{Error, ErrorKind};
@@ -102,6 +103,11 @@ pub struct EngineConfig {
     pub budget: Budget,
     /// Jobs that may wait. Default 10,000.
     pub queue_capacity: usize,
+    /// Jobs of one client that may wait, so that it leaves places in the queue to others. Default 10,000.
+    pub client_jobs: usize,
+    /// Bytes that the waiting jobs of one client may take: prompts, other texts and palettes, and about 1.5 KB for each job.
+    /// Default 256 MiB.
+    pub client_bytes: u64,
     /// Pictures that go a step in one round, at most; 1 or more. Default 8. It takes fewer where more would gain next to nothing, but one of each
     /// client; live canvases beyond these pause.
     pub max_batch: usize,
@@ -115,6 +121,9 @@ pub struct EngineConfig {
     /// A folder, made if absent, that holds the journal of jobs and the results of those without an output of their own. It remembers the last
     /// 100,000 that ended; results are never deleted. Default: none, and jobs are lost with the program.
     pub journal: Option<PathBuf>,
+    /// Folders of journals that this engine takes over when it starts, unless another engine has them open: it does their unfinished
+    /// jobs, and finds those that ended. Default: none.
+    pub adopt: Vec<PathBuf>,
     /// A file that keeps what calls cost in memory, from run to run. Default: none, and it is measured each time.
     pub costs: Option<PathBuf>,
 }
@@ -124,11 +133,14 @@ impl Default for EngineConfig {
         EngineConfig {
             budget: Budget::default(),
             queue_capacity: 10_000,
+            client_jobs: 10_000,
+            client_bytes: 256 << 20,
             max_batch: 8,
             max_wait: Duration::ZERO,
             ageing: Duration::from_secs(30),
             hang_after: Duration::from_secs(600),
             journal: None,
+            adopt: vec![],
             costs: None,
         }
     }
@@ -157,15 +169,11 @@ struct Inner {
 
 type Describe = Box<dyn Fn(Option<&str>) -> Result<ModelInfo, Error> + Send + Sync>;
 
-/// A submission that passed all checks, with its place in the queue.
-struct Accepted {
-    task: Arc<Task>,
-    durable: Option<Pending>,
-}
-
 enum Checked {
+    /// The job that has the submission's key.
     Known(Job),
-    New(Box<Accepted>),
+    /// It passed all checks, and has a place in the queue.
+    New(Arc<Task>),
 }
 
 impl Engine {
@@ -186,12 +194,13 @@ impl Engine {
             });
         }
         let config = EngineConfig { max_batch: config.max_batch.max(1), ..config };
-        let (journal, unfinished, set_aside) = match &config.journal {
+        let (journal, unfinished, given_up, set_aside) = match &config.journal {
             Some(folder) => {
-                let Opened { journal, unfinished, set_aside } = Journal::open(folder)?;
-                (Some(journal), unfinished, set_aside)
+                let opened = Journal::open(folder, &config.adopt)?;
+                let Opened { journal, unfinished, given_up, set_aside } = opened;
+                (Some(journal), unfinished, given_up, set_aside)
             }
-            None => (None, vec![], None),
+            None => (None, vec![], vec![], None),
         };
         let metrics = Metrics::new();
         metrics.queue_capacity.set(config.queue_capacity as i64);
@@ -210,7 +219,8 @@ impl Engine {
         let first = names[0].clone();
         let (described, described_on) = (models.clone(), first.clone());
         let describe: Describe = Box::new(move |model| described.describe(model, &described_on));
-        let recovered = recover(&shared, &describe, unfinished);
+        let mut recovered = recover(&shared, &describe, unfinished);
+        recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {
             let mut worker = Worker {
                 shared: shared.clone(),
@@ -221,6 +231,8 @@ impl Engine {
                 index,
                 loaded: vec![],
                 loading: None,
+                loading_for: None,
+                taken: vec![],
                 round: Duration::ZERO,
                 finish_each: Duration::ZERO,
             };
@@ -241,15 +253,52 @@ impl Engine {
     ///
     /// # Errors
     /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output; [`Error::QueueFull`];
-    /// [`Error::KeyTaken`]; [`Error::ShutDown`]; [`Error::Journal`]. Nothing was taken then.
+    /// [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`]; [`Error::Journal`]. Nothing was taken then.
     pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        self.counted(self.check(submission).and_then(|checked| match checked {
-            Checked::Known(job) => Ok(job),
-            Checked::New(mut accepted) => {
-                let durable = accepted.durable.take().map_or(Ok(()), Pending::wait);
-                self.enqueue(*accepted, durable)
-            }
-        }))
+        self.submit_all([submission]).pop().unwrap_or(Err(Error::ShutDown))
+    }
+
+    /// As [`submit`](Engine::submit), of many that share one sync of the journal; an answer for each, in their order. All wait from the
+    /// moment of this call on.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
+    ///
+    /// let devices = vec![Box::new(Unmetered("cpu".into())) as _];
+    /// let engine = Engine::start(Sketches, devices, EngineConfig::default())?;
+    /// let jobs = engine.submit_all(["a brass key", "a frog"].map(Submission::of));
+    /// for job in jobs {
+    ///     assert_eq!(job?.wait()?.image.dimensions(), (32, 32));
+    /// }
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
+    pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission>) -> Vec<Result<Job, Error>> {
+        let began = Instant::now();
+        let checked: Vec<_> =
+            submissions.into_iter().map(|submission| self.check(submission, began)).collect();
+        let durable = self.keep(&checked);
+        let mut durable = durable.into_iter().map(Pending::wait);
+        let answers = checked.into_iter().map(|checked| match checked {
+            Ok(Checked::Known(job)) => Ok(job),
+            Ok(Checked::New(task)) => self.enqueue(task, durable.next().unwrap_or(Ok(()))),
+            Err(error) => Err(error),
+        });
+        answers.map(|answer| self.counted(answer)).collect()
+    }
+
+    /// Hands those that are new to the journal, if there is one; an answer for each of them.
+    fn keep(&self, checked: &[Result<Checked, Error>]) -> Vec<Pending> {
+        let Some(journal) = self.0.shared.journal() else { return vec![] };
+        let jobs: Vec<Job> = checked
+            .iter()
+            .filter_map(|checked| match checked {
+                Ok(Checked::New(task)) => Some(task.writer.job()),
+                _ => None,
+            })
+            .collect();
+        journal.accept(jobs.iter().map(|job| (job.id(), job.submission())))
     }
 
     /// The job of this id: waiting, running, or ended. Ended ones are known for as long as the journal keeps them; without a journal, while
@@ -265,7 +314,8 @@ impl Engine {
         Ok(journal.find(id)?.map(|entry| restored(id, entry)))
     }
 
-    /// Jobs of an earlier run that it had accepted and not finished; they are done now.
+    /// Jobs of an earlier run that it had accepted and not finished. They are done now, but for those that failed as
+    /// [`Error::ProcessDied`] when this engine started.
     pub fn recovered(&self) -> &[Job] {
         &self.0.recovered
     }
@@ -292,7 +342,7 @@ impl Engine {
     }
 
     /// Everything that can be said before the job is durable.
-    fn check(&self, submission: Submission) -> Result<Checked, Error> {
+    fn check(&self, submission: Submission, began: Instant) -> Result<Checked, Error> {
         let shared = &self.0.shared;
         // 1. the request
         submission.validate()?;
@@ -320,24 +370,29 @@ impl Engine {
         if let Some(known) = submission.idempotency_key.as_deref().and_then(|key| state.job_of_key(key)) {
             return same(known, &submission).map(Checked::Known);
         }
-        if !state.queue.reserve() {
-            let work = f64::from(size.width) * f64::from(size.height) * 2.0;
-            let retry_after = state.eta(info.steps, work, 0, 0.0, shared.config.max_batch);
-            return Err(Error::QueueFull {
-                waiting: state.queue.len(),
-                capacity: shared.config.queue_capacity,
-                retry_after: retry_after.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32,
-            });
-        }
         let id = JobId::new();
-        let task = Arc::new(task(shared, info, id, submission, false));
-        let job = task.writer.job();
-        state.know(&job);
-        drop(state);
+        let (client, bytes) = (submission.client.as_str().into(), submission.bytes());
+        if let Err(full) = state.queue.reserve(&client, bytes) {
+            let work = f64::from(size.width) * f64::from(size.height) * 2.0;
+            let eta = state.eta(info.steps, work, 0, 0.0, shared.config.max_batch);
+            let retry_after = eta.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32;
+            return Err(self.refusal(full, state.queue.len(), &client, retry_after));
+        }
+        let task = Arc::new(task(shared, info, id, submission, began, Earlier::None));
+        state.know(&task.writer.job());
+        Ok(Checked::New(task))
+    }
 
-        // 4. the journal
-        let durable = shared.journal().map(|journal| journal.accept(id, job.submission()));
-        Ok(Checked::New(Box::new(Accepted { task, durable })))
+    fn refusal(&self, full: Full, waiting: usize, client: &str, retry_after: Duration) -> Error {
+        let config = &self.0.shared.config;
+        let (used, allowed, unit) = match full {
+            Full::Queue => {
+                return Error::QueueFull { waiting, capacity: config.queue_capacity, retry_after };
+            }
+            Full::ClientJobs(jobs) => (jobs as u64, config.client_jobs as u64, "jobs"),
+            Full::ClientBytes(bytes) => (bytes, config.client_bytes, "bytes"),
+        };
+        Error::QuotaExceeded { client: client.into(), used, allowed, unit, retry_after }
     }
 
     /// The job that has the submission's key.
@@ -356,11 +411,10 @@ impl Engine {
     }
 
     /// Into the queue, if the journal has it.
-    fn enqueue(&self, accepted: Accepted, durable: Result<(), Error>) -> Result<Job, Error> {
-        let Accepted { task, .. } = accepted;
+    fn enqueue(&self, task: Arc<Task>, durable: Result<(), Error>) -> Result<Job, Error> {
         let (shared, job) = (&self.0.shared, task.writer.job());
         let mut state = shared.lock();
-        state.queue.release();
+        state.queue.release(&task.client, task.bytes);
         if let Err(error) = durable {
             state.forget(job.id());
             drop(state);
@@ -386,17 +440,16 @@ impl Engine {
 #[async_trait::async_trait]
 impl Generator for Engine {
     async fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        let answer = match self.check(submission) {
-            Ok(Checked::Known(job)) => Ok(job),
-            Ok(Checked::New(mut accepted)) => {
-                let durable = match accepted.durable.take() {
-                    Some(pending) => pending.done().await,
-                    None => Ok(()),
-                };
-                self.enqueue(*accepted, durable)
-            }
-            Err(error) => Err(error),
+        let checked = [self.check(submission, Instant::now())];
+        let durable = match self.keep(&checked).pop() {
+            Some(pending) => pending.done().await,
+            None => Ok(()),
         };
+        let [checked] = checked;
+        let answer = checked.and_then(|checked| match checked {
+            Checked::Known(job) => Ok(job),
+            Checked::New(task) => self.enqueue(task, durable),
+        });
         self.counted(answer)
     }
 
@@ -443,8 +496,25 @@ impl Drop for Inner {
     }
 }
 
+/// What an earlier run did with a job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Earlier {
+    None,
+    /// It accepted it, and ended before the job was done.
+    Accepted,
+    /// The process died while the job ran.
+    Died,
+}
+
 /// What a job needs on its way.
-fn task(shared: &Shared, info: ModelInfo, id: JobId, submission: Submission, recovered: bool) -> Task {
+fn task(
+    shared: &Shared,
+    info: ModelInfo,
+    id: JobId,
+    submission: Submission,
+    submitted: Instant,
+    earlier: Earlier,
+) -> Task {
     let request = GenerateRequest {
         steps: Some(submission.request.steps.unwrap_or(info.steps)),
         size: Some(submission.request.size.unwrap_or(info.native_size)),
@@ -453,17 +523,23 @@ fn task(shared: &Shared, info: ModelInfo, id: JobId, submission: Submission, rec
     let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
     let output = submission.output.clone().or(results);
     let (client, model) = (submission.client.as_str().into(), info.name.as_str().into());
-    let (_, writer) = Job::new(id, submission);
+    let bytes = submission.bytes();
+    let (_, writer) = Job::submitted_at(id, submission, submitted);
     Task {
         writer,
+        bytes,
         info: Arc::new(info),
         request,
         output,
         client,
         model,
-        recovered,
+        recovered: earlier != Earlier::None,
+        suspect: earlier == Earlier::Died,
+        marks: AtomicUsize::new(0),
         alone: AtomicBool::new(false),
         attempts: AtomicUsize::new(0),
+        steps_done: AtomicUsize::new(0),
+        redraws: AtomicU32::new(0),
     }
 }
 
@@ -486,16 +562,21 @@ fn push(shared: &Arc<Shared>, state: &mut shared::State, task: Arc<Task>) {
 }
 
 /// Takes up what an earlier run accepted and did not finish.
-fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<(JobId, Submission)>) -> Vec<Job> {
+fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished>) -> Vec<Job> {
     let mut jobs = vec![];
-    for (id, submission) in unfinished {
+    for Unfinished { id, submission, deaths } in unfinished {
         // A journal is a file: what it asks for passes the same door as a caller's request.
         let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
         let job = match described {
             Ok(info) => {
-                let task = Arc::new(task(shared, info, id, submission, true));
+                let earlier = if deaths > 0 { Earlier::Died } else { Earlier::Accepted };
+                let task = Arc::new(task(shared, info, id, submission, Instant::now(), earlier));
                 let job = task.writer.job();
                 let mut state = shared.lock();
+                if task.suspect {
+                    tracing::warn!(job = %id, deaths, "the process died while this job ran; it runs alone now");
+                    state.suspects += 1;
+                }
                 state.know(&job);
                 push(shared, &mut state, task);
                 job
@@ -512,6 +593,22 @@ fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<(JobId, Su
         jobs.push(job);
     }
     jobs
+}
+
+/// The jobs that failed as the engine started.
+fn given_up_jobs(shared: &Shared, given_up: Vec<JobId>) -> Result<Vec<Job>, Error> {
+    let mut jobs = vec![];
+    let Some(journal) = shared.journal() else { return Ok(jobs) };
+    for id in given_up {
+        let Some(entry) = journal.find(id)? else { continue };
+        let job = restored(id, entry);
+        if let Some(Err(error)) = job.result() {
+            tracing::error!(job = %id, %error, "failed");
+            shared.metrics.ended("failed", error.kind().as_str());
+        }
+        jobs.push(job);
+    }
+    Ok(jobs)
 }
 
 /// A job that ended in an earlier run, or was displaced from memory.
