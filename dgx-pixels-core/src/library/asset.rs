@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Cursor, Read as _, Write as _};
+use std::io::{self, Cursor, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::AssetId;
 use crate::error::Error;
+use crate::files::{MAX_PICTURE_BYTES, read_opened};
 use crate::picture_file::{Made, says_sprite, sidecar};
 use crate::pixel::{Certificate, Verdict};
 
@@ -163,6 +164,9 @@ impl<'a> Place<'a> {
         if asset.id != *self.id || Some(asset.file.as_ref()) != self.picture.file_name() {
             return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file), false);
         }
+        if let Some(Err(error)) = asset.made.as_ref().map(Made::validate) {
+            return broken(format!("says how it was made, which cannot be: {error}"), false);
+        }
         Found::Asset(Box::new(asset), stamp)
     }
 
@@ -306,10 +310,8 @@ fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
 }
 
 fn read_plain(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
-    let (mut file, metadata) = open_plain(path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok((bytes, metadata))
+    let (file, metadata) = open_plain(path)?;
+    Ok((read_opened(file, MAX_PICTURE_BYTES)?, metadata))
 }
 
 /// Opens a plain file: follows no link, and waits for no pipe.

@@ -357,7 +357,9 @@ fn a_damaged_record_is_made_anew_and_the_old_one_kept() {
     let record = root.path().join("key/key.asset.json");
     let text = fs::read_to_string(&record).unwrap();
     let other_id = text.replace("\"id\": \"key\"", "\"id\": \"../key\"");
-    for damage in ["", "{", "null", &text[..text.len() / 2], &other_id] {
+    let out_of_range = text.replace("\"guidance_rescale\": 0.0", "\"guidance_rescale\": 9.5");
+    assert_ne!(out_of_range, text);
+    for damage in ["", "{", "null", &text[..text.len() / 2], &other_id, &out_of_range] {
         fs::write(&record, damage).unwrap();
         let mended = open(&root).get(&asset.id).unwrap();
         let expected = Asset { created: asset.modified, verdict: None, ..asset.clone() };
