@@ -155,7 +155,7 @@ impl Summary {
             parameters: components.iter().map(|part| part.parameters).sum(),
             dtype: dtypes.join("+"),
             bytes: components.iter().map(|part| part.bytes).sum(),
-            scheduler: model.scheduler.name().to_string(),
+            scheduler: model.scheduler.label(),
             native_size: model.native_size(),
             steps: model.generation.num_inference_steps,
             guidance_scale: model.generation.guidance_scale,

@@ -1,10 +1,10 @@
 //! `dgx-pixels reproduce`: a picture that `generate` wrote is made again, and compared.
 
-use std::fs;
 use std::path::PathBuf;
 
 use dgx_pixels_core::Submission;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
+use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
 use dgx_pixels_core::picture_file::{Made, picture_png, sprite_png};
 #[cfg(feature = "torch")]
 use dgx_pixels_core::torch::{Device, Mode};
@@ -32,7 +32,8 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     input: PathBuf,
 
-    /// Where the model is now, a name or a folder. Default: the name that the picture gives.
+    /// Where the model is now, a name or a folder. Default: the model folder of the name that the image records. A path in the image is never
+    /// opened.
     #[arg(long, value_name = "PATH|NAME")]
     model: Option<String>,
 
@@ -56,7 +57,7 @@ pub(crate) struct Args {
 /// Draws it as it says it was drawn.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let fault = |reason: String| Failure::Input { path: args.input.clone(), reason };
-    let bytes = fs::read(&args.input).map_err(|error| fault(error.to_string()))?;
+    let bytes = read_regular(&args.input, MAX_PICTURE_BYTES).map_err(|error| fault(error.to_string()))?;
     let before = output::read_made(&args.input, &bytes)?;
     if let Some(path) = &args.output {
         output::check(Some(path), std::slice::from_ref(path), args.force)?;
@@ -93,8 +94,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// How it was made this time, and the file.
 fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
-    let choice = Choice::of(Some(args.model.as_deref().unwrap_or(&before.model)))?;
-    let engine = choice.start(torch_args(args, before)?, EngineConfig::default())?;
+    let choice = match &args.model {
+        Some(wanted) => Choice::of(Some(wanted))?,
+        None => Choice::recorded(&before.model)?,
+    };
+    let torch = torch_args(args, before)?;
+    let hash = choice.hash(torch)?;
+    if hash != before.model_hash {
+        let word = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "none".into());
+        output::note(format_args!(
+            "warning: the model `{}` is not the one that drew `{}`: its hash is {}, and the image records {}",
+            choice.name(),
+            args.input.display(),
+            word(&hash),
+            word(&before.model_hash),
+        ));
+    }
+    let engine = choice.start(torch, EngineConfig::default())?;
     let submission = Submission { pixel: before.pixel.clone(), ..before.request.clone().into() };
     let finished = follow(&engine.submit(submission)?, args.quiet);
     engine.shutdown(Shutdown::NextStep);

@@ -1,14 +1,13 @@
 //! The engine that the commands draw with.
 
 use dgx_pixels_core::backend::Sketch;
+#[cfg(feature = "torch")]
+use dgx_pixels_core::engine::Models as _;
 use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
 use dgx_pixels_core::folders;
+use dgx_pixels_core::model::search::{self, Found};
 #[cfg(feature = "torch")]
-use dgx_pixels_core::{
-    Model,
-    model::search::{self, Found},
-    torch,
-};
+use dgx_pixels_core::{Model, torch};
 
 use crate::drawing::TorchArgs;
 use crate::failure::Failure;
@@ -33,8 +32,46 @@ impl Choice {
         if wanted == Some(SKETCH) {
             return Ok(Choice::Sketch);
         }
-        let Found { name, model, .. } = search::choose(&search::places(), wanted)?;
+        Choice::of_found(search::choose(&search::places(), wanted)?)
+    }
+
+    #[cfg(feature = "torch")]
+    fn of_found(Found { name, model, .. }: Found) -> Result<Choice, Failure> {
         Ok(Choice::Folder(name, Box::new(model?)))
+    }
+
+    #[cfg(not(feature = "torch"))]
+    fn of_found(Found { name, .. }: Found) -> Result<Choice, Failure> {
+        Choice::of(Some(&name))
+    }
+
+    /// The model that a picture names: one of the model folders, by its name alone.
+    ///
+    /// # Errors
+    /// [`Error::ModelChoice`](dgx_pixels_core::Error::ModelChoice) if there is none of this name; the model's own fault if it cannot be
+    /// opened.
+    pub(crate) fn recorded(name: &str) -> Result<Choice, Failure> {
+        if name == SKETCH {
+            return Ok(Choice::Sketch);
+        }
+        Choice::of_found(search::named(&search::places(), name)?)
+    }
+
+    /// BLAKE3 of the files that it would draw from; `None` for the sketch.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be read.
+    pub(crate) fn hash(&self, torch: TorchArgs) -> Result<Option<String>, Failure> {
+        let TorchArgs { .. } = torch;
+        match self {
+            Choice::Sketch => Ok(None),
+            #[cfg(feature = "torch")]
+            Choice::Folder(name, model) => {
+                let options = torch::Options { dtype: torch.dtype, ..Default::default() };
+                let models = torch::Checkpoints::new([(name.as_str(), (**model).clone())], name, options)?;
+                Ok(models.hash(name)?)
+            }
+        }
     }
 
     /// What `--model` means in a build without libtorch: the sketch.

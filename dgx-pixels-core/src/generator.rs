@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::job::{Job, JobId};
-use crate::pixel::PixelOptions;
+use crate::pixel::{PixelError, PixelOptions};
 use crate::request::GenerateRequest;
 
 /// Takes jobs and makes pictures of them: [`Engine`](crate::engine::Engine) on this machine, others elsewhere.
@@ -109,6 +109,18 @@ impl Submission {
     /// A submission with the defaults of everything but the prompt.
     pub fn of(prompt: impl Into<String>) -> Self {
         GenerateRequest { prompt: prompt.into(), ..Default::default() }.into()
+    }
+
+    /// Checks everything that can be checked without a model: the request and the pixel options.
+    ///
+    /// # Errors
+    /// [`Error::Request`] or [`Error::Pixel`], naming the field, its value and the range.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.request.validate()?;
+        if let Some(pixel) = &self.pixel {
+            pixel.validate().map_err(PixelError::from)?;
+        }
+        Ok(())
     }
 }
 

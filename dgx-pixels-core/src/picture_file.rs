@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use image::{RgbImage, RgbaImage};
+use png::text_metadata::ITXtChunk;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::pixel::{Certificate, PixelOptions};
+use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::GenerateRequest;
 
 /// How a picture was made: all that shaped it, and its terms; no times and places, so that the same request gives the same file.
@@ -48,11 +49,24 @@ const SPRITE: &str = "dgx-pixels-sprite";
 /// The text of a PNG file that holds [`Made`] as JSON.
 const MADE: &str = "dgx-pixels";
 
+/// The most bytes of that text: a prompt may be long.
+const MAX_MADE_BYTES: usize = 1 << 20;
+/// The most bytes of the text [`SPRITE`], two sides.
+const MAX_SIDES_BYTES: usize = 32;
+
+/// The text, which may be compressed: a few bytes can stand for gigabytes.
+fn bounded(text: &ITXtChunk, limit: usize) -> Result<String, png::DecodingError> {
+    let mut text = text.clone();
+    text.decompress_text_with_limit(limit)?;
+    text.get_text()
+}
+
 impl Made {
-    /// What a PNG file of ours says of how it was made.
+    /// Reads from a PNG file how it was made. The file may be anyone's: what is returned is within the same
+    /// ranges as a user's request.
     ///
     /// # Errors
-    /// What is wrong with the file, in words: it is no PNG, says nothing, or something else.
+    /// What is wrong with the file, in words: it is no PNG, says nothing, or a value is out of its range.
     pub fn read(png: &[u8]) -> Result<Made, String> {
         let reader = png::Decoder::new(Cursor::new(png)).read_info().map_err(|error| error.to_string())?;
         let texts = &reader.info().utf8_text;
@@ -60,8 +74,23 @@ impl Made {
             .iter()
             .find(|text| text.keyword == MADE)
             .ok_or("it does not say how it was made; expected a picture that `dgx-pixels generate` wrote")?;
-        let text = text.get_text().map_err(|error| error.to_string())?;
-        serde_json::from_str(&text).map_err(|error| format!("how it was made is not told: {error}"))
+        let text = bounded(text, MAX_MADE_BYTES).map_err(|error| error.to_string())?;
+        let made: Made =
+            serde_json::from_str(&text).map_err(|error| format!("how it was made is not told: {error}"))?;
+        made.validate().map_err(|error| format!("how it was made cannot be: {error}"))?;
+        Ok(made)
+    }
+
+    /// Checks the request and the pixel options against the ranges that hold for a user's.
+    ///
+    /// # Errors
+    /// [`Error::Request`] or [`Error::Pixel`], naming the field, its value and the range.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.request.validate()?;
+        if let Some(pixel) = &self.pixel {
+            pixel.validate().map_err(PixelError::from)?;
+        }
+        Ok(())
     }
 
     fn json(&self) -> String {
@@ -79,7 +108,9 @@ pub(crate) fn says_sprite(png: impl BufRead + Seek) -> bool {
     let Ok(reader) = png::Decoder::new(png).read_info() else { return false };
     let info = reader.info();
     let size = format!("{}x{}", info.width, info.height);
-    info.utf8_text.iter().any(|text| text.keyword == SPRITE && text.get_text().is_ok_and(|text| text == size))
+    info.utf8_text
+        .iter()
+        .any(|text| text.keyword == SPRITE && bounded(text, MAX_SIDES_BYTES).is_ok_and(|text| text == size))
 }
 
 /// A model's picture as a PNG file.

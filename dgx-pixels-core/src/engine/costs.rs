@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::picture_file::write_whole;
-use crate::request::ImageSize;
+use crate::request::{ImageSize, MAX_SIDE};
 
 /// What was not seen is predicted this much larger: calls differ in more than their work, as in the kernels that a library
 /// chooses for them. On an H100 a line through what was seen lay up to 5 % low for 768x1344.
@@ -15,6 +16,11 @@ const NOT_SEEN: f64 = 1.05;
 
 /// What ran out of memory is tried again where so much more is free: with every canvas that comes and goes a little more is.
 const NOT_ENOUGH: f64 = 1.05;
+
+/// The most rows of a call in a file, far above any batch.
+const MAX_ROWS: u32 = 1 << 16;
+/// The most bytes of a call in a file, 1 PiB: above any device.
+const MAX_PEAK: u64 = 1 << 50;
 
 /// One kind of call: bytes at its peak, above what was in use before it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +72,21 @@ impl Peaks {
         // Lines through what was seen may lie low where nothing was.
         let above = near.iter().map(|(work, bytes)| bytes - (fixed + each * work)).fold(0.0, f64::max);
         Some(((fixed + each * work(size, rows) as f64 + above) * NOT_SEEN) as u64)
+    }
+
+    /// Drops what no call of a backend can have cost.
+    fn keep_possible(&mut self) {
+        self.seen.retain(|key, (its_work, bytes)| {
+            let mut numbers = key.split('x').map(|number| number.parse::<u32>().ok());
+            let (Some(Some(width)), Some(Some(height)), Some(Some(rows)), None) =
+                (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+            else {
+                return false;
+            };
+            let possible =
+                (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height) && rows <= MAX_ROWS;
+            possible && *its_work == work(ImageSize { width, height }, rows as usize) && *bytes <= MAX_PEAK
+        });
     }
 
     pub(crate) fn is_known(&self, size: ImageSize, rows: usize) -> bool {
@@ -123,11 +144,30 @@ pub(crate) struct CostFile {
 impl CostFile {
     /// What `path` holds; nothing if there is no such file, or one that cannot be read: costs are then measured again.
     pub(crate) fn read(path: &Path) -> CostFile {
-        let Ok(text) = std::fs::read_to_string(path) else { return CostFile::default() };
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "the file of measured costs cannot be read; measuring again");
-            CostFile::default()
-        })
+        match read_regular(path, MAX_TEXT_BYTES) {
+            Ok(text) => CostFile::parse(&text).unwrap_or_else(|error| {
+                tracing::warn!(path = %path.display(), %error, "the file of measured costs cannot be read; measuring again");
+                CostFile::default()
+            }),
+            Err(_) => CostFile::default(),
+        }
+    }
+
+    /// What the text of such a file says, without entries that no call can have cost: those are measured again.
+    ///
+    /// # Errors
+    /// Where the text is no such file.
+    pub(crate) fn parse(text: &[u8]) -> Result<CostFile, serde_json::Error> {
+        let mut file: CostFile = serde_json::from_slice(text)?;
+        for Costs { canvas, begin, step, finish } in file.costs.values_mut() {
+            [canvas, begin, step, finish].into_iter().for_each(Peaks::keep_possible);
+        }
+        Ok(file)
+    }
+
+    /// All that are known.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Costs> {
+        self.costs.values()
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Costs> {
@@ -208,6 +248,29 @@ mod tests {
         assert_eq!(CostFile::read(&path).get("b"), Some(&Costs::default()));
         std::fs::write(&path, "{").unwrap();
         assert_eq!(CostFile::read(&path), CostFile::default());
+    }
+
+    #[test]
+    fn costs_that_no_call_can_have_are_measured_again() {
+        let entry = |key: &str, work: u64, bytes: u64| {
+            let text = serde_json::json!({ "costs": { "a": {
+                "canvas": {}, "begin": {}, "finish": {}, "step": { key: [work, bytes] },
+            } } });
+            let file = CostFile::parse(text.to_string().as_bytes()).unwrap();
+            file.get("a").unwrap().step.predict(square(128), 1)
+        };
+        assert!(entry("64x64x2", 8192, 1000).is_some());
+        for (key, work, bytes) in [
+            ("64x64x2", 8192, u64::MAX),
+            ("64x64x2", 1, 1000),
+            ("64x64", 4096, 1000),
+            ("64x64x2x1", 8192, 1000),
+            ("-64x64x2", 8192, 1000),
+            ("99999x64x2", 99_999 * 128, 1000),
+            ("", 0, 0),
+        ] {
+            assert_eq!(entry(key, work, bytes), None, "{key} {work} {bytes}");
+        }
     }
 
     proptest! {

@@ -48,6 +48,8 @@
 
 mod budget;
 mod costs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod journal;
 mod pace;

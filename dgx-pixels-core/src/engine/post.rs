@@ -14,6 +14,7 @@ use image::{DynamicImage, RgbImage};
 use super::journal::{NOWHERE, Record};
 use super::shared::{Course, Shared, Task};
 use crate::error::{Error, ErrorKind};
+use crate::files::{MAX_PICTURE_BYTES, read_regular};
 use crate::job::{Finished, JobEvent, JobTimings};
 use crate::picture_file::{Made, picture_png, sidecar, sprite_png, write_sprite, write_whole};
 use crate::pixel::{Pixelized, is_empty, pixelize};
@@ -256,7 +257,7 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
 pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
     let fault = |path: &PathBuf, reason: String| Error::Output { path: path.clone(), reason };
     let path = record.path;
-    let bytes = fs::read(&path)
+    let bytes = read_regular(&path, MAX_PICTURE_BYTES)
         .map_err(|error| fault(&path, format!("it was written, and cannot be read again: {error}")))?;
     if blake3::hash(&bytes).to_hex().as_str() != record.blake3 {
         return Err(fault(&path, "it was written, and has changed since".into()));

@@ -82,7 +82,8 @@ pub(super) fn push(shared: &Arc<Shared>, state: &mut State, task: Arc<Task>) {
 pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished>) -> Vec<Job> {
     let mut jobs = vec![];
     for Unfinished { id, submission, deaths } in unfinished {
-        let described = describe(submission.model.as_deref());
+        // A journal is a file: what it asks for passes the same door as a caller's request.
+        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
         let job = match described {
             Ok(info) => {
                 let earlier = if deaths > 0 { Earlier::Died } else { Earlier::Accepted };
@@ -97,7 +98,7 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
                 push(shared, &mut state, task);
                 job
             }
-            // Its model is not there in this run: it stays accepted for one in which it is.
+            // Its model may be there in another run: it stays accepted.
             Err(error) => {
                 tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
                 let (job, writer) = Job::new(id, submission);

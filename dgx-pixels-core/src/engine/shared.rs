@@ -79,8 +79,9 @@ impl Task {
         1 + usize::from(self.request.guidance_scale.is_none_or(|scale| scale > 1.0))
     }
 
+    /// None for a deadline past the end of the clock.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.writer.job().submission().deadline.map(|deadline| self.writer.submitted() + deadline)
+        self.writer.submitted().checked_add(self.writer.job().submission().deadline?)
     }
 
     pub(super) fn waiting(self: &Arc<Task>) -> Waiting<Arc<Task>> {

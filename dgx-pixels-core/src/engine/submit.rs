@@ -80,7 +80,7 @@ impl Engine {
     fn check(&self, submission: Submission, began: Instant) -> Result<Checked, Error> {
         let shared = &self.0.shared;
         // 1. the request
-        submission.request.validate()?;
+        submission.validate()?;
         let info = (self.0.describe)(submission.model.as_deref())?;
         let size = submission.request.size.unwrap_or(info.native_size);
         size.validate(info.multiple)?;

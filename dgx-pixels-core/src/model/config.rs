@@ -113,7 +113,10 @@ impl Default for UNetConfig {
 
 impl UNetConfig {
     /// Reads `unet/config.json`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// Names the option, its value and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let map = object(text)?;
         only(&map, "_class_name", &["UNet2DConditionModel".into()])?;
         only(&map, "addition_embed_type", &["text_time".into()])?;
@@ -141,28 +144,6 @@ impl UNetConfig {
         }
 
         let config: UNetConfig = typed(map)?;
-        let levels = config.block_out_channels.len();
-        if levels == 0 {
-            return Err("`block_out_channels` is empty; expected the channels of each level".into());
-        }
-        for (name, found) in [
-            ("down_block_types", config.down_block_types.len()),
-            ("up_block_types", config.up_block_types.len()),
-            ("layers_per_block", config.layers_per_block.levels(levels)),
-            ("cross_attention_dim", config.cross_attention_dim.levels(levels)),
-            ("transformer_layers_per_block", config.transformer_layers_per_block.levels(levels)),
-            ("attention_head_dim", config.attention_head_dim.levels(levels)),
-            (
-                "reverse_transformer_layers_per_block",
-                config.reverse_transformer_layers_per_block.as_ref().map_or(levels, Vec::len),
-            ),
-        ] {
-            if found != levels {
-                return Err(format!(
-                    "`{name}` has {found} entries; expected {levels}, as `block_out_channels` has"
-                ));
-            }
-        }
         for (name, types, known) in [
             ("down_block_types", &config.down_block_types, ["DownBlock2D", "CrossAttnDownBlock2D"]),
             ("up_block_types", &config.up_block_types, ["UpBlock2D", "CrossAttnUpBlock2D"]),
@@ -178,18 +159,7 @@ impl UNetConfig {
                 mid.unwrap_or_default()
             ));
         }
-        positive("norm_num_groups", config.norm_num_groups)?;
-        for (channels, heads) in config.block_out_channels.iter().zip(config.attention_head_dim.iter(levels))
-        {
-            positive("attention_head_dim", *heads)?;
-            if channels % config.norm_num_groups != 0 || channels % heads != 0 {
-                return Err(format!(
-                    "`block_out_channels` has {channels}, which {} groups and {heads} heads do not divide",
-                    config.norm_num_groups
-                ));
-            }
-        }
-        positive("addition_time_embed_dim", config.addition_time_embed_dim)?;
+        config.check()?;
         Ok(config)
     }
 }
@@ -272,7 +242,10 @@ impl Default for GenerationConfig {
 
 impl GenerationConfig {
     /// Reads `generation_config.json`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// Names the option, its value and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let config: GenerationConfig = typed(object(text)?)?;
         if !(1..=MAX_STEPS).contains(&config.num_inference_steps) {
             let steps = config.num_inference_steps;
@@ -288,7 +261,10 @@ impl GenerationConfig {
 
 impl VaeConfig {
     /// Reads `vae/config.json`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// Names the option, its value and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let map = object(text)?;
         only(&map, "_class_name", &["AutoencoderKL".into()])?;
         only(&map, "shift_factor", &[Value::Null])?;
@@ -302,25 +278,7 @@ impl VaeConfig {
             }
         }
         let config: VaeConfig = typed(map)?;
-        if config.block_out_channels.is_empty() {
-            return Err("`block_out_channels` is empty; expected the channels of each level".into());
-        }
-        positive("norm_num_groups", config.norm_num_groups)?;
-        for values in [&config.latents_mean, &config.latents_std].into_iter().flatten() {
-            if values.len() as i64 != config.latent_channels {
-                return Err(format!(
-                    "`latents_mean` and `latents_std` have {} entries; expected `latent_channels`, {}",
-                    values.len(),
-                    config.latent_channels
-                ));
-            }
-        }
-        if config.out_channels != 3 {
-            return Err(format!(
-                "`out_channels` is {}; expected 3 for red, green, blue",
-                config.out_channels
-            ));
-        }
+        config.check()?;
         Ok(config)
     }
 
@@ -379,21 +337,12 @@ impl Default for ClipConfig {
 
 impl ClipConfig {
     /// Reads a text encoder's `config.json`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// Names the option, its value and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let config: ClipConfig = typed(object(text)?)?;
-        positive("num_attention_heads", config.num_attention_heads)?;
-        if config.num_hidden_layers < 2 {
-            return Err(format!(
-                "`num_hidden_layers` is {}; expected at least 2, as SDXL reads the last but one",
-                config.num_hidden_layers
-            ));
-        }
-        if config.hidden_size % config.num_attention_heads != 0 {
-            return Err(format!(
-                "`hidden_size` is {}, which {} heads do not divide",
-                config.hidden_size, config.num_attention_heads
-            ));
-        }
+        config.check()?;
         Ok(config)
     }
 }
@@ -444,15 +393,23 @@ impl<T> OneOrMany<T> {
         }
     }
 
-    fn levels(&self, levels: usize) -> usize {
+    pub(super) fn levels(&self, levels: usize) -> usize {
         match self {
             OneOrMany::One(_) => levels,
             OneOrMany::Many(values) => values.len(),
         }
     }
 
-    fn iter(&self, levels: usize) -> impl Iterator<Item = &T> {
+    pub(super) fn iter(&self, levels: usize) -> impl Iterator<Item = &T> {
         (0..levels).map(|i| self.get(i))
+    }
+
+    /// Those that are given.
+    pub(super) fn values(&self) -> &[T] {
+        match self {
+            OneOrMany::One(value) => std::slice::from_ref(value),
+            OneOrMany::Many(values) => values,
+        }
     }
 }
 
@@ -477,10 +434,6 @@ fn only(map: &Map<String, Value>, name: &str, supported: &[Value]) -> Result<(),
         }
         _ => Ok(()),
     }
-}
-
-fn positive(name: &str, value: i64) -> Result<(), String> {
-    if value > 0 { Ok(()) } else { Err(format!("`{name}` is {value}; expected at least 1")) }
 }
 
 #[cfg(test)]
@@ -533,7 +486,7 @@ mod tests {
             r#"{"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "block_out_channels": [8, 8],
                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "norm_num_groups": 4,
                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 2,
-                "transformer_layers_per_block": [1, [1, 2]]}"#,
+                "transformer_layers_per_block": [1, [1, 2, 1]]}"#,
         )
         .unwrap();
         let depths = &config.transformer_layers_per_block;

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use super::read_text;
 use crate::error::Error;
 
 /// The weight files of one component: one file, or shards under an index.
@@ -36,22 +38,12 @@ pub struct Shard {
 impl WeightFiles {
     /// Finds and maps the weights of the component in `dir`. `stem` is `model` for transformers' components and
     /// `diffusion_pytorch_model` for diffusers'. Of plain and `fp16` files the preferred ones are taken, or those
-    /// there are.
+    /// there are. Other files of weights are not looked at.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file: none found, a shard missing, truncated or corrupt.
     pub fn open(dir: &Path, stem: &str, prefer_fp16: bool) -> Result<Self, Error> {
-        let plain = [format!("{stem}.safetensors.index.json"), format!("{stem}.safetensors")];
-        let fp16 = [format!("{stem}.safetensors.index.fp16.json"), format!("{stem}.fp16.safetensors")];
-        let order = if prefer_fp16 { fp16.iter().chain(&plain) } else { plain.iter().chain(&fp16) };
-        let Some(found) = order.map(|name| dir.join(name)).find(|path| path.is_file()) else {
-            return Err(fault(dir, format!("no weights; expected `{}` or an index of shards", plain[1])));
-        };
-        let paths = if found.extension().is_some_and(|extension| extension == "json") {
-            shard_paths(dir, &found)?
-        } else {
-            vec![found]
-        };
+        let paths = WeightPaths::find(dir, stem, prefer_fp16)?.shards;
         let shards = paths.into_iter().map(Shard::open).collect::<Result<_, _>>()?;
         Ok(WeightFiles { dir: dir.to_owned(), shards })
     }
@@ -77,12 +69,63 @@ impl WeightFiles {
     }
 }
 
+/// Where one component's weights lie.
+pub(super) struct WeightPaths {
+    /// The index of the shards.
+    pub(super) index: Option<PathBuf>,
+    pub(super) shards: Vec<PathBuf>,
+}
+
+impl WeightPaths {
+    /// The files that [`WeightFiles::open`] maps: the first of its choices that is whole, as an index may be left of
+    /// shards that were never fetched.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::open`].
+    pub(super) fn find(dir: &Path, stem: &str, prefer_fp16: bool) -> Result<WeightPaths, Error> {
+        let plain = [format!("{stem}.safetensors.index.json"), format!("{stem}.safetensors")];
+        let fp16 = [format!("{stem}.safetensors.index.fp16.json"), format!("{stem}.fp16.safetensors")];
+        let order = if prefer_fp16 { fp16.iter().chain(&plain) } else { plain.iter().chain(&fp16) };
+        let mut first = None;
+        for path in order.map(|name| dir.join(name)).filter(|path| path.is_file()) {
+            let found = if path.extension().is_some_and(|extension| extension == "json") {
+                shard_paths(dir, &path).map(|shards| WeightPaths { index: Some(path), shards })
+            } else {
+                Ok(WeightPaths { index: None, shards: vec![path] })
+            };
+            if found.as_ref().is_ok_and(|found| found.shards.iter().all(|shard| shard.is_file())) {
+                return found;
+            }
+            first.get_or_insert(found);
+        }
+        // What is wrong with it is said when it is opened.
+        first.unwrap_or_else(|| {
+            Err(fault(dir, format!("no weights; expected `{}` or an index of shards", plain[1])))
+        })
+    }
+}
+
+/// The most bytes of a safetensors header. SDXL's largest has about 300 KB.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// The most files that one component's weights lie in.
+const MAX_SHARDS: usize = 1024;
+
 impl Shard {
     fn open(path: PathBuf) -> Result<Self, Error> {
-        let file = File::open(&path).map_err(|error| fault(&path, error.to_string()))?;
+        // Opening a pipe would wait for its writer.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let file = file.map_err(|error| fault(&path, error.to_string()))?;
+        if !file.metadata().is_ok_and(|about| about.is_file()) {
+            return Err(fault(&path, "it is no regular file; expected one in the format safetensors".into()));
+        }
         // SAFETY: a mapping is undefined if another process truncates the file meanwhile. Weights are not written
         // while they are in use, and every loader of safetensors relies on that.
         let bytes = unsafe { Mmap::map(&file) }.map_err(|error| fault(&path, error.to_string()))?;
+        let header_bytes = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
+        if header_bytes > MAX_HEADER_BYTES {
+            let reason = format!("its header has {header_bytes} bytes; expected at most {MAX_HEADER_BYTES}");
+            return Err(fault(&path, reason));
+        }
         let (header_len, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
             fault(&path, format!("truncated or corrupt ({} bytes): {error}", bytes.len()))
         })?;
@@ -100,13 +143,13 @@ fn shard_paths(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
     struct Index {
         weight_map: BTreeMap<String, Value>,
     }
-    let text = std::fs::read_to_string(index).map_err(|error| fault(index, error.to_string()))?;
+    let text = read_text(index).map_err(|error| fault(index, error.to_string()))?;
     let Index { weight_map } = serde_json::from_str(&text)
         .map_err(|error| fault(index, format!("not an index of shards: {error}")))?;
     let mut names = BTreeSet::new();
     for (tensor, shard) in &weight_map {
         match shard.as_str() {
-            Some(name) if Path::new(name).components().count() == 1 => names.insert(name),
+            Some(name) if is_file_name(name) => names.insert(name),
             _ => {
                 return Err(fault(
                     index,
@@ -115,9 +158,115 @@ fn shard_paths(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
             }
         };
     }
+    if names.len() > MAX_SHARDS {
+        return Err(fault(index, format!("it names {} files; expected at most {MAX_SHARDS}", names.len())));
+    }
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// Whether it is the name of a file beside, and no way to another folder.
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
 }
 
 fn fault(path: &Path, reason: String) -> Error {
     Error::Model { path: path.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use safetensors::tensor::TensorView;
+    use serde_json::json;
+
+    use super::*;
+
+    const PLAIN: &str = "model.safetensors";
+
+    fn write(dir: &Path, name: &str) {
+        let view = TensorView::new(Dtype::F32, vec![2], &[0; 8]).unwrap();
+        fs::write(dir.join(name), safetensors::serialize([("a", view)], None).unwrap()).unwrap();
+    }
+
+    fn error(dir: &Path) -> String {
+        let error = WeightFiles::open(dir, "model", false).unwrap_err().to_string();
+        error.replace(&dir.display().to_string(), "DIR")
+    }
+
+    fn with_header(dir: &Path, len: u64, header: &str) -> String {
+        fs::write(dir.join(PLAIN), [&len.to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+        error(dir)
+    }
+
+    #[test]
+    fn headers_that_lie_are_refused_before_anything_is_allocated() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        assert_eq!(
+            with_header(dir, 100_000_000, "{}"),
+            "cannot load the model in `DIR/model.safetensors`: its header has 100000000 bytes; expected at most 16777216"
+        );
+        for header in [
+            json!({ "a": { "dtype": "F32", "shape": [1u64 << 62, 1u64 << 62], "data_offsets": [0, 8] } }),
+            json!({ "a": { "dtype": "F32", "shape": [u64::MAX], "data_offsets": [0, 8] } }),
+            json!({ "a": { "dtype": "F32", "shape": [2], "data_offsets": [8, 0] } }),
+            json!({ "a": { "dtype": "F32", "shape": [2], "data_offsets": [0, u64::MAX] } }),
+            json!({ "a": { "dtype": "F32", "shape": [-2], "data_offsets": [0, 8] } }),
+        ] {
+            let header = header.to_string();
+            let error = with_header(dir, header.len() as u64, &header);
+            assert!(error.contains("truncated or corrupt ("), "{header}: {error}");
+        }
+        for len in [u64::MAX, 1 << 40] {
+            assert!(with_header(dir, len, "{}").contains("expected at most 16777216"), "{len}");
+        }
+    }
+
+    #[test]
+    fn an_index_names_files_beside_it_and_not_too_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let index = dir.join("model.safetensors.index.json");
+        for name in ["../a", "..", ".", "/", "a/b", "a/", "", "./a"] {
+            fs::write(&index, json!({ "weight_map": { "w": name } }).to_string()).unwrap();
+            assert!(
+                error(dir).contains("expected the name of a file beside the index"),
+                "{name}: {}",
+                error(dir)
+            );
+        }
+        let many: serde_json::Map<_, _> = (0..2000).map(|i| (i.to_string(), i.to_string().into())).collect();
+        fs::write(&index, json!({ "weight_map": many }).to_string()).unwrap();
+        assert!(error(dir).ends_with("it names 2000 files; expected at most 1024"), "{}", error(dir));
+    }
+
+    #[test]
+    fn an_index_whose_shards_are_not_there_does_not_hide_the_whole_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let index = json!({ "weight_map": { "a": "model-00001-of-00002.safetensors" } }).to_string();
+        fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
+        assert!(error(dir).starts_with("cannot load the model in `DIR/model-00001-of-00002.safetensors`"));
+        write(dir, PLAIN);
+        assert_eq!(WeightFiles::open(dir, "model", false).unwrap().shards[0].path, dir.join(PLAIN));
+        write(dir, "model-00001-of-00002.safetensors");
+        let shards = WeightFiles::open(dir, "model", false).unwrap().shards;
+        assert_eq!(shards[0].path, dir.join("model-00001-of-00002.safetensors"));
+    }
+
+    #[test]
+    fn files_of_weights_that_are_not_used_are_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        write(dir, PLAIN);
+        for unused in ["model.fp16.safetensors", "model.bin", "model.ckpt", "model.onnx", "other.safetensors"]
+        {
+            fs::write(dir.join(unused), "damaged").unwrap();
+        }
+        std::os::unix::fs::symlink("absent", dir.join("dangling.safetensors")).unwrap();
+        assert_eq!(WeightFiles::open(dir, "model", false).unwrap().parameters(), 2);
+        assert!(WeightFiles::open(dir, "model", true).is_err());
+    }
 }

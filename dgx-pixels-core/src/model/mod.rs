@@ -1,17 +1,19 @@
 //! Model folders in diffusers' layout, read without libtorch.
 
+mod bounds;
 pub mod config;
 pub mod files;
 pub mod search;
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
-use files::WeightFiles;
+use files::{WeightFiles, WeightPaths};
 
 use crate::error::Error;
+use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::request::ImageSize;
 use crate::scheduler::SchedulerConfig;
 
@@ -126,7 +128,7 @@ impl Model {
             } else {
                 GenerationConfig::default()
             },
-            licence: std::fs::read_to_string(path.join("README.md")).ok().and_then(|card| licence(&card)),
+            licence: read_text(&path.join("README.md")).ok().and_then(|card| licence(&card)),
             path: path.to_owned(),
         };
         model.check_widths()?;
@@ -182,23 +184,41 @@ impl Model {
         WeightFiles::open(&self.path.join(component.name()), component.stem(), prefer_fp16)
     }
 
-    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs, tokenizers and weights. Reads all of
-    /// them: about a second for each 1 to 3 GB.
+    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs, tokenizers and the weights that are
+    /// used where `fp16` files are not preferred. Files of weights that no component uses change nothing. Reads all of them: about a
+    /// second for each 1 to 3 GB.
     ///
     /// # Errors
-    /// [`Error::Model`] naming the file that cannot be read.
+    /// [`Error::Model`] naming the file that is missing or cannot be read.
     pub fn hash(&self) -> Result<String, Error> {
+        self.hash_of(|_| false)
+    }
+
+    /// As [`hash`](Model::hash), with the weights of the components that prefer `fp16` files.
+    ///
+    /// # Errors
+    /// As [`hash`](Model::hash).
+    pub fn hash_of(&self, prefers_fp16: impl Fn(Component) -> bool) -> Result<String, Error> {
         let mut names = vec!["model_index.json".to_owned(), "scheduler/scheduler_config.json".to_owned()];
         for folder in ["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"] {
             let dir = self.path.join(folder);
             let listed = std::fs::read_dir(&dir).map_err(|error| fault(&dir, &error))?;
             for entry in listed {
-                let name =
-                    entry.map_err(|error| fault(&dir, &error))?.file_name().to_string_lossy().into_owned();
-                if [".json", ".txt", ".safetensors"].iter().any(|ending| name.ends_with(ending)) {
+                let entry = entry.map_err(|error| fault(&dir, &error))?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let is_index = name.ends_with(".json") && name.contains(".index.");
+                let is_text = [".json", ".txt"].iter().any(|ending| name.ends_with(ending));
+                if is_text && !is_index && entry.path().is_file() {
                     names.push(format!("{folder}/{name}"));
                 }
             }
+        }
+        for component in Component::ALL {
+            let dir = self.path.join(component.name());
+            let WeightPaths { index, shards } =
+                WeightPaths::find(&dir, component.stem(), prefers_fp16(component))?;
+            let paths = index.iter().chain(&shards).filter_map(|path| path.file_name());
+            names.extend(paths.map(|name| format!("{}/{}", component.name(), name.to_string_lossy())));
         }
         names.sort_unstable();
         let mut hasher = blake3::Hasher::new();
@@ -256,8 +276,14 @@ fn licence(card: &str) -> Option<String> {
 }
 
 fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| fault(path, &error))?;
+    let text = read_text(path).map_err(|error| fault(path, &error))?;
     parse(&text).map_err(|reason| Error::Model { path: path.to_owned(), reason })
+}
+
+/// A file that describes a model. Model folders come from elsewhere: a pipe or a file without end is refused.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = read_regular(path, MAX_TEXT_BYTES)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
 fn fault(path: &Path, error: &std::io::Error) -> Error {
@@ -266,7 +292,62 @@ fn fault(path: &Path, error: &std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::licence;
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn files_that_no_component_uses_do_not_change_the_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny_sdxl_a");
+        copy(&tiny, folder.path());
+        let model = Model::open(folder.path()).unwrap();
+        let (hash, hash_of_halves) = (model.hash().unwrap(), model.hash_of(|_| true).unwrap());
+        assert_eq!(hash, hash_of_halves);
+        let unet = folder.path().join("unet");
+        for unused in [
+            "diffusion_pytorch_model.bin",
+            "diffusion_pytorch_model.ckpt",
+            "model.onnx",
+            "other.safetensors",
+            "diffusion_pytorch_model.fp16.safetensors",
+            "diffusion_pytorch_model.bin.index.json",
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+        ] {
+            fs::write(unet.join(unused), "no weights").unwrap();
+            assert_eq!(model.hash().unwrap(), hash, "{unused}");
+        }
+        std::os::unix::fs::symlink("absent", unet.join("dangling.json")).unwrap();
+        assert_eq!(model.hash().unwrap(), hash);
+        let other = model.hash_of(|component| component == Component::UNet).unwrap();
+        assert_ne!(other, hash, "the files of half precision are used now");
+        fs::write(unet.join("diffusion_pytorch_model.safetensors"), "other weights").unwrap();
+        assert_ne!(model.hash().unwrap(), hash);
+    }
+
+    #[test]
+    fn a_config_that_is_a_pipe_or_no_text_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model_index.json");
+        fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(Model::open(folder.path()).unwrap_err().to_string().contains("utf-8"));
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        assert!(Model::open(folder.path()).is_err());
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn a_licence_stands_at_the_head_of_the_model_card() {

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use super::Model;
+use super::{Model, read_text};
 use crate::error::Error;
 use crate::folders;
 
@@ -114,6 +114,21 @@ pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     Err(Error::ModelChoice(format!("no model or folder is called `{wanted}`; {there_are}")))
 }
 
+/// The model called `recorded` in `places`, as a file of somebody else names it. The name is never taken for a path, so that no file can choose
+/// which folder is opened.
+///
+/// # Errors
+/// [`Error::ModelChoice`] with the name, the places, and `--model` as the way to say where the model is.
+pub fn named(places: &[Place], recorded: &str) -> Result<Found, Error> {
+    find(places).into_iter().find(|found| found.name == recorded).ok_or_else(|| {
+        let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();
+        Error::ModelChoice(format!(
+            "the image records the model `{recorded}`, and no model of this name is in {}; say where it is with `--model PATH`",
+            places.join(", ")
+        ))
+    })
+}
+
 fn default(mut found: Vec<Found>, places: &[Place]) -> Result<Found, Error> {
     if found.iter().any(|found| found.model.is_ok()) {
         found.retain(|found| found.model.is_ok());
@@ -159,10 +174,10 @@ fn subfolders(path: &Path) -> Vec<PathBuf> {
 /// The snapshot of a cached repository that `main` points at, or the last by name, if it holds an SDXL pipeline.
 fn snapshot(repository: &Path) -> Option<PathBuf> {
     let snapshots = subfolders(&repository.join("snapshots"));
-    let main = std::fs::read_to_string(repository.join("refs/main")).unwrap_or_default();
+    let main = read_text(&repository.join("refs/main")).unwrap_or_default();
     let is_main = |path: &&PathBuf| path.file_name().is_some_and(|name| name == main.trim());
     let path = snapshots.iter().find(is_main).or(snapshots.last())?;
-    let index = std::fs::read_to_string(path.join("model_index.json")).ok()?;
+    let index = read_text(&path.join("model_index.json")).ok()?;
     index.contains("\"StableDiffusionXL").then(|| path.clone())
 }
 
@@ -175,5 +190,51 @@ fn name(path: &Path) -> String {
     match repository.as_deref().and_then(|name| name.strip_prefix("models--")) {
         Some(repository) => repository.replace("--", "/"),
         None => last(path).or_else(|| last(&real)).unwrap_or_else(|| path.display().to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_recorded_name_is_looked_up_and_never_opened_as_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = folder.path().join("models");
+        for model in ["models/frog", "models/org/toad", "elsewhere"] {
+            fs::create_dir_all(folder.path().join(model)).unwrap();
+            fs::write(folder.path().join(model).join("model_index.json"), "{}").unwrap();
+        }
+        let places = [Place::Plain(models.clone())];
+        assert_eq!(named(&places, "frog").unwrap().path, models.join("frog"));
+        let absolute = folder.path().join("elsewhere");
+        for name in [
+            absolute.to_str().unwrap(),
+            "../elsewhere",
+            "./frog",
+            "frog/",
+            "org/toad",
+            ".",
+            "..",
+            "",
+            "/",
+            "//host/share",
+        ] {
+            let error = named(&places, name).unwrap_err().to_string();
+            let starts = format!("the image records the model `{name}`, and no model of this name is in `");
+            assert!(error.starts_with(&starts) && error.contains("`--model PATH`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_model_in_huggingfaces_cache_has_its_repositorys_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshot = folder.path().join("models--org--frog/snapshots/0a1b");
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionXLPipeline"}"#)
+            .unwrap();
+        assert_eq!(named(&[Place::Hub(folder.path().into())], "org/frog").unwrap().path, snapshot);
     }
 }

@@ -8,6 +8,7 @@ mod alpha;
 #[cfg(test)]
 mod ascii;
 mod background;
+mod bounds;
 mod cells;
 mod certificate;
 mod cleanup;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{STEPS, check_sides};
 use super::grid::{self, Axis, Grid};
 use super::option::serde_by_word;
 use super::{
@@ -85,7 +86,7 @@ impl FromStr for GridChoice {
             let (width, height) = size.ok_or_else(error)?;
             return Ok(GridChoice::Cells(ImageSize { width, height }));
         }
-        let step = text.parse().ok().filter(|step| (1.0..=256.0).contains(step));
+        let step = text.parse().ok().filter(|step| STEPS.contains(step));
         step.map(GridChoice::Step).ok_or_else(error)
     }
 }
@@ -205,6 +206,19 @@ pub enum PixelError {
         /// In pixels.
         height: u32,
     },
+    /// A side that is too long.
+    #[error("the picture is {width}x{height}; expected sides up to {largest}")]
+    Large {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// In pixels.
+        largest: u32,
+    },
+    /// An option is out of its range.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// More cells than pixels.
     #[error("`grid` is {columns}x{rows}; expected at most {width}x{height}, the picture's pixels")]
     Grid {
@@ -243,6 +257,8 @@ pub enum PixelError {
 /// # Ok::<(), dgx_pixels_core::pixel::PixelError>(())
 /// ```
 pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
+    options.validate()?;
+    check_sides(image.width(), image.height())?;
     let mut made = make(image, options)?;
     let started = Instant::now();
     // What was said about the picture does not hold for the sprite, and an outline is drawn once.
@@ -271,9 +287,6 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
 /// Runs the stages once.
 fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
     let (width, height) = image.dimensions();
-    if width == 0 || height == 0 {
-        return Err(PixelError::Empty { width, height });
-    }
 
     // 1. the grid
     let started = Instant::now();

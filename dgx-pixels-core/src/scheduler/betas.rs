@@ -47,9 +47,6 @@ pub(super) fn alphas_cumprod(
 
 fn betas(config: &SchedulerConfig, defaults: &Defaults) -> Result<Vec<f32>, SchedulerError> {
     let len = config.train_timesteps();
-    if len < 2 {
-        return Err(SchedulerError::option("num_train_timesteps", len, "2 or more"));
-    }
     if let Some(betas) = &config.trained_betas {
         if betas.len() != len {
             return Err(SchedulerError::Option {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::bounds::{check_steps, first_not_finite};
 use super::ddim::Ddim;
 use super::dpmpp_2m::Dpmpp2m;
 use super::euler::Euler;
@@ -36,6 +37,9 @@ use super::{Scheduler, SchedulerError, SchedulerName};
 pub struct SchedulerConfig {
     /// The scheduler to make.
     pub name: SchedulerName,
+    /// The reason why the class in the config is none of ours, if it is not. `name` then stands in, and
+    /// [`build`](SchedulerConfig::build) returns this until [`with_name`](SchedulerConfig::with_name) chooses one.
+    pub refused: Option<SchedulerError>,
     /// Timesteps of the training schedule. Every class: 1000.
     pub num_train_timesteps: Option<usize>,
     /// First beta of the training schedule. 0.0001; `heun` and `lcm`: 0.00085.
@@ -204,6 +208,7 @@ impl SchedulerConfig {
     pub fn new(name: SchedulerName) -> Self {
         SchedulerConfig {
             name,
+            refused: None,
             num_train_timesteps: None,
             beta_start: None,
             beta_end: None,
@@ -266,8 +271,8 @@ impl SchedulerConfig {
     /// `_use_default_values` are as if left out; keys that no scheduler here has are passed over.
     ///
     /// # Errors
-    /// [`SchedulerError::Json`], [`SchedulerError::Class`], or [`SchedulerError::Option`] for a value that no
-    /// scheduler here takes. Whether this one takes it, [`build`](SchedulerConfig::build) says.
+    /// [`SchedulerError::Json`], or [`SchedulerError::Option`] for a value that no scheduler here takes. Whether this one takes
+    /// it, [`build`](SchedulerConfig::build) says; a class that is none of ours is [kept](SchedulerConfig::refused).
     pub fn from_json(text: &str) -> Result<Self, SchedulerError> {
         let parsed: Result<Map<String, Value>, _> = serde_json::from_str(&with_finite_numbers(text));
         let mut options =
@@ -277,15 +282,21 @@ impl SchedulerConfig {
         {
             options.0.remove(&option);
         }
-        let name = options.name()?;
+        let (name, refused) = match options.name() {
+            Ok(name) => (name, None),
+            Err(error @ SchedulerError::Class { .. }) => (SchedulerName::Euler, Some(error)),
+            // `algorithm_type` says another formula of the same class.
+            Err(error) => (SchedulerName::Dpmpp2m, Some(error)),
+        };
 
         const FLAG: &str = "true or false";
         const NUMBER: &str = "a number";
         const COUNT: &str = "a whole number of 0 or more";
         let schedules = "`linear`, `scaled_linear`, `squaredcos_cap_v2` or `exp`";
         let predictions = "`epsilon`, `sample`, `v_prediction` or `flow_prediction`";
-        Ok(SchedulerConfig {
+        let config = SchedulerConfig {
             name,
+            refused,
             num_train_timesteps: options.read("num_train_timesteps", COUNT)?,
             beta_start: options.read("beta_start", NUMBER)?,
             beta_end: options.read("beta_end", NUMBER)?,
@@ -323,7 +334,18 @@ impl SchedulerConfig {
             variance_type: options.read("variance_type", "a word")?,
             use_dynamic_shifting: options.read("use_dynamic_shifting", FLAG)?,
             solver_p: options.read("solver_p", "null")?,
-        })
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The word of the scheduler that is made where none is chosen, or diffusers' class where that is none of ours.
+    pub fn label(&self) -> String {
+        match &self.refused {
+            None => self.name.to_string(),
+            Some(SchedulerError::Class { class }) => class.clone(),
+            Some(_) => self.name.class().to_owned(),
+        }
     }
 
     /// The scheduler to make.
@@ -331,21 +353,25 @@ impl SchedulerConfig {
         self.name
     }
 
-    /// The same options for another scheduler. Options that both have carry over, as diffusers' `from_config` does.
+    /// The same options for another scheduler. Options that both have carry over, as diffusers' `from_config` does. It may
+    /// replace a class that is none of ours.
     pub fn with_name(self, name: SchedulerName) -> Self {
-        SchedulerConfig { name, ..self }
+        SchedulerConfig { name, refused: None, ..self }
     }
 
     /// Works the schedule out for `steps` steps.
     ///
     /// # Errors
+    /// [`SchedulerError::Class`] for a class that is none of ours;
     /// [`SchedulerError::Steps`] for a number that the schedule cannot be cut into, [`SchedulerError::Option`] for
     /// an option that this scheduler does not take or that we do not compute, [`SchedulerError::NotFinite`] where
     /// diffusers would make NaN.
     pub fn build(&self, steps: usize) -> Result<Box<dyn Scheduler>, SchedulerError> {
-        if steps == 0 {
-            return Err(SchedulerError::Steps { steps, expected: "1 or more".into() });
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
         }
+        check_steps(steps)?;
+        self.check()?;
         let scheduler: Box<dyn Scheduler> = match self.name {
             SchedulerName::Euler => Box::new(Euler::new(self, steps)?),
             SchedulerName::EulerAncestral => Box::new(EulerAncestral::new(self, steps)?),
@@ -355,6 +381,10 @@ impl SchedulerConfig {
             SchedulerName::UniPc => Box::new(UniPc::new(self, steps)?),
             SchedulerName::Lcm => Box::new(Lcm::new(self, steps)?),
         };
+        if scheduler.timesteps().is_empty() {
+            let expected = "a number that leads to one timestep or more".into();
+            return Err(SchedulerError::Steps { steps, expected });
+        }
         match first_not_finite(&*scheduler) {
             Some(i) => Err(SchedulerError::NotFinite {
                 scheduler: self.name,
@@ -482,16 +512,6 @@ fn with_finite_numbers(text: &str) -> String {
     parts.concat()
 }
 
-/// The first evaluation with a factor that is no number.
-fn first_not_finite(scheduler: &dyn Scheduler) -> Option<usize> {
-    (0..scheduler.timesteps().len()).find(|&i| {
-        let (readout, step) = (scheduler.denoised(i), scheduler.step(i));
-        let scalars = [scheduler.timesteps()[i], scheduler.input_scale(i), readout.sample, readout.output];
-        let keep = step.keep.iter().flat_map(|keep| keep.factors());
-        !scalars.into_iter().chain(step.next.factors()).chain(keep).all(f64::is_finite)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -602,6 +622,25 @@ mod tests {
     #[test]
     fn no_steps_are_refused() {
         let error = SchedulerConfig::sdxl_base().build(0).err().unwrap();
-        assert_eq!(error.to_string(), "`steps` is 0; expected 1 or more");
+        assert_eq!(error.to_string(), "`steps` is 0; expected 1 to 100000");
+    }
+
+    #[test]
+    fn a_class_that_is_none_of_ours_may_be_replaced() {
+        for (text, label) in [
+            (
+                r#"{"_class_name": "PNDMScheduler", "steps_offset": 1, "skip_prk_steps": true}"#,
+                "PNDMScheduler",
+            ),
+            (
+                r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver", "steps_offset": 1}"#,
+                "DPMSolverMultistepScheduler",
+            ),
+        ] {
+            let config = SchedulerConfig::from_json(text).unwrap();
+            assert_eq!((config.label().as_str(), config.build(4).is_err()), (label, true));
+            let ddim = config.with_name(SchedulerName::Ddim).build(4).unwrap();
+            assert_eq!(ddim.timesteps(), [751.0, 501.0, 251.0, 1.0]);
+        }
     }
 }

@@ -20,6 +20,7 @@
 //! ```
 
 mod betas;
+mod bounds;
 mod config;
 mod ddim;
 mod dpmpp_2m;

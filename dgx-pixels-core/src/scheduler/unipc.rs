@@ -1,5 +1,7 @@
 //! `unipc`: the unified predictor-corrector, multistep, of order 1 to 3.
 
+use std::collections::HashSet;
+
 use super::betas::{self, DDPM, ZeroSnr};
 use super::dpmpp_2m::PREDICTIONS;
 use super::euler::PICTURE_PREDICTIONS;
@@ -27,7 +29,7 @@ pub(super) struct UniPc {
     /// Whether the picture is extrapolated, instead of the noise.
     of_picture: bool,
     bh1: bool,
-    uncorrected: Vec<usize>,
+    uncorrected: HashSet<usize>,
 }
 
 /// Factors of one update from a level to the next.
@@ -59,7 +61,7 @@ impl UniPc {
             lower_order_final: config.lower_order_final.unwrap_or(true),
             of_picture,
             bh1: config.solver_type == Some(SolverType::Bh1),
-            uncorrected: config.disable_corrector.clone().unwrap_or_default(),
+            uncorrected: config.disable_corrector.iter().flatten().copied().collect(),
         })
     }
 

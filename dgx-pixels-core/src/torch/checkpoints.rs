@@ -93,13 +93,13 @@ impl Checkpoints {
 }
 
 impl Checkpoint {
-    fn parameters(&self) -> Result<[u64; Component::ALL.len()], Error> {
+    fn parameters(&self, options: &Options) -> Result<[u64; Component::ALL.len()], Error> {
         if let Some(known) = self.parameters.get() {
             return Ok(*known);
         }
         let mut counts = [0; Component::ALL.len()];
         for (count, component) in counts.iter_mut().zip(Component::ALL) {
-            let files = self.model.weights(component, false)?;
+            let files = self.model.weights(component, options.prefers_fp16(component, &self.model))?;
             let tensors = files.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values());
             let sizes =
                 tensors.filter(|info| is_float(info.dtype)).map(|info| info.shape.iter().product::<usize>());
@@ -121,7 +121,7 @@ impl Models for Checkpoints {
             named => named,
         };
         let bytes = checkpoint
-            .parameters()?
+            .parameters(&options)?
             .into_iter()
             .zip(Component::ALL)
             .map(|(count, component)| count * options.dtype_of(component, model, device).bytes());
@@ -153,7 +153,8 @@ impl Models for Checkpoints {
         // Whoever asks meanwhile waits for this one, and reads nothing.
         let mut hash = checkpoint.hash.lock().unwrap_or_else(PoisonError::into_inner);
         if hash.is_none() {
-            *hash = Some(checkpoint.model.hash()?);
+            let model = &checkpoint.model;
+            *hash = Some(model.hash_of(|component| self.options.prefers_fp16(component, model))?);
         }
         Ok(hash.clone())
     }

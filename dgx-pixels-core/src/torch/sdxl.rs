@@ -127,6 +127,11 @@ impl Options {
             (_, dtype) => dtype,
         }
     }
+
+    /// Whether files in half precision are taken first for `component`. The device's own precision is never that one.
+    pub(super) fn prefers_fp16(&self, component: Component, model: &Model) -> bool {
+        self.dtype_of(component, model, Device::Cpu) == Dtype::F16
+    }
 }
 
 impl Sdxl {
@@ -199,7 +204,8 @@ impl Sdxl {
             };
             Ok(weights.with_kernels(kernels))
         };
-        let tokenizer = |folder, positions| Tokenizer::open(&model.path.join(folder), positions);
+        let tokenizer =
+            |folder, positions, vocab_size| Tokenizer::open(&model.path.join(folder), positions, vocab_size);
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
             let weights = weights(component, dtype)?;
             let text_encoder = TextEncoder::load(&weights, config, projects)?;
@@ -207,8 +213,16 @@ impl Sdxl {
         };
 
         let mut tokenizers = [
-            tokenizer("tokenizer", model.text_encoder.max_position_embeddings)?,
-            tokenizer("tokenizer_2", model.text_encoder_2.max_position_embeddings)?,
+            tokenizer(
+                "tokenizer",
+                model.text_encoder.max_position_embeddings,
+                model.text_encoder.vocab_size,
+            )?,
+            tokenizer(
+                "tokenizer_2",
+                model.text_encoder_2.max_position_embeddings,
+                model.text_encoder_2.vocab_size,
+            )?,
         ];
         if random {
             // They are another model's, whose texts may be shorter.
@@ -334,17 +348,20 @@ impl Sdxl {
         request.validate()?;
         let size = request.size.unwrap_or_else(|| self.model.native_size());
         size.validate(self.model.vae.scale_factor())?;
-        let name = request.scheduler.unwrap_or(self.model.scheduler.name());
+        let schedule = match request.scheduler {
+            Some(name) => self.model.scheduler.clone().with_name(name),
+            None => self.model.scheduler.clone(),
+        };
         let request = GenerateRequest {
             steps: Some(request.steps.unwrap_or(self.model.generation.num_inference_steps)),
             guidance_scale: Some(request.guidance_scale.unwrap_or(self.model.generation.guidance_scale)),
-            scheduler: Some(name),
+            scheduler: Some(schedule.name()),
             size: Some(size),
             original_size: Some(request.original_size.unwrap_or(size)),
             target_size: Some(request.target_size.unwrap_or(size)),
             ..request.clone()
         };
-        let scheduler = self.model.scheduler.clone().with_name(name).build(request.steps())?;
+        let scheduler = schedule.build(request.steps())?;
         let mut texts = vec![Some(request.prompt.clone())];
         if request.guidance_scale() > 1.0 && self.model.unet.time_cond_proj_dim.is_none() {
             let zeros = request.negative_prompt.is_none() && self.model.force_zeros_for_empty_prompt;

@@ -6,6 +6,7 @@ mod empty;
 mod faults;
 mod kills;
 mod memory;
+mod records;
 mod rig;
 mod serving;
 mod survival;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
+
 use super::Desk;
 
 #[test]
@@ -48,6 +50,97 @@ fn what_is_not_the_same_is_told() {
     assert_eq!(ran.code, Some(9));
     assert!(ran.stderr.contains("2 of "), "{}", ran.stderr);
     assert!(ran.stderr.contains("program 0.0.9 to "), "{}", ran.stderr);
+}
+
+/// `key.png` of a sketch, with its record edited.
+fn edited(desk: &Desk, edit: impl FnOnce(&mut Value)) {
+    let args = ["generate", "a key", "--model", "sketch", "--seed", "3", "--force", "--output", "key.png"];
+    assert_eq!(desk.run(args).code, Some(0));
+    let file = fs::File::open(desk.path("key.png")).map(std::io::BufReader::new).unwrap();
+    let mut reader = png::Decoder::new(file).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    let info = reader.info();
+    let told = info.utf8_text.iter().find(|text| text.keyword == "dgx-pixels").unwrap().get_text().unwrap();
+    let mut told: Value = serde_json::from_str(&told).unwrap();
+    edit(&mut told);
+    let file = fs::File::create(desk.path("key.png")).unwrap();
+    let mut encoder = png::Encoder::new(file, info.width, info.height);
+    encoder.set_color(info.color_type);
+    encoder.add_itxt_chunk("dgx-pixels".into(), told.to_string()).unwrap();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+}
+
+#[test]
+fn a_model_that_the_picture_names_is_never_opened_as_a_path() {
+    let desk = Desk::new();
+    desk.add_model("elsewhere/tiny");
+    desk.add_model("tiny");
+    let absolute = desk.path("elsewhere/tiny").display().to_string();
+    for name in ["elsewhere/tiny", "tiny", "./tiny", "..", &absolute, "//host/share"] {
+        edited(&desk, |made| made["model"] = name.into());
+        let ran = desk.run(["reproduce", "key.png", "--output", "again.png"]);
+        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+        let expected =
+            format!("the image records the model `{name}`, and no model of this name is in `models`");
+        assert!(ran.stderr.contains(&expected) && ran.stderr.contains("`--model PATH`"), "{}", ran.stderr);
+        assert!(!desk.path("again.png").exists());
+    }
+}
+
+#[test]
+fn another_hash_is_told_before_drawing() {
+    let desk = Desk::new();
+    edited(&desk, |made| made["model_hash"] = "0a1b".into());
+    let ran = desk.run(["reproduce", "key.png", "--quiet"]);
+    assert_eq!(ran.code, Some(9));
+    let expected = "warning: the model `sketch` is not the one that drew `key.png`: its hash is none, and the image records 0a1b";
+    assert!(ran.stderr.starts_with(expected), "{}", ran.stderr);
+}
+
+#[test]
+fn numbers_that_no_user_may_give_are_refused_before_drawing() {
+    let desk = Desk::new();
+    for (pointer, value, expected) in [
+        (
+            "/pixel/grid",
+            json!({ "step": 0.02 }),
+            "`grid.step` is `0.02`; expected a number of pixels from 1 to 256",
+        ),
+        ("/pixel/grid", json!({ "step": 1e-9 }), "`grid.step` is `0.000000001`"),
+        ("/pixel/grid", json!({ "step": 1e-300 }), "`grid.step` is `0.0000"),
+        ("/pixel/grid", json!({ "cells": { "width": 0, "height": 0 } }), "`grid.cells` is `0x0`"),
+        ("/pixel/expected_step", json!(-8.0), "`expected_step` is `-8`"),
+        ("/pixel/strip", json!(0), "`strip` is `0`"),
+        ("/pixel/size", json!({ "width": 4294967295u32, "height": 1 }), "`size` is `4294967295x1`"),
+        ("/pixel/palette", json!([]), "a palette has 0 colours"),
+        ("/request/steps", json!(1_000_000_000), "`steps` is 1000000000; expected 1 to 1000"),
+        ("/request/size", json!({ "width": 1_000_000, "height": 64 }), "`width` is 1000000"),
+        ("/request/guidance_scale", json!(1e300), "`guidance_scale` is "),
+    ] {
+        edited(&desk, |made| *made.pointer_mut(pointer).unwrap() = value);
+        let ran = desk.run(["reproduce", "key.png"]);
+        assert_eq!(ran.code, Some(8), "{}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_compressed_text_that_stands_for_gigabytes_is_refused() {
+    let desk = Desk::new();
+    let file = fs::File::create(desk.path("bomb.png")).unwrap();
+    let mut encoder = png::Encoder::new(file, 1, 1);
+    encoder.set_color(png::ColorType::Rgba);
+    let mut text = png::text_metadata::ITXtChunk::new("dgx-pixels", " ".repeat(64 << 20));
+    text.compress_text().unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_text_chunk(&text).unwrap();
+    writer.write_image_data(&[0; 4]).unwrap();
+    writer.finish().unwrap();
+    assert!(fs::metadata(desk.path("bomb.png")).unwrap().len() < 1 << 20);
+    let ran = desk.run(["reproduce", "bomb.png"]);
+    assert_eq!(ran.code, Some(8), "{}", ran.stderr);
+    assert!(ran.stderr.contains("decompress") || ran.stderr.contains("Decompress"), "{}", ran.stderr);
 }
 
 #[test]

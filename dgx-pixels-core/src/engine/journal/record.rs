@@ -1,11 +1,11 @@
 //! What the journal holds of a job.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorKind;
+use crate::files::{MAX_PICTURE_BYTES, read_regular};
 use crate::generator::Submission;
 use crate::job::{JobId, JobTimings};
 use crate::pixel::{Certificate, Verdict};
@@ -122,8 +122,8 @@ pub(crate) struct Record {
 impl Record {
     /// Whether the file is there, with these very bytes.
     pub(super) fn is_in_place(&self) -> bool {
-        let Ok(file) = File::open(&self.path) else { return false };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(file).is_ok() && *hasher.finalize().to_hex() == *self.blake3
+        // The path is the record's: a pipe or a device would never end.
+        let bytes = read_regular(&self.path, MAX_PICTURE_BYTES);
+        bytes.is_ok_and(|bytes| *blake3::hash(&bytes).to_hex() == *self.blake3)
     }
 }

@@ -1,0 +1,3 @@
+//! What `cargo fuzz` runs; see CONTRIBUTING.md.
+
+pub mod targets;
