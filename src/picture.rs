@@ -1,27 +1,25 @@
-//! Pictures that people give: found in folders, read with limits.
+//! Images that users hand in: found in folders, and read.
 
-use std::fs;
-use std::io::Cursor;
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use image::codecs::gif::GifDecoder;
-use image::codecs::png::PngDecoder;
-use image::codecs::webp::WebPDecoder;
-use image::{AnimationDecoder as _, ImageFormat, ImageReader, Limits, RgbaImage};
+use dgx_pixels_core::input_image::{self, InputImage, InputImageError};
+use image::RgbaImage;
 
 use crate::failure::Failure;
+use crate::output;
 
-/// Most pixels of a picture: 32 megapixels, where a copy takes 128 MiB.
-const MAX_PIXELS: u64 = 1 << 25;
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// The files that `inputs` mean: files as they are, the pictures of folders, and those that match patterns, each once, in
-/// the order given and then by name.
+/// The files that `inputs` mean: files as they are, the pictures of folders, and those that match patterns, in the order
+/// given and then by name. A file is taken once, also if links or other spellings of its path name it again.
 ///
 /// # Errors
 /// [`Failure::Input`] for an input that is none of these or has no pictures.
 pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let mut found: Vec<PathBuf> = vec![];
+    let mut seen = HashSet::new();
     for input in inputs {
         let path = PathBuf::from(input);
         let fault = |reason: String| Failure::Input { path: path.clone(), reason };
@@ -43,7 +41,10 @@ pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>, Failure> {
                 ENDINGS.join(", ")
             )));
         }
-        new.retain(|path| !found.contains(path));
+        // A file that is not there is reported when it is read.
+        new.retain(|path| {
+            path.metadata().map_or(!found.contains(path), |about| seen.insert((about.dev(), about.ino())))
+        });
         found.append(&mut new);
     }
     Ok(found)
@@ -54,104 +55,58 @@ fn is_picture(path: &Path) -> bool {
     path.is_file() && path.extension().and_then(|ending| ending.to_str()).is_some_and(known)
 }
 
-/// The picture in 8-bit RGBA, whatever it was stored in.
+/// The image at `path` in 8-bit RGBA; warnings go to standard error unless `quiet`.
 ///
 /// # Errors
-/// [`Failure::Input`]: it is not there, no picture, damaged, too large, or animated.
-pub(crate) fn read(path: &Path) -> Result<RgbaImage, Failure> {
-    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    decode(path, &fs::read(path).map_err(|error| fault(error.to_string()))?)
+/// [`Failure::Input`]: it is not there, no image, damaged, too large, or animated.
+pub(crate) fn read(path: &Path, quiet: bool) -> Result<RgbaImage, Failure> {
+    decode(path, &input_image::read_file(path).map_err(|error| fault(path, &error))?, quiet)
 }
 
 /// As [`read`], of the bytes of the file at `path`.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<RgbaImage, Failure> {
-    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    let unreadable = |error: image::ImageError| fault(error.to_string());
-    let open = || ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let reader = open().map_err(|error| fault(error.to_string()))?;
-    let Some(format) = reader.format() else {
-        return Err(fault("it is no picture that can be read; expected PNG, JPEG, WebP, GIF or BMP".into()));
-    };
-    let (width, height) = reader.into_dimensions().map_err(unreadable)?;
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(fault(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels")));
+pub(crate) fn decode(path: &Path, bytes: &[u8], quiet: bool) -> Result<RgbaImage, Failure> {
+    let InputImage { pixels, warnings } = input_image::decode(bytes).map_err(|error| fault(path, &error))?;
+    for warning in warnings.iter().filter(|_| !quiet) {
+        output::note(format_args!("warning: `{}`: {warning}", path.display()));
     }
-    let animated = match format {
-        ImageFormat::Gif => {
-            let frames = GifDecoder::new(Cursor::new(bytes)).map_err(unreadable)?.into_frames();
-            frames.take(2).count() > 1
-        }
-        ImageFormat::Png => {
-            PngDecoder::new(Cursor::new(bytes)).and_then(|picture| picture.is_apng()).map_err(unreadable)?
-        }
-        ImageFormat::WebP => WebPDecoder::new(Cursor::new(bytes)).map_err(unreadable)?.has_animation(),
-        _ => false,
-    };
-    if animated {
-        let reason = "it is animated; expected one picture, or the frames side by side and `--strip`";
-        return Err(fault(reason.into()));
-    }
-    let mut reader = open().map_err(|error| fault(error.to_string()))?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(16 * MAX_PIXELS);
-    reader.limits(limits);
-    Ok(reader.decode().map_err(unreadable)?.into_rgba8())
+    Ok(pixels)
+}
+
+fn fault(path: &Path, error: &InputImageError) -> Failure {
+    Failure::Input { path: path.to_owned(), reason: error.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
-    const FORMATS: [ImageFormat; 5] =
-        [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];
-
-    fn file(format: ImageFormat) -> Vec<u8> {
-        let picture = image::RgbImage::from_fn(9, 7, |x, y| image::Rgb([(x * 28) as u8, (y * 36) as u8, 99]));
-        let mut bytes = Cursor::new(vec![]);
-        picture.write_to(&mut bytes, format).unwrap();
-        bytes.into_inner()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        #[test]
-        fn damaged_files_are_read_or_refused(
-            format in proptest::sample::select(&FORMATS[..]),
-            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-            end in any::<prop::sample::Index>(),
-            cut in prop::bool::weighted(0.3),
-        ) {
-            let mut bytes = file(format);
-            for (place, value) in damage {
-                let place = place.index(bytes.len());
-                bytes[place] = value;
-            }
-            if cut {
-                bytes.truncate(end.index(bytes.len()));
-            }
-            let path = Path::new("damaged.png");
-            if let Err(failure) = decode(path, &bytes) {
-                prop_assert!(failure.to_string().starts_with("cannot read `damaged.png`: "), "{failure}");
-            }
-        }
-
-        #[test]
-        fn anything_is_read_or_refused(start in 0..FORMATS.len(), bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode(Path::new("any.png"), &bytes);
-            let _ = decode(Path::new("any.png"), &[&file(FORMATS[start])[..12], &bytes].concat());
-        }
-    }
-
     #[test]
-    fn whole_files_are_read() {
-        for format in FORMATS {
-            assert_eq!(decode(Path::new("whole"), &file(format)).unwrap().dimensions(), (9, 7), "{format:?}");
+    fn a_file_is_taken_once_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in ["b.png", "a.png", "notes.txt"] {
+            fs::write(at(name), name).unwrap();
         }
+        symlink(at("a.png"), at("z.png")).unwrap();
+        symlink(folder.path(), at("again")).unwrap();
+        fs::hard_link(at("b.png"), at("y.png")).unwrap();
+        let inputs = [
+            at("b.png"),
+            at("./b.png"),
+            at(""),
+            at("*.png"),
+            at("again/a.png"),
+            at("none.png"),
+            at("none.png"),
+        ];
+        let found = expand(&inputs).unwrap();
+        let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["b.png", "a.png", "none.png"]);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) const NOTES: &str = "\
 Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
 `NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
 --json one line a picture:
-  {\"input\",\"output\",\"verdict\":\"grid\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
+  {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.";
 
@@ -256,7 +256,7 @@ fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Resul
         .map(|job| {
             interrupt::check()?;
             // A picture that cannot be made is told of when it is to be written.
-            let picture = picture::read(&job.input).ok();
+            let picture = picture::read(&job.input, true).ok();
             let made = picture.and_then(|picture| pixelize(&picture, &for_picture(options, job)).ok());
             bar.advance();
             Ok(made.map(|made| made.sprite))
@@ -331,7 +331,7 @@ fn for_picture(options: &PixelOptions, job: &Job) -> PixelOptions {
 /// Reads, makes and writes one; the line for stdout.
 fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failure> {
     let started = std::time::Instant::now();
-    let picture = picture::read(&job.input)?;
+    let picture = picture::read(&job.input, args.quiet)?;
     let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;
@@ -359,6 +359,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
             let others: Vec<_> = made.others.iter().map(name).collect();
             let doubt = match made.verdict {
                 Verdict::Grid => format!("not sure of the grid: {} is likeliest", name(grid)),
+                Verdict::Native => "not sure that it is at its own size".into(),
                 Verdict::NoGrid => "not sure that there is no grid".into(),
             };
             output::note(format_args!(
@@ -369,6 +370,14 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
                 sheet.display(),
             ));
         }
+    }
+    if made.verdict == Verdict::Native && made.others.is_empty() && !args.quiet {
+        output::note(format_args!(
+            "note: `{}` is pixel art at its own size, {}x{}; it was kept, not reduced",
+            job.input.display(),
+            picture.width(),
+            picture.height(),
+        ));
     }
     if !args.json {
         return Ok(job.output.display().to_string());

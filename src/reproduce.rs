@@ -74,16 +74,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             output::say(&"same")
         };
     }
-    let differ = match (picture::decode(&args.input, &bytes)?, picture::decode(&args.input, &again)?) {
-        (was, is) if was.dimensions() != is.dimensions() => {
-            let size = |(width, height)| format!("{width}x{height}");
-            format!("it is {} now, and was {}", size(is.dimensions()), size(was.dimensions()))
-        }
-        (was, is) => match was.pixels().zip(is.pixels()).filter(|(was, is)| was != is).count() {
-            0 => "its pixels are the same, and the bytes around them are not".into(),
-            count => format!("{count} of {} pixels differ", was.pixels().len()),
-        },
-    };
+    let differ =
+        match (picture::decode(&args.input, &bytes, true)?, picture::decode(&args.input, &again, true)?) {
+            (was, is) if was.dimensions() != is.dimensions() => {
+                let size = |(width, height)| format!("{width}x{height}");
+                format!("it is {} now, and was {}", size(is.dimensions()), size(was.dimensions()))
+            }
+            (was, is) => match was.pixels().zip(is.pixels()).filter(|(was, is)| was != is).count() {
+                0 => "its pixels are the same, and the bytes around them are not".into(),
+                count => format!("{count} of {} pixels differ", was.pixels().len()),
+            },
+        };
     let changed = changes(&before, &after);
     let since = if changed.is_empty() { "nothing that is told".into() } else { changed.join("; ") };
     Err(Failure::Changed(format!(

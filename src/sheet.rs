@@ -116,9 +116,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn frame(path: &Path, duration_ms: u32) -> Result<SheetFrame, Failure> {
-    let input = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    let bytes = fs::read(path).map_err(|error| input(error.to_string()))?;
-    let image = picture::decode(path, &bytes)?;
+    let image = picture::read(path, false)?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(SheetFrame { name, image, duration_ms })
 }

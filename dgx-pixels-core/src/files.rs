@@ -1,5 +1,6 @@
 //! Reading files that somebody else may have made.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -55,6 +56,33 @@ pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Text in UTF-8: `bytes` as they are, or converted where they are UTF-16, as Windows programs write it.
+///
+/// UTF-16 is known by its byte order mark, or by a zero in every other byte of its beginning.
+///
+/// # Errors
+/// A clause that says what is wrong with the UTF-16.
+pub fn utf16_to_utf8(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    let head = &bytes[..bytes.len().min(64)];
+    let (pairs, _) = head.as_chunks::<2>();
+    let all = |is_half: fn(&[u8; 2]) -> bool| pairs.len() > 1 && pairs.iter().all(is_half);
+    let big = match bytes {
+        [0xff, 0xfe, ..] => false,
+        [0xfe, 0xff, ..] => true,
+        _ if all(|[low, high]| *low != 0 && *high == 0) => false,
+        _ if all(|[high, low]| *low != 0 && *high == 0) => true,
+        _ => return Ok(Cow::Borrowed(bytes)),
+    };
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let units =
+        pairs.iter().map(|pair| if big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) });
+    let text: Result<String, _> = char::decode_utf16(units).collect();
+    match text {
+        Ok(text) if rest.is_empty() => Ok(Cow::Owned(text.into_bytes())),
+        _ => Err("it is text in UTF-16 that is damaged or was cut; save it as UTF-8".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::CString;
@@ -79,5 +107,23 @@ mod tests {
         std::fs::write(&long, "0123456789").unwrap();
         assert_eq!(fault(&long, 9), "it has 10 bytes; expected at most 9");
         assert_eq!(read_regular(&long, 10).unwrap(), b"0123456789");
+    }
+
+    #[test]
+    fn utf16_becomes_utf8_and_all_else_stays() {
+        let units = |text: &str, big: bool| -> Vec<u8> {
+            let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+            text.encode_utf16().flat_map(bytes).collect()
+        };
+        for big in [false, true] {
+            let marked = units("\u{feff}a sword, été 🗡", big);
+            assert_eq!(utf16_to_utf8(&marked).unwrap(), "\u{feff}a sword, été 🗡".as_bytes());
+            assert_eq!(utf16_to_utf8(&units("a sword", big)).unwrap(), &b"a sword"[..]);
+            assert!(utf16_to_utf8(&marked[..marked.len() - 1]).unwrap_err().contains("UTF-16"));
+            assert!(utf16_to_utf8(&marked[..marked.len() - 2]).unwrap_err().contains("UTF-16"));
+        }
+        for bytes in [&b""[..], b"a", b"ab", b"a sword", b"\0\0\0\0", b"a\0", &[0xff; 9]] {
+            assert_eq!(utf16_to_utf8(bytes).unwrap(), bytes);
+        }
     }
 }

@@ -24,10 +24,13 @@ pub mod backend;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
+mod file_kind;
 pub mod files;
 pub mod folders;
 #[cfg(feature = "engine")]
 mod generator;
+#[cfg(feature = "engine")]
+pub mod input_image;
 #[cfg(feature = "engine")]
 pub mod job;
 #[cfg(feature = "engine")]

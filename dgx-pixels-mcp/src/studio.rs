@@ -16,6 +16,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::pixel_work::PixelWork;
 use crate::tools::Wanted;
 
 /// Jobs that have ended and are still known by their asset; the engine finds older ones.
@@ -114,6 +115,7 @@ struct Inner {
     roots: Roots,
     models: Vec<ModelCard>,
     metrics: Metrics,
+    pixel_work: PixelWork,
     stopping: CancellationToken,
     engine: OnceCell<Engine>,
     jobs: Mutex<Jobs>,
@@ -181,6 +183,7 @@ impl Studio {
             roots,
             models,
             metrics: Metrics::new(),
+            pixel_work: PixelWork::new(),
             stopping: CancellationToken::new(),
             engine: OnceCell::new(),
             jobs: Mutex::default(),
@@ -198,6 +201,10 @@ impl Studio {
 
     pub(crate) fn game_port(&self) -> u16 {
         self.0.config.game_port
+    }
+
+    pub(crate) fn pixel_work(&self) -> &PixelWork {
+        &self.0.pixel_work
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -229,6 +236,7 @@ impl Studio {
         self.models().iter().find(wanted).ok_or_else(|| {
             let names: Vec<_> = self.models().iter().map(|model| format!("`{}`", model.name)).collect();
             let name = name.unwrap_or_default();
+            let name = crate::arguments::cut(name);
             Error::ModelChoice(format!("`model` is `{name}`; there are {}", names.join(", ")))
         })
     }

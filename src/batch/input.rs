@@ -7,6 +7,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::str::FromStr;
 
+use dgx_pixels_core::files;
 use dgx_pixels_core::pixel::{OptionError, Palette, PixelOptions};
 use dgx_pixels_core::{Crop, Error, GenerateRequest, ImageSize};
 use serde::de::DeserializeOwned;
@@ -97,7 +98,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         fs::read(path)
     };
-    read.map_err(|error| Failure::Input { path: path.to_owned(), reason: error.to_string() })
+    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
+    let bytes = read.map_err(|error| fault(error.to_string()))?;
+    Ok(files::utf16_to_utf8(&bytes).map_err(fault)?.into_owned())
 }
 
 /// Whether each line is a JSON object: a file by its name, standard input by its first letter.

@@ -17,6 +17,7 @@ mod dither;
 mod frame;
 pub mod grid;
 mod lint;
+mod native;
 mod neighbours;
 mod oklab;
 mod option;
@@ -37,7 +38,10 @@ pub use oklab::Oklab;
 pub use option::OptionError;
 pub use outline::{Outline, outline};
 pub use palette::{MAX_COLORS, Palette, PaletteError};
-pub use pipeline::{Detail, GridChoice, MaxColors, PixelError, PixelOptions, Pixelized, Verdict, pixelize};
+pub use pipeline::{
+    Detail, GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Pixelized, Verdict, pixelize,
+    pixelize_within,
+};
 pub use seam::seam_score;
 
 /// Which edges of a sprite meet their opposite, as in a texture that is laid side by side. Default: neither.

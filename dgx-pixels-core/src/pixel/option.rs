@@ -12,14 +12,18 @@ pub struct OptionError {
     pub expected: &'static str,
 }
 
-/// Six hexadecimal digits after `#`, in either case.
+/// Three or six hexadecimal digits after `#`, in either case.
 pub(super) fn parse_rgb(text: &str) -> Option<[u8; 3]> {
     let digits = text.strip_prefix('#')?;
     // from_str_radix takes a sign.
-    if digits.len() != 6 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if !matches!(digits.len(), 3 | 6) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let [_, r, g, b] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
+    let value = u32::from_str_radix(digits, 16).ok()?;
+    if digits.len() == 3 {
+        return Some([8, 4, 0].map(|shift| 17 * (value >> shift & 15) as u8));
+    }
+    let [_, r, g, b] = value.to_be_bytes();
     Some([r, g, b])
 }
 

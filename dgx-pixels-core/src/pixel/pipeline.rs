@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{STEPS, check_sides};
 use super::grid::{self, Axis, Grid};
+use super::native::Native;
 use super::option::serde_by_word;
 use super::{
     Anchor, Certificate, Dither, FrameError, OptionError, Outline, Palette, PaletteError, Transparent, Wrap,
@@ -166,8 +167,10 @@ impl Detail {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It has, or was said to have; a picture that is pixel art already has cells of one pixel.
+    /// It has, or was said to have.
     Grid,
+    /// It is pixel art at its own size, and is kept as it is: a cell is one pixel.
+    Native,
     /// It is painted; the sprite is a deliberate reduction.
     NoGrid,
 }
@@ -237,6 +240,45 @@ pub enum PixelError {
     /// The palette is at fault.
     #[error(transparent)]
     Palette(#[from] PaletteError),
+    /// A sprite of more cells than the caller allows.
+    #[error("the sprite would have {columns}x{rows} pixels; expected at most {most}, so give a coarser grid")]
+    TooManyCells {
+        /// Columns of the grid.
+        columns: usize,
+        /// Rows of the grid.
+        rows: usize,
+        /// The most that are allowed.
+        most: u64,
+    },
+    /// The caller stopped it.
+    #[error("stopped before the sprite was made")]
+    Stopped,
+}
+
+/// The bounds that a caller sets to pixel work.
+#[derive(Clone, Copy)]
+pub struct PixelBounds<'a> {
+    /// The most cells of the grid, so the most pixels of the sprite before it is fitted into a size.
+    pub max_cells: u64,
+    /// Called between stages; `true` ends the work.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl PixelBounds<'_> {
+    /// Nothing is bounded.
+    pub const NONE: PixelBounds<'static> = PixelBounds { max_cells: u64::MAX, is_stopped: &|| false };
+
+    fn check(&self) -> Result<(), PixelError> {
+        if (self.is_stopped)() { Err(PixelError::Stopped) } else { Ok(()) }
+    }
+
+    fn check_cells(&self, grid: &Grid) -> Result<(), PixelError> {
+        let (columns, rows, most) = (grid.x.cells(), grid.y.cells(), self.max_cells);
+        match columns as u64 * rows as u64 <= most {
+            true => self.check(),
+            false => Err(PixelError::TooManyCells { columns, rows, most }),
+        }
+    }
 }
 
 /// The sprite that `image` is a picture of.
@@ -257,9 +299,21 @@ pub enum PixelError {
 /// # Ok::<(), dgx_pixels_core::pixel::PixelError>(())
 /// ```
 pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
+    pixelize_within(image, options, &PixelBounds::NONE)
+}
+
+/// As [`pixelize`], within bounds.
+///
+/// # Errors
+/// As [`pixelize`]; [`PixelError::TooManyCells`] and [`PixelError::Stopped`].
+pub fn pixelize_within(
+    image: &RgbaImage,
+    options: &PixelOptions,
+    bounds: &PixelBounds,
+) -> Result<Pixelized, PixelError> {
     options.validate()?;
     check_sides(image.width(), image.height())?;
-    let mut made = make(image, options)?;
+    let mut made = make(image, options, bounds)?;
     let started = Instant::now();
     // What was said about the picture does not hold for the sprite, and an outline is drawn once.
     let again = PixelOptions {
@@ -271,7 +325,7 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
     };
     // A background may be plain only once it has few colours; what would change next time is changed now.
     for _ in 0..MOST_ROUNDS {
-        let again = make(&made.sprite, &again)?;
+        let again = make(&made.sprite, &again, bounds)?;
         let same = again.sprite == made.sprite;
         made.certificate.idempotent = Some(same);
         if same || again.sprite.dimensions() != made.sprite.dimensions() {
@@ -285,8 +339,9 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
 }
 
 /// Runs the stages once.
-fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
+fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Result<Pixelized, PixelError> {
     let (width, height) = image.dimensions();
+    bounds.check()?;
 
     // 1. the grid
     let started = Instant::now();
@@ -299,17 +354,18 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
         }
         grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
     }
-    let mut exact = verdict == Verdict::Grid && grid.is_exact(image);
+    bounds.check_cells(&grid)?;
+    let mut exact = verdict != Verdict::NoGrid && grid.is_exact(image);
     let find = started.elapsed();
 
     // 2. one colour a cell
     let started = Instant::now();
     let mut sprite = match verdict {
-        Verdict::Grid => cells::sample(image, &grid),
+        Verdict::Grid | Verdict::Native => cells::sample(image, &grid),
         Verdict::NoGrid => cells::reduce(image, &grid),
     };
     // A grid that is twice as fine as the true one has cells that all stand twice.
-    let is_found = options.grid == GridChoice::Auto && options.strip.is_none();
+    let is_found = options.grid == GridChoice::Auto && options.strip.is_none() && verdict != Verdict::Native;
     if is_found && let Some(coarser) = grid::coarser(&sprite, &grid) {
         sprite = cells::sample(&sprite, &coarser);
         grid = grid.of(&coarser);
@@ -317,6 +373,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     }
 
     // 3. what is seen of it
+    bounds.check()?;
     cut_out(&mut sprite, options.transparent, options.wrap);
     if options.clean_up {
         clean_up(&mut sprite, options.wrap);
@@ -324,6 +381,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     outline(&mut sprite, options.outline, options.wrap);
 
     // 4. colours, last; few of a palette are those that matter in this sprite
+    bounds.check()?;
     if let Some(palette) = &options.palette {
         quantize(&mut sprite, palette, options.dither, options.wrap);
     }
@@ -338,6 +396,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     }
 
     // 5. the frame
+    bounds.check()?;
     if let Some(size) = options.size {
         sprite = fit(&sprite, size, options.anchor)?;
     }
@@ -351,6 +410,8 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
 
 /// Rounds that a sprite is made from itself; one is enough for nearly all.
 const MOST_ROUNDS: usize = 3;
+/// How sure it is that an image is at its own size where a grid explains some of it.
+const NATIVE_BESIDE_GRID: f64 = 0.7;
 /// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
 const LARGEST_SPRITE: f64 = 256.0;
 /// A small greyscale photograph has more.
@@ -396,7 +457,18 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         return given(grid);
     }
     let mut found = grid::find(image);
-    if found.first().is_some_and(|grid| grid::is_sure(grid, image)) {
+    let is_sure = found.first().is_some_and(|grid| grid::is_sure(grid, image));
+    // What a generator made is enlarged, and frames divide the width.
+    let may_be_native =
+        options.expected_step.is_none() && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
+    let contrast = found.first().filter(|_| is_sure).map_or(0.0, |grid| grid.contrast);
+    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
+        let doubted = is_sure && contrast >= grid::DOUBTFUL;
+        let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
+        let grid = grid::with_step(image, 1.0);
+        return Ok(Choice { grid, verdict: Verdict::Native, confidence, others });
+    }
+    if is_sure {
         let grid = found.remove(0);
         return Ok(Choice { confidence: grid.confidence, grid, verdict: Verdict::Grid, others: found });
     }
@@ -408,7 +480,8 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
     let longer = f64::from(width.max(height));
     let step = longer / options.detail.cells();
     if step <= 1.0 || longer <= LARGEST_SPRITE && has_few_colors(image) {
-        return given(grid::with_step(image, 1.0));
+        let grid = grid::with_step(image, 1.0);
+        return Ok(Choice { grid, verdict: Verdict::Native, confidence: 1.0, others: vec![] });
     }
     let grid = Grid {
         x: Axis::regular(width as usize, step, 0.0),
@@ -430,6 +503,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn bounds_stop_the_work_and_refuse_too_many_cells() {
+        let image =
+            RgbaImage::from_fn(64, 64, |x, y| Rgba([(x * 3) as u8, (y * 3) as u8, (x ^ y) as u8, 255]));
+        let native = PixelOptions { grid: GridChoice::Step(1.0), ..Default::default() };
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let is_stopped = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 2;
+        let stopped =
+            pixelize_within(&image, &native, &PixelBounds { is_stopped: &is_stopped, ..PixelBounds::NONE });
+        assert!(matches!(stopped, Err(PixelError::Stopped)));
+        let bounds = PixelBounds { max_cells: 64 * 64 - 1, ..PixelBounds::NONE };
+        let error = pixelize_within(&image, &native, &bounds).unwrap_err().to_string();
+        assert!(error.starts_with("the sprite would have 64x64 pixels; expected at most 4095"), "{error}");
+        let bounds = PixelBounds { max_cells: 64 * 64, ..PixelBounds::NONE };
+        assert!(pixelize_within(&image, &native, &bounds).is_ok());
+    }
 
     #[test]
     fn more_frames_than_columns_of_pixels_are_refused() {

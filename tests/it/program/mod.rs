@@ -4,6 +4,7 @@ mod assets;
 mod batch;
 mod doctor;
 mod generate;
+mod input;
 mod kills;
 mod models;
 mod pixelize;

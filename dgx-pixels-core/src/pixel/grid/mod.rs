@@ -64,6 +64,8 @@ const FINALISTS: usize = 8;
 const FEWEST_CELLS: f64 = 8.0;
 /// From this confidence on no other grid is looked for.
 pub(super) const SURE: f64 = 0.8;
+/// From this contrast on a grid may be right though the image looks as if it were at its own size.
+pub(super) const DOUBTFUL: f64 = 0.15;
 /// Grids that are named where none is sure.
 const CANDIDATES: usize = 3;
 /// Axes may differ where each alone is this much better.

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Oklab;
 use super::option::{parse_rgb, show_rgb};
+use crate::files;
+
+/// The longest file that is read as a palette.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Most colours of a palette.
 pub const MAX_COLORS: usize = 256;
@@ -81,7 +85,9 @@ impl Palette {
         if let Some(palette) = known::find(text) {
             return Ok(palette);
         }
-        let listed: Option<Vec<_>> = text.split(',').map(|color| parse_rgb(color.trim())).collect();
+        // A comma at the end says nothing.
+        let list = text.trim().trim_end_matches(',');
+        let listed: Option<Vec<_>> = list.split(',').map(|color| parse_rgb(color.trim())).collect();
         if let Some(colors) = listed {
             return Palette::new(colors);
         }
@@ -91,14 +97,15 @@ impl Palette {
         Err(PaletteError::Unknown { text: text.to_owned() })
     }
 
-    /// A file: Lospec's hex list, GIMP's GPL, JASC's and Microsoft's PAL, Adobe's ACT, Paint.NET's text, or any PNG, whose
-    /// visible colours it is. What is in it says which.
+    /// A file: a list of hexadecimal colors, GIMP's or Aseprite's GPL, JASC's and Microsoft's PAL, Adobe's ACT,
+    /// ASE and ACO, Paint.NET's text, or any PNG, whose visible colors it is. Its content says which. Text may be
+    /// UTF-8 or UTF-16.
     ///
     /// # Errors
     /// [`PaletteError::File`].
     pub fn read(path: &Path) -> Result<Palette, PaletteError> {
         let fault = |reason: String| PaletteError::File { path: path.to_owned(), reason };
-        let bytes = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+        let bytes = files::read_regular(path, MAX_FILE_BYTES).map_err(|error| fault(error.to_string()))?;
         let colors = file::parse(&bytes).map_err(fault)?;
         Palette::new(colors).map_err(|error| fault(error.to_string()))
     }
@@ -158,6 +165,14 @@ mod tests {
         );
         assert_eq!(Palette::new([]).unwrap_err().to_string(), "a palette has 0 colours; expected 1 to 256");
         assert_eq!(Palette::new([[1; 3], [2; 3], [1; 3]]).unwrap().colors(), [[1; 3], [2; 3]]);
+    }
+
+    #[test]
+    fn colors_are_listed_in_three_or_six_digits_of_either_case() {
+        let colors = |text: &str| Palette::load(text).unwrap().colors().to_vec();
+        assert_eq!(colors("#fff,#000"), [[255; 3], [0; 3]]);
+        assert_eq!(colors(" #1A1c2C, #f0A, "), [[0x1a, 0x1c, 0x2c], [255, 0, 170]]);
+        assert!(Palette::load("#ffff").is_err() && Palette::load("#+ff").is_err());
     }
 
     #[test]
