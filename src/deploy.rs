@@ -52,6 +52,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["assets", "category", "name", "anchor", "tags", "dry_run"])]
     rollback: bool,
 
+    /// Follow the project's `assets` where it is a symbolic link that you made, also out of the project.
+    /// Without this flag a link anywhere in a deploy's way is an error.
+    #[arg(long)]
+    follow_assets_link: bool,
+
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -97,7 +102,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let count = args.assets.len();
         return Err(Failure::Flags(format!("`--name` names one asset, and {count} are given; leave it out")));
     }
-    let project = Project::open(&args.project)?;
+    let mut project = Project::open(&args.project)?;
+    if args.follow_assets_link {
+        project = project.follow_assets_link();
+    }
     let sprites = args.assets.iter().map(|path| sprite(args, path)).collect::<Result<Vec<_>, _>>()?;
     let deployed = match (args.rollback, args.dry_run) {
         (true, _) => project.rollback()?,

@@ -9,6 +9,7 @@ use dgx_pixels_core::asset::{
     Change, DEFAULT_FRAME_MS, Deployed, Game, GameStatus, MadeBy, NewSprite, Project, Sheet, SheetFrame,
     SheetOptions, SpriteName, Tag,
 };
+use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_opened};
 use dgx_pixels_core::picture_file::{Made, plain_png};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
@@ -195,10 +196,9 @@ fn game(studio: &Studio, port: Option<u16>) -> Game {
 
 /// The project that is named, or the first that the server may write to.
 fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, String> {
-    let open = |path: &Path| Project::open(path).map_err(|error| error.to_string());
     if let Some(path) = named {
-        let folder = studio.roots().resolve_folder(path).map_err(|error| error.to_string())?;
-        return open(&folder);
+        let folder = studio.roots().open_folder(path);
+        return folder.and_then(Project::open_in).map_err(|error| error.to_string());
     }
     let mut found = studio.roots().folders().iter().filter_map(|folder| Project::open(folder).ok());
     found.next().ok_or_else(|| {
@@ -288,7 +288,10 @@ impl DeployToBevy {
 
     fn still(&self, studio: &Studio, name: SpriteName, asset: &str) -> Result<NewSprite, Fault> {
         match is_path(asset) {
-            true => Ok(NewSprite::read(name, &studio.roots().resolve(Path::new(asset))?)?),
+            true => {
+                let (folder, file) = studio.roots().open_beside(Path::new(asset))?;
+                Ok(NewSprite::read_in(name, &folder, &file)?)
+            }
             false => Ok(NewSprite::new(name, png(studio, asset)?)),
         }
     }
@@ -312,7 +315,7 @@ impl DeployToBevy {
         let (mut frames, mut made) = (vec![], None);
         for asset in assets {
             let png = match is_path(asset) {
-                true => std::fs::read(studio.roots().resolve(Path::new(asset))?)
+                true => read_opened(studio.roots().open(Path::new(asset))?, MAX_PICTURE_BYTES)
                     .map_err(|error| Fault(format!("`{asset}` cannot be read: {error}")))?,
                 false => png(studio, asset)?,
             };
