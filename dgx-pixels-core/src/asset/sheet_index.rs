@@ -1,23 +1,18 @@
 //! What is where in a sheet: JSON as Aseprite exports it, which other engines read too.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::{Animation, Frame, MadeBy, Rect};
 use crate::error::Error;
-use crate::files::{EntryKind, Folder, PathError};
 
 /// Where `meta` tells how the frames were made; other programs leave it alone.
 const MADE: &str = "dgx-pixels";
-
-/// The most bytes of an index; Aseprite writes about 300 for a frame.
-const MAX_INDEX_BYTES: u64 = 8 << 20;
 
 /// The frames and tags of a sheet.
 ///
@@ -172,28 +167,10 @@ impl SheetIndex {
         Ok(SheetIndex { size, frames, tags: file.meta.frame_tags, made: file.meta.made })
     }
 
-    /// Reads the file `name` beside a picture; `None` if there is nothing, or a folder.
-    ///
-    /// # Errors
-    /// A refusal for a link, a pipe and a device, and for a file that is longer than any index.
-    pub(super) fn read_file(folder: &Folder, name: &OsStr) -> Result<Option<Vec<u8>>, PathError> {
-        match folder.kind(name)? {
-            Some(EntryKind::Folder) => Ok(None),
-            _ => folder.read(name, MAX_INDEX_BYTES),
-        }
-    }
-
-    /// `true` if a JSON file is meant to be one: it has `frames` and `meta`.
+    /// Whether a JSON file is meant to be one: it has `frames` and `meta`.
     pub fn is_meant(text: &[u8]) -> bool {
-        #[derive(Deserialize)]
-        struct Meant {
-            #[serde(rename = "frames")]
-            _frames: IgnoredAny,
-            #[serde(rename = "meta")]
-            _meta: IgnoredAny,
-        }
-        // Other JSON than an object may also be read into a struct.
-        text.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Meant>(text).is_ok()
+        let value = serde_json::from_slice::<serde_json::Value>(text);
+        value.is_ok_and(|value| value.get("frames").is_some() && value.get("meta").is_some())
     }
 
     /// As Aseprite's JSON array, for a picture of this file name.

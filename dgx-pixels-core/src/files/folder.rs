@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
@@ -22,7 +22,7 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 /// The mode of new files and folders before the user's mask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
-/// [`Folder::remove_all`] keeps one open folder for each level.
+/// Methods that go through nested folders keep one open folder for each level.
 const MAX_DEPTH: usize = 16;
 
 /// An open folder. No method follows a link below it, also if another program puts one there
@@ -236,29 +236,30 @@ impl Folder {
         }
     }
 
-    /// Writes the new file `name`, and waits until it is on the disk.
+    /// Writes the new file `name`, waits until it is on the disk, and returns it open at its end.
     ///
     /// # Errors
     /// The system's own errors, also if anything of that name is there.
-    pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), PathError> {
+    pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
         let handle = rustix::fs::openat(&self.handle, name, NEW_FILE, FILE_MODE)
             .map_err(|error| self.error(name, error))?;
         let mut file = File::from(handle);
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        written.map_err(|source| self.fault(name, source))
+        written.map(|()| file).map_err(|source| self.fault(name, source))
     }
 
     /// Writes the file `name`, which appears whole and replaces the entry of that name: a link itself,
-    /// not its target.
+    /// not its target. Returns the file open at its end.
     ///
     /// # Errors
     /// The system's own errors. They leave nothing behind.
-    pub fn write_whole(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), PathError> {
+    pub fn write_whole(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
         let temporary = format!(".dgx-pixels-{}", uuid::Uuid::now_v7());
-        let written = self.write_new(&temporary, bytes).and_then(|()| self.rename(&temporary, self, name));
-        written.map_err(|error| {
+        let written = self.write_new(&temporary, bytes);
+        let placed = written.and_then(|file| self.rename(&temporary, self, name).map(|()| file));
+        placed.map_err(|error| {
             let _ = self.remove_file(&temporary);
             PathError { path: self.path.join(name), ..error }
         })
@@ -348,6 +349,28 @@ impl Folder {
         synced.map_err(|error| PathError { path: self.path.clone(), source: error.into() })
     }
 
+    /// Locks the folder until the returned file is dropped or the process ends; `None` while another
+    /// program or handle has the lock. Nothing has to be made or opened in the folder for it.
+    ///
+    /// # Errors
+    /// The system's own errors, as on a file system without locks.
+    pub fn try_lock(&self) -> Result<Option<File>, PathError> {
+        let file = File::from(self.duplicate()?);
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(PathError { path: self.path.clone(), source }),
+        }
+    }
+
+    /// Refuses this folder if a link, a pipe, a device or a socket is anywhere in it.
+    ///
+    /// # Errors
+    /// A refusal that names the entry, or a folder more than 16 deep; the system's own errors.
+    pub fn expect_plain(&self) -> Result<(), PathError> {
+        self.expect_nested(MAX_DEPTH)
+    }
+
     /// `true` if both are the same folder of the disk.
     pub(crate) fn is_same(&self, other: &Folder) -> io::Result<bool> {
         let [one, two] = [rustix::fs::fstat(&self.handle)?, rustix::fs::fstat(&other.handle)?];
@@ -357,11 +380,6 @@ impl Folder {
     /// A refusal of the entry `name`.
     pub(crate) fn refusal(&self, name: &OsStr, reason: impl Into<String>) -> PathError {
         self.fault(name, io::Error::new(io::ErrorKind::InvalidInput, reason.into()))
-    }
-
-    /// The open folder as a file, to be locked.
-    pub(crate) fn as_file(&self) -> Result<File, PathError> {
-        self.duplicate().map(File::from)
     }
 
     fn duplicate(&self) -> Result<OwnedFd, PathError> {
@@ -387,12 +405,35 @@ impl Folder {
         }
     }
 
+    fn expect_nested(&self, depth: usize) -> Result<(), PathError> {
+        for Entry { name, kind, .. } in self.entries()? {
+            match kind {
+                EntryKind::File => {}
+                EntryKind::Folder if depth == 0 => return Err(self.too_deep(&name)),
+                EntryKind::Folder => {
+                    if let Some(folder) = self.folder(&name)? {
+                        folder.expect_nested(depth - 1)?;
+                    }
+                }
+                EntryKind::Link | EntryKind::Other => {
+                    let reason = format!("{}; expected a regular file or a folder", kind.words());
+                    return Err(self.refusal(&name, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn too_deep(&self, name: &OsStr) -> PathError {
+        self.refusal(name, format!("it is more than {MAX_DEPTH} folders deep; remove it"))
+    }
+
     fn remove_nested(&self, name: &OsStr, depth: usize) -> Result<(), PathError> {
         if self.kind(name)? != Some(EntryKind::Folder) {
             return self.remove_file(name);
         }
         if depth == 0 {
-            return Err(self.refusal(name, format!("it is more than {MAX_DEPTH} folders deep; remove it")));
+            return Err(self.too_deep(name));
         }
         if let Some(folder) = self.folder(name)? {
             for entry in folder.entries()? {

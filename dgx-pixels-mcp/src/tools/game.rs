@@ -9,7 +9,6 @@ use dgx_pixels_core::asset::{
     Change, DEFAULT_FRAME_MS, Deployed, Game, GameStatus, MadeBy, NewSprite, Project, Sheet, SheetFrame,
     SheetOptions, SpriteName, Tag,
 };
-use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_opened};
 use dgx_pixels_core::picture_file::{Made, plain_png};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
@@ -315,7 +314,7 @@ impl DeployToBevy {
         let (mut frames, mut made) = (vec![], None);
         for asset in assets {
             let png = match is_path(asset) {
-                true => read_opened(studio.roots().open(Path::new(asset))?, MAX_PICTURE_BYTES)
+                true => std::fs::read(studio.roots().resolve(Path::new(asset))?)
                     .map_err(|error| Fault(format!("`{asset}` cannot be read: {error}")))?,
                 false => png(studio, asset)?,
             };

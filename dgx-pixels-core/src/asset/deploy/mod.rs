@@ -21,6 +21,7 @@ use image::{ImageFormat, RgbaImage};
 use serde::Serialize;
 
 pub use self::new_sprite::NewSprite;
+pub(super) use self::new_sprite::read_beside;
 pub use self::project::Project;
 pub(super) use self::project::{MANIFEST, previous_manifest};
 use self::project::{PREVIOUS, STAGING, UNREADABLE, image_parts, place, reading, writing};
@@ -107,9 +108,9 @@ impl Project {
         self.look(ready.iter().map(|ready| ready.sprite.image.as_str()))?;
         let old = self.read_manifest()?;
         let plan = self.planned(old.as_ref().map(|(manifest, _)| manifest), ready)?;
-        let text = plan.manifest.to_json();
-        let changed = old.is_none_or(|(_, old)| old != text.as_bytes());
-        Ok(self.deployed(text.as_bytes(), plan.sprites, changed))
+        let text = text_of(&plan.manifest)?;
+        let changed = old.is_none_or(|(_, old)| old != text);
+        Ok(self.deployed(&text, plan.sprites, changed))
     }
 
     /// Brings sprites into the project, all or none. Others that deploy at the same time wait for each other.
@@ -138,7 +139,7 @@ impl Project {
         let locked = self.lock()?;
         let old = self.read_manifest()?;
         let plan = self.planned(old.as_ref().map(|(manifest, _)| manifest), ready)?;
-        let text = plan.manifest.to_json().into_bytes();
+        let text = text_of(&plan.manifest)?;
         let changed = old.as_ref().is_none_or(|(_, old)| *old != text);
         let mut files = plan.files;
         if let Some(sprites) = self.open_sprites()? {
@@ -345,6 +346,19 @@ impl Project {
     fn deployed(&self, text: &[u8], sprites: Vec<DeployedSprite>, changed: bool) -> Deployed {
         let blake3 = blake3::hash(text).to_hex().to_string();
         Deployed { manifest: self.manifest_path(), blake3, sprites, changed }
+    }
+}
+
+/// The manifest's file, if a later deploy can read it.
+fn text_of(manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let text = manifest.to_json().into_bytes();
+    match text.len() as u64 > MAX_TEXT_BYTES {
+        true => Err(Error::Value {
+            field: "sprite",
+            value: format!("one that makes the manifest {} bytes long", text.len()),
+            expected: format!("at most {MAX_TEXT_BYTES}; give it fewer or shorter animations"),
+        }),
+        false => Ok(text),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::asset::{Animation, Frame, MadeBy, SheetIndex, SpriteName};
 use crate::error::Error;
-use crate::files::{Folder, MAX_PICTURE_BYTES, PathError, read_regular};
+use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError, read_regular};
 use crate::picture_file::{Made, sidecar};
 
 /// A sprite on its way into a game.
@@ -45,7 +45,7 @@ impl NewSprite {
         let (parent, file) = (beside.parent().unwrap_or(Path::new("")), beside.file_name());
         let folder = Folder::open(parent)
             .map_err(|error| Error::NoFile { path: beside.clone(), reason: error.to_string() })?;
-        let index = SheetIndex::read_file(&folder, file.unwrap_or_default()).map_err(no_file)?;
+        let index = read_beside(&folder, file.unwrap_or_default()).map_err(no_file)?;
         NewSprite::with_index(name, png, index)
     }
 
@@ -60,7 +60,7 @@ impl NewSprite {
             return Err(Error::NoFile { path: folder.path().join(file), reason });
         };
         let beside = sidecar(Path::new(file));
-        let index = SheetIndex::read_file(folder, beside.as_os_str()).map_err(no_file)?;
+        let index = read_beside(folder, beside.as_os_str()).map_err(no_file)?;
         NewSprite::with_index(name, png, index)
     }
 
@@ -102,6 +102,17 @@ impl From<Made> for MadeBy {
             licence: made.licence,
             program: Some(format!("dgx-pixels {}", made.program)),
         }
+    }
+}
+
+/// Reads the JSON file `name` beside a picture; `None` if there is nothing, or a folder.
+///
+/// # Errors
+/// A refusal for a link, a pipe and a device, and for more than 16 MiB.
+pub(in crate::asset) fn read_beside(folder: &Folder, name: &OsStr) -> Result<Option<Vec<u8>>, PathError> {
+    match folder.kind(name)? {
+        Some(EntryKind::Folder) => Ok(None),
+        _ => folder.read(name, MAX_TEXT_BYTES),
     }
 }
 

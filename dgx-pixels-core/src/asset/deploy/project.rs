@@ -3,7 +3,7 @@
 //! Everything below the project's folder is reached from the open folder, and links are refused: a
 //! project may be a clone of somebody else's repository.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,22 +196,13 @@ impl Project {
         let begun = Instant::now();
         loop {
             let ours = self.folder.make_folder(OURS).map_err(writing)?;
-            let fault = |error: io::Error| Error::Output {
-                path: ours.path().to_owned(),
-                reason: format!("it cannot be locked: {error}"),
-            };
-            let lock = ours.as_file().map_err(writing)?;
-            match lock.try_lock() {
-                Ok(()) => {
-                    // Another program may have removed the folder, and made another.
-                    let now = self.folder.folder(OURS).map_err(writing)?;
-                    if now.is_some_and(|now| now.is_same(&ours).unwrap_or(false)) {
-                        ignored(&ours)?;
-                        return Ok(Locked { ours, _lock: lock });
-                    }
+            if let Some(lock) = ours.try_lock().map_err(writing)? {
+                // Another program may have removed the folder, and made another.
+                let now = self.folder.folder(OURS).map_err(writing)?;
+                if now.is_some_and(|now| now.is_same(&ours).unwrap_or(false)) {
+                    ignored(&ours)?;
+                    return Ok(Locked { ours, _lock: lock });
                 }
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(fault(error)),
             }
             if begun.elapsed() > LOCK_PATIENCE {
                 let seconds = LOCK_PATIENCE.as_secs();
@@ -230,7 +221,7 @@ const EXPECTED: &str = "expected the folder of a Bevy game, with its `Cargo.toml
 fn ignored(ours: &Folder) -> Result<(), Error> {
     match ours.kind(IGNORE).map_err(writing)? {
         Some(_) => Ok(()),
-        None => ours.write_whole(IGNORE, b"*\n").map_err(writing),
+        None => ours.write_whole(IGNORE, b"*\n").map(drop).map_err(writing),
     }
 }
 
@@ -280,7 +271,7 @@ pub(super) fn place(from: &Folder, staged: &str, to: &Folder, name: &str) -> Res
         // alone.
         Err(error) if error.source.kind() == io::ErrorKind::CrossesDevices => {
             let bytes = from.read(staged, MAX_PICTURE_BYTES).map_err(writing)?.unwrap_or_default();
-            to.write_whole(name, &bytes).map_err(writing)
+            to.write_whole(name, &bytes).map(drop).map_err(writing)
         }
         renamed => renamed.map_err(writing),
     }

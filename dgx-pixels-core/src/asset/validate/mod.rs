@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use self::picture::Picture;
-use super::deploy::{MANIFEST, NAME_DIGITS, previous_manifest};
+use super::deploy::{MANIFEST, NAME_DIGITS, previous_manifest, read_beside};
 use super::sheet::MAX_SIDE;
 use super::{Manifest, ManifestImage, SheetIndex, SpriteName};
 use crate::error::Error;
@@ -46,7 +46,7 @@ pub struct Finding {
     pub path: PathBuf,
     /// How bad.
     pub severity: Severity,
-    /// One word for the kind: `format`, `color_type`, `size`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
+    /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
     /// `certificate` or `sheet`.
     pub check: &'static str,
     /// What is wrong.
@@ -363,6 +363,10 @@ impl Files {
         }
         // A model's picture is no sprite yet.
         let is_sprite = || Made::read(&bytes).map_or(true, |made| made.pixel.is_some());
+        if picture.is_empty {
+            let mend = "draw it again with another prompt or `--seed`";
+            findings.push(error(path, "empty", "it has no visible pixel", mend));
+        }
         if picture.soft_alpha > 0 && is_sprite() {
             let reason = format!("{} pixels are half transparent", picture.soft_alpha);
             findings.push(error(path, "alpha", reason, "`dgx-pixels pixelize` it"));
@@ -390,7 +394,7 @@ impl Files {
         let beside = sidecar(path);
         let folder = self.root.descend(inside.parent().unwrap_or(Path::new("")));
         let read = folder.and_then(|folder| match folder {
-            Some(folder) => SheetIndex::read_file(&folder, beside.file_name().unwrap_or_default()),
+            Some(folder) => read_beside(&folder, beside.file_name().unwrap_or_default()),
             None => Ok(None),
         });
         let text = match read {

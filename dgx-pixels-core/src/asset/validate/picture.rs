@@ -10,6 +10,8 @@ pub(super) struct Picture {
     pub(super) size: (u32, u32),
     /// A colour type that Bevy shows in other colours.
     pub(super) unusual: Option<String>,
+    /// No pixel can be seen.
+    pub(super) is_empty: bool,
     /// Pixels whose alpha is neither 0 nor 255.
     pub(super) soft_alpha: usize,
     /// Of pixels that can be seen; one more than [`MAX_COLORS`] for any more.
@@ -32,7 +34,7 @@ impl Picture {
             (_, BitDepth::Sixteen) => Some("of 16 bits a channel".to_owned()),
             _ => None,
         };
-        let mut picture = Picture { size, unusual, soft_alpha: 0, colors: 0 };
+        let mut picture = Picture { size, unusual, is_empty: false, soft_alpha: 0, colors: 0 };
         if size.0.max(size.1) > MAX_SIDE {
             return Ok(picture);
         }
@@ -51,6 +53,7 @@ impl Picture {
                 last = Some(color);
             }
         }
+        picture.is_empty = colors.is_empty();
         picture.colors = colors.len();
         Ok(picture)
     }

@@ -1,3 +1,5 @@
+use std::os::unix::fs::symlink;
+
 use image::{DynamicImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
@@ -41,7 +43,7 @@ fn what_we_write_has_nothing_wrong() {
     let png = sprite_png(&sprite(), None).unwrap();
     write_sprite(&folder.path().join("slime-7.png"), &png, &certificate, false).unwrap();
     // The version before is kept.
-    let other = sprite_png(&RgbaImage::new(32, 32), None).unwrap();
+    let other = sprite_png(&RgbaImage::from_pixel(32, 32, Rgba([9, 9, 9, 255])), None).unwrap();
     project.deploy(&[NewSprite::new("enemy_slime".parse().unwrap(), other)]).unwrap();
     assert_eq!(found(folder.path()), []);
     assert_eq!(found(&project.manifest_path()), []);
@@ -69,6 +71,8 @@ fn pictures_that_games_cannot_use_are_told() {
     assert_eq!(found(&path), [(Warning, "size")]);
     save(RgbaImage::from_pixel(16, 4097, Rgba([1, 2, 3, 255])).into());
     assert_eq!(found(&path), [(Error, "size")]);
+    save(RgbaImage::new(32, 32).into());
+    assert_eq!(found(&path), [(Error, "empty")]);
     save(RgbaImage::from_pixel(32, 32, Rgba([1, 2, 3, 128])).into());
     assert_eq!(found(&path), [(Error, "alpha")]);
     save(RgbaImage::from_fn(32, 32, |x, y| Rgba([x as u8, y as u8, 3, 255])).into());
@@ -145,4 +149,85 @@ fn a_path_to_nothing_or_to_another_file_is_refused() {
     for name in ["absent", "notes.txt"] {
         assert!(validate(&folder.path().join(name)).is_err());
     }
+}
+
+fn pipe(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode};
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+}
+
+/// The findings' words.
+fn words(path: &Path) -> String {
+    let findings = validate(path).unwrap().findings;
+    findings.iter().map(|finding| format!("{}: {}\n", finding.path.display(), finding.reason)).collect()
+}
+
+#[test]
+fn links_and_pipes_in_a_folder_are_told_and_never_read() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret.json");
+    fs::write(&secret, r#"{"frames": "hunter2", "meta": "hunter2", "version": "hunter2"}"#).unwrap();
+    let make: [fn(&Path, &Path); 2] = [|secret, path| symlink(secret, path).unwrap(), |_, path| pipe(path)];
+    for make in make {
+        // What lies beside a picture.
+        let folder = tempfile::tempdir().unwrap();
+        sprite().save(folder.path().join("hero.png")).unwrap();
+        make(&secret, &folder.path().join("hero.json"));
+        for path in [folder.path().to_owned(), folder.path().join("hero.png")] {
+            assert_eq!(found(&path), [(Severity::Error, "sheet")]);
+            assert!(words(&path).contains("expected a regular file"), "{}", words(&path));
+            assert!(!words(&path).contains("hunter2"), "{}", words(&path));
+        }
+        // The manifest, the one before, and a picture that it names.
+        let (folder, project) = deployed();
+        let picture = project.sprites().join(project.manifest().unwrap().images.first_key_value().unwrap().0);
+        let previous = folder.path().join(".dgx-pixels/previous.json");
+        for (path, check) in
+            [(picture, "missing"), (previous, "manifest"), (project.manifest_path(), "manifest")]
+        {
+            let whole = fs::read(&path);
+            let _ = fs::remove_file(&path);
+            make(&secret, &path);
+            for from in [folder.path().to_owned(), project.assets(), project.sprites()] {
+                assert!(found(&from).contains(&(Severity::Error, check)), "{check}: {}", words(&from));
+                assert!(words(&from).contains("expected a regular file"), "{}", words(&from));
+                assert!(!words(&from).contains("hunter2"), "{}", words(&from));
+            }
+            fs::remove_file(&path).unwrap();
+            let _ = whole.map(|whole| fs::write(&path, whole));
+        }
+        assert_eq!(found(folder.path()), []);
+    }
+}
+
+#[test]
+fn a_folder_of_pictures_that_is_a_link_is_told() {
+    let outside = tempfile::tempdir().unwrap();
+    let (folder, project) = deployed();
+    let enemies = project.sprites().join("enemy");
+    fs::rename(&enemies, outside.path().join("enemy")).unwrap();
+    symlink(outside.path().join("enemy"), &enemies).unwrap();
+    assert_eq!(found(folder.path()), [(Severity::Error, "missing")]);
+    let told = words(folder.path());
+    assert!(
+        told.contains(&format!("`{}` is in the way: it is a symbolic link", enemies.display())),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_named_file_may_be_a_link_and_is_refused_at_once_if_it_is_a_pipe_or_huge() {
+    let folder = tempfile::tempdir().unwrap();
+    sprite().save(folder.path().join("hero.png")).unwrap();
+    symlink("hero.png", folder.path().join("link.png")).unwrap();
+    assert_eq!(found(&folder.path().join("link.png")), []);
+    for name in ["pipe.png", "pipe.json"] {
+        pipe(&folder.path().join(name));
+        assert!(words(&folder.path().join(name)).contains("it is a pipe"));
+    }
+    let huge = folder.path().join("huge.png");
+    fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    assert!(words(&huge).contains("1099511627776 bytes"));
+    fs::rename(&huge, folder.path().join("hero.json")).unwrap();
+    assert!(words(&folder.path().join("hero.png")).contains("1099511627776 bytes"));
 }
