@@ -18,6 +18,8 @@ Standard output says what became of each sprite, and whether the running game sh
 its name is replaced; `--rollback` takes the last deploy back. With --json there is one line:
 {\"manifest\",\"blake3\",\"changed\",\"dry_run\",\"sprites\":[{\"name\",\"path\",\"width\",\"height\",\"frames\",\"change\"}],\"live\":{\"live\",\"ms\",\"reason\",\"status\"}}
 
+The project may be a clone of somebody else's repository: a symbolic link in a deploy's way is an error, and is not followed.
+
 A game that shows the sprites at once has `SpritesPlugin` of the crate dgx-pixels-bevy; see docs/bevy.md. Without an answer of the game
 the deploy is done all the same.";
 

@@ -20,8 +20,6 @@ use crate::{interrupt, output};
 const MANIFEST: &str = "manifest.jsonl";
 /// What only the batch itself reads.
 const HIDDEN: &str = ".dgx-pixels";
-/// What a file is called until it is whole.
-const TEMPORARY: &[u8] = b".dgx-pixels-";
 /// In [`HIDDEN`]: what the batch is to make.
 const PLAN: &str = "batch.json";
 /// In [`HIDDEN`]: the engine's.
@@ -327,7 +325,7 @@ fn read_manifest(folder: &files::Folder) -> Result<Vec<Entry>, Failure> {
 /// Removes files that a killed run was writing.
 fn sweep(folder: &files::Folder) -> Result<(), PathError> {
     for entry in folder.entries()? {
-        if entry.name.as_encoded_bytes().starts_with(TEMPORARY) && entry.kind == EntryKind::File {
+        if entry.is_temporary() {
             folder.remove_file(&entry.name)?;
         }
     }

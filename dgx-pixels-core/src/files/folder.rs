@@ -25,6 +25,10 @@ const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 /// Methods that go through nested folders keep one open folder for each level.
 const MAX_DEPTH: usize = 16;
 
+/// The begin of the names that files have until they are whole, here and in
+/// [`write_whole`](crate::picture_file::write_whole).
+const TEMPORARY: &str = ".dgx-pixels-";
+
 /// An open folder. No method follows a link below it, also if another program puts one there
 /// meanwhile: every name is looked up in an open folder, one part of a path at a time.
 ///
@@ -99,6 +103,13 @@ impl fmt::Display for PathError {
 impl std::error::Error for PathError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+impl Entry {
+    /// `true` for a file that was being written when a program was killed, or is being written now.
+    pub fn is_temporary(&self) -> bool {
+        self.kind == EntryKind::File && self.name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
     }
 }
 
@@ -256,7 +267,7 @@ impl Folder {
     /// The system's own errors. They leave nothing behind.
     pub fn write_whole(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
-        let temporary = format!(".dgx-pixels-{}", uuid::Uuid::now_v7());
+        let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7());
         let written = self.write_new(&temporary, bytes);
         let placed = written.and_then(|file| self.rename(&temporary, self, name).map(|()| file));
         placed.map_err(|error| {

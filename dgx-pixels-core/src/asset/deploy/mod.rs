@@ -29,7 +29,7 @@ use super::png::optimized;
 use super::sheet::{DEFAULT_FRAME_MS, MAX_SIDE};
 use super::{Frame, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
 use crate::error::Error;
-use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
+use crate::files::{Entry, EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
 
 /// A manifest lists the colours of pictures that have no more than these.
 const MAX_PALETTE: usize = 256;
@@ -262,17 +262,23 @@ impl Project {
         Ok(manifests.into_iter().flatten().flat_map(|(manifest, _)| manifest.images.into_keys()).collect())
     }
 
-    /// Removes pictures of ours that are not `kept` and have lain there for a while. A picture without a
-    /// hash in its name is not ours.
+    /// Removes pictures of ours that are not `kept` and have lain there for a while, and what killed deploys
+    /// were writing. A picture without a hash in its name is not ours.
     fn clean(&self, kept: &BTreeSet<String>) -> Result<(), Error> {
         let Some(sprites) = self.open_sprites()? else { return Ok(()) };
-        let entries = sprites.entries().map_err(reading)?;
-        for category in entries.iter().filter(|entry| entry.kind == EntryKind::Folder) {
-            let Some(folder) = sprites.folder(&category.name).map_err(reading)? else { continue };
+        let is_old = |entry: &Entry| entry.modified.elapsed().is_ok_and(|age| age > ORPHAN_AGE);
+        for entry in sprites.entries().map_err(reading)? {
+            if entry.is_temporary() && is_old(&entry) {
+                sprites.remove_file(&entry.name).map_err(writing)?;
+            }
+            if entry.kind != EntryKind::Folder {
+                continue;
+            }
+            let Some(folder) = sprites.folder(&entry.name).map_err(reading)? else { continue };
             for file in folder.entries().map_err(reading)? {
-                let name = format!("{}/{}", category.name.display(), file.name.display());
-                let is_old = file.modified.elapsed().is_ok_and(|age| age > ORPHAN_AGE);
-                if file.kind == EntryKind::File && has_hash(&name) && is_old && !kept.contains(&name) {
+                let name = format!("{}/{}", entry.name.display(), file.name.display());
+                let is_picture = file.kind == EntryKind::File && has_hash(&name) && !kept.contains(&name);
+                if (is_picture || file.is_temporary()) && is_old(&file) {
                     folder.remove_file(&file.name).map_err(writing)?;
                 }
             }

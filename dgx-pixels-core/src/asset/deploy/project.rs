@@ -200,7 +200,7 @@ impl Project {
                 // Another program may have removed the folder, and made another.
                 let now = self.folder.folder(OURS).map_err(writing)?;
                 if now.is_some_and(|now| now.is_same(&ours).unwrap_or(false)) {
-                    ignored(&ours)?;
+                    tidied(&ours)?;
                     return Ok(Locked { ours, _lock: lock });
                 }
             }
@@ -217,11 +217,15 @@ impl Project {
 
 const EXPECTED: &str = "expected the folder of a Bevy game, with its `Cargo.toml`";
 
-/// Has git ignore the folder of deploys.
-fn ignored(ours: &Folder) -> Result<(), Error> {
-    match ours.kind(IGNORE).map_err(writing)? {
-        Some(_) => Ok(()),
-        None => ours.write_whole(IGNORE, b"*\n").map(drop).map_err(writing),
+/// Has git ignore the folder of deploys, and removes what killed deploys were writing. Under the lock.
+fn tidied(ours: &Folder) -> Result<(), Error> {
+    let entries = ours.entries().map_err(writing)?;
+    for left in entries.iter().filter(|entry| entry.is_temporary()) {
+        ours.remove_file(&left.name).map_err(writing)?;
+    }
+    match entries.iter().any(|entry| entry.name == IGNORE) {
+        true => Ok(()),
+        false => ours.write_whole(IGNORE, b"*\n").map(drop).map_err(writing),
     }
 }
 

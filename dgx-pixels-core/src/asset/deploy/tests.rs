@@ -106,11 +106,14 @@ fn pictures_go_when_no_version_needs_them_and_they_are_old() {
     }
     assert_eq!(pictures(&project).len(), 3, "a game may be loading the oldest");
     fs::write(project.sprites().join("enemy/drawn-by-hand.png"), "").unwrap();
+    let left = [".dgx-pixels/.dgx-pixels-1", "assets/sprites/enemy/.dgx-pixels-2"];
+    left.iter().for_each(|left| fs::write(project.root().join(left), "half").unwrap());
     for name in pictures(&project) {
         let file = File::options().write(true).open(project.sprites().join("enemy").join(name)).unwrap();
         file.set_modified(SystemTime::now() - 2 * ORPHAN_AGE).unwrap();
     }
     project.deploy(&[sprite("enemy_slime", 4)]).unwrap();
+    assert!(left.iter().all(|left| !project.root().join(left).exists()), "what killed deploys left is gone");
     let kept = pictures(&project);
     assert!(kept.contains(&"drawn-by-hand.png".into()), "{kept:?}");
     assert_eq!(kept.len(), 3, "its picture, and those of this version and the one before: {kept:?}");
