@@ -2,6 +2,7 @@
 # of it, is compiled once.
 MAKEFLAGS += --no-print-directory
 CARGO_FLAGS := --release --locked
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 export RUST_BACKTRACE ?= 1
 
 # All but what needs Bevy, which takes as long to build as libtorch's bindings.
@@ -22,12 +23,15 @@ setup: ## Find or install torch 2.11.0 and link it as .torch
 setup-test: ## The same, with Python and diffusers for the live parity test
 	@$(SETUP) test
 
-demo: setup ## Draw a sheet of eight sprites, and say where it is
-	cargo run $(CARGO_FLAGS) --example sheet -- --seed 1 --output demo/sheet.png
+# All packages are named in every build, so that dependencies have the same features each time and are built once.
+demo: setup ## Build the programs, draw a sheet of eight sprites, and say where it is
+	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --example sheet
+	cargo run $(CARGO_FLAGS) $(MEMBERS) --example sheet -- --seed 1 --output demo/sheet.png
+	@echo 'Now draw your own: $(PROGRAMS)/dgx-pixels generate "a purple potion" --seed 7'
 
-test: test-core test-torch ## All tests
+test: test-torch ## All tests but those of the Bevy plugin (make test-bevy)
 
-test-core: ## The library without libtorch, in seconds
+test-core: ## The library without libtorch, alone: quick where libtorch is not built yet
 	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features deploy
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.

@@ -22,6 +22,7 @@ mod prompts;
 mod rate;
 mod resnet;
 mod sdxl;
+mod threads;
 mod tokenizer;
 mod unet;
 mod vae;
@@ -36,6 +37,7 @@ pub use memory::{
 pub use mode::Mode;
 pub use rate::matrix_rate;
 pub use sdxl::{Options, Sdxl};
+pub use threads::{BeforeLibraries, limit_threads, wait_passively};
 
 use tch::TchError;
 

@@ -120,7 +120,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();
         names(from).iter().for_each(|name| copy(&from.join(name), &to.join(name)));
