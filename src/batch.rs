@@ -5,7 +5,6 @@ mod input;
 
 use std::collections::{HashMap, VecDeque};
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -387,10 +386,11 @@ impl Batch<'_> {
     /// Whether the file that is in the way says that it is this picture; or is a certificate without one, as a full disk
     /// leaves it. Neither was there when the picture was planned.
     fn is_ours(&self, picture: &Picture) -> bool {
-        let path = self.folder.output(picture);
-        let Ok(bytes) = fs::read(&path) else {
-            let certificate = fs::read(sidecar(&path)).unwrap_or_default();
-            return !path.exists() && serde_json::from_slice::<Certificate>(&certificate).is_ok();
+        let file = Path::new(&picture.file);
+        let Some(bytes) = self.folder.read(file) else {
+            let certificate = self.folder.read(&sidecar(file)).unwrap_or_default();
+            let is_absent = self.folder.output(picture).symlink_metadata().is_err();
+            return is_absent && serde_json::from_slice::<Certificate>(&certificate).is_ok();
         };
         Made::read(&bytes).is_ok_and(|made| {
             let (was, is) = (&made.request, &picture.request);
