@@ -5,7 +5,6 @@ mod input;
 
 use std::collections::{HashMap, VecDeque};
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -14,14 +13,14 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
-use dgx_pixels_core::{Error, Priority, Submission};
+use dgx_pixels_core::{Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
 use serde_json::json;
 
 use self::folder::{Allowed, Entry, Folder, Kept, Told};
 use self::input::{Defaults, Fault, Picture};
 use crate::drawing::{Drawing, whole};
 use crate::failure::{Failure, counted, one_line};
-use crate::generate::GLANCE;
+use crate::generate::{GLANCE, redrawn};
 use crate::progress::Bar;
 use crate::serve::Choice;
 use crate::{interrupt, output};
@@ -29,7 +28,7 @@ use crate::{interrupt, output};
 /// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
 const UNDER_WAY: usize = 256;
 /// Pictures that are submitted before those that have ended are looked after again.
-const SUBMITTED_AT_ONCE: usize = 16;
+const SUBMITTED_AT_ONCE: usize = 64;
 /// Faults of lines, and pictures that could not be made, that are told one by one.
 const TOLD: usize = 20;
 
@@ -256,20 +255,25 @@ impl Batch<'_> {
         loop {
             interrupt::check()?;
             // 1. as many as may wait
-            for _ in 0..SUBMITTED_AT_ONCE {
-                if under_way.len() >= UNDER_WAY || Instant::now() < not_before {
-                    break;
-                }
-                let Some(picture) = todo.pop_front() else { break };
-                match self.submit(picture) {
+            let free = match Instant::now() < not_before {
+                true => 0,
+                false => UNDER_WAY.saturating_sub(under_way.len()).min(SUBMITTED_AT_ONCE),
+            };
+            let wanted: Vec<_> = todo.drain(..free.min(todo.len())).collect();
+            let mut refused = vec![];
+            for (picture, answer) in self.submit(&wanted) {
+                match answer {
                     Ok(job) => under_way.push((picture, job)),
-                    Err(Error::QueueFull { retry_after, .. }) => {
-                        not_before = Instant::now() + retry_after;
-                        todo.push_front(picture);
-                    }
-                    Err(error) => self.tell_failed(picture, None, error)?,
+                    Err(error) => match error.retry_after() {
+                        Some(retry_after) => {
+                            not_before = Instant::now() + retry_after;
+                            refused.push(picture);
+                        }
+                        None => self.tell_failed(picture, None, error)?,
+                    },
                 }
             }
+            refused.into_iter().rev().for_each(|picture| todo.push_front(picture));
 
             // 2. those that have ended
             let before = under_way.len();
@@ -325,13 +329,21 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Hands a picture in; the same job where an earlier run did. What failed then is tried once more.
-    fn submit(&self, picture: &Picture) -> Result<Job, Error> {
+    /// Hands pictures in, together; the same jobs where an earlier run did. What failed then is tried once more.
+    fn submit<'p>(&self, pictures: &[&'p Picture]) -> Vec<(&'p Picture, Result<Job, Error>)> {
+        let answers = self.engine.submit_all(pictures.iter().map(|picture| self.submission(picture, 0)));
+        let settle = |(picture, answer): (&&'p Picture, _)| (*picture, self.settle(picture, answer));
+        pictures.iter().zip(answers).map(settle).collect()
+    }
+
+    /// The picture's job, given the answer to its first attempt.
+    fn settle(&self, picture: &Picture, mut answer: Result<Job, Error>) -> Result<Job, Error> {
         let mut attempt = 0;
         let mut may_remove = true;
         loop {
-            let submission = self.submission(picture, attempt);
-            match self.engine.submit(submission) {
+            match answer {
+                // Run again at once, it would kill this process too.
+                Ok(job) if self.has_killed(&job) => return Ok(job),
                 Ok(job) if job.id() < self.began && matches!(job.result(), Some(Err(_))) => attempt += 1,
                 // An earlier run's, with `--force` or in another place.
                 Err(Error::KeyTaken { .. }) => attempt += 1,
@@ -346,7 +358,15 @@ impl Batch<'_> {
                 }
                 answer => return answer,
             }
+            answer = self.engine.submit(self.submission(picture, attempt));
         }
+    }
+
+    /// Whether the engine gave the job up when it started, as the process had died each time that it ran.
+    fn has_killed(&self, job: &Job) -> bool {
+        let died =
+            |job: &Job| matches!(job.result(), Some(Err(error)) if error.kind() == ErrorKind::ProcessDied);
+        died(job) && self.engine.recovered().iter().any(|known| known.id() == job.id())
     }
 
     fn submission(&self, picture: &Picture, attempt: usize) -> Submission {
@@ -366,15 +386,16 @@ impl Batch<'_> {
     /// Whether the file that is in the way says that it is this picture; or is a certificate without one, as a full disk
     /// leaves it. Neither was there when the picture was planned.
     fn is_ours(&self, picture: &Picture) -> bool {
-        let path = self.folder.output(picture);
-        let Ok(bytes) = fs::read(&path) else {
-            let certificate = fs::read(sidecar(&path)).unwrap_or_default();
-            return !path.exists() && serde_json::from_slice::<Certificate>(&certificate).is_ok();
+        let file = Path::new(&picture.file);
+        let Some(bytes) = self.folder.read(file) else {
+            let certificate = self.folder.read(&sidecar(file)).unwrap_or_default();
+            let is_absent = self.folder.output(picture).symlink_metadata().is_err();
+            return is_absent && serde_json::from_slice::<Certificate>(&certificate).is_ok();
         };
         Made::read(&bytes).is_ok_and(|made| {
             let (was, is) = (&made.request, &picture.request);
-            (&was.prompt, was.seed, &made.pixel, &made.model)
-                == (&is.prompt, is.seed, &picture.pixel, &self.model)
+            let is_seed = (0..=MOST_REDRAWS).any(|redraw| redraw_seed(is.seed, redraw) == was.seed);
+            is_seed && (&was.prompt, &made.pixel, &made.model) == (&is.prompt, &picture.pixel, &self.model)
         })
     }
 
@@ -384,6 +405,9 @@ impl Batch<'_> {
         self.made += 1;
         self.bar.advance();
         self.bar.aside(|| {
+            if let Some(words) = redrawn(finished) {
+                output::note(format_args!("warning: line {}: {words}", picture.line));
+            }
             if let Some(words) = &finished.dropped_words {
                 output::note(format_args!(
                     "warning: line {}: past the model's length, these words are dropped: {words}",

@@ -18,6 +18,8 @@ Standard output says what became of each sprite, and whether the running game sh
 its name is replaced; `--rollback` takes the last deploy back. With --json there is one line:
 {\"manifest\",\"blake3\",\"changed\",\"dry_run\",\"sprites\":[{\"name\",\"path\",\"width\",\"height\",\"frames\",\"change\"}],\"live\":{\"live\",\"ms\",\"reason\",\"status\"}}
 
+The project may be a clone of somebody else's repository: a symbolic link in a deploy's way is an error, and is not followed.
+
 A game that shows the sprites at once has `SpritesPlugin` of the crate dgx-pixels-bevy; see docs/bevy.md. Without an answer of the game
 the deploy is done all the same.";
 
@@ -51,6 +53,11 @@ pub(crate) struct Args {
     /// Take the last deploy back.
     #[arg(long, conflicts_with_all = ["assets", "category", "name", "anchor", "tags", "dry_run"])]
     rollback: bool,
+
+    /// Follow the project's `assets` where it is a symbolic link that you made, also out of the project.
+    /// Without this flag a link anywhere in a deploy's way is an error.
+    #[arg(long)]
+    follow_assets_link: bool,
 
     /// Say what would be done, and do nothing.
     #[arg(long)]
@@ -113,7 +120,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Flags(format!("`--name` names one asset, and {count} are given; leave it out")));
     }
     let port = args.port.map_or_else(default_port, Ok)?;
-    let project = Project::open(&args.project)?;
+    let mut project = Project::open(&args.project)?;
+    if args.follow_assets_link {
+        project = project.follow_assets_link();
+    }
     let sprites = args.assets.iter().map(|path| sprite(args, path)).collect::<Result<Vec<_>, _>>()?;
     let deployed = match (args.rollback, args.dry_run) {
         (true, _) => project.rollback()?,

@@ -16,7 +16,7 @@ use image::DynamicImage;
 use serde::Serialize;
 
 use crate::drawing::{Drawing, whole};
-use crate::failure::Failure;
+use crate::failure::{Failure, counted};
 use crate::interrupt;
 use crate::output::{self, Destination, TimingsMs};
 use crate::progress::Bar;
@@ -99,9 +99,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     let jobs = requests.into_iter().zip(paths).map(|(request, output)| {
         let request = GenerateRequest { size, ..request };
-        engine.submit(Submission { pixel: pixel.clone(), output, force: args.force, ..request.into() })
+        Submission { pixel: pixel.clone(), output, force: args.force, ..request.into() }
     });
-    let mut jobs = jobs.collect::<Result<VecDeque<_>, Error>>()?;
+    let jobs = engine.submit_all(jobs);
+    let mut jobs = jobs.into_iter().collect::<Result<VecDeque<_>, Error>>()?;
 
     let mut teller = Teller { args, told_words: false };
     let ended = teller.tell_all(&mut jobs);
@@ -204,6 +205,9 @@ impl Teller<'_> {
             output::note(format_args!("warning: past the model's length, these words are dropped: {words}"));
             self.told_words = true;
         }
+        if let Some(words) = redrawn(finished) {
+            output::note(format_args!("warning: {words}"));
+        }
         match &finished.path {
             Some(path) if self.args.json => {
                 output::say_json(&Line::new(path.display().to_string(), finished))?;
@@ -222,6 +226,15 @@ impl Teller<'_> {
         }
         Ok(())
     }
+}
+
+/// Says which seed was used instead of the one that was asked for; `None` if that one was.
+pub(crate) fn redrawn(finished: &Finished) -> Option<String> {
+    let (seed, redraws) = (finished.made.request.seed, finished.redraws);
+    (redraws > 0).then(|| {
+        let times = counted(redraws as usize, "draw");
+        format!("{times} gave a sprite without a visible pixel; it is drawn with seed {seed} instead")
+    })
 }
 
 /// What `--json` prints for a picture. Order and names are a promise.

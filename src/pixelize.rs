@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dgx_pixels_core::picture_file::{is_sprite, says_sprite, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{
     Axis, Certificate, Detail, Grid, GridChoice, MAX_COLORS, MaxColors, Palette, PixelOptions, Pixelized,
-    Verdict, nearest_upscale, pixelize,
+    Verdict, is_empty, is_lost, nearest_upscale, pixelize,
 };
 use dgx_pixels_core::{Error, ImageSize};
 use image::RgbaImage;
@@ -24,8 +24,8 @@ use crate::{interrupt, output};
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
 Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
-`NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
---json one line a picture:
+`NAME.candidates.png`, the sprites of the three likeliest. Pixel art at its own size is kept
+as it is (verdict `native`); `--grid` reduces it. Standard output holds the path of each sprite, or with --json one line a picture:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.
@@ -335,6 +335,12 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
     let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;
+    if is_lost(&picture, &made.sprite) {
+        return Err(Error::EmptySprite { seeds: vec![] }.into());
+    }
+    if is_empty(&made.sprite) {
+        output::note(format_args!("warning: `{}` has no visible pixel", job.input.display()));
+    }
     let started = std::time::Instant::now();
     let Pixelized { sprite, grid, certificate, .. } = &made;
     let png = sprite_png(sprite, None)?;

@@ -23,7 +23,7 @@ pub(crate) struct Stages {
     #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
     pub(crate) max_colors: MaxColors,
 
-    /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, PNG, Paint.NET), or colours as `#1a1c2c,#5d275d`.
+    /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, ASE, ACO, PNG, Paint.NET), or colors such as `#1a1c2c,#fff`.
     #[arg(long, value_name = "P", value_parser = palette)]
     pub(crate) palette: Option<Palette>,
 

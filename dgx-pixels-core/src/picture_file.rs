@@ -79,7 +79,8 @@ impl Made {
             .iter()
             .find(|text| text.keyword == MADE)
             .ok_or("it does not say how it was made; expected a picture that `dgx-pixels generate` wrote")?;
-        let text = bounded(text, MAX_MADE_BYTES).map_err(|error| error.to_string())?;
+        let text = bounded(text, MAX_MADE_BYTES)
+            .map_err(|_| format!("how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes"))?;
         let made: Made =
             serde_json::from_str(&text).map_err(|error| format!("how it was made is not told: {error}"))?;
         made.validate().map_err(|error| format!("how it was made cannot be: {error}"))?;

@@ -1,4 +1,6 @@
-//! A tool's arguments: their schema, and what is wrong with those that came.
+//! The arguments of a tool: their schema, and the errors for arguments that do not fit it.
+
+mod numbers;
 
 use std::sync::Arc;
 
@@ -6,7 +8,12 @@ use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+/// The most names that an error offers in place of an unknown one.
+const MOST_NEAREST: usize = 3;
+/// Names less alike than this share no meaning (0 to 1, Jaro-Winkler).
+const ALIKE: f64 = 0.6;
 
 /// The schema of `T` in one piece: clients are poor at references and at lists of types, and know nothing of the formats that Rust's
 /// numbers have. What may be left out is not required; that it may be null as well is not told.
@@ -43,25 +50,25 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// The arguments of a call.
+/// Says in a tool's input schema that it takes no other arguments, as [`parse`] does.
+pub(crate) fn close(schema: &mut JsonObject) {
+    schema.entry("properties").or_insert_with(|| json!({}));
+    schema.insert("additionalProperties".into(), json!(false));
+}
+
+/// The arguments of a call. An argument that is null counts as left out, because many clients fill in every
+/// field. Where a number is expected, `32.0` and `"32"` are taken for 32.
 ///
 /// # Errors
-/// Which field is wrong, its value, and what would be right.
+/// The name of the wrong argument, its value, and what would be right.
 pub(crate) fn parse<T: DeserializeOwned>(
     schema: &JsonObject,
     arguments: Option<JsonObject>,
 ) -> Result<T, String> {
     let mut arguments = arguments.unwrap_or_default();
-    // What is null was left out: many clients fill in every field.
     arguments.retain(|_, value| !value.is_null());
-    let properties = schema.get("properties").and_then(Value::as_object);
-    let property = |name: &str| properties.and_then(|properties| properties.get(name));
-    if let Some(unknown) = arguments.keys().find(|name| property(name).is_none()) {
-        let known: Vec<_> =
-            properties.into_iter().flat_map(Map::keys).map(|name| format!("`{name}`")).collect();
-        let expected = if known.is_empty() { "none".into() } else { known.join(", ") };
-        return Err(format!("there is no argument `{unknown}`; expected {expected}"));
-    }
+    only_known(schema, &arguments)?;
+    let property = |name: &str| properties(schema).and_then(|properties| properties.get(name));
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
     if let Some(missing) = required.filter_map(Value::as_str).find(|name| !arguments.contains_key(*name)) {
         return Err(format!(
@@ -69,8 +76,14 @@ pub(crate) fn parse<T: DeserializeOwned>(
             property(missing).map_or("a value".into(), expected)
         ));
     }
-    let arguments = Value::Object(arguments);
-    serde_path_to_error::deserialize(&arguments).map_err(|error| {
+    let mut taken = arguments.clone();
+    for (name, value) in &mut taken {
+        if let Some(schema) = property(name) {
+            numbers::take(schema, value);
+        }
+    }
+    // A fault shows a value as it came.
+    serde_path_to_error::deserialize(Value::Object(taken)).map_err(|error| {
         let path = error.path().to_string();
         let field = path.split(['.', '[']).next().unwrap_or_default();
         match (arguments.get(field), property(field)) {
@@ -82,13 +95,80 @@ pub(crate) fn parse<T: DeserializeOwned>(
     })
 }
 
+fn properties(schema: &JsonObject) -> Option<&Map<String, Value>> {
+    schema.get("properties").and_then(Value::as_object)
+}
+
+/// Refuses an argument that the schema does not name.
+///
+/// # Errors
+/// Its name and value, and the known names that are most like it.
+pub(crate) fn only_known(schema: &JsonObject, arguments: &JsonObject) -> Result<(), String> {
+    let is_known = |name: &String| properties(schema).is_some_and(|known| known.contains_key(name));
+    match arguments.iter().find(|(name, _)| !is_known(name)) {
+        Some((unknown, value)) => Err(no_such(schema, unknown, value)),
+        None => Ok(()),
+    }
+}
+
+/// The error for an argument that a tool does not have.
+pub(crate) fn no_such(schema: &JsonObject, unknown: &str, value: &Value) -> String {
+    let known: Vec<_> = properties(schema).into_iter().flat_map(Map::keys).map(String::as_str).collect();
+    let name = cut(unknown);
+    let expected = match (nearest(unknown, &known).as_slice(), known.as_slice()) {
+        (_, []) => "this tool takes no arguments".to_owned(),
+        ([], known) => format!("expected one of {}", quoted(known, ", ")),
+        (near, _) => format!("the nearest are {}", quoted(near, ", ")),
+    };
+    format!("`{name}` is {}, and there is no such argument; {expected}", short(value))
+}
+
+/// The names most like `unknown`, the nearest first.
+pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
+    // A name that is far longer than any of ours is like none, and comparing takes time.
+    if unknown.len() > 100 {
+        return vec![];
+    }
+    let unknown = unknown.to_lowercase();
+    let likeness = |name: &str| match name.contains(&unknown) || unknown.contains(name) {
+        true if !unknown.is_empty() => 1.0,
+        _ => strsim::jaro_winkler(name, &unknown),
+    };
+    let mut near: Vec<_> = known.iter().map(|name| (likeness(name), *name)).collect();
+    near.retain(|(likeness, _)| *likeness >= ALIKE);
+    near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    near.truncate(MOST_NEAREST);
+    near.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Names in backticks.
+pub(crate) fn quoted(names: &[&str], between: &str) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(between)
+}
+
 /// A value as it came, cut where it is long.
 pub(crate) fn short(value: &Value) -> String {
-    let text = value.to_string();
+    // The text of a long value is not made only to be cut.
+    match value {
+        Value::String(text) if text.len() > 1000 => {
+            let start: String = text.chars().take(80).collect();
+            format!("{}… ({} bytes)", json!(start).to_string().trim_end_matches('"'), text.len())
+        }
+        value => cut(&value.to_string()),
+    }
+}
+
+/// A text, cut where it is long.
+pub(crate) fn cut(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text,
+        None => text.to_owned(),
     }
+}
+
+/// The length of a text as JSON.
+pub(crate) fn escaped_bytes(text: &str) -> usize {
+    serde_json::to_vec(text).map_or(usize::MAX, |bytes| bytes.len())
 }
 
 /// What a schema allows, in words.
@@ -117,63 +197,4 @@ fn expected(schema: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-    use serde_json::json;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize, JsonSchema)]
-    #[allow(dead_code)]
-    struct Args {
-        prompt: String,
-        #[schemars(range(min = 1, max = 1000))]
-        steps: Option<u32>,
-        #[serde(default)]
-        tile_x: bool,
-        sizes: Option<Vec<u32>>,
-    }
-
-    fn fault(arguments: Value) -> String {
-        let Value::Object(arguments) = arguments else { panic!() };
-        parse::<Args>(&schema::<Args>(), Some(arguments)).unwrap_err()
-    }
-
-    #[test]
-    fn a_fault_names_the_field_its_value_and_what_would_be_right() {
-        for (arguments, message) in [
-            (json!({}), "`prompt` is missing; expected a text"),
-            (json!({ "prompt": null }), "`prompt` is missing; expected a text"),
-            (json!({ "prompt": 7 }), "`prompt` is 7; expected a text"),
-            (
-                json!({ "prompt": "key", "steps": "many" }),
-                "`steps` is \"many\"; expected a whole number from 1 to 1000",
-            ),
-            (
-                json!({ "prompt": "key", "steps": -1 }),
-                "`steps` is -1; expected a whole number from 1 to 1000",
-            ),
-            (json!({ "prompt": "key", "tile_x": "yes" }), "`tile_x` is \"yes\"; expected `true` or `false`"),
-            (
-                json!({ "prompt": "key", "sise": 7 }),
-                "there is no argument `sise`; expected `prompt`, `sizes`, `steps`, `tile_x`",
-            ),
-            (
-                json!({ "prompt": "key", "sizes": [1, "x"] }),
-                "`sizes[1]`: invalid type: string \"x\", expected u32",
-            ),
-        ] {
-            assert_eq!(fault(arguments), message);
-        }
-        let long = fault(json!({ "prompt": ["x".repeat(1 << 20)] }));
-        assert!(long.len() < 200, "{long}");
-    }
-
-    #[test]
-    fn what_is_null_was_left_out() {
-        let Value::Object(arguments) = json!({ "prompt": "key", "steps": null, "tile_x": null }) else {
-            panic!()
-        };
-        assert!(parse::<Args>(&schema::<Args>(), Some(arguments)).is_ok());
-    }
-}
+mod tests;

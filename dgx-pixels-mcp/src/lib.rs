@@ -21,10 +21,13 @@ mod answer;
 mod arguments;
 pub mod clients;
 mod metrics;
+mod pictures;
+mod pixel_work;
 mod preview;
 mod prompts;
 mod resources;
 mod server;
+mod session;
 mod studio;
 pub mod styles;
 mod tools;
@@ -32,3 +35,4 @@ pub mod transport;
 
 pub use server::Server;
 pub use studio::{ModelCard, Studio, StudioConfig};
+pub use tools::{Group, ToolSet};

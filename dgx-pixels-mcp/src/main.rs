@@ -16,7 +16,7 @@ use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_core::printable::{PrintableWriter, printable};
 use dgx_pixels_mcp::clients::Client;
 use dgx_pixels_mcp::transport::{self, HttpConfig, Ops, Token, TransportError};
-use dgx_pixels_mcp::{Server, Studio, StudioConfig};
+use dgx_pixels_mcp::{Group, Server, Studio, StudioConfig, ToolSet};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,14 @@ struct Serving {
     /// Where the running Bevy game answers on this machine.
     #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", hide_env_values = true, default_value_t = GAME_PORT)]
     game_port: u16,
+
+    /// Groups of tools that clients may call, for example `library,game`. Prompts and resources of the others are gone as well. Default: all.
+    #[arg(long, value_name = "GROUPS", value_enum, value_delimiter = ',', num_args = 1)]
+    tools: Option<Vec<Group>>,
+
+    /// Offer only tools that change nothing: they list, look and check, and neither draw nor deploy.
+    #[arg(long)]
+    read_only: bool,
 }
 
 #[derive(Args)]
@@ -103,6 +111,18 @@ struct Http {
     /// A web page that may ask, as `https://example.org`. May be given again.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     origins: Vec<String>,
+
+    /// The most connections at once. For a new one beyond them, the slowest or idlest is closed.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    max_connections: u16,
+
+    /// The most calls at once that take longer than a moment, for example calls that draw. More are answered with 503.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    max_requests: u16,
+
+    /// Seconds that a client may take to send a request, or to read an answer, before its connection is closed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    patience: u16,
 }
 
 #[derive(Args)]
@@ -163,10 +183,17 @@ fn main() -> ExitCode {
     log.log_internal_errors(false).init();
     let done = match command {
         Command::Stdio(serving) => serve(serving, None),
-        Command::Http(Http { serving, bind, token_file, hosts, origins }) => {
-            let config =
-                HttpConfig { bind, allowed_hosts: hosts, allowed_origins: origins, ..Default::default() };
-            serve(serving, Some((config, token_file)))
+        Command::Http(http) => {
+            let config = HttpConfig {
+                bind: http.bind,
+                allowed_hosts: http.hosts,
+                allowed_origins: http.origins,
+                max_connections: http.max_connections.into(),
+                max_requests: http.max_requests.into(),
+                patience: Duration::from_secs(http.patience.into()),
+                ..Default::default()
+            };
+            serve(http.serving, Some((config, http.token_file)))
         }
         Command::PrintConfig(wanted) => print_config(&wanted),
         Command::Clean(wanted) => clean(&wanted),
@@ -194,6 +221,10 @@ fn library(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 impl Serving {
+    fn tools(&self) -> ToolSet {
+        ToolSet::new(self.tools.clone().unwrap_or(Group::ALL.into()), self.read_only)
+    }
+
     fn studio(self) -> Result<Studio, Failure> {
         let here = std::env::current_dir()?;
         let config = StudioConfig {
@@ -227,6 +258,7 @@ fn token(file: Option<PathBuf>) -> Result<Option<Token>, TransportError> {
 }
 
 fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Result<(), Failure> {
+    let tools = serving.tools();
     let studio = serving.studio()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -238,7 +270,7 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
                 tracing::warn!(%error, "nothing can be drawn yet; it is tried again at the first call");
             }
         });
-        let server = Server::new(studio.clone());
+        let server = Server::new(studio.clone()).with_tools(tools);
         let Some((config, token_file)) = http else {
             return Ok::<_, Failure>(transport::serve_stdio(server, stop).await?);
         };

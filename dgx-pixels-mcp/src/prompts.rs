@@ -6,8 +6,12 @@ use rmcp::ErrorData;
 use rmcp::model::{GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role};
 use serde_json::Value;
 
+use crate::arguments::{cut, short};
 use crate::studio::Studio;
 use crate::styles;
+
+/// The most characters of a prompt's argument.
+const MAX_CHARS: usize = 2000;
 
 /// A prompt's text; `{NAME}` stands for an argument.
 struct Template {
@@ -72,15 +76,21 @@ pub(crate) fn get(name: &str, given: JsonObject) -> Result<GetPromptResult, Erro
     let fault = |message: String| ErrorData::invalid_params(message, None);
     let template = ALL.iter().find(|template| template.name == name).ok_or_else(|| {
         let names = ALL.map(|template| format!("`{}`", template.name)).join(", ");
-        fault(format!("there is no prompt `{name}`; there are {names}"))
+        fault(format!("there is no prompt `{}`; there are {names}", cut(name)))
     })?;
     let mut text = template.text.to_owned();
     for (name, description, default) in template.arguments {
         let value = match given.get(*name) {
+            Some(Value::String(value)) if value.chars().count() > MAX_CHARS => {
+                let chars = value.chars().count();
+                return Err(fault(format!("`{name}` has {chars} characters; expected at most {MAX_CHARS}")));
+            }
             Some(Value::String(value)) if !value.trim().is_empty() => value.as_str(),
             None | Some(Value::Null | Value::String(_)) => default
                 .ok_or_else(|| fault(format!("`{name}` is missing; expected a text: {description}")))?,
-            Some(other) => return Err(fault(format!("`{name}` is {other}; expected a text: {description}"))),
+            Some(other) => {
+                return Err(fault(format!("`{name}` is {}; expected a text: {description}", short(other))));
+            }
         };
         text = text.replace(&format!("{{{name}}}"), value);
     }

@@ -16,12 +16,17 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::pixel_work::PixelWork;
 use crate::tools::Wanted;
 
 /// Jobs that have ended and are still known by their asset; the engine finds older ones.
 const ENDED_KEPT: usize = 1000;
 /// Servers of this user that may run at once, each with a journal of its own.
 const JOURNALS: usize = 64;
+/// A client may fill one part in this many of the queue,
+const CLIENT_SHARE: usize = 4;
+/// but has this many places where the queue does.
+const CLIENT_JOBS: usize = 1024;
 
 /// How a [`Studio`] works.
 #[derive(Clone, Debug)]
@@ -109,6 +114,7 @@ struct Inner {
     roots: Roots,
     models: Vec<ModelCard>,
     metrics: Metrics,
+    pixel_work: PixelWork,
     stopping: CancellationToken,
     engine: OnceCell<Engine>,
     jobs: Mutex<Jobs>,
@@ -176,6 +182,7 @@ impl Studio {
             roots,
             models,
             metrics: Metrics::new(),
+            pixel_work: PixelWork::new(),
             stopping: CancellationToken::new(),
             engine: OnceCell::new(),
             jobs: Mutex::default(),
@@ -193,6 +200,10 @@ impl Studio {
 
     pub(crate) fn game_port(&self) -> u16 {
         self.0.config.game_port
+    }
+
+    pub(crate) fn pixel_work(&self) -> &PixelWork {
+        &self.0.pixel_work
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -224,6 +235,7 @@ impl Studio {
         self.models().iter().find(wanted).ok_or_else(|| {
             let names: Vec<_> = self.models().iter().map(|model| format!("`{}`", model.name)).collect();
             let name = name.unwrap_or_default();
+            let name = crate::arguments::cut(name);
             Error::ModelChoice(format!("`model` is `{name}`; there are {}", names.join(", ")))
         })
     }
@@ -290,14 +302,17 @@ impl Studio {
             budget: config.budget,
             max_batch: config.max_batch,
             queue_capacity: config.max_queue,
+            client_jobs: (config.max_queue / CLIENT_SHARE).max(CLIENT_JOBS),
             costs: folders::cache().map(|cache| cache.join("costs.json")),
             ..Default::default()
         };
         let Some(journals) = &self.0.config.journals else { return self.start_with(config) };
+        // A server takes the first journal that is free, and what ended servers left in the others.
+        let folders: Vec<_> = (0..JOURNALS).map(|n| journals.join(n.to_string())).collect();
         let mut first = None;
-        for n in 0..JOURNALS {
-            let journal = Some(journals.join(n.to_string()));
-            match self.start_with(EngineConfig { journal, ..config.clone() }) {
+        for journal in &folders {
+            let (journal, adopt) = (Some(journal.clone()), folders.clone());
+            match self.start_with(EngineConfig { journal, adopt, ..config.clone() }) {
                 // Another server of this user has it.
                 Err(error @ Error::Journal { .. }) => first = first.or(Some(error)),
                 answer => return answer,
@@ -334,23 +349,32 @@ impl Studio {
         let engine = self.engine().await?.clone();
         let library = self.library().clone();
         let submitted = tokio::task::spawn_blocking(move || {
-            let mut jobs = vec![];
+            let mut places = vec![];
+            let mut submissions = vec![];
             for Wanted { name, submission, notes } in wanted {
-                let taken = library.reserve(&name).and_then(|reserved| {
-                    let output = Some(reserved.png());
-                    let job = engine.submit(Submission { output, ..submission })?;
-                    reserved.keep();
-                    Ok(job)
-                });
-                match taken {
-                    Ok(job) => jobs.push((job, notes)),
-                    Err(error) => {
-                        jobs.iter().for_each(|(job, _)| job.cancel());
-                        return (jobs, Some(error));
+                match library.reserve(&name) {
+                    Ok(reserved) => {
+                        submissions.push(Submission { output: Some(reserved.png()), ..submission });
+                        places.push((reserved, notes));
                     }
+                    Err(error) => return (vec![], Some(error)),
                 }
             }
-            (jobs, None)
+            let mut jobs = vec![];
+            let mut first_error = None;
+            for (answer, (reserved, notes)) in engine.submit_all(submissions).into_iter().zip(places) {
+                match answer {
+                    Ok(job) => {
+                        reserved.keep();
+                        jobs.push((job, notes));
+                    }
+                    Err(error) => first_error = first_error.or(Some(error)),
+                }
+            }
+            if first_error.is_some() {
+                jobs.iter().for_each(|(job, _)| job.cancel());
+            }
+            (jobs, first_error)
         });
         let (jobs, error) = submitted.await.unwrap_or((vec![], Some(Error::ShutDown)));
         let works = jobs.into_iter().filter_map(|(job, notes)| self.watch(job, notes)).collect();

@@ -16,7 +16,9 @@ fn reference() -> String {
         let effect = match (hints.read_only_hint, hints.destructive_hint) {
             (Some(true), _) => "Changes nothing.",
             (_, Some(false)) => "Adds, and loses nothing.",
-            _ => "Ends work that is under way.",
+            _ if tool.name == "cancel_job" => "Ends work that is under way.",
+            _ if tool.name == "deploy_to_bevy" => "Replaces sprites of the same name in the game.",
+            _ => "Adds, and with `project` replaces sprites of the same name in the game.",
         };
         let description = tool.description.clone().unwrap_or_default().replace('\n', " ");
         let _ = write!(text, "\n### `{}`\n\n{description} {effect}\n", tool.name);

@@ -153,7 +153,8 @@ pub fn picture(data: &[u8]) {
     let image = image.into_rgba8();
     let Ok(made) = pixelize(&image, &PixelOptions::default()) else { return };
     let wrap = Wrap { x: true, y: true };
-    let _ = (lint(&made.sprite), seam_score(&made.sprite, wrap), Certificate::of(&made.sprite, None, wrap));
+    let _ =
+        (lint(&made.sprite, wrap), seam_score(&made.sprite, wrap), Certificate::of(&made.sprite, None, wrap));
 }
 
 /// The JSON beside a sheet.

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A screenshot is drawn, read back and encoded.
 const SCREENSHOT_PATIENCE: Duration = Duration::from_secs(20);
 
+/// The most bytes of an answer: a screenshot of 4K in Base64, and as much again.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
+
 /// A game with `SpritesPlugin` of `dgx-pixels-bevy`, feature `remote`, at a port of this machine.
 ///
 /// Nothing is kept open between calls, so a game may end and begin anew.
@@ -164,7 +167,8 @@ impl Game {
         patience: Duration,
     ) -> Result<T, Error> {
         let body = self.post(method, params, patience)?;
-        for line in BufReader::new(body.into_reader()).lines() {
+        let body = body.into_with_config().limit(MAX_ANSWER_BYTES).reader();
+        for line in BufReader::new(body).lines() {
             let line = line.map_err(|error| self.fault(timed_out(&error, patience)))?;
             if let Some(text) = line.strip_prefix("data:") {
                 return self.read(text);
@@ -288,6 +292,13 @@ mod tests {
 
     fn status(project: &Project, manifest: &str) -> GameStatus {
         GameStatus { assets: Some(project.assets()), manifest: Some(manifest.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn an_answer_without_end_is_not_kept() {
+        let game = game(vec!["x".repeat(MAX_ANSWER_BYTES as usize + 1)]);
+        let error = game.screenshot().unwrap_err();
+        assert!(matches!(error, Error::Game { .. }) && error.to_string().len() < 300, "{error}");
     }
 
     #[test]

@@ -30,8 +30,11 @@ pub use self::name::{SpriteName, check_category};
 #[cfg(feature = "deploy")]
 pub use self::png::optimized;
 #[cfg(feature = "deploy")]
-pub use self::sheet::{BEVY_META, DEFAULT_FRAME_MS, Sheet, SheetFrame, SheetLayout, SheetOptions};
+pub use self::sheet::{
+    BEVY_META, DEFAULT_FRAME_MS, MAX_FRAMES, MAX_SHOWN, MAX_SIDE as MAX_SHEET_SIDE, MAX_TAGS, Sheet,
+    SheetFrame, SheetLayout, SheetOptions,
+};
 #[cfg(feature = "deploy")]
-pub use self::sheet_index::{Direction, IndexedFrame, SheetIndex, Tag};
+pub use self::sheet_index::{Direction, IndexedFrame, MAX_INDEX_BYTES, SheetIndex, Tag};
 #[cfg(feature = "deploy")]
 pub use self::validate::{Finding, Report, Severity, validate};

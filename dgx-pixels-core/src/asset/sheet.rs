@@ -13,7 +13,16 @@ use super::sheet_index::{IndexedFrame, SheetIndex, Tag};
 use crate::error::Error;
 
 /// The largest texture that every GPU takes, in pixels a side.
-pub(super) const MAX_SIDE: u32 = 4096;
+pub const MAX_SIDE: u32 = 4096;
+
+/// The most frames of a sheet.
+pub const MAX_FRAMES: usize = 4096;
+
+/// The most animations of a sheet.
+pub const MAX_TAGS: usize = 1024;
+
+/// The most frames that all animations of a sheet show together. A short list of tags may each show every frame.
+pub const MAX_SHOWN: usize = 1 << 16;
 
 /// How long a frame is shown where nothing else is said, in milliseconds.
 pub const DEFAULT_FRAME_MS: u32 = 100;
@@ -127,8 +136,8 @@ fn fault(field: &'static str, value: impl ToString, expected: impl Into<String>)
 }
 
 fn check(frames: &[SheetFrame], tags: &[Tag]) -> Result<(), Error> {
-    if frames.is_empty() {
-        return Err(fault("frames", "empty", "one frame or more"));
+    if !(1..=MAX_FRAMES).contains(&frames.len()) {
+        return Err(fault("frames", frames.len(), format!("1 to {MAX_FRAMES} frames")));
     }
     for frame in frames {
         let (width, height) = frame.image.dimensions();
@@ -140,17 +149,34 @@ fn check(frames: &[SheetFrame], tags: &[Tag]) -> Result<(), Error> {
             return Err(fault("duration_ms", 0, "1 or more"));
         }
     }
+    check_tags(tags, frames.len())
+}
+
+/// Checks the tags of a sheet of `count` frames.
+///
+/// # Errors
+/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than [`MAX_SHOWN`].
+pub(super) fn check_tags(tags: &[Tag], count: usize) -> Result<(), Error> {
+    if tags.len() > MAX_TAGS {
+        return Err(fault("tag", format!("{} tags", tags.len()), format!("at most {MAX_TAGS}")));
+    }
+    let mut shown = 0;
     for tag in tags {
-        if tag.from > tag.to || tag.to >= frames.len() {
-            let value = format!("{}={}-{}", tag.name, tag.from, tag.to);
-            return Err(fault(
-                "tag",
-                value,
-                format!("frames 0 to {}, the first not after the last", frames.len() - 1),
-            ));
+        if tag.from > tag.to || tag.to >= count {
+            // The name is another's, and may be long.
+            let name: String = tag.name.chars().take(80).collect();
+            let value = format!("{name}={}-{}", tag.from, tag.to);
+            let last = count.saturating_sub(1);
+            return Err(fault("tag", value, format!("frames 0 to {last}, the first not after the last")));
+        }
+        shown += tag.shown();
+    }
+    match shown <= MAX_SHOWN {
+        true => Ok(()),
+        false => {
+            Err(fault("tag", format!("{shown} frames in all tags"), format!("at most {MAX_SHOWN} together")))
         }
     }
-    Ok(())
 }
 
 type Places = ((u32, u32), Vec<(u32, u32)>);
@@ -368,7 +394,7 @@ mod tests {
         let tag = Tag { name: "walk".into(), from: 0, to: 2, direction: Default::default() };
         let small = frame("a", 8, 8, 1);
         let cases = [
-            (Sheet::new(&[], vec![], &grid), "one frame or more"),
+            (Sheet::new(&[], vec![], &grid), "1 to 4096 frames"),
             (Sheet::new(&[small.clone(), frame("b", 9, 8, 1)], vec![], &grid), "`packed`"),
             (Sheet::new(&[SheetFrame { duration_ms: 0, ..small.clone() }], vec![], &grid), "1 or more"),
             (Sheet::new(&[small.clone(), small.clone()], vec![tag], &grid), "frames 0 to 1"),

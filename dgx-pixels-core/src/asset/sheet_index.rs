@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
+use super::sheet::{MAX_FRAMES, check_tags};
 use super::{Animation, Frame, MadeBy, Rect};
 use crate::error::Error;
+
+/// The most bytes of the JSON. Aseprite writes some 2 MB for [`MAX_FRAMES`] frames.
+pub const MAX_INDEX_BYTES: usize = 16 << 20;
+
+/// The longest side of a sheet, in pixels: larger textures exist on no GPU.
+const MAX_INDEX_SIDE: u32 = 1 << 14;
 
 /// Where `meta` tells how the frames were made; other programs leave it alone.
 const MADE: &str = "dgx-pixels";
@@ -81,6 +88,15 @@ pub enum Direction {
 }
 
 impl Tag {
+    /// How many frames [`to_frames`](Tag::to_frames) gives.
+    pub(super) fn shown(&self) -> usize {
+        let there = self.to.saturating_sub(self.from).saturating_add(1);
+        match self.direction {
+            Direction::Forward | Direction::Reverse => there,
+            Direction::Pingpong | Direction::PingpongReverse => there.saturating_mul(2),
+        }
+    }
+
     /// Places in the sheet's frames, as they are shown.
     pub fn to_frames(&self) -> Vec<usize> {
         let there = self.from..=self.to;
@@ -123,13 +139,23 @@ impl SheetIndex {
     /// Reads JSON that Aseprite (array or hash) or `dgx-pixels sheet` wrote.
     ///
     /// # Errors
-    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or rotated, which a game would have to undo.
+    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or rotated, which a game would have to undo;
+    /// for more than 16 MiB, [`MAX_FRAMES`] frames, [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
+    /// all tags, and a sheet of more than 16,384 pixels a side.
     pub fn read(text: &[u8]) -> Result<SheetIndex, Error> {
         let fault =
             |value: String, expected: &str| Error::Value { field: "sheet", value, expected: expected.into() };
+        if text.len() > MAX_INDEX_BYTES {
+            let expected = format!("at most {} MiB", MAX_INDEX_BYTES >> 20);
+            return Err(fault(format!("JSON of {} bytes", text.len()), &expected));
+        }
         let file: File = serde_json::from_slice(text)
             .map_err(|error| fault(error.to_string(), "JSON as Aseprite exports it for a sheet"))?;
         let size = (file.meta.size.w, file.meta.size.h);
+        if size.0.max(size.1) > MAX_INDEX_SIDE {
+            let expected = format!("a sheet of at most {MAX_INDEX_SIDE} pixels a side");
+            return Err(fault(format!("{}x{}", size.0, size.1), &expected));
+        }
         let mut frames = vec![];
         for FileFrame { filename, frame, rotated, trimmed, duration } in file.frames.0 {
             if rotated || trimmed {
@@ -155,22 +181,19 @@ impl SheetIndex {
         if frames.is_empty() {
             return Err(fault("without frames".into(), "one frame or more"));
         }
-        for tag in &file.meta.frame_tags {
-            if tag.from > tag.to || tag.to >= frames.len() {
-                let value = format!("tag {} of frames {} to {}", tag.name, tag.from, tag.to);
-                return Err(fault(
-                    value,
-                    &format!("frames 0 to {}, the first not after the last", frames.len() - 1),
-                ));
-            }
-        }
+        check_tags(&file.meta.frame_tags, frames.len())?;
         Ok(SheetIndex { size, frames, tags: file.meta.frame_tags, made: file.meta.made })
     }
 
     /// Whether a JSON file is meant to be one: it has `frames` and `meta`.
     pub fn is_meant(text: &[u8]) -> bool {
-        let value = serde_json::from_slice::<serde_json::Value>(text);
-        value.is_ok_and(|value| value.get("frames").is_some() && value.get("meta").is_some())
+        #[derive(Deserialize)]
+        struct Meant {
+            frames: Option<IgnoredAny>,
+            meta: Option<IgnoredAny>,
+        }
+        let meant = serde_json::from_slice::<Meant>(text);
+        meant.is_ok_and(|meant| meant.frames.is_some() && meant.meta.is_some())
     }
 
     /// As Aseprite's JSON array, for a picture of this file name.
@@ -278,7 +301,7 @@ impl<'de> Deserialize<'de> for Frames {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Frames, A::Error> {
                 let mut frames = vec![];
                 while let Some(frame) = list.next_element()? {
-                    frames.push(frame);
+                    push(&mut frames, frame)?;
                 }
                 Ok(Frames(frames))
             }
@@ -286,7 +309,7 @@ impl<'de> Deserialize<'de> for Frames {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frames, A::Error> {
                 let mut frames = vec![];
                 while let Some((filename, frame)) = map.next_entry::<String, FileFrame>()? {
-                    frames.push(FileFrame { filename, ..frame });
+                    push(&mut frames, FileFrame { filename, ..frame })?;
                 }
                 Ok(Frames(frames))
             }
@@ -294,6 +317,15 @@ impl<'de> Deserialize<'de> for Frames {
 
         deserializer.deserialize_any(Either)
     }
+}
+
+/// Takes a frame, unless there are as many as there may be: the rest of a long list is not even read.
+fn push<E: serde::de::Error>(frames: &mut Vec<FileFrame>, frame: FileFrame) -> Result<(), E> {
+    if frames.len() == MAX_FRAMES {
+        return Err(E::custom(format!("`frames` has more than {MAX_FRAMES} frames")));
+    }
+    frames.push(frame);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -366,12 +398,42 @@ mod tests {
             (text.replacen("\"x\": 160", "\"x\": 4294967295", 1), "inside the sheet of 176x16"),
             (text.replacen("\"duration\": 100", "\"duration\": 0", 1), "1 ms or more"),
             (text.replacen("\"to\": 10", "\"to\": 11", 1), "frames 0 to 10"),
+            (text.replacen("\"w\": 176", "\"w\": 16385", 1), "a sheet of at most 16384 pixels a side"),
             (text[..text.len() / 2].to_owned(), "JSON as Aseprite exports it"),
             (r#"{"frames":[],"meta":{"size":{"w":1,"h":1}}}"#.into(), "one frame or more"),
         ];
         for (text, expected) in cases {
             let error = SheetIndex::read(text.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_short_index_cannot_ask_for_much_memory() {
+        let frame = r#"{"frame":{"x":0,"y":0,"w":1,"h":1},"duration":9}"#;
+        let index = |frames: usize, tags: usize, to: usize| {
+            let tag = |n: usize| format!(r#"{{"name":"{n}","from":0,"to":{to}}}"#);
+            format!(
+                r#"{{"frames":[{}],"meta":{{"size":{{"w":1,"h":1}},"frameTags":[{}]}}}}"#,
+                vec![frame; frames].join(","),
+                (0..tags).map(tag).collect::<Vec<_>>().join(",")
+            )
+        };
+        for (text, expected) in [
+            (index(MAX_FRAMES + 1, 0, 0), "`frames` has more than 4096 frames"),
+            (index(1, 1025, 0), "1025 tags"),
+            (index(4096, 17, 4095), "69632 frames in all tags"),
+            (index(1, 1, usize::MAX), "frames 0 to 0"),
+            (" ".repeat(MAX_INDEX_BYTES + 1), "JSON of 16777217 bytes"),
+        ] {
+            let error = SheetIndex::read(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.len() < 400, "{error}");
+        }
+        assert!(SheetIndex::read(index(4096, 16, 4095).as_bytes()).is_ok());
+        let meant = index(2, 1, 0);
+        assert!(SheetIndex::is_meant(meant.as_bytes()));
+        for text in [r#"{"frames":[]}"#, r#"{"frames":null,"meta":{}}"#, "[]", ""] {
+            assert!(!SheetIndex::is_meant(text.as_bytes()), "{text}");
         }
     }
 }

@@ -486,7 +486,7 @@ mod tests {
             r#"{"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "block_out_channels": [8, 8],
                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "norm_num_groups": 4,
                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 2,
-                "transformer_layers_per_block": [1, [1, 2]]}"#,
+                "transformer_layers_per_block": [1, [1, 2, 1]]}"#,
         )
         .unwrap();
         let depths = &config.transformer_layers_per_block;

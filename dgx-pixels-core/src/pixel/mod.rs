@@ -26,7 +26,7 @@ mod palette;
 mod pipeline;
 mod seam;
 
-pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out};
+pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out, is_empty, is_lost};
 pub use cells::sample;
 pub use certificate::Certificate;
 pub use cleanup::{Mended, clean_up};
@@ -38,7 +38,10 @@ pub use oklab::Oklab;
 pub use option::OptionError;
 pub use outline::{Outline, outline};
 pub use palette::{MAX_COLORS, Palette, PaletteError};
-pub use pipeline::{Detail, GridChoice, MaxColors, PixelError, PixelOptions, Pixelized, Verdict, pixelize};
+pub use pipeline::{
+    Detail, GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Pixelized, Verdict, pixelize,
+    pixelize_within,
+};
 pub use seam::seam_score;
 
 /// Which edges of a sprite meet their opposite, as in a texture that is laid side by side. Default: neither.

@@ -240,6 +240,45 @@ pub enum PixelError {
     /// The palette is at fault.
     #[error(transparent)]
     Palette(#[from] PaletteError),
+    /// A sprite of more cells than the caller allows.
+    #[error("the sprite would have {columns}x{rows} pixels; expected at most {most}, so give a coarser grid")]
+    TooManyCells {
+        /// Columns of the grid.
+        columns: usize,
+        /// Rows of the grid.
+        rows: usize,
+        /// The most that are allowed.
+        most: u64,
+    },
+    /// The caller stopped it.
+    #[error("stopped before the sprite was made")]
+    Stopped,
+}
+
+/// The bounds that a caller sets to pixel work.
+#[derive(Clone, Copy)]
+pub struct PixelBounds<'a> {
+    /// The most cells of the grid, so the most pixels of the sprite before it is fitted into a size.
+    pub max_cells: u64,
+    /// Called between stages; `true` ends the work.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl PixelBounds<'_> {
+    /// Nothing is bounded.
+    pub const NONE: PixelBounds<'static> = PixelBounds { max_cells: u64::MAX, is_stopped: &|| false };
+
+    fn check(&self) -> Result<(), PixelError> {
+        if (self.is_stopped)() { Err(PixelError::Stopped) } else { Ok(()) }
+    }
+
+    fn check_cells(&self, grid: &Grid) -> Result<(), PixelError> {
+        let (columns, rows, most) = (grid.x.cells(), grid.y.cells(), self.max_cells);
+        match columns as u64 * rows as u64 <= most {
+            true => self.check(),
+            false => Err(PixelError::TooManyCells { columns, rows, most }),
+        }
+    }
 }
 
 /// The sprite that `image` is a picture of.
@@ -260,9 +299,21 @@ pub enum PixelError {
 /// # Ok::<(), dgx_pixels_core::pixel::PixelError>(())
 /// ```
 pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
+    pixelize_within(image, options, &PixelBounds::NONE)
+}
+
+/// As [`pixelize`], within bounds.
+///
+/// # Errors
+/// As [`pixelize`]; [`PixelError::TooManyCells`] and [`PixelError::Stopped`].
+pub fn pixelize_within(
+    image: &RgbaImage,
+    options: &PixelOptions,
+    bounds: &PixelBounds,
+) -> Result<Pixelized, PixelError> {
     options.validate()?;
     check_sides(image.width(), image.height())?;
-    let mut made = make(image, options)?;
+    let mut made = make(image, options, bounds)?;
     let started = Instant::now();
     // What was said about the picture does not hold for the sprite, and an outline is drawn once.
     let again = PixelOptions {
@@ -274,7 +325,7 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
     };
     // A background may be plain only once it has few colours; what would change next time is changed now.
     for _ in 0..MOST_ROUNDS {
-        let again = make(&made.sprite, &again)?;
+        let again = make(&made.sprite, &again, bounds)?;
         let same = again.sprite == made.sprite;
         made.certificate.idempotent = Some(same);
         if same || again.sprite.dimensions() != made.sprite.dimensions() {
@@ -288,8 +339,9 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
 }
 
 /// Runs the stages once.
-fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelError> {
+fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Result<Pixelized, PixelError> {
     let (width, height) = image.dimensions();
+    bounds.check()?;
 
     // 1. the grid
     let started = Instant::now();
@@ -302,6 +354,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
         }
         grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
     }
+    bounds.check_cells(&grid)?;
     let mut exact = verdict != Verdict::NoGrid && grid.is_exact(image);
     let find = started.elapsed();
 
@@ -320,6 +373,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     }
 
     // 3. what is seen of it
+    bounds.check()?;
     cut_out(&mut sprite, options.transparent, options.wrap);
     if options.clean_up {
         clean_up(&mut sprite, options.wrap);
@@ -327,6 +381,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     outline(&mut sprite, options.outline, options.wrap);
 
     // 4. colours, last; few of a palette are those that matter in this sprite
+    bounds.check()?;
     if let Some(palette) = &options.palette {
         quantize(&mut sprite, palette, options.dither, options.wrap);
     }
@@ -341,6 +396,7 @@ fn make(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, PixelErr
     }
 
     // 5. the frame
+    bounds.check()?;
     if let Some(size) = options.size {
         sprite = fit(&sprite, size, options.anchor)?;
     }
@@ -407,7 +463,7 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         options.expected_step.is_none() && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| is_sure).map_or(0.0, |grid| grid.contrast);
     if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
-        let doubted = is_sure && contrast >= grid::DOUBTFUL;
+        let doubted = found.first().is_some_and(|grid| is_sure && grid::rivals_native(grid));
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
         let grid = grid::with_step(image, 1.0);
         return Ok(Choice { grid, verdict: Verdict::Native, confidence, others });
@@ -447,6 +503,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn bounds_stop_the_work_and_refuse_too_many_cells() {
+        let image =
+            RgbaImage::from_fn(64, 64, |x, y| Rgba([(x * 3) as u8, (y * 3) as u8, (x ^ y) as u8, 255]));
+        let native = PixelOptions { grid: GridChoice::Step(1.0), ..Default::default() };
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let is_stopped = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 2;
+        let stopped =
+            pixelize_within(&image, &native, &PixelBounds { is_stopped: &is_stopped, ..PixelBounds::NONE });
+        assert!(matches!(stopped, Err(PixelError::Stopped)));
+        let bounds = PixelBounds { max_cells: 64 * 64 - 1, ..PixelBounds::NONE };
+        let error = pixelize_within(&image, &native, &bounds).unwrap_err().to_string();
+        assert!(error.starts_with("the sprite would have 64x64 pixels; expected at most 4095"), "{error}");
+        let bounds = PixelBounds { max_cells: 64 * 64, ..PixelBounds::NONE };
+        assert!(pixelize_within(&image, &native, &bounds).is_ok());
+    }
 
     #[test]
     fn more_frames_than_columns_of_pixels_are_refused() {

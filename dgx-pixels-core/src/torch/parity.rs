@@ -95,8 +95,9 @@ impl Golden {
         for (folder, config) in
             [("tokenizer", &self.model.text_encoder), ("tokenizer_2", &self.model.text_encoder_2)]
         {
+            let folder_path = self.model.path.join(folder);
             let tokenizer =
-                Tokenizer::open(&self.model.path.join(folder), config.max_position_embeddings).unwrap();
+                Tokenizer::open(&folder_path, config.max_position_embeddings, config.vocab_size).unwrap();
             for row in &self.told.tokens {
                 let text = row["text"].as_str().unwrap();
                 let theirs: TokenRow = serde_json::from_value(row[folder].clone()).unwrap();

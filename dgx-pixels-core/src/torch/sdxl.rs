@@ -204,7 +204,8 @@ impl Sdxl {
             };
             Ok(weights.with_kernels(kernels))
         };
-        let tokenizer = |folder, positions| Tokenizer::open(&model.path.join(folder), positions);
+        let tokenizer =
+            |folder, positions, vocab_size| Tokenizer::open(&model.path.join(folder), positions, vocab_size);
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
             let weights = weights(component, dtype)?;
             let text_encoder = TextEncoder::load(&weights, config, projects)?;
@@ -212,8 +213,16 @@ impl Sdxl {
         };
 
         let mut tokenizers = [
-            tokenizer("tokenizer", model.text_encoder.max_position_embeddings)?,
-            tokenizer("tokenizer_2", model.text_encoder_2.max_position_embeddings)?,
+            tokenizer(
+                "tokenizer",
+                model.text_encoder.max_position_embeddings,
+                model.text_encoder.vocab_size,
+            )?,
+            tokenizer(
+                "tokenizer_2",
+                model.text_encoder_2.max_position_embeddings,
+                model.text_encoder_2.vocab_size,
+            )?,
         ];
         if random {
             // They are another model's, whose texts may be shorter.

@@ -1,6 +1,6 @@
 //! Words to ids, with the vocabulary in the model's folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use tokenizers::models::bpe::BPE;
@@ -11,6 +11,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use crate::error::Error;
+use crate::files::{MAX_TEXT_BYTES, read_regular};
+use crate::model::read_text;
 
 /// CLIP's byte-level BPE. Source: transformers 5.23, `models/clip/tokenization_clip.py`.
 pub(super) struct Tokenizer {
@@ -19,6 +21,9 @@ pub(super) struct Tokenizer {
     eos: u32,
     pad: u32,
     max_length: usize,
+    /// Rows of the text encoder's table: a GPU that looks past them can do nothing more in this process.
+    vocab_size: i64,
+    dir: PathBuf,
 }
 
 /// A text as a text encoder takes it.
@@ -40,8 +45,9 @@ impl Tokenizer {
         self.max_length = positions as usize;
     }
 
-    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text encoder takes.
-    pub(super) fn open(dir: &Path, positions: i64) -> Result<Self, Error> {
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text encoder takes,
+    /// `vocab_size` the number of ids that it has.
+    pub(super) fn open(dir: &Path, positions: i64, vocab_size: i64) -> Result<Self, Error> {
         let fault = |name: &str, reason: String| Error::Model { path: dir.join(name), reason };
         let mut settings = optional_object(dir, "special_tokens_map.json")?;
         settings.extend(optional_object(dir, "tokenizer_config.json")?);
@@ -61,7 +67,9 @@ impl Tokenizer {
         ];
 
         let mut inner = if dir.join("tokenizer.json").is_file() {
-            tokenizers::Tokenizer::from_file(dir.join("tokenizer.json"))
+            let bytes = read_regular(&dir.join("tokenizer.json"), MAX_TEXT_BYTES)
+                .map_err(|error| fault("tokenizer.json", error.to_string()))?;
+            tokenizers::Tokenizer::from_bytes(bytes)
                 .map_err(|error| fault("tokenizer.json", error.to_string()))?
         } else {
             from_vocab(dir, &specials[3])?
@@ -87,7 +95,7 @@ impl Tokenizer {
                 format!("`model_max_length` is {max_length}; expected 3 or more"),
             ));
         }
-        Ok(Tokenizer { inner, bos, eos, pad, max_length })
+        Ok(Tokenizer { inner, bos, eos, pad, max_length, vocab_size, dir: dir.to_owned() })
     }
 
     /// Start, ids, end, padding: exactly the tokenizer's length.
@@ -104,7 +112,15 @@ impl Tokenizer {
                 Some(self.inner.decode(ids, false).map_err(failed)?.replace("</w>", " ").trim().to_owned())
             }
         };
-        Ok(Tokens { ids: ids.map(i64::from).collect(), dropped })
+        let ids: Vec<i64> = ids.map(i64::from).collect();
+        if let Some(id) = ids.iter().find(|id| **id >= self.vocab_size) {
+            let reason = format!(
+                "a word has the id {id}; expected ids below the text encoder's `vocab_size`, {}",
+                self.vocab_size
+            );
+            return Err(Error::Model { path: self.dir.clone(), reason });
+        }
+        Ok(Tokens { ids, dropped })
     }
 }
 
@@ -113,6 +129,10 @@ fn from_vocab(dir: &Path, unk_token: &str) -> Result<tokenizers::Tokenizer, Erro
         path: dir.to_owned(),
         reason: format!("it has no `tokenizer.json`, and `vocab.json` with `merges.txt` fail: {error}"),
     };
+    for name in ["vocab.json", "merges.txt"] {
+        // The crate would wait for a pipe's writer.
+        read_regular(&dir.join(name), MAX_TEXT_BYTES).map_err(|error| fault(error.into()))?;
+    }
     let [vocab, merges] =
         ["vocab.json", "merges.txt"].map(|name| dir.join(name).to_string_lossy().into_owned());
     let bpe = BPE::from_file(&vocab, &merges)
@@ -144,6 +164,6 @@ fn optional_object(dir: &Path, name: &str) -> Result<Map<String, Value>, Error> 
         return Ok(Map::new());
     }
     let fault = |reason| Error::Model { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
+    let text = read_text(&path).map_err(|error| fault(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| fault(format!("not a JSON object: {error}")))
 }

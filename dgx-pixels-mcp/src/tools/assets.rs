@@ -1,14 +1,15 @@
 //! `list_assets`, `get_asset` and `validate_assets`.
 
-use dgx_pixels_core::Error;
 use dgx_pixels_core::library::{Asset, AssetId, Cursor, Query};
+use dgx_pixels_core::{Error, ErrorKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::generate::{blocking, read};
-use super::{Answer, Call, Kind, reads, wrong};
-use crate::answer::{Fault, facts, structured, with_picture};
+use super::{Answer, Call, Group, Kind, blocking, reads, wrong};
+use crate::answer::{Fault, cut, facts, has_room, structured, with_picture};
+use crate::pictures::of_library;
+use crate::pixel_work::{Length, Stop};
 use crate::preview::preview;
 use crate::studio::Studio;
 
@@ -16,12 +17,19 @@ const LIST: &str = "list_assets";
 const GET: &str = "get_asset";
 const VALIDATE: &str = "validate_assets";
 const MAX_LIMIT: usize = 200;
+/// The most characters of a prompt in a list. An asset that another program made may have more.
+const MAX_PROMPT_BYTES: usize = 4000;
+/// The most faults that are told one by one.
+const MAX_FAULTS: usize = 100;
+/// The most bytes of what is told of one fault.
+const MAX_FAULT_BYTES: usize = 1000;
 
 pub(super) fn tools() -> Vec<Kind> {
     vec![
-        Kind::new(LIST, "List assets", reads(), list_assets).with_output::<Listed>(),
-        Kind::new(GET, "Look at an asset", reads(), get_asset),
-        Kind::new(VALIDATE, "Check assets", reads(), validate_assets).with_output::<Checked>(),
+        Kind::new(Group::Library, LIST, "List assets", reads(), list_assets).with_output::<Listed>(),
+        Kind::new(Group::Library, GET, "Look at an asset", reads(), get_asset),
+        Kind::new(Group::Library, VALIDATE, "Check assets", reads(), validate_assets)
+            .with_output::<Checked>(),
     ]
 }
 
@@ -77,7 +85,7 @@ impl Line {
             colors,
             seed: made.as_ref().map(|made| made.request.seed),
             model: made.as_ref().map(|made| made.model.clone()),
-            prompt: made.map(|made| made.request.prompt),
+            prompt: made.map(|made| cut(made.request.prompt, MAX_PROMPT_BYTES)),
         }
     }
 }
@@ -101,8 +109,10 @@ struct ValidateAssets {
 struct Checked {
     /// How many were looked at.
     checked: usize,
-    /// What is wrong; empty if nothing is.
+    /// What is wrong; empty if nothing is. The first 100.
     faults: Vec<AssetFault>,
+    /// The number of faults beyond those.
+    more_faults: Option<usize>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -119,54 +129,73 @@ async fn list_assets(call: Call, arguments: ListAssets) -> Answer {
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(wrong(LIST, &format!("`limit` is {limit}; expected 1 to {MAX_LIMIT}")));
     }
-    let query = Query { text: arguments.query, model: arguments.model, after, limit, ..Default::default() };
-    blocking(call.studio, move |studio| {
-        let page = studio.library().list(&query)?;
-        let assets = page.assets.into_iter().map(|asset| Line::new(studio, asset)).collect();
-        structured(&Listed { assets, next_cursor: page.next.map(|cursor| cursor.to_string()) })
+    let mut query =
+        Query { text: arguments.query, model: arguments.model, after, limit, ..Default::default() };
+    blocking(&call.studio, &call.stop, Length::Short, move |studio, _| {
+        loop {
+            let page = studio.library().list(&query)?;
+            let assets = page.assets.into_iter().map(|asset| Line::new(studio, asset)).collect();
+            let listed = Listed { assets, next_cursor: page.next.map(|cursor| cursor.to_string()) };
+            // A page of long prompts has fewer lines.
+            if query.limit == 1 || has_room(&listed) {
+                return structured(&listed);
+            }
+            query.limit = query.limit.div_ceil(2);
+        }
     })
     .await
 }
 
 async fn get_asset(call: Call, arguments: GetAsset) -> Answer {
     let id = id(GET, &arguments.asset_id)?;
-    blocking(call.studio, move |studio| {
+    blocking(&call.studio, &call.stop, Length::Short, move |studio, stop| {
         let library = studio.library();
         let asset = library.get(&id)?;
-        let sprite = read(&library.read_png(&id)?)?;
+        let (sprite, _memory) = of_library(studio, stop, &id)?;
         let mut all = facts(library, &asset);
         all.insert("made".into(), serde_json::to_value(&asset.made).unwrap_or(Value::Null));
         all.insert("certificate".into(), json!(asset.certificate));
-        Ok(with_picture(all, &preview(&sprite)))
+        Ok(with_picture(all, |side| preview(&sprite, side)))
     })
     .await
 }
 
 async fn validate_assets(call: Call, arguments: ValidateAssets) -> Answer {
     let only = arguments.asset_id.as_deref().map(|text| id(VALIDATE, text)).transpose()?;
-    blocking(call.studio, move |studio| {
+    blocking(&call.studio, &call.stop, Length::Long, move |studio, stop| {
         let ids = match only {
             Some(id) => vec![id],
             None => studio.library().ids()?,
         };
-        let fault = |id: &AssetId| check(studio, id).err().map(|Fault(fault)| (id.to_string(), fault));
-        let faults = ids.iter().filter_map(fault);
-        let faults = faults.map(|(asset_id, fault)| AssetFault { asset_id, fault }).collect();
-        structured(&Checked { checked: ids.len(), faults })
+        let (mut faults, mut more) = (vec![], 0);
+        for id in &ids {
+            stop.check()?;
+            match check(studio, stop, id) {
+                Ok(()) => {}
+                Err(fault) if faults.len() < MAX_FAULTS => {
+                    let fault = cut(fault.text, MAX_FAULT_BYTES);
+                    faults.push(AssetFault { asset_id: id.to_string(), fault });
+                }
+                Err(_) => more += 1,
+            }
+        }
+        structured(&Checked { checked: ids.len(), faults, more_faults: (more > 0).then_some(more) })
     })
     .await
 }
 
-fn check(studio: &Studio, id: &AssetId) -> Result<(), Fault> {
-    let library = studio.library();
-    let asset = library.verify(id)?;
-    let sprite = read(&library.read_png(id)?)?;
+fn check(studio: &Studio, stop: &Stop, id: &AssetId) -> Result<(), Fault> {
+    // The bytes that are read are those recorded.
+    let asset = studio.library().get(id)?;
+    let (sprite, _memory) = of_library(studio, stop, id)?;
     if sprite.dimensions() != (asset.width, asset.height) {
         let (width, height) = sprite.dimensions();
-        return Err(Fault(format!("it is {width}x{height}; recorded is {}x{}", asset.width, asset.height)));
+        let text = format!("it is {width}x{height}; recorded is {}x{}", asset.width, asset.height);
+        return Err(Fault::new(ErrorKind::NotFound, text));
     }
     if asset.certificate.is_some() && sprite.pixels().any(|pixel| !matches!(pixel[3], 0 | 255)) {
-        return Err(Fault("it has pixels that are half transparent; `pixelize_image` mends it".into()));
+        let text = "it has pixels that are half transparent; `pixelize_image` mends it";
+        return Err(Fault::new(ErrorKind::NotFound, text));
     }
     Ok(())
 }

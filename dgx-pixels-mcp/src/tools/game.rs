@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dgx_pixels_core::Error;
 use dgx_pixels_core::asset::{
     Change, DEFAULT_FRAME_MS, Deployed, Game, GameStatus, MadeBy, NewSprite, Project, Sheet, SheetFrame,
     SheetOptions, SpriteName, Tag,
 };
+use dgx_pixels_core::files::read_opened;
 use dgx_pixels_core::picture_file::{Made, plain_png};
+use dgx_pixels_core::{Error, ErrorKind};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use super::generate::{blocking, read};
-use super::{Answer, Call, Kind, Wanted, reads, wrong};
-use crate::answer::{Fault, structured, with_picture};
-use crate::preview::shrunk;
+use super::{Answer, Call, Group, Kind, Wanted, blocking, reads, wrong};
+use crate::answer::{Fault, structured, with_picture_of};
+use crate::arguments::cut;
+use crate::pictures::{self, MAX_FILE_BYTES, MAX_PIXELS, Use, decode, dimensions};
+use crate::pixel_work::{Length, Stop};
+use crate::preview::{SCREENSHOT_SIDES, shrunk};
 use crate::studio::Studio;
 
 const DEPLOY: &str = "deploy_to_bevy";
@@ -27,15 +30,24 @@ const SCREENSHOT: &str = "game_screenshot";
 /// Until the game shows what was deployed; a game that draws takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_FRAME_MS: u32 = 60_000;
+/// The most assets of a call.
+const MAX_ASSETS: usize = 512;
+/// The most animations of a call.
+const MAX_ANIMATIONS: usize = 256;
+/// The most bytes of the files of all assets of a call.
+const MAX_ALL_BYTES: u64 = 64 << 20;
+/// Deploying takes as much for a pixel of the sheet: the frames, the sheet, and what making its file small takes.
+const DEPLOYING_BYTES: u64 = 16;
 
 pub(super) fn tools() -> Vec<Kind> {
-    // What is replaced comes back by `rollback`, once.
+    // A second `rollback` takes the first back.
     let replaces =
-        ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false);
+        ToolAnnotations::new().read_only(false).destructive(true).idempotent(false).open_world(false);
     vec![
-        Kind::new(DEPLOY, "Deploy into a Bevy game", replaces, deploy_to_bevy).with_output::<Deployment>(),
-        Kind::new(STATUS, "What the game shows", reads(), game_status).with_output::<Status>(),
-        Kind::new(SCREENSHOT, "Look at the game", reads(), game_screenshot),
+        Kind::new(Group::Game, DEPLOY, "Deploy into a Bevy game", replaces, deploy_to_bevy)
+            .with_output::<Deployment>(),
+        Kind::new(Group::Game, STATUS, "What the game shows", reads(), game_status).with_output::<Status>(),
+        Kind::new(Group::Game, SCREENSHOT, "Look at the game", reads(), game_screenshot),
     ]
 }
 
@@ -45,7 +57,7 @@ pub(super) fn tools() -> Vec<Kind> {
 #[derive(Debug, Deserialize, JsonSchema)]
 struct DeployToBevy {
     /// What to deploy, each as a sprite: asset_ids, or paths of PNG files; a file with an Aseprite-style JSON beside it keeps its
-    /// animations. With `animations` they are the frames of one sprite.
+    /// animations. With `animations` they are the frames of one sprite. At most 512 files of 64 MiB and 16 megapixels together.
     assets: Option<Vec<String>>,
     /// The game's folder, with its Cargo.toml. Default: the folder that the server was started in.
     project: Option<PathBuf>,
@@ -148,27 +160,28 @@ struct SpriteFault {
 }
 
 async fn deploy_to_bevy(call: Call, arguments: DeployToBevy) -> Answer {
-    blocking(call.studio, move |studio| {
-        let project = project(studio, arguments.project.as_deref()).map_err(|fault| wrong(DEPLOY, &fault))?;
-        if arguments.rollback.unwrap_or(false) {
-            if arguments.assets.as_ref().is_some_and(|assets| !assets.is_empty()) {
-                return Err(wrong(DEPLOY, "`rollback` takes the last deploy back; leave `assets` out"));
-            }
-            let deployed = project.rollback()?;
-            return structured(&confirmed(studio, &project, &deployed, arguments.port));
-        }
-        let sprites = arguments.sprites(studio)?;
-        if arguments.dry_run.unwrap_or(false) {
-            return structured(&Deployment::new(&project, &project.plan(&sprites)?, "Nothing was done."));
-        }
-        let deployed = project.deploy(&sprites)?;
-        structured(&confirmed(studio, &project, &deployed, arguments.port))
+    let port = arguments.port;
+    let deploy = move |studio: &Studio, stop: &Stop| arguments.deploy(studio, stop);
+    let (project, deployed) = match blocking(&call.studio, &call.stop, Length::Long, deploy).await? {
+        Done::Planned(deployment) => return structured(&deployment),
+        Done::Deployed(project, deployed) => (project, deployed),
+    };
+    blocking(&call.studio, &call.stop, Length::Waits, move |studio, _| {
+        structured(&confirmed(studio, &project, &deployed, port))
     })
     .await
 }
 
+/// What became of the files.
+enum Done {
+    /// Nothing.
+    Planned(Deployment),
+    /// The game has not been asked yet.
+    Deployed(Project, Deployed),
+}
+
 async fn game_status(call: Call, arguments: AskGame) -> Answer {
-    blocking(call.studio, move |studio| {
+    blocking(&call.studio, &call.stop, Length::Waits, move |studio, _| {
         let GameStatus { assets, manifest, loading, error, sprites, faults, load_ms } =
             game(studio, arguments.port).status()?;
         let faults =
@@ -180,11 +193,17 @@ async fn game_status(call: Call, arguments: AskGame) -> Answer {
 }
 
 async fn game_screenshot(call: Call, arguments: LookAtGame) -> Answer {
-    blocking(call.studio, move |studio| {
-        let picture = read(&game(studio, arguments.port).screenshot()?)?;
-        let (width, height) = picture.dimensions();
-        let facts = Map::from_iter([("width".into(), json!(width)), ("height".into(), json!(height))]);
-        Ok(with_picture(facts, &shrunk(&picture)))
+    blocking(&call.studio, &call.stop, Length::Waits, move |studio, stop| {
+        let png = game(studio, arguments.port).screenshot()?;
+        let fault = |reason: String| {
+            let text = format!("the game's screenshot cannot be used: {reason}");
+            Fault::new(ErrorKind::GameUnavailable, text)
+        };
+        let size = dimensions(&png).map_err(fault)?;
+        let _memory = studio.pixel_work().memory(pictures::needs(size, Use::Preview), stop)?;
+        let picture = decode(&png).map_err(fault)?;
+        let facts = Map::from_iter([("width".into(), json!(size.0)), ("height".into(), json!(size.1))]);
+        Ok(with_picture_of(facts, &SCREENSHOT_SIDES, |side| shrunk(&picture, side)))
     })
     .await
 }
@@ -195,10 +214,9 @@ fn game(studio: &Studio, port: Option<u16>) -> Game {
 
 /// The project that is named, or the first that the server may write to.
 fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, String> {
-    let open = |path: &Path| Project::open(path).map_err(|error| error.to_string());
     if let Some(path) = named {
-        let folder = studio.roots().resolve_folder(path).map_err(|error| error.to_string())?;
-        return open(&folder);
+        let folder = studio.roots().open_folder(path);
+        return folder.and_then(Project::open_in).map_err(|error| error.to_string());
     }
     let mut found = studio.roots().folders().iter().filter_map(|folder| Project::open(folder).ok());
     found.next().ok_or_else(|| {
@@ -248,14 +266,47 @@ impl Deployment {
 }
 
 impl DeployToBevy {
-    fn sprites(&self, studio: &Studio) -> Result<Vec<NewSprite>, Fault> {
-        let fault = |text: String| wrong(DEPLOY, &text);
-        let assets = match self.assets.as_deref() {
-            None | Some([]) => {
-                return Err(fault("`assets` is missing; expected one asset_id or more".into()));
+    /// Does all that needs no game.
+    fn deploy(&self, studio: &Studio, stop: &Stop) -> Result<Done, Fault> {
+        let project = project(studio, self.project.as_deref()).map_err(|fault| wrong(DEPLOY, &fault))?;
+        if self.rollback.unwrap_or(false) {
+            if self.assets.as_ref().is_some_and(|assets| !assets.is_empty()) {
+                return Err(wrong(DEPLOY, "`rollback` takes the last deploy back; leave `assets` out"));
             }
-            Some(assets) => assets,
-        };
+            let deployed = project.rollback()?;
+            return Ok(Done::Deployed(project, deployed));
+        }
+        let names = self.sprite_names()?;
+        let (pixels, bytes) = self.measure(studio, stop)?;
+        let _memory = studio.pixel_work().memory(DEPLOYING_BYTES * pixels + bytes, stop)?;
+        let sprites = self.sprites(studio, stop, names)?;
+        stop.check()?;
+        if self.dry_run.unwrap_or(false) {
+            let plan = project.plan(&sprites)?;
+            return Ok(Done::Planned(Deployment::new(&project, &plan, "Nothing was done.")));
+        }
+        let deployed = project.deploy(&sprites)?;
+        Ok(Done::Deployed(project, deployed))
+    }
+
+    fn assets(&self) -> &[String] {
+        self.assets.as_deref().unwrap_or_default()
+    }
+
+    /// A name for each sprite.
+    fn sprite_names(&self) -> Result<Vec<SpriteName>, Fault> {
+        let fault = |text: String| wrong(DEPLOY, &text);
+        let assets = self.assets();
+        if assets.is_empty() {
+            return Err(fault("`assets` is missing; expected one asset_id or more".into()));
+        }
+        if assets.len() > MAX_ASSETS {
+            return Err(fault(format!("`assets` has {}; expected at most {MAX_ASSETS}", assets.len())));
+        }
+        let animations = self.animations.as_ref().map_or(0, Vec::len);
+        if animations > MAX_ANIMATIONS {
+            return Err(fault(format!("`animations` has {animations}; expected at most {MAX_ANIMATIONS}")));
+        }
         let count = if self.animations.is_some() { 1 } else { assets.len() };
         let names: Vec<_> = match self.names.as_deref() {
             Some(names) if names.len() != count => {
@@ -265,13 +316,38 @@ impl DeployToBevy {
             Some(names) => names.to_vec(),
             None => assets.iter().take(count).map(|asset| stem(asset)).collect(),
         };
-        let names: Vec<_> = names
-            .iter()
-            .map(|name| sprite_name(self.category.as_deref(), name).map_err(&fault))
-            .collect::<Result<_, _>>()?;
-        let mut sprites = match &self.animations {
-            Some(animations) => vec![self.animated(studio, names[0].clone(), assets, animations)?],
-            None => names
+        names.iter().map(|name| sprite_name(self.category.as_deref(), name).map_err(fault)).collect()
+    }
+
+    /// The pixels and bytes of all assets together, from their headers: nothing is decoded yet.
+    fn measure(&self, studio: &Studio, stop: &Stop) -> Result<(u64, u64), Fault> {
+        let (mut pixels, mut bytes) = (0, 0);
+        for asset in self.assets() {
+            stop.check()?;
+            let file = bytes_of(studio, asset)?;
+            let (width, height) = dimensions(&file).map_err(|reason| cannot_be_read(asset, &reason))?;
+            pixels += u64::from(width) * u64::from(height);
+            bytes += file.len() as u64;
+            if pixels > MAX_PIXELS || bytes > MAX_ALL_BYTES {
+                let (megapixels, mib) = (MAX_PIXELS >> 20, MAX_ALL_BYTES >> 20);
+                let text = format!(
+                    "`assets` has {pixels} pixels in {bytes} bytes up to `{}`; expected at most {megapixels} megapixels in {mib} MiB \
+                     together, so deploy them in several calls",
+                    cut(asset)
+                );
+                return Err(wrong(DEPLOY, &text));
+            }
+        }
+        Ok((pixels, bytes))
+    }
+
+    fn sprites(&self, studio: &Studio, stop: &Stop, names: Vec<SpriteName>) -> Result<Vec<NewSprite>, Fault> {
+        let assets = self.assets();
+        let mut sprites = match (&self.animations, names.first()) {
+            (Some(animations), Some(name)) => {
+                vec![self.animated(studio, stop, name.clone(), assets, animations)?]
+            }
+            _ => names
                 .into_iter()
                 .zip(assets)
                 .map(|(name, asset)| self.still(studio, name, asset))
@@ -288,8 +364,11 @@ impl DeployToBevy {
 
     fn still(&self, studio: &Studio, name: SpriteName, asset: &str) -> Result<NewSprite, Fault> {
         match is_path(asset) {
-            true => Ok(NewSprite::read(name, &studio.roots().resolve(Path::new(asset))?)?),
-            false => Ok(NewSprite::new(name, png(studio, asset)?)),
+            true => {
+                let (folder, file) = studio.roots().open_beside(Path::new(asset))?;
+                Ok(NewSprite::read_in(name, &folder, &file)?)
+            }
+            false => Ok(NewSprite::new(name, bytes_of(studio, asset)?)),
         }
     }
 
@@ -297,6 +376,7 @@ impl DeployToBevy {
     fn animated(
         &self,
         studio: &Studio,
+        stop: &Stop,
         name: SpriteName,
         assets: &[String],
         animations: &[String],
@@ -311,15 +391,14 @@ impl DeployToBevy {
         }
         let (mut frames, mut made) = (vec![], None);
         for asset in assets {
-            let png = match is_path(asset) {
-                true => std::fs::read(studio.roots().resolve(Path::new(asset))?)
-                    .map_err(|error| Fault(format!("`{asset}` cannot be read: {error}")))?,
-                false => png(studio, asset)?,
-            };
+            stop.check()?;
+            let png = bytes_of(studio, asset)?;
             made = made.or_else(|| Made::read(&png).ok());
-            frames.push(SheetFrame { name: stem(asset), image: read(&png)?, duration_ms });
+            let image = decode(&png).map_err(|reason| cannot_be_read(asset, &reason))?;
+            frames.push(SheetFrame { name: stem(asset), image, duration_ms });
         }
         let sheet = Sheet::new(&frames, tags, &SheetOptions::default())?;
+        drop(frames);
         Ok(NewSprite {
             frames: sheet.index.to_frames(),
             animations: sheet.index.to_animations(),
@@ -338,7 +417,16 @@ fn stem(asset: &str) -> String {
     Path::new(asset).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn png(studio: &Studio, asset: &str) -> Result<Vec<u8>, Fault> {
+fn cannot_be_read(asset: &str, reason: &str) -> Fault {
+    wrong(DEPLOY, &format!("`{}` cannot be read: {reason}", cut(asset)))
+}
+
+/// The file of an asset or at a path.
+fn bytes_of(studio: &Studio, asset: &str) -> Result<Vec<u8>, Fault> {
+    if is_path(asset) {
+        let file = studio.roots().open(Path::new(asset))?;
+        return read_opened(file, MAX_FILE_BYTES).map_err(|error| cannot_be_read(asset, &error.to_string()));
+    }
     let id = asset
         .parse()
         .map_err(|error: Error| wrong(DEPLOY, &error.to_string().replace("`id`", "`assets`")))?;

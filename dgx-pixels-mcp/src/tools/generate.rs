@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::pixel::{GridChoice, MaxColors, Palette, PixelOptions, Transparent, Wrap};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, canvas};
-use image::RgbaImage;
-use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject};
+use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::game::Onto;
-use super::{Answer, Call, Kind, Listener, Response, adds, wrong};
-use crate::answer::{Fault, facts, text, with_picture, without_nulls};
+use super::{Answer, Call, Group, Kind, Listener, Response, blocking, wrong};
+use crate::answer::{Fault, bytes, facts, text, with_picture, without_nulls};
 use crate::arguments;
-use crate::preview::{contact_sheet, preview};
+use crate::pictures::of_library;
+use crate::pixel_work::{Length, Stop};
+use crate::preview::{MOST_SPRITES, contact_sheet, preview};
 use crate::studio::{ModelCard, Studio, Waiting, Work};
 use crate::styles::{self, Style};
 
@@ -39,11 +41,21 @@ const MAX_PROMPTS: usize = 64;
 /// Models read some 300 characters of it.
 const MAX_PROMPT_CHARS: usize = 2000;
 const SIDES: RangeInclusive<u32> = 8..=256;
+/// What puts a sprite into a game.
+const GAME_ARGUMENTS: &[&str] = &["project", "category"];
+/// The most bytes of what is told of all assets of a call; where it would be more, less is told of each.
+const MAX_ASSETS_BYTES: usize = 300 << 10;
+/// The most jobs that failed of which the errors are told.
+const MAX_ERRORS: usize = 50;
 
 pub(super) fn tools() -> Vec<Kind> {
-    let sprite = Kind::new(SPRITE, "Generate a sprite", adds(), generate_sprite);
+    // With `project`, a sprite of the same name is replaced in the game.
+    let draws =
+        || ToolAnnotations::new().read_only(false).destructive(true).idempotent(false).open_world(false);
+    let sprite = Kind::new(Group::Generate, SPRITE, "Generate a sprite", draws(), generate_sprite);
     let run: super::Run = Arc::new(|call, arguments| Box::pin(generate_batch(call, arguments)));
-    vec![sprite, Kind::raw(BATCH, "Generate many sprites", adds(), batch_schema(), run)]
+    let batch = Kind::raw(Group::Generate, BATCH, "Generate many sprites", draws(), batch_schema(), run);
+    [sprite, batch].map(|kind| kind.with_game_arguments(GAME_ARGUMENTS)).into()
 }
 
 /// Draws pixel art from a prompt and saves it as a PNG with a true pixel grid, a small palette and alpha that is 0 or 255.
@@ -120,7 +132,7 @@ fn batch_schema() -> JsonObject {
 
 async fn generate_sprite(call: Call, arguments: GenerateSprite) -> Response {
     let fault = |fault: String| wrong(SPRITE, &fault);
-    let wanted = arguments.plan(&call.studio).map_err(fault)?;
+    let wanted = arguments.plan(&call).map_err(fault)?;
     let onto = arguments.onto(&call.studio, &wanted).map_err(fault)?;
     draw(&call, wanted, onto).await
 }
@@ -140,9 +152,6 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
             return Err(wrong(BATCH, &format!("`prompts` is {value}; expected {expected}")));
         }
     };
-    if arguments.contains_key("prompt") {
-        return Err(wrong(BATCH, &format!("there is no argument `prompt`; expected `prompts`, {expected}")));
-    }
     let schema = arguments::schema::<GenerateSprite>();
     let (mut wanted, mut last) = (vec![], None);
     for (n, prompt) in prompts.into_iter().enumerate() {
@@ -150,7 +159,7 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
         one.insert("prompt".into(), prompt);
         let fault = |fault: String| wrong(BATCH, &fault.replace("`prompt`", &format!("`prompts[{n}]`")));
         let one: GenerateSprite = arguments::parse(&schema, Some(one)).map_err(fault)?;
-        wanted.extend(one.plan(&call.studio).map_err(fault)?);
+        wanted.extend(one.plan(&call).map_err(fault)?);
         last = Some(one);
     }
     // All go into one game.
@@ -171,10 +180,15 @@ impl GenerateSprite {
     ///
     /// # Errors
     /// Which argument is wrong, its value, and what would be right.
-    fn plan(&self, studio: &Studio) -> Result<Vec<Wanted>, String> {
-        let chars = self.prompt.chars().count();
-        if chars > MAX_PROMPT_CHARS {
-            return Err(format!("`prompt` has {chars} characters; expected at most {MAX_PROMPT_CHARS}"));
+    fn plan(&self, call: &Call) -> Result<Vec<Wanted>, String> {
+        let studio = &call.studio;
+        for (field, text) in
+            [("prompt", Some(&self.prompt)), ("negative_prompt", self.negative_prompt.as_ref())]
+        {
+            let chars = text.map_or(0, |text| text.chars().count());
+            if chars > MAX_PROMPT_CHARS {
+                return Err(format!("`{field}` has {chars} characters; expected at most {MAX_PROMPT_CHARS}"));
+            }
         }
         let model = studio.model(self.model.as_deref()).map_err(|error| error.to_string())?;
         let style = self.style.as_deref().map(style_of).transpose()?;
@@ -201,7 +215,7 @@ impl GenerateSprite {
         let wanted = (first..end).map(|seed| {
             let request = GenerateRequest { seed, ..request.clone() };
             let (pixel, model) = (Some(pixel.clone()), Some(model.name.clone()));
-            let submission = Submission { pixel, model, client: "mcp".into(), ..request.into() };
+            let submission = Submission { pixel, model, client: call.client.clone(), ..request.into() };
             Wanted { name: name.clone(), submission, notes: notes.clone() }
         });
         Ok(wanted.collect())
@@ -315,16 +329,19 @@ pub(super) fn at_most(colors: u32) -> Result<MaxColors, String> {
 
 /// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
 async fn draw(call: &Call, wanted: Vec<Wanted>, onto: Option<Onto>) -> Response {
+    // Being taken is part of the time that a client waits.
+    let begun = Instant::now();
     let works = call.studio.submit(wanted).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
-    match (wait(&call.listener, call.given_up(), &works, call.studio.wait()).await, &call.tasks) {
+    let time = call.studio.wait().saturating_sub(begun.elapsed());
+    match (wait(&call.listener, call.stop.set(), &works, time).await, &call.tasks) {
         (Ended::GivenUp, _) => {
             drop(waiting);
             call.studio.cancel_unless_wanted(&works);
-            Err(call.gone())
+            Err(call.stop.fault())
         }
         (Ended::TimeIsUp, Some(tasks)) => Ok(task(tasks, call.studio.clone(), works, waiting, onto)),
-        _ => answer(&call.studio, &works, onto).await.map(Into::into),
+        _ => answer(&call.studio, &call.stop, &works, onto).await.map(Into::into),
     }
 }
 
@@ -349,7 +366,8 @@ fn task(
                 studio.cancel_unless_wanted(&works);
                 return Err(TaskExit::Cancelled);
             }
-            Ok(answer(&studio, &works, onto).await.unwrap_or_else(Into::into))
+            let stop = Stop { call: CancellationToken::new(), server: studio.stopping().clone() };
+            Ok(answer(&studio, &stop, &works, onto).await.unwrap_or_else(Into::into))
         })
     });
     CallToolResponse::Task(CreateTaskResult::new(task))
@@ -418,27 +436,40 @@ fn stand(works: &[Work]) -> String {
 }
 
 /// What came of it so far. What is to go into a game goes there when all have ended.
-pub(super) async fn answer(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
+pub(super) async fn answer(studio: &Studio, stop: &Stop, works: &[Work], onto: Option<Onto>) -> Answer {
     let works = works.to_vec();
-    blocking(studio.clone(), move |studio| told(studio, &works, onto)).await
+    let length = if onto.is_some() { Length::Waits } else { Length::Short };
+    blocking(studio, stop, length, move |studio, stop| told(studio, stop, &works, onto)).await
 }
 
-fn told(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
+fn told(studio: &Studio, stop: &Stop, works: &[Work], onto: Option<Onto>) -> Answer {
     let library = studio.library();
     let (mut assets, mut sprites, mut failed, mut running) = (vec![], vec![], vec![], vec![]);
+    let mut first_fault = None;
     let mut pngs = vec![];
     let mut words = None;
     for work in works {
+        stop.check()?;
         let job_id = work.job.id();
         let mut png = None;
         match work.ended() {
             None => running.push(json!({ "job_id": job_id, "status": stand(std::slice::from_ref(work)) })),
-            Some(Err(error)) => failed.push(json!({ "job_id": job_id, "error": Fault::from(error).0 })),
+            Some(Err(error)) => {
+                let fault = Fault::from(error);
+                failed.push(match failed.len() < MAX_ERRORS {
+                    true => fault.of_job(job_id),
+                    false => json!({ "job_id": job_id }),
+                });
+                first_fault = first_fault.or(Some(fault));
+            }
             Some(Ok(())) => {
                 let asset = library.get(&work.asset)?;
-                let bytes = library.read_png(&work.asset)?;
-                sprites.push(read(&bytes)?);
-                png = Some(bytes);
+                if sprites.len() < MOST_SPRITES {
+                    sprites.push(of_library(studio, stop, &work.asset)?.0);
+                }
+                if onto.is_some() {
+                    png = Some(library.read_png(&work.asset)?);
+                }
                 assets.push(facts(library, &asset));
                 if let Some(Ok(finished)) = work.job.result() {
                     words = words.or(finished.dropped_words.clone());
@@ -447,16 +478,20 @@ fn told(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
         }
         pngs.push(png);
     }
-    if let ([], [], [failed, ..]) = (&assets[..], &running[..], &failed[..]) {
-        return Err(Fault(failed["error"].as_str().unwrap_or_default().to_owned()));
+    if let ([], [], Some(fault)) = (&assets[..], &running[..], &first_fault) {
+        return Err(fault.clone());
     }
+    let count = assets.len();
     let mut all = match (assets.pop(), works.len()) {
         (Some(one), 1) => one,
         (last, _) => {
             assets.extend(last);
-            Map::from_iter([("assets".to_owned(), json!(assets))])
+            Map::from_iter([("assets".to_owned(), json!(briefly(assets)))])
         }
     };
+    if count > sprites.len() {
+        all.insert("preview".into(), json!(format!("shows the first {} of {count}", sprites.len())));
+    }
     let next = match (running.is_empty(), &onto) {
         (true, None) => "Look at the picture. The file is at `path`; `list_assets` finds it again.",
         (true, Some(_)) => "Look at the picture; `game_screenshot` shows the game.",
@@ -469,7 +504,7 @@ fn told(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
         match onto.deploy(studio, pngs) {
             Ok(deployment) => all.insert("deployed".into(), without_nulls(json!(deployment))),
             // The pictures are there all the same.
-            Err(error) => all.insert("deploy_error".into(), json!(Fault::from(error).0)),
+            Err(error) => all.insert("deploy_error".into(), json!(Fault::from(error).text)),
         };
     }
     for (name, list) in [("failed", failed), ("running", running)] {
@@ -483,24 +518,17 @@ fn told(studio: &Studio, works: &[Work], onto: Option<Onto>) -> Answer {
     all.insert("next".into(), json!(next));
     Ok(match &sprites[..] {
         [] => text(all),
-        [one] => with_picture(all, &preview(one)),
-        many => with_picture(all, &contact_sheet(many)),
+        [one] => with_picture(all, |side| preview(one, side)),
+        many => with_picture(all, |side| contact_sheet(many, side)),
     })
 }
 
-/// A picture's bytes as pixels.
-pub(super) fn read(png: &[u8]) -> Result<RgbaImage, Fault> {
-    match image::load_from_memory(png) {
-        Ok(image) => Ok(image.into_rgba8()),
-        Err(error) => Err(Fault(format!("the picture cannot be read again: {error}"))),
+/// As much of each asset as there is room for: all facts, or where it is and its seed, or its id.
+fn briefly(mut assets: Vec<Map<String, Value>>) -> Vec<Map<String, Value>> {
+    for kept in [&["asset_id", "path", "seed"][..], &["asset_id"]] {
+        if bytes(&assets) > MAX_ASSETS_BYTES {
+            assets.iter_mut().for_each(|asset| asset.retain(|name, _| kept.contains(&name.as_str())));
+        }
     }
-}
-
-/// Work that reads or writes files, beside the calls that only answer.
-pub(super) async fn blocking(
-    studio: Studio,
-    work: impl FnOnce(&Studio) -> Answer + Send + 'static,
-) -> Answer {
-    let done = tokio::task::spawn_blocking(move || work(&studio)).await;
-    done.unwrap_or_else(|_| Err(Fault("failed while working on pictures; this is a bug".into())))
+    assets
 }

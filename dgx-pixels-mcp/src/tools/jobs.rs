@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::generate::{Ended, answer, wait};
-use super::{Answer, Call, Kind, reads, wrong};
+use super::{Answer, Call, Group, Kind, reads, wrong};
 use crate::answer::{Fault, structured};
 use crate::studio::Work;
 
@@ -21,8 +21,8 @@ pub(super) fn tools() -> Vec<Kind> {
     let cancels =
         ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false);
     vec![
-        Kind::new(GET, "Wait for a job", reads(), get_job),
-        Kind::new(CANCEL, "Cancel a job", cancels, cancel_job).with_output::<Cancelled>(),
+        Kind::new(Group::Generate, GET, "Wait for a job", reads(), get_job),
+        Kind::new(Group::Generate, CANCEL, "Cancel a job", cancels, cancel_job).with_output::<Cancelled>(),
     ]
 }
 
@@ -64,10 +64,10 @@ async fn get_job(call: Call, arguments: GetJob) -> Answer {
     let _waiting = work.wait();
     let works = [work];
     let time = Duration::from_secs(seconds.into());
-    if wait(&call.listener, call.given_up(), &works, time).await == Ended::GivenUp {
-        return Err(call.gone());
+    if wait(&call.listener, call.stop.set(), &works, time).await == Ended::GivenUp {
+        return Err(call.stop.fault());
     }
-    answer(&call.studio, &works, None).await
+    answer(&call.studio, &call.stop, &works, None).await
 }
 
 async fn cancel_job(call: Call, arguments: CancelJob) -> Answer {
@@ -86,6 +86,7 @@ async fn find(call: &Call, tool: &str, id: &str) -> Result<Work, Fault> {
         id.parse().map_err(|fault: String| wrong(tool, &fault.replace("`job`", "`job_id`")))?;
     call.studio.find(parsed).await?.ok_or_else(|| {
         let known = "`list_assets` names the pictures that were finished.";
-        Fault(format!("`job_id` is `{id}`, and there is no such job. {known}"))
+        let text = format!("`job_id` is `{id}`, and there is no such job. {known}");
+        Fault::new(ErrorKind::NotFound, text)
     })
 }

@@ -3,6 +3,7 @@
 mod assets;
 mod game;
 mod generate;
+mod groups;
 mod jobs;
 mod models;
 mod pixelize;
@@ -11,7 +12,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use dgx_pixels_core::Error;
+use dgx_pixels_core::ErrorKind;
 use futures::future::BoxFuture;
 use rmcp::model::{
     CallToolResponse, CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken, Tool,
@@ -21,39 +22,26 @@ use rmcp::task_manager::{TaskContext, TaskManager};
 use rmcp::{Peer, RoleServer};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::generate::Wanted;
+pub use self::groups::{Group, ToolSet};
 use crate::answer::Fault;
 use crate::arguments;
+use crate::pixel_work::{Length, Stop};
 use crate::studio::Studio;
 
 /// One call of a tool.
 pub(crate) struct Call {
     pub(crate) studio: Studio,
-    /// Set when the client gives the call up, or goes.
-    pub(crate) cancelled: CancellationToken,
+    /// The tools that the client may call.
+    pub(crate) tools: ToolSet,
+    /// The client, for a fair share of what is drawn.
+    pub(crate) client: String,
+    /// Set when the client gives the call up, or goes, or the server stops.
+    pub(crate) stop: Stop,
     pub(crate) listener: Listener,
     /// Where long work goes on, for a client that declares the Tasks extension.
     pub(crate) tasks: Option<TaskManager>,
-}
-
-impl Call {
-    /// Returns when nobody waits any more: the client gave up, or the server stops.
-    pub(crate) async fn given_up(&self) {
-        tokio::select! {
-            () = self.cancelled.cancelled() => {}
-            () = self.studio.stopping().cancelled() => {}
-        }
-    }
-
-    /// What to answer then, though only a server that stops is still heard.
-    pub(crate) fn gone(&self) -> Fault {
-        match self.studio.stopping().is_cancelled() {
-            true => Error::ShutDown.into(),
-            false => Fault("the call was given up".into()),
-        }
-    }
 }
 
 /// Who wants to hear how far a call is.
@@ -87,12 +75,16 @@ type Run = Arc<dyn Fn(Call, JsonObject) -> BoxFuture<'static, Response> + Send +
 /// A tool and what it does.
 pub(crate) struct Kind {
     pub(crate) tool: Tool,
+    pub(crate) group: Group,
+    /// Arguments that do what `deploy_to_bevy` does.
+    pub(crate) game_arguments: &'static [&'static str],
     run: Run,
 }
 
 impl Kind {
     /// A tool with the arguments `A`; what is said of that type is said of the tool.
     fn new<A, R, F>(
+        group: Group,
         name: &'static str,
         title: &'static str,
         hints: ToolAnnotations,
@@ -113,10 +105,11 @@ impl Kind {
                 call(context, arguments).await.map(Into::into)
             })
         });
-        Kind::raw(name, title, hints, (*schema).clone(), run)
+        Kind::raw(group, name, title, hints, (*schema).clone(), run)
     }
 
     fn raw(
+        group: Group,
         name: &'static str,
         title: &'static str,
         hints: ToolAnnotations,
@@ -124,8 +117,14 @@ impl Kind {
         run: Run,
     ) -> Kind {
         let description = schema.remove("description").and_then(|text| text.as_str().map(str::to_owned));
+        arguments::close(&mut schema);
         let tool = Tool::new(name, description.unwrap_or_default(), Arc::new(schema));
-        Kind { tool: tool.with_title(title).with_annotations(hints), run }
+        Kind { tool: tool.with_title(title).with_annotations(hints), group, game_arguments: &[], run }
+    }
+
+    fn with_game_arguments(mut self, names: &'static [&'static str]) -> Kind {
+        self.game_arguments = names;
+        self
     }
 
     fn with_output<T: JsonSchema>(mut self) -> Kind {
@@ -136,12 +135,23 @@ impl Kind {
 
 /// What is wrong with arguments, and what to do.
 fn wrong(tool: &str, fault: &str) -> Fault {
-    Fault(format!("{fault}. Mend it and call `{tool}` again."))
+    Fault::new(ErrorKind::InvalidRequest, format!("{fault}. Mend it and call `{tool}` again."))
+}
+
+/// Runs work that reads or writes files beside the calls that only answer.
+async fn blocking<T: Send + 'static>(
+    studio: &Studio,
+    stop: &Stop,
+    length: Length,
+    work: impl FnOnce(&Studio, &Stop) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let (its_studio, its_stop) = (studio.clone(), stop.clone());
+    studio.pixel_work().run(length, stop, move || work(&its_studio, &its_stop)).await
 }
 
 /// Nothing changes by asking.
 fn reads() -> ToolAnnotations {
-    ToolAnnotations::new().read_only(true).open_world(false)
+    ToolAnnotations::new().read_only(true).destructive(false).idempotent(true).open_world(false)
 }
 
 /// Something is added, and nothing lost.
@@ -168,13 +178,20 @@ pub(crate) static ALL: LazyLock<Vec<Kind>> = LazyLock::new(|| {
 
 /// Calls the tool of this name; `None` if there is none.
 pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) -> Option<CallToolResponse> {
-    let kind = ALL.iter().find(|kind| kind.tool.name == name)?;
+    let kind = call.tools.find(name)?;
     let started = Instant::now();
     let studio = call.studio.clone();
-    let answer = (kind.run)(call, arguments.unwrap_or_default()).await;
+    // A call that is dropped, since its connection was, is given up too.
+    let _given_up = call.stop.call.clone().drop_guard();
+    let mut arguments = arguments.unwrap_or_default();
+    arguments.retain(|_, value| !value.is_null());
+    let answer = match arguments::only_known(&call.tools.describe(kind).input_schema, &arguments) {
+        Ok(()) => (kind.run)(call, arguments).await,
+        Err(fault) => Err(wrong(name, &fault)),
+    };
     studio.metrics().called(name, answer.is_ok(), started.elapsed());
-    if let Err(Fault(text)) = &answer {
-        tracing::info!(tool = name, fault = text, "answered with a fault");
+    if let Err(fault) = &answer {
+        tracing::info!(tool = name, fault = fault.text, "answered with a fault");
     }
     Some(answer.unwrap_or_else(|fault| CallToolResult::from(fault).into()))
 }

@@ -5,13 +5,14 @@ use dgx_pixels_core::scheduler::SchedulerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Call, Kind, reads};
+use super::{Answer, Call, Group, Kind, reads};
 use crate::answer::structured;
 use crate::studio::ModelCard;
 use crate::styles;
 
 pub(super) fn tools() -> Vec<Kind> {
-    let kind = Kind::new("list_models", "List models, styles and palettes", reads(), list_models);
+    let kind =
+        Kind::new(Group::Generate, "list_models", "List models, styles and palettes", reads(), list_models);
     vec![kind.with_output::<Choices>()]
 }
 

@@ -2,37 +2,37 @@
 
 use std::path::{Path, PathBuf};
 
-use dgx_pixels_core::files;
-use dgx_pixels_core::input_image::{self, InputImage, Room};
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
-use dgx_pixels_core::pixel::{GridChoice, MaxColors, PixelOptions, Transparent, Wrap, pixelize};
+use dgx_pixels_core::pixel::{
+    GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, is_lost, pixelize_within,
+};
 use dgx_pixels_core::{Error, ImageSize};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::generate::{at_most, blocking, palette_of};
-use super::{Answer, Call, Kind, adds, wrong};
-use crate::answer::{Fault, facts, with_picture};
+use super::generate::{at_most, palette_of};
+use super::{Answer, Call, Group, Kind, adds, blocking, wrong};
+use crate::answer::{facts, with_picture};
+use crate::pictures::{self, MAX_SPRITE_PIXELS, Use};
+use crate::pixel_work::{Length, Stop};
 use crate::preview::preview;
 use crate::studio::Studio;
 
 const TOOL: &str = "pixelize_image";
-/// Of a picture's file.
-const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Columns and rows.
 const SIDES: std::ops::RangeInclusive<u32> = 1..=2048;
 
 pub(super) fn tools() -> Vec<Kind> {
-    vec![Kind::new(TOOL, "Make a sprite of a picture", adds(), pixelize_image)]
+    vec![Kind::new(Group::Pixelize, TOOL, "Make a sprite of a picture", adds(), pixelize_image)]
 }
 
 /// Makes a true sprite of a picture of pixel art that was enlarged, blurred or generated elsewhere: finds its grid, and keeps one pixel
 /// for each cell. The picture itself stays as it is. Example: {"path":"/home/me/art/knight.png","max_colors":16}
 #[derive(Debug, Deserialize, JsonSchema)]
 struct PixelizeImage {
-    /// The picture: PNG, JPEG, WebP, GIF or BMP, in a folder that the server may read.
+    /// The image: PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, in a folder that the server may read.
     path: PathBuf,
     /// Columns of the grid; with `height`. Default: found.
     #[schemars(range(min = 1, max = 2048))]
@@ -61,7 +61,8 @@ async fn pixelize_image(call: Call, arguments: PixelizeImage) -> Answer {
         Some(name) => name.parse().map_err(|error: Error| wrong(TOOL, &error.to_string()))?,
         None => AssetName::from_prompt(&arguments.path.file_stem().unwrap_or_default().to_string_lossy()),
     };
-    blocking(call.studio, move |studio| make(studio, &arguments.path, &options, &name)).await
+    let make = move |studio: &Studio, stop: &Stop| make(studio, stop, &arguments.path, &options, &name);
+    blocking(&call.studio, &call.stop, Length::Long, make).await
 }
 
 impl PixelizeImage {
@@ -87,28 +88,32 @@ impl PixelizeImage {
     }
 }
 
-fn make(studio: &Studio, path: &Path, options: &PixelOptions, name: &AssetName) -> Answer {
-    // The room is kept, so that few large images are worked on at a time.
-    let (image, _room) = open(studio, path)?;
-    let made = pixelize(&image.pixels, options).map_err(|error| wrong(TOOL, &error.to_string()))?;
+fn make(studio: &Studio, stop: &Stop, path: &Path, options: &PixelOptions, name: &AssetName) -> Answer {
+    let fault = |reason: String| wrong(TOOL, &format!("`path` is `{}`: {reason}", path.display()));
+    let file = studio.roots().open(path)?;
+    let picture = pictures::open(studio, stop, file, Use::Pixelize)?.map_err(fault)?;
+    let bounds = PixelBounds { max_cells: MAX_SPRITE_PIXELS, is_stopped: &|| stop.is_set() };
+    let made = pixelize_within(&picture.pixels, options, &bounds).map_err(|error| match error {
+        PixelError::Stopped => stop.fault(),
+        error => wrong(TOOL, &error.to_string()),
+    })?;
+    if is_lost(&picture.pixels, &made.sprite) {
+        return Err(Error::EmptySprite { seeds: vec![] }.into());
+    }
+    let png = sprite_png(&made.sprite, None)?;
+    // From here on it is kept, whether anybody waits or not.
+    stop.check()?;
     let library = studio.library();
     let reserved = library.reserve(name)?;
-    write_sprite(&reserved.png(), &sprite_png(&made.sprite, None)?, &made.certificate, false)?;
+    write_sprite(&reserved.png(), &png, &made.certificate, false)?;
     let notes = [("source".to_owned(), path.display().to_string())].into();
     let asset = library.add(reserved.id(), Some(made.verdict), notes)?;
     reserved.keep();
     let mut all = facts(library, &asset);
     let next = "Look at the picture: if the grid is wrong, call again with `width` and `height`.";
     all.insert("next".into(), json!(next));
-    if !image.warnings.is_empty() {
-        all.insert("warnings".into(), json!(image.warnings));
+    if !picture.warnings.is_empty() {
+        all.insert("warnings".into(), json!(picture.warnings));
     }
-    Ok(with_picture(all, &preview(&made.sprite)))
-}
-
-fn open(studio: &Studio, path: &Path) -> Result<(InputImage, Room), Fault> {
-    let fault = |reason: String| wrong(TOOL, &format!("`path` is `{}`: {reason}", path.display()));
-    let file = studio.roots().open(path)?;
-    let bytes = files::read_opened(file, MAX_FILE_BYTES).map_err(|error| fault(error.to_string()))?;
-    input_image::decode_in_room(&bytes).map_err(|error| fault(error.to_string()))
+    Ok(with_picture(all, |side| preview(&made.sprite, side)))
 }

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header, uri::Authority};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::cors;
 use super::token::Token;
 
 /// What is asked of every request.
@@ -20,14 +21,23 @@ pub(super) struct Guard {
 
 /// Lets a request through, or says why not.
 pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.refusal(&request) {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
+    if let Some(mut refusal) = guard.refusal_of_place(&request) {
+        cors::allow(refusal.headers_mut(), None);
+        return refusal;
     }
+    // A page that may ask may also read why it is refused.
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match cors::preflight(&request).or_else(|| guard.refusal_of_token(&request)) {
+        Some(response) => response,
+        None => next.run(request).await,
+    };
+    cors::allow(response.headers_mut(), origin);
+    response
 }
 
 impl Guard {
-    fn refusal(&self, request: &Request) -> Option<Response> {
+    /// The answer to a request that was made by a name or a web page that is not allowed.
+    fn refusal_of_place(&self, request: &Request) -> Option<Response> {
         let headers = request.headers();
         let text = |name| headers.get_all(name).iter().map(HeaderValue::to_str).collect::<Vec<_>>();
 
@@ -45,8 +55,12 @@ impl Guard {
             [Ok(origin)] if self.may_ask(origin) => {}
             _ => return Some(refuse(StatusCode::FORBIDDEN, "Origin is not allowed; see --allow-origin")),
         }
+        None
+    }
 
-        // 3. the token; whether the server lives may be asked by anybody
+    /// The answer to a request without the token. Everybody may ask whether the server lives.
+    fn refusal_of_token(&self, request: &Request) -> Option<Response> {
+        let headers = request.headers();
         let token = self.token.as_ref().filter(|_| request.uri().path() != "/healthz")?;
         let given = headers.get(header::AUTHORIZATION).is_some_and(|value| token.is_in(value.as_bytes()));
         (!given).then(|| {

@@ -4,31 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::error_handling::HandleErrorLayer;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Method, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{BoxError, Router, middleware};
+use axum::{Router, middleware};
 use rmcp::ServerHandler;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::load_shed::LoadShedLayer;
-use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
+use super::body::{Bodies, receive};
 use super::guard::{Guard, check};
+use super::post::{self, Entry};
+use super::sessions::Sessions;
+use super::slots::{Slots, admit};
 use super::sse;
 use super::token::Token;
 use super::{TransportError, connections, soon_after};
-
-/// Sessions of clients of older revisions.
-const MAX_SESSIONS: usize = 256;
 
 /// How HTTP is served.
 #[derive(Clone, Debug)]
@@ -41,13 +34,16 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<String>,
     /// Web pages that may ask, as `https://example.org`, beside those of the loopback.
     pub allowed_origins: Vec<String>,
-    /// Of a request. Default 1 MiB.
+    /// The most bytes that the body of a request may have. Default 1 MiB.
     pub max_body_bytes: usize,
-    /// Requests at once; more are answered with 503. Default 256.
+    /// Calls at once that take longer than a moment; more are answered with 503. Quick ones have places besides. Default
+    /// 256.
     pub max_requests: usize,
-    /// Connections at once, also those that are idle or listen; more are answered with 503 and closed. Default 512.
+    /// Connections at once. For a new one beyond them the slowest or idlest is closed; where all wait for an answer, the
+    /// new one is answered with 503 unless it asks for `/healthz`. Default 512.
     pub max_connections: usize,
-    /// How long a client may take to send the head of its next request, or the next part of a body, before its connection is closed. Default 30 s.
+    /// The time that a client may take to send the head of its next request, to send its body, and to read an answer, before
+    /// its connection is closed. Default 30 s.
     pub patience: Duration,
 }
 
@@ -120,7 +116,7 @@ fn router<H: ServerHandler + Clone>(
     config: &HttpConfig,
     cancel: CancellationToken,
 ) -> Router {
-    let sessions = Arc::new(LocalSessionManager::default());
+    let sessions = Sessions::new();
     let mcp = {
         let handler = handler.clone();
         // Host and Origin are checked before, on every path.
@@ -130,7 +126,7 @@ fn router<H: ServerHandler + Clone>(
             .with_max_request_body_bytes(config.max_body_bytes)
             .with_cancellation_token(cancel.clone())
             .disable_allowed_hosts();
-        StreamableHttpService::new(move || Ok(handler.clone()), sessions.clone(), streamable)
+        StreamableHttpService::new(move || Ok(handler.clone()), sessions.manager.clone(), streamable)
     };
     let guard = Guard {
         token: config.token.clone(),
@@ -145,39 +141,20 @@ fn router<H: ServerHandler + Clone>(
         }
     };
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    let limits = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(|_: BoxError| async {
-            busy("too many requests at once; try again", "1")
-        }))
-        .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(config.max_requests));
+    let bodies = Bodies::new(config.max_body_bytes, config.patience);
+    let slots = Slots::new(config.max_requests);
+    // The layer that was added last comes first.
     Router::new()
         .nest_service("/mcp", mcp)
-        .layer(middleware::from_fn_with_state(sessions, has_room))
+        .layer(middleware::from_fn_with_state(Entry::new(sessions), post::take))
         .merge(sse::router(handler, cancel))
-        .layer(limits)
+        .layer(middleware::from_fn_with_state(slots, admit))
+        .layer(middleware::from_fn_with_state(bodies, receive))
         .route("/healthz", get(|| async { "alive" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(move || async move { (text, metrics()) }))
         .layer(DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(config.max_body_bytes))
-        .layer(RequestBodyTimeoutLayer::new(config.patience))
         .layer(middleware::from_fn_with_state(Arc::new(guard), check))
-}
-
-/// Refuses another session where there are as many as may be. They end after five minutes without a request.
-async fn has_room(
-    State(sessions): State<Arc<LocalSessionManager>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let begins = request.method() == Method::POST && !request.headers().contains_key("mcp-session-id");
-    let is_stateless =
-        request.headers().get("mcp-protocol-version").is_some_and(|version| version >= "2026-07-28");
-    if begins && !is_stateless && sessions.sessions.read().await.len() >= MAX_SESSIONS {
-        return busy("too many clients; try again in a minute", "60");
-    }
-    next.run(request).await
 }
 
 /// Says when to come back.

@@ -1,20 +1,28 @@
 //! The ways to a server: standard streams, and HTTP with its guards.
 
+mod body;
 mod connections;
+mod cors;
 mod guard;
 mod http;
+mod message;
+mod post;
+mod sessions;
+mod slots;
 mod sse;
+mod stdio;
 mod token;
+mod watched;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rmcp::{ServerHandler, ServiceExt as _};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use self::http::{HttpConfig, HttpServer, Ops, bind};
+pub use self::stdio::serve_stdio;
 pub use self::token::Token;
 
 /// Why a transport cannot be served.
@@ -70,27 +78,4 @@ fn soon_after(stop: &CancellationToken) -> CancellationToken {
         set.cancel();
     });
     later
-}
-
-/// Serves one client over standard input and output, until the input ends or `stop` is called; calls that are running then have a moment to
-/// answer.
-///
-/// # Errors
-/// [`TransportError::Failed`] if the client does not begin as MCP has it.
-pub async fn serve_stdio<H: ServerHandler>(
-    handler: H,
-    stop: CancellationToken,
-) -> Result<(), TransportError> {
-    let failed = |error: &dyn std::fmt::Display| TransportError::Failed(error.to_string());
-    let cancel = soon_after(&stop);
-    let begun = tokio::select! {
-        begun = handler.serve_with_ct(rmcp::transport::io::stdio_pipes(), cancel) => begun,
-        () = stop.cancelled() => return Ok(()),
-    };
-    match begun {
-        Ok(running) => running.waiting().await.map(drop).map_err(|error| failed(&error)),
-        // A client that only looks whether the program starts.
-        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
-        Err(error) => Err(failed(&error)),
-    }
 }

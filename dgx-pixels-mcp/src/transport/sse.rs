@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -24,9 +24,12 @@ use serde::Deserialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use super::connections::Connection;
 use super::http::busy;
+use super::message::{self, Fault, Incoming, Opening};
+use super::post::{Listening, bad_request};
 
-/// Clients that may listen at once.
+/// Clients that may listen at once; for another, the idlest is let go.
 const MAX_SESSIONS: usize = 64;
 /// Calls of one client that may be under way. Over plain HTTP the connections bound them, but here each is answered at once.
 const MAX_CALLS: usize = 64;
@@ -43,7 +46,20 @@ struct Sessions<H> {
 #[derive(Clone)]
 struct Session {
     posts: Sender<ClientJsonRpcMessage>,
+    answers: Answers,
     calls: Calls,
+    opening: Arc<Mutex<Opening>>,
+    /// `true` if the client has posted anything.
+    was_used: bool,
+    last: Instant,
+}
+
+impl Session {
+    /// A place in the order in which sessions are let go, the first first: clients that never posted, then those that
+    /// wait for no answer, then the rest, each by its last message.
+    fn rank(&self) -> (bool, bool, Instant) {
+        (self.was_used, !self.calls.lock().is_empty(), self.last)
+    }
 }
 
 /// Ids of the calls that are under way.
@@ -53,6 +69,19 @@ struct Calls(Arc<Mutex<HashSet<RequestId>>>);
 impl<H> Sessions<H> {
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a session in, and lets the idlest go where there are too many.
+    fn begin(&self, id: Uuid, session: Session) {
+        let mut open = self.lock();
+        if open.len() >= MAX_SESSIONS {
+            let idlest = open.iter().min_by_key(|(_, session)| session.rank()).map(|(id, _)| *id);
+            if let Some(session) = idlest.and_then(|id| open.remove(&id)) {
+                tracing::debug!("{MAX_SESSIONS} clients listen at /sse; the idlest is let go for another");
+                session.answers.served.cancel();
+            }
+        }
+        open.insert(id, session);
     }
 }
 
@@ -89,6 +118,7 @@ impl Calls {
 }
 
 /// Where messages wait to be read. Nobody waits for a client that does not read, as each answer that waits is memory.
+#[derive(Clone)]
 struct Answers {
     unread: Sender<ServerJsonRpcMessage>,
     served: CancellationToken,
@@ -135,21 +165,28 @@ impl<H> Drop for Leave<H> {
     }
 }
 
-async fn listen<H: ServerHandler + Clone>(State(sessions): State<Arc<Sessions<H>>>) -> Response {
+async fn listen<H: ServerHandler + Clone>(
+    State(sessions): State<Arc<Sessions<H>>>,
+    connection: Option<Extension<Arc<Connection>>>,
+) -> Response {
     let id = Uuid::new_v4();
     let (posts, posted) = mpsc::channel(0);
     let (unread, answers) = mpsc::channel(MAX_UNREAD);
     let calls = Calls::default();
-    {
-        let mut open = sessions.lock();
-        if open.len() >= MAX_SESSIONS {
-            return busy("too many clients listen; try again in a minute", "60");
-        }
-        open.insert(id, Session { posts, calls: calls.clone() });
-    }
     let served = sessions.cancel.child_token();
     let leave = Leave { sessions: sessions.clone(), id, _served: served.clone().drop_guard() };
     let answered = Answers { unread, served: served.clone() };
+    sessions.begin(
+        id,
+        Session {
+            posts,
+            answers: answered.clone(),
+            calls: calls.clone(),
+            opening: Arc::default(),
+            was_used: false,
+            last: Instant::now(),
+        },
+    );
     tokio::spawn(async move {
         match sessions.handler.clone().serve_with_ct((answered, posted), served).await {
             Ok(running) => drop(running.waiting().await),
@@ -157,9 +194,11 @@ async fn listen<H: ServerHandler + Clone>(State(sessions): State<Arc<Sessions<H>
         }
         sessions.lock().remove(&id);
     });
-    Sse::new(events(id, answers, calls, leave))
-        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-        .into_response()
+    if let Some(Extension(connection)) = connection {
+        connection.listens();
+    }
+    let stream = Sse::new(events(id, answers, calls, leave));
+    (Extension(Listening), stream.keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response()
 }
 
 fn events<H: Send + Sync + 'static>(
@@ -188,25 +227,44 @@ async fn take<H>(
     Query(Place { session_id }): Query<Place>,
     body: Bytes,
 ) -> Response {
-    let gone = (StatusCode::NOT_FOUND, "there is no such session; begin one at /sse");
-    let Some(Session { mut posts, calls }) = sessions.lock().get(&session_id).cloned() else {
-        return gone.into_response();
+    let session = sessions.lock().get_mut(&session_id).map(|session| {
+        (session.was_used, session.last) = (true, Instant::now());
+        session.clone()
+    });
+    let Some(mut session) = session else { return gone() };
+    let messages = match message::read(&body) {
+        Ok(Incoming::One(message)) => vec![Ok(*message)],
+        Ok(Incoming::Batch(texts)) => texts.iter().map(|text| message::read_one(text)).collect(),
+        Err(fault) if fault.is_about_params() => vec![Err(fault)],
+        Err(fault) => return bad_request(fault),
     };
-    let message = match serde_json::from_slice::<ClientJsonRpcMessage>(&body) {
-        Ok(message) => message,
-        Err(error) => {
-            return (StatusCode::BAD_REQUEST, format!("this is no JSON-RPC message: {error}"))
-                .into_response();
+    for message in messages {
+        if let Err(refusal) = session.pass(message).await {
+            return refusal;
         }
-    };
-    if !calls.take(&message) {
-        return busy(
-            "too many calls are under way, or one has this id; try again when one was answered",
-            "1",
-        );
     }
-    match posts.send(message).await {
-        Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(_) => gone.into_response(),
+    StatusCode::ACCEPTED.into_response()
+}
+
+fn gone() -> Response {
+    (StatusCode::NOT_FOUND, "there is no such session; begin one at /sse").into_response()
+}
+
+impl Session {
+    async fn pass(&mut self, message: Result<ClientJsonRpcMessage, Fault>) -> Result<(), Response> {
+        let message = match message {
+            Ok(message) => message,
+            Err(fault) => return self.answers.send(fault.message()).await.map_err(|_| gone()),
+        };
+        if !self.opening.lock().unwrap_or_else(PoisonError::into_inner).may_pass(&message) {
+            return Ok(());
+        }
+        if !self.calls.take(&message) {
+            return Err(busy(
+                "too many calls are under way, or one has this id; try again when one was answered",
+                "1",
+            ));
+        }
+        self.posts.send(message).await.map_err(|_| gone())
     }
 }

@@ -158,6 +158,12 @@ impl Stdin {
         serde_json::from_str(result["content"][0]["text"].as_str().unwrap()).unwrap()
     }
 
+    /// The names of the tools that are listed.
+    pub(crate) fn tools(&mut self) -> Vec<String> {
+        let tools = self.ask("tools/list", json!({}))["result"]["tools"].clone();
+        tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The text of a result that is a fault.
     pub(crate) fn fault(&mut self, tool: &str, arguments: Value) -> String {
         let result = self.call(tool, arguments);
@@ -203,6 +209,21 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
+}
+
+impl Reply {
+    /// The value of a header, whose name is lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The body as JSON: the whole, or the first message of its events.
+    pub(crate) fn json(&self) -> Value {
+        let mut events = self.body.lines().filter_map(|line| line.strip_prefix("data:"));
+        let text = events.find(|data| !data.trim().is_empty()).unwrap_or(&self.body);
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
 }
 
 impl Place {
@@ -260,5 +281,50 @@ impl Drop for Http {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A session of revision 2025-06-18 over HTTP.
+pub(crate) struct Session {
+    place: Place,
+    id: String,
+}
+
+impl Session {
+    pub(crate) fn begin(place: Place) -> Session {
+        let about = json!({
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+        });
+        let begun = Session { place, id: String::new() }.post("initialize", about);
+        let id =
+            begun.head.lines().find_map(|line| line.strip_prefix("mcp-session-id: ")).expect("a session");
+        Session { place, id: id.trim().to_owned() }
+    }
+
+    fn post(&self, method: &str, params: Value) -> Reply {
+        let mut headers = vec![
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+            ("MCP-Protocol-Version", "2025-06-18"),
+        ];
+        if !self.id.is_empty() {
+            headers.push(("Mcp-Session-Id", &self.id));
+        }
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        self.place.send("POST", "/mcp", &headers, &request.to_string())
+    }
+
+    /// The facts of a tool's result.
+    pub(crate) fn facts(&self, tool: &str, arguments: Value) -> Value {
+        let reply = self.post("tools/call", json!({ "name": tool, "arguments": arguments }));
+        // One answer, as JSON or as an event.
+        let body = reply.body.lines().find_map(|line| {
+            let text = line.strip_prefix("data:").unwrap_or(line).trim();
+            text.starts_with('{').then_some(text)
+        });
+        let answer: Value = serde_json::from_str(body.unwrap_or_else(|| panic!("{reply:?}"))).unwrap();
+        let result = &answer["result"];
+        assert_ne!(result["isError"], true, "{answer}");
+        serde_json::from_str(result["content"][0]["text"].as_str().unwrap()).unwrap()
     }
 }

@@ -94,10 +94,6 @@ fn bad_requests_are_answered_and_the_server_goes_on() {
     let desk = Desk::new();
     let server = desk.http(&[], None);
     let json = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
-    for body in ["", "{", "[]", "7", "null", "{\"jsonrpc\":\"2.0\"}", "\u{0}\u{1}", &"[".repeat(100_000)] {
-        let status = server.send("POST", "/mcp", &json, body).status;
-        assert!((400..500).contains(&status), "{status} for {:.20}", body);
-    }
     let large = format!("{{\"prompt\":\"{}\"}}", "x".repeat(2 << 20));
     assert_eq!(server.send("POST", "/mcp", &json, &large).status, 413);
     assert_eq!(server.send("POST", "/messages?session_id=7", &json, "{}").status, 400);
@@ -217,16 +213,92 @@ fn a_client_of_2024_listens_at_sse_and_posts_beside_it() {
     assert_eq!(server.terminate(), Some(0));
 }
 
+/// The body of the first request of a client of 2025-06-18.
+fn beginning() -> String {
+    let client = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client }).to_string()
+}
+
 #[test]
-fn a_flood_of_sessions_is_refused_and_the_newest_revision_goes_on() {
+fn a_flood_of_sessions_ends_the_idlest_and_not_those_that_are_used() {
     let desk = Desk::new();
     let mut server = desk.http(&[], None);
     let headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
-    let client = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
-    let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client }).to_string();
-    let statuses: Vec<_> = (0..300).map(|_| server.send("POST", "/mcp", &headers, &begin).status).collect();
-    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 256, "{statuses:?}");
-    assert_eq!(statuses.last(), Some(&503));
+    let begin = || {
+        let reply = server.send("POST", "/mcp", &headers, &beginning());
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.header("mcp-session-id").unwrap().to_owned()
+    };
+    let list = |session: &str| {
+        let headers = [&headers[..], &[("Mcp-Session-Id", session)]].concat();
+        let body = json!({ "jsonrpc": "2.0", "id": 2, "method": "prompts/list" }).to_string();
+        server.send("POST", "/mcp", &headers, &body).status
+    };
+    let (used, idle) = (begin(), begin());
+    assert_eq!(list(&used), 200);
+    for _ in 0..300 {
+        begin();
+    }
+    assert_eq!((list(&used), list(&idle)), (200, 404));
     assert_eq!(server.ask("tools/list", None, json!({})).status, 200);
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_web_page_of_an_allowed_origin_is_answered_so_that_it_can_read() {
+    let desk = Desk::new();
+    let server = desk.http(&["--allow-origin", "https://game.example"], Some(TOKEN));
+    let page = ("Origin", "https://game.example");
+    for path in ["/mcp", "/sse", "/messages", "/metrics"] {
+        let asks = [
+            page,
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", "authorization,content-type,mcp-session-id"),
+            ("Access-Control-Request-Private-Network", "true"),
+        ];
+        let reply = server.send("OPTIONS", path, &asks, "");
+        assert_eq!((reply.status, reply.body.as_str()), (204, ""), "{reply:?}");
+        assert_eq!(reply.header("access-control-allow-origin"), Some("https://game.example"));
+        assert_eq!(reply.header("vary"), Some("Origin"));
+        assert_eq!(reply.header("access-control-allow-private-network"), Some("true"));
+        assert_eq!(reply.header("access-control-allow-credentials"), None);
+        let allowed = reply.header("access-control-allow-headers").unwrap().to_lowercase();
+        for name in [
+            "authorization",
+            "content-type",
+            "accept",
+            "mcp-session-id",
+            "mcp-protocol-version",
+            "last-event-id",
+        ] {
+            assert!(allowed.split(", ").any(|allowed| allowed == name), "{name} is not in {allowed}");
+        }
+        assert!(reply.header("access-control-allow-methods").unwrap().contains("DELETE"));
+    }
+
+    // The preflight takes no token; what follows does, and its refusal can be read as well.
+    let refused = server.send("POST", "/mcp", &[page], "");
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, Some(page.1)));
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [
+        page,
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+    ];
+    let reply = server.send("POST", "/mcp", &headers, &beginning());
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(page.1)));
+    let exposed = reply.header("access-control-expose-headers").unwrap();
+    assert!(
+        exposed.split(", ").any(|name| name == "Mcp-Session-Id") && reply.header("mcp-session-id").is_some()
+    );
+
+    // Other pages, and a question that is no preflight.
+    let evil = [("Origin", "https://evil.example"), ("Access-Control-Request-Method", "POST")];
+    let reply = server.send("OPTIONS", "/mcp", &evil, "");
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (403, None));
+    assert_eq!(reply.header("vary"), Some("Origin"));
+    assert_eq!(server.send("OPTIONS", "/mcp", &[page], "").status, 401);
+    let without = server.send("GET", "/healthz", &[], "");
+    assert_eq!((without.status, without.header("access-control-allow-origin")), (200, None));
 }

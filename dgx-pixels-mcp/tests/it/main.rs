@@ -1,9 +1,14 @@
 //! The program as clients meet it.
 
 mod clients;
+mod costs;
 mod desk;
+mod fairness;
 mod game;
+mod groups;
 mod guards;
+mod limits;
+mod protocol;
 mod tools;
 mod transport;
 #[cfg(feature = "torch")]

@@ -22,7 +22,10 @@ fn tools_are_few_sorted_and_described() {
     assert!(names.len() <= 12 && names.is_sorted(), "{names:?}");
     for tool in &tools {
         assert!(tool["description"].as_str().is_some_and(|text| text.len() > 20), "{tool}");
-        assert!(tool["annotations"]["readOnlyHint"].is_boolean() && tool["title"].is_string(), "{tool}");
+        for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
+            assert!(tool["annotations"][hint].is_boolean() && tool["title"].is_string(), "{hint} of {tool}");
+        }
+        assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{tool}");
         for (name, field) in tool["inputSchema"]["properties"].as_object().into_iter().flatten() {
             assert!(field["description"].is_string(), "{name} of {}", tool["name"]);
             assert!(
@@ -149,7 +152,14 @@ fn a_wrong_argument_is_named_with_what_would_be_right() {
         (json!({ "style": "nope" }), "`style` is \"nope\"; expected one of `pixel_art`".into()),
         (json!({ "scheduler": "nope" }), "`scheduler` is \"nope\"; expected one of `euler`".into()),
         (json!({ "palette": "/etc/passwd" }), "`palette` is \"/etc/passwd\"; expected colours as".into()),
-        (json!({ "sise": 7 }), "there is no argument `sise`; expected `category`, `count`, ".into()),
+        (json!({ "sise": 7 }), "`sise` is 7, and there is no such argument; the nearest are ".into()),
+        (
+            json!({ "Width": 7 }),
+            "`Width` is 7, and there is no such argument; the nearest are `width`".into(),
+        ),
+        (json!({ "steps": "7.5" }), whole("steps", "\"7.5\"", "1 to 1000")),
+        (json!({ "model": "x".repeat(1 << 20) }), "`model` is `xxxx".into()),
+        (json!({ "name": "x".repeat(1 << 20) }), "`name` is `xxxx".into()),
         (
             json!({ "prompt": "x".repeat(1 << 20) }),
             "`prompt` has 1048576 characters; expected at most 2000".into(),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -541,5 +542,36 @@ fn help_tells_the_fields_of_a_line() {
     assert_eq!(code, Some(0));
     for text in ["`negative_prompt`", "manifest.jsonl", "--resume", "  10   queue_full", "  8    input"] {
         assert!(stdout.contains(text), "{text}: {stdout}");
+    }
+}
+
+/// A folder that somebody else made, with a link where the batch keeps its own files.
+#[test]
+fn a_link_in_the_output_folder_is_never_followed() {
+    let names =
+        [".dgx-pixels", "manifest.jsonl", ".dgx-pixels/batch.json", ".dgx-pixels/journal", "a-key-1.png"];
+    for name in names {
+        for target in ["home/diary.txt", "home", "home/new"] {
+            let desk = Desk::new();
+            fs::create_dir_all(desk.path("home/journal")).unwrap();
+            let diaries =
+                ["diary.txt", "lock", "batch.json", "manifest.jsonl", "journal/journal.redb", "journal.redb"];
+            diaries.iter().for_each(|name| fs::write(desk.path("home").join(name), "precious").unwrap());
+            fs::write(desk.path("in.txt"), "a key\n").unwrap();
+            let path = desk.path("out").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(desk.path(target), &path).unwrap();
+            for flags in [&[][..], &["--resume"], &["--force"], &["--force", "--resume"]] {
+                let ran = desk.batch(&[&["in.txt", "--output", "out", "--seed", "1"], flags].concat());
+                // `--force` replaces a link itself.
+                let may_replace = flags.contains(&"--force") && !name.starts_with('.');
+                assert!(ran.code != Some(0) || may_replace, "{name} to {target}: {flags:?}");
+                for diary in diaries {
+                    assert_eq!(fs::read(desk.path("home").join(diary)).unwrap(), b"precious", "{name}");
+                }
+                assert_eq!(fs::read_dir(desk.path("home")).unwrap().count(), 6, "{name}: {flags:?}");
+                assert_eq!(fs::read_dir(desk.path("home/journal")).unwrap().count(), 1, "{name}: {flags:?}");
+            }
+        }
     }
 }

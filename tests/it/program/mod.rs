@@ -5,6 +5,7 @@ mod batch;
 mod doctor;
 mod generate;
 mod input;
+mod kills;
 mod models;
 mod pixelize;
 mod reproduce;
