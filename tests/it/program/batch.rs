@@ -441,7 +441,7 @@ fn failures_are_listed_and_the_others_are_made() {
     assert_eq!(desk.batch(&batch).code, Some(0));
     // Somebody puts a file of their own in the place of a sprite that the batch has lost.
     fs::write(desk.path("out/a-frog-7.png"), "mine").unwrap();
-    fs::remove_file(desk.path("out/.dgx-pixels/journal")).unwrap();
+    fs::remove_dir_all(desk.path("out/.dgx-pixels/journal")).unwrap();
     let manifest = fs::read_to_string(desk.path("out/manifest.jsonl")).unwrap();
     let others =
         manifest.lines().filter(|line| !line.contains("a-frog-7.png")).map(|line| format!("{line}\n"));
