@@ -144,7 +144,7 @@ impl Failure {
         output::note(format_args!("error: {message}"));
         if json {
             // Nobody is left to be told that stdout does not take it.
-            let _ = output::say(&json!({ "error": { "kind": self.kind(), "message": message } }));
+            let _ = output::say_json(&json!({ "error": { "kind": self.kind(), "message": message } }));
         }
         if self.exit_code() == interrupt::EXIT_CODE {
             interrupt::exit_now();

@@ -47,7 +47,8 @@ pub trait Generator: Send + Sync {
     /// Checks `submission` and takes it. With an idempotency key that is known, the job that has it.
     ///
     /// # Errors
-    /// What is wrong with the request; [`Error::QueueFull`]; [`Error::KeyTaken`]; [`Error::ShutDown`].
+    /// What is wrong with the request; [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`];
+    /// [`Error::ShutDown`].
     async fn submit(&self, submission: Submission) -> Result<Job, Error>;
 
     /// The job of this id, waiting, running or ended; `None` if there was none, or if it is forgotten.

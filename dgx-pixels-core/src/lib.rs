@@ -21,6 +21,7 @@
 
 pub mod asset;
 pub mod backend;
+pub mod canvas;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
@@ -41,6 +42,7 @@ pub mod model;
 #[cfg(feature = "engine")]
 pub mod picture_file;
 pub mod pixel;
+pub mod printable;
 mod redraw;
 mod request;
 pub mod scheduler;

@@ -10,7 +10,7 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
-use dgx_pixels_core::{Error, ImageSize, Submission, folders};
+use dgx_pixels_core::{Error, ImageSize, Submission, canvas, folders};
 use serde::Serialize;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -90,18 +90,17 @@ pub struct ModelCard {
     pub steps: usize,
     /// Its folder; none for `sketch`.
     pub path: Option<PathBuf>,
+    /// The image that it draws where no size is asked for, in pixels.
+    #[serde(skip)]
+    pub native_size: ImageSize,
 }
-
-/// Pixels of a cell of a model's picture that becomes a pixel of the sprite: those of a latent.
-pub(crate) const CELL_PX: u32 = 8;
-/// A model whose pictures are larger by default draws other things too, and is made for that size.
-const PIXEL_ART_SIDE: u32 = 512;
 
 impl ModelCard {
     pub(crate) fn new(name: &str, size: ImageSize, steps: usize, path: Option<PathBuf>) -> ModelCard {
-        let draws_pixel_art = size.width.max(size.height) < PIXEL_ART_SIDE;
-        let (width, height) = (size.width / CELL_PX, size.height / CELL_PX);
-        ModelCard { name: name.into(), is_default: false, draws_pixel_art, width, height, steps, path }
+        let draws_pixel_art = canvas::draws_pixel_art(size);
+        let ImageSize { width, height } = canvas::native_sprite(size);
+        let name = name.into();
+        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, native_size: size }
     }
 }
 
@@ -468,12 +467,19 @@ fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
     }
     #[cfg(feature = "torch")]
     {
-        use dgx_pixels_core::model::search::{Found, choose, find, places};
+        use dgx_pixels_core::model::search::{Found, choose, find, places, shadowed};
         if wanted == Some("sketch") {
             return sketch();
         }
         let places = places();
-        let Found { name: default, path, model } = choose(&places, wanted)?;
+        let chosen = choose(&places, wanted)?;
+        if chosen.is_here {
+            tracing::warn!("the model `{}` is this folder's own, `{}`", chosen.name, chosen.path.display());
+        }
+        for note in shadowed(&places, &chosen).iter().filter_map(Found::shadow_note) {
+            tracing::warn!("{note}");
+        }
+        let Found { name: default, path, model, .. } = chosen;
         let card = |name: &str, path: PathBuf, model: &dgx_pixels_core::Model| {
             let path = path.canonicalize().unwrap_or(path);
             ModelCard::new(name, model.native_size(), model.generation.num_inference_steps, Some(path))

@@ -144,7 +144,8 @@ impl Checkout {
         let stdout = stdout.replace(&*self.0.path().to_string_lossy(), "/home/me/dgx-pixels");
         let of_program = |line: &&str| !GAME_ANSWERS.iter().any(|start| line.starts_with(start));
         let printed: Vec<_> = stdout.lines().filter(of_program).map(lasting).collect();
-        let expected: Vec<_> = example.prints.iter().map(|line| line.as_str()).filter(of_program).map(lasting).collect();
+        let expected: Vec<_> =
+            example.prints.iter().map(|line| line.as_str()).filter(of_program).map(lasting).collect();
         if !expected.is_empty() && printed != expected {
             return Err(format!("it prints\n{stdout}\nand the document says\n{}", example.prints.join("\n")));
         }

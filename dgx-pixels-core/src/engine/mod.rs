@@ -55,35 +55,32 @@ mod journal;
 mod pace;
 mod post;
 mod queue;
+mod recover;
 mod residence;
 mod round;
 mod shared;
+mod submit;
 mod watchdog;
 mod worker;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::Registry;
 
 pub use budget::Budget;
 pub use host::{Device, Memory, ModelInfo, Models, Sketches, Unmetered};
 
-use self::journal::{Entry, EntryState, Journal, Opened, Pending, Unfinished};
+use self::journal::{Journal, Opened};
 use self::post::Hashes;
-use self::queue::Full;
-use self::shared::{Course, Shared, Task};
+use self::recover::{given_up_jobs, recover, restored};
+use self::shared::{Course, Shared};
 use self::worker::Worker;
-use crate::error::{Error, ErrorKind};
-use crate::generator::{Generator, Submission};
+use crate::error::Error;
 use crate::job::{Job, JobId};
 use crate::metrics::Metrics;
-use crate::picture_file::sidecar;
-use crate::request::GenerateRequest;
 
 /// Threads that make sprites and write files.
 const WRITERS: usize = 2;
@@ -169,13 +166,6 @@ struct Inner {
 
 type Describe = Box<dyn Fn(Option<&str>) -> Result<ModelInfo, Error> + Send + Sync>;
 
-enum Checked {
-    /// The job that has the submission's key.
-    Known(Job),
-    /// It passed all checks, and has a place in the queue.
-    New(Arc<Task>),
-}
-
 impl Engine {
     /// Opens the journal, takes up what an earlier run left, and serves `models` on `devices`. No model is loaded before its first job.
     ///
@@ -248,59 +238,6 @@ impl Engine {
         Ok(Engine(Arc::new(Inner { shared, describe, recovered, set_aside, threads: Mutex::new(threads) })))
     }
 
-    /// Checks `submission` and takes it; blocks for no longer than the journal takes to sync. With an idempotency key that is known,
-    /// the job that has it.
-    ///
-    /// # Errors
-    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output; [`Error::QueueFull`];
-    /// [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`]; [`Error::Journal`]. Nothing was taken then.
-    pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        self.submit_all([submission]).pop().unwrap_or(Err(Error::ShutDown))
-    }
-
-    /// As [`submit`](Engine::submit), of many that share one sync of the journal; an answer for each, in their order. All wait from the
-    /// moment of this call on.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::Submission;
-    /// use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
-    ///
-    /// let devices = vec![Box::new(Unmetered("cpu".into())) as _];
-    /// let engine = Engine::start(Sketches, devices, EngineConfig::default())?;
-    /// let jobs = engine.submit_all(["a brass key", "a frog"].map(Submission::of));
-    /// for job in jobs {
-    ///     assert_eq!(job?.wait()?.image.dimensions(), (32, 32));
-    /// }
-    /// # Ok::<(), dgx_pixels_core::Error>(())
-    /// ```
-    pub fn submit_all(&self, submissions: impl IntoIterator<Item = Submission>) -> Vec<Result<Job, Error>> {
-        let began = Instant::now();
-        let checked: Vec<_> =
-            submissions.into_iter().map(|submission| self.check(submission, began)).collect();
-        let durable = self.keep(&checked);
-        let mut durable = durable.into_iter().map(Pending::wait);
-        let answers = checked.into_iter().map(|checked| match checked {
-            Ok(Checked::Known(job)) => Ok(job),
-            Ok(Checked::New(task)) => self.enqueue(task, durable.next().unwrap_or(Ok(()))),
-            Err(error) => Err(error),
-        });
-        answers.map(|answer| self.counted(answer)).collect()
-    }
-
-    /// Hands those that are new to the journal, if there is one; an answer for each of them.
-    fn keep(&self, checked: &[Result<Checked, Error>]) -> Vec<Pending> {
-        let Some(journal) = self.0.shared.journal() else { return vec![] };
-        let jobs: Vec<Job> = checked
-            .iter()
-            .filter_map(|checked| match checked {
-                Ok(Checked::New(task)) => Some(task.writer.job()),
-                _ => None,
-            })
-            .collect();
-        journal.accept(jobs.iter().map(|job| (job.id(), job.submission())))
-    }
-
     /// The job of this id: waiting, running, or ended. Ended ones are known for as long as the journal keeps them; without a journal, while
     /// some 64 MiB of newer pictures have not displaced them.
     ///
@@ -340,122 +277,6 @@ impl Engine {
         };
         self.0.shutdown(course);
     }
-
-    /// Everything that can be said before the job is durable.
-    fn check(&self, submission: Submission, began: Instant) -> Result<Checked, Error> {
-        let shared = &self.0.shared;
-        // 1. the request
-        submission.validate()?;
-        let info = (self.0.describe)(submission.model.as_deref())?;
-        let size = submission.request.size.unwrap_or(info.native_size);
-        size.validate(info.multiple)?;
-
-        // 2. its key: the same again is the same job
-        if let Some(known) = self.known(&submission)? {
-            return Ok(Checked::Known(known));
-        }
-        if let Some(path) = &submission.output {
-            check_output(path, &submission)?;
-        }
-
-        // 3. a place
-        let mut state = shared.lock();
-        if let Some(error) = state.gone() {
-            return Err(error);
-        }
-        if state.course != Course::Serve {
-            return Err(Error::ShutDown);
-        }
-        // Two may have brought one key at the same time.
-        if let Some(known) = submission.idempotency_key.as_deref().and_then(|key| state.job_of_key(key)) {
-            return same(known, &submission).map(Checked::Known);
-        }
-        let id = JobId::new();
-        let (client, bytes) = (submission.client.as_str().into(), submission.bytes());
-        if let Err(full) = state.queue.reserve(&client, bytes) {
-            let work = f64::from(size.width) * f64::from(size.height) * 2.0;
-            let eta = state.eta(info.steps, work, 0, 0.0, shared.config.max_batch);
-            let retry_after = eta.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32;
-            return Err(self.refusal(full, state.queue.len(), &client, retry_after));
-        }
-        let task = Arc::new(task(shared, info, id, submission, began, Earlier::None));
-        state.know(&task.writer.job());
-        Ok(Checked::New(task))
-    }
-
-    fn refusal(&self, full: Full, waiting: usize, client: &str, retry_after: Duration) -> Error {
-        let config = &self.0.shared.config;
-        let (used, allowed, unit) = match full {
-            Full::Queue => {
-                return Error::QueueFull { waiting, capacity: config.queue_capacity, retry_after };
-            }
-            Full::ClientJobs(jobs) => (jobs as u64, config.client_jobs as u64, "jobs"),
-            Full::ClientBytes(bytes) => (bytes, config.client_bytes, "bytes"),
-        };
-        Error::QuotaExceeded { client: client.into(), used, allowed, unit, retry_after }
-    }
-
-    /// The job that has the submission's key.
-    fn known(&self, submission: &Submission) -> Result<Option<Job>, Error> {
-        let Some(key) = &submission.idempotency_key else { return Ok(None) };
-        let shared = &self.0.shared;
-        let live = shared.lock().job_of_key(key);
-        let known = match (live, shared.journal()) {
-            (None, Some(journal)) => match journal.find_key(key)? {
-                Some(id) => self.find(id)?,
-                None => None,
-            },
-            (live, _) => live,
-        };
-        known.map(|job| same(job, submission)).transpose()
-    }
-
-    /// Into the queue, if the journal has it.
-    fn enqueue(&self, task: Arc<Task>, durable: Result<(), Error>) -> Result<Job, Error> {
-        let (shared, job) = (&self.0.shared, task.writer.job());
-        let mut state = shared.lock();
-        state.queue.release(&task.client, task.bytes);
-        if let Err(error) = durable {
-            state.forget(job.id());
-            drop(state);
-            task.writer.fail(error.clone());
-            return Err(error);
-        }
-        shared.metrics.submitted(job.submission().priority);
-        tracing::info!(job = %job.id(), model = &*task.model, client = &*task.client, "accepted");
-        push(shared, &mut state, task);
-        drop(state);
-        shared.wake.notify_all();
-        Ok(job)
-    }
-
-    fn counted(&self, answer: Result<Job, Error>) -> Result<Job, Error> {
-        if let Err(error) = &answer {
-            self.0.shared.metrics.rejected(error.kind().as_str());
-        }
-        answer
-    }
-}
-
-#[async_trait::async_trait]
-impl Generator for Engine {
-    async fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        let checked = [self.check(submission, Instant::now())];
-        let durable = match self.keep(&checked).pop() {
-            Some(pending) => pending.done().await,
-            None => Ok(()),
-        };
-        let [checked] = checked;
-        let answer = checked.and_then(|checked| match checked {
-            Checked::Known(job) => Ok(job),
-            Checked::New(task) => self.enqueue(task, durable),
-        });
-        self.counted(answer)
-    }
-
-    async fn find(&self, id: &JobId) -> Result<Option<Job>, Error> {
-        Engine::find(self, *id)
-    }
 }
 
 impl Inner {
@@ -494,166 +315,4 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.shutdown(Course::Stop);
     }
-}
-
-/// What an earlier run did with a job.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Earlier {
-    None,
-    /// It accepted it, and ended before the job was done.
-    Accepted,
-    /// The process died while the job ran.
-    Died,
-}
-
-/// What a job needs on its way.
-fn task(
-    shared: &Shared,
-    info: ModelInfo,
-    id: JobId,
-    submission: Submission,
-    submitted: Instant,
-    earlier: Earlier,
-) -> Task {
-    let request = GenerateRequest {
-        steps: Some(submission.request.steps.unwrap_or(info.steps)),
-        size: Some(submission.request.size.unwrap_or(info.native_size)),
-        ..submission.request.clone()
-    };
-    let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
-    let output = submission.output.clone().or(results);
-    let (client, model) = (submission.client.as_str().into(), info.name.as_str().into());
-    let bytes = submission.bytes();
-    let (_, writer) = Job::submitted_at(id, submission, submitted);
-    Task {
-        writer,
-        bytes,
-        info: Arc::new(info),
-        request,
-        output,
-        client,
-        model,
-        recovered: earlier != Earlier::None,
-        suspect: earlier == Earlier::Died,
-        marks: AtomicUsize::new(0),
-        alone: AtomicBool::new(false),
-        attempts: AtomicUsize::new(0),
-        steps_done: AtomicUsize::new(0),
-        redraws: AtomicU32::new(0),
-    }
-}
-
-/// Lets a task wait, and its job be cancelled while it does.
-fn push(shared: &Arc<Shared>, state: &mut shared::State, task: Arc<Task>) {
-    let number = state.queue.push(task.waiting());
-    let weak = Arc::downgrade(shared);
-    task.writer.on_cancel(move || {
-        let Some(shared) = weak.upgrade() else { return };
-        let waiting = shared.lock().queue.remove(number);
-        match waiting {
-            Some(waiting) => {
-                let steps = waiting.item.request.steps();
-                shared.fail(waiting.item, Error::Cancelled { steps_done: 0, steps });
-            }
-            None => shared.wake.notify_all(),
-        }
-    });
-    state.tell_place(number, &task, shared.config.max_batch);
-}
-
-/// Takes up what an earlier run accepted and did not finish.
-fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished>) -> Vec<Job> {
-    let mut jobs = vec![];
-    for Unfinished { id, submission, deaths } in unfinished {
-        // A journal is a file: what it asks for passes the same door as a caller's request.
-        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
-        let job = match described {
-            Ok(info) => {
-                let earlier = if deaths > 0 { Earlier::Died } else { Earlier::Accepted };
-                let task = Arc::new(task(shared, info, id, submission, Instant::now(), earlier));
-                let job = task.writer.job();
-                let mut state = shared.lock();
-                if task.suspect {
-                    tracing::warn!(job = %id, deaths, "the process died while this job ran; it runs alone now");
-                    state.suspects += 1;
-                }
-                state.know(&job);
-                push(shared, &mut state, task);
-                job
-            }
-            // Its model may be there in another run: it stays accepted.
-            Err(error) => {
-                tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
-                let (job, writer) = Job::new(id, submission);
-                writer.fail(error);
-                job
-            }
-        };
-        shared.metrics.recovered.inc();
-        jobs.push(job);
-    }
-    jobs
-}
-
-/// The jobs that failed as the engine started.
-fn given_up_jobs(shared: &Shared, given_up: Vec<JobId>) -> Result<Vec<Job>, Error> {
-    let mut jobs = vec![];
-    let Some(journal) = shared.journal() else { return Ok(jobs) };
-    for id in given_up {
-        let Some(entry) = journal.find(id)? else { continue };
-        let job = restored(id, entry);
-        if let Some(Err(error)) = job.result() {
-            tracing::error!(job = %id, %error, "failed");
-            shared.metrics.ended("failed", error.kind().as_str());
-        }
-        jobs.push(job);
-    }
-    Ok(jobs)
-}
-
-/// A job that ended in an earlier run, or was displaced from memory.
-fn restored(id: JobId, entry: Entry) -> Job {
-    let (job, writer) = Job::new(id, entry.submission);
-    match entry.state {
-        EntryState::Finished(record) => match post::read_back(record) {
-            Ok(finished) => writer.finish(finished),
-            Err(error) => writer.fail(error),
-        },
-        EntryState::Failed { kind: ErrorKind::Cancelled, .. } => {
-            let steps = job.submission().request.steps();
-            writer.fail(Error::Cancelled { steps_done: 0, steps })
-        }
-        EntryState::Failed { kind, message } => writer.fail(Error::Told { kind, message }),
-        EntryState::Accepted | EntryState::Writing(_) => writer.fail(Error::ShutDown),
-    };
-    job
-}
-
-/// The same request again, or a key that stands for another.
-fn same(job: Job, submission: &Submission) -> Result<Job, Error> {
-    if job.submission() == submission {
-        return Ok(job);
-    }
-    let key = submission.idempotency_key.clone().unwrap_or_default();
-    Err(Error::KeyTaken { key, id: job.id().to_string() })
-}
-
-/// Whether a job's file can be written, as far as can be told now.
-fn check_output(path: &Path, submission: &Submission) -> Result<(), Error> {
-    let fault = |reason: &str| Error::Output { path: path.to_owned(), reason: reason.into() };
-    if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
-        return Err(fault("pictures are written as PNG; expected a name that ends in `.png`"));
-    }
-    let beside = submission.pixel.is_some().then(|| sidecar(path));
-    for path in [path.to_owned()].into_iter().chain(beside) {
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                let reason = "it is a folder; expected a file or a free name".into();
-                return Err(Error::Output { path, reason });
-            }
-            Ok(_) if !submission.force => return Err(Error::Exists { path }),
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -16,7 +16,7 @@ use super::shared::{Course, Shared, Task};
 use crate::error::{Error, ErrorKind};
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
 use crate::job::{Finished, JobEvent, JobTimings};
-use crate::picture_file::{Made, picture_png, sidecar, sprite_png, write_sprite, write_whole};
+use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite, write_whole};
 use crate::pixel::{Pixelized, is_empty, pixelize};
 use crate::redraw::MOST_REDRAWS;
 use crate::request::GenerateRequest;
@@ -185,7 +185,10 @@ fn write(
         Some(pixelized) => {
             if task.recovered {
                 // An earlier run may have been killed between the two files.
-                let _ = fs::remove_file(sidecar(&record.path));
+                let beside = sidecar(&record.path);
+                if is_ours(&beside) {
+                    let _ = fs::remove_file(beside);
+                }
             }
             write_sprite(&record.path, bytes, &pixelized.certificate, force)?;
         }

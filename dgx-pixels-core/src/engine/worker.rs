@@ -281,6 +281,9 @@ impl<M: Models> Worker<M> {
 
     /// Everything that is left when the engine stops.
     fn end(mut self) {
+        if let Some(task) = self.loading_for.take() {
+            self.shared.rest(&task);
+        }
         for loaded in std::mem::take(&mut self.loaded) {
             self.keep_costs(&loaded);
             for live in loaded.live.into_iter().chain(loaded.done) {

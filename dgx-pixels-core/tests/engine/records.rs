@@ -16,11 +16,11 @@ const STATES: TableDefinition<&str, &str> = TableDefinition::new("states");
 /// Makes the one job of the journal one that was accepted and is not finished, and edits what it asks for.
 fn rewrite(journal: &Path, edit: impl FnOnce(&mut Value)) {
     let database = Database::create(journal.join("journal.redb")).unwrap();
-    let read = database.begin_read().unwrap().open_table(SUBMISSIONS).unwrap();
-    let (id, submission) = read.iter().unwrap().next().unwrap().unwrap();
-    let (id, mut submission) =
-        (id.value().to_owned(), serde_json::from_str::<Value>(submission.value()).unwrap());
-    drop(read);
+    let (id, mut submission) = {
+        let table = database.begin_read().unwrap().open_table(SUBMISSIONS).unwrap();
+        let (id, submission) = table.first().unwrap().unwrap();
+        (id.value().to_owned(), serde_json::from_str::<Value>(submission.value()).unwrap())
+    };
     edit(&mut submission);
     let transaction = database.begin_write().unwrap();
     transaction.open_table(SUBMISSIONS).unwrap().insert(&*id, &*submission.to_string()).unwrap();

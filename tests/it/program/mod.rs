@@ -9,6 +9,7 @@ mod kills;
 mod models;
 mod pixelize;
 mod reproduce;
+mod streams;
 #[cfg(feature = "torch")]
 mod torch;
 

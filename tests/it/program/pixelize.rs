@@ -220,7 +220,7 @@ fn two_inputs_do_not_become_one_file() {
     desk.run(["pixelize", "a", "b", "--output", "out"])
         .assert_failed(7, "cannot write `out/key.png`: `a/key.png` and `b/key.png` would both become it");
     desk.run(["pixelize", "a/key.png", "b/key.png", "--output", "out.png"])
-        .assert_failed(7, "cannot write `out.png`: 2 pictures do not go into one file; expected a folder");
+        .assert_failed(7, "cannot write `out.png`: 2 images do not go into one file; expected a folder");
 }
 
 #[test]

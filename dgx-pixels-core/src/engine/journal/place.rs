@@ -3,11 +3,12 @@
 //! It is one write without a sync, so that it may precede every call. It outlives the process and not the machine; a file that
 //! is old, torn or gone tells of no job that ran, or of none at all.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use crate::files::read_regular;
 use crate::job::JobId;
 
 const LEN: usize = 128;
@@ -41,10 +42,7 @@ impl Place {
     /// What a process noted last in `folder`, if it can be read.
     pub(super) fn read(folder: &Path) -> Option<Place> {
         let path = folder.join("place");
-        if fs::metadata(&path).ok()?.len() != LEN as u64 {
-            return None;
-        }
-        let text = String::from_utf8(fs::read(&path).ok()?).ok()?;
+        let text = String::from_utf8(read_regular(&path, LEN as u64).ok()?).ok()?;
         let mut lines = text.lines();
         Some(Place { id: lines.next()?.parse().ok()?, at: lines.next()?.into() })
     }
