@@ -76,7 +76,6 @@ impl From<Error> for Fault {
             _ if let Some(time) = retry_after => {
                 format!("Call again after `retry_after_ms`: {}.", millis(time))
             }
-            ErrorKind::EmptySprite => "Call again with another prompt or `seed`.".into(),
             // Its text says it.
             ErrorKind::ForbiddenPath => String::new(),
             _ => "Tell the user: this is not mended by calling again.".into(),
