@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds the MCP server against the protocol: every scenario of the conformance suite at the revisions 2025-11-25 and 2026-07-28
-# (those of the tasks extension too), and the Inspector with its schema checks.
+# (those of the tasks extension too), the Inspector with its schema checks, and a web page in Chromium.
 #
 #   make conformance
 #
@@ -95,6 +95,14 @@ inspect() { mcp-inspector --cli "$url" --transport http --protocol-era "$1" --me
 for era in legacy modern; do
     check "inspector-$era" eval "report=\$(inspect $era 2>&1 >/dev/null) && echo \"\$report\" && [ -z \"\$report\" ]"
 done
+
+# 5. a web page in Chromium
+token=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
+export PAGE_PORT=8979
+DGX_PIXELS_MCP_TOKEN=$token start guarded "$built/dgx-pixels-mcp" http --model sketch --library "$work/guarded" \
+    --bind 127.0.0.1:0 --allow-origin "http://game.example:$PAGE_PORT"
+check browser tools/browser_check.sh "$url" "$token"
+grep '^browser' "$logs/browser.log" || true
 
 [ $failed = 0 ] || fail "$failed failed"
 say "all passed"

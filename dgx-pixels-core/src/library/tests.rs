@@ -843,3 +843,21 @@ fn ten_thousand_assets() {
         library.refresh().unwrap();
     });
 }
+
+#[test]
+fn files_that_are_huge_are_refused_at_once() {
+    let root = folder();
+    let library = open(&root);
+    let asset = make(&library, "key");
+    let picture = library.path(&asset.id);
+    let record = picture.with_extension("asset.json");
+    let whole = fs::read(&record).unwrap();
+    File::create(&record).unwrap().set_len(1 << 40).unwrap();
+    let error = library.get(&asset.id).unwrap_err().to_string();
+    assert!(error.contains("it has 1099511627776 bytes; expected at most 16777216"), "{error}");
+    fs::write(&record, whole).unwrap();
+    File::create(&picture).unwrap().set_len(1 << 40).unwrap();
+    for error in [library.get(&asset.id).unwrap_err(), library.read_png(&asset.id).unwrap_err()] {
+        assert!(error.to_string().contains("it has 1099511627776 bytes"), "{error}");
+    }
+}

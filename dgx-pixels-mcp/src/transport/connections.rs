@@ -30,11 +30,11 @@ const GRACE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections beyond the limit, on which only `/healthz` is answered.
 const RESERVE: usize = 16;
-/// How long a connection of the reserve may take to send a request.
+/// The time that a connection of the reserve may take to send a request.
 const RESERVE_PATIENCE: Duration = Duration::from_secs(2);
 /// Connections whose clients do not take their answers. Each such answer is memory.
 const MAX_STALLED: usize = 64;
-/// How long a client may take to send a request, or to take an answer, before it counts as slow.
+/// The time to send a request, or to read an answer, after which a client counts as slow.
 const SLOW: Duration = Duration::from_secs(1);
 /// The most that is buffered of a connection: the head of a request, or an answer in parts.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -42,7 +42,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 32\r\n\r\ntoo many connections; try again\n";
 
-/// What a connection does.
+/// The occupation of a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     /// No request has come yet.
@@ -55,6 +55,13 @@ enum State {
     Listens,
     /// Between requests.
     Idle,
+}
+
+/// The kinds of connections that there are too many of: more than a quarter of all are new, or more than half listen.
+#[derive(Clone, Copy)]
+struct Many {
+    fresh: bool,
+    listening: bool,
 }
 
 /// A connection, as the part that chooses which to close knows it.
@@ -102,17 +109,20 @@ impl Connection {
     }
 
     /// A place in the order in which connections are closed for new ones, the first first, or `None` while a request
-    /// is being answered.
-    fn rank(&self, now: Instant) -> Option<(u8, Instant)> {
+    /// is being answered. `many` says of which connections there are too many.
+    fn rank(&self, now: Instant, many: Many) -> Option<(u8, Instant)> {
         let Doing { state, since, stalled } = *self.lock();
         let is_slow = |since| now.duration_since(since) >= SLOW;
         let rank = match (state, stalled) {
             (_, Some(stalled)) if is_slow(stalled) => return Some((1, stalled)),
             (State::Fresh, _) if is_slow(since) => 0,
             (State::Receives, _) if is_slow(since) => 1,
-            (State::Idle, None) => 2,
-            (State::Fresh, _) => 3,
-            (State::Listens, _) => 4,
+            // New ones close each other in a flood of them, and are otherwise given the time to ask.
+            (State::Fresh, _) if many.fresh => 2,
+            (State::Listens, _) if many.listening => 2,
+            (State::Idle, None) => 3,
+            (State::Fresh, _) => 4,
+            (State::Listens, _) => 5,
             (State::Works | State::Receives | State::Idle, _) => return None,
         };
         Some((rank, since))
@@ -178,8 +188,13 @@ impl Connections {
 
 /// Closes the first connection in the order, of the reserve or of the others.
 fn close_first(open: &mut HashMap<u64, Arc<Connection>>, now: Instant, of_reserve: bool) -> bool {
-    let ranked = open.values().filter(|open| open.is_reserve == of_reserve);
-    let first = ranked.filter_map(|open| Some((open.rank(now)?, open.id))).min();
+    let all = || open.values().filter(|open| open.is_reserve == of_reserve);
+    let count = |state| all().filter(|open| open.lock().state == state).count();
+    let many = Many {
+        fresh: 4 * count(State::Fresh) > all().count(),
+        listening: 2 * count(State::Listens) > all().count(),
+    };
+    let first = all().filter_map(|open| Some((open.rank(now, many)?, open.id))).min();
     let Some(connection) = first.and_then(|(_, id)| open.remove(&id)) else { return false };
     connection.close.cancel();
     true

@@ -42,7 +42,7 @@ pub struct HttpConfig {
     /// Connections at once. For a new one beyond them the slowest or idlest is closed; where all wait for an answer, the
     /// new one is answered with 503 unless it asks for `/healthz`. Default 512.
     pub max_connections: usize,
-    /// How long a client may take to send the head of its next request, to send its body, and to take an answer, before
+    /// The time that a client may take to send the head of its next request, to send its body, and to read an answer, before
     /// its connection is closed. Default 30 s.
     pub patience: Duration,
 }

@@ -17,9 +17,11 @@ use serde_json::Value;
 
 /// The most messages that one batch may hold.
 const MAX_BATCH: usize = 64;
+/// The most values that a message may hold. Each takes up to a hundred times its text in memory.
+const MAX_VALUES: usize = 50_000;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a client sent at once.
+/// The content of one HTTP body or of one line.
 pub(super) enum Incoming {
     One(Box<ClientJsonRpcMessage>),
     /// The messages of a batch, each as its own text.
@@ -56,6 +58,13 @@ impl Fault {
 /// Reads what a client sent at once: a message, or a batch of them.
 pub(super) fn read(bytes: &[u8]) -> Result<Incoming, Fault> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let values = count_values(bytes);
+    if values > MAX_VALUES {
+        let frame: Option<Frame> = serde_json::from_slice(bytes).ok();
+        let id = frame.and_then(|frame| serde_json::from_value(frame.id?).ok());
+        let reason = format!("the message has more than {MAX_VALUES} values; expected fewer");
+        return Err(Fault::invalid(id, reason));
+    }
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return read_one(bytes).map(|message| Incoming::One(Box::new(message)));
     }
@@ -69,6 +78,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Incoming, Fault> {
         }
         _ => Ok(Incoming::Batch(batch.iter().map(|message| message.to_string().into_bytes()).collect())),
     }
+}
+
+/// The number of values in a text of JSON, or some more.
+fn count_values(bytes: &[u8]) -> usize {
+    let (mut count, mut in_string, mut is_escaped) = (1, false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' | b':' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Reads one message.
@@ -101,6 +125,15 @@ pub(super) fn read_one(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
             let fault = match &request.request {
                 ClientRequest::CustomRequest(custom) => {
                     fault_of_params(&custom.method, custom.params.as_ref())
+                }
+                // rmcp takes optional `params` that are wrong for none.
+                ClientRequest::ListToolsRequest(_)
+                | ClientRequest::ListPromptsRequest(_)
+                | ClientRequest::ListResourcesRequest(_)
+                | ClientRequest::ListResourceTemplatesRequest(_) => {
+                    let whole: Value = serde_json::from_slice(bytes).unwrap_or_default();
+                    let params = whole.get("params").filter(|params| !params.is_null());
+                    params.and_then(|params| fault_of_pages(request.request.method(), params))
                 }
                 _ => None,
             };
@@ -212,7 +245,7 @@ fn fault_of_params(method: &str, params: Option<&Value>) -> Option<String> {
         "tasks/update" => fault_as::<UpdateTaskParams>(params),
         "tasks/cancel" => fault_as::<CancelTaskParams>(params),
         "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
-            fault_as::<Option<PaginatedRequestParams>>(params)
+            return fault_of_pages(method, params);
         }
         "ping" | "server/discover" | "subscriptions/listen" | "logging/setLevel" => None,
         _ => return None,
@@ -225,6 +258,14 @@ fn fault_of_params(method: &str, params: Option<&Value>) -> Option<String> {
     })
 }
 
+/// The fault in the `params` of a list.
+fn fault_of_pages(method: &str, params: &Value) -> Option<String> {
+    match params {
+        Value::Object(_) => fault_as::<PaginatedRequestParams>(params),
+        other => Some(format!("`params` of `{method}` is `{other:.60}`; expected an object")),
+    }
+}
+
 fn fault_as<T: DeserializeOwned>(params: &Value) -> Option<String> {
     let error = serde_path_to_error::deserialize::<_, T>(params).err()?;
     let path = error.path().to_string();
@@ -232,7 +273,7 @@ fn fault_as<T: DeserializeOwned>(params: &Value) -> Option<String> {
     Some(format!("`params{place}`: {}", error.inner()))
 }
 
-/// Which messages of a new connection may be passed on. Before its first request a client has said nothing about
+/// Decides which messages of a new connection are passed on. Before its first request a client has said nothing about
 /// itself, and rmcp ends the connection where something else comes first.
 #[derive(Default)]
 pub(super) struct Opening {
@@ -331,6 +372,10 @@ mod tests {
         ] {
             assert_eq!(fault(text), (-32600, id), "{text}");
         }
+        let values = format!("[{}1]", "1,".repeat(60_000));
+        assert_eq!(fault(&call(&values)), (-32600, json!("a")));
+        let words = format!(r#"{{"prompt":"{}\\\",{}"}}"#, ",".repeat(60_000), "[".repeat(60_000));
+        assert!(read(call(&words).as_bytes()).is_ok());
         let many = format!("[{}]", vec![r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#; 65].join(","));
         assert_eq!(fault(&many), (-32600, json!(null)));
     }

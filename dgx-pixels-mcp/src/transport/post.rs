@@ -1,4 +1,4 @@
-//! What comes to `/mcp`, made ready for rmcp: messages are checked, batches taken apart, and clients that read JSON
+//! Requests to `/mcp`, made ready for rmcp: messages are checked, batches taken apart, and clients that read JSON
 //! only are answered in JSON.
 
 use std::sync::Arc;
@@ -27,6 +27,8 @@ const EVENT_STREAM: &str = "text/event-stream";
 const VERSION: &str = "mcp-protocol-version";
 /// Messages of one batch that are answered at once.
 const BATCH_AT_ONCE: usize = 8;
+/// Sessions that begin at once.
+const BEGIN_AT_ONCE: usize = 2;
 /// The longest answer that is read back from rmcp for a client of JSON only.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -34,17 +36,23 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Clone)]
 pub(super) struct Listening;
 
-/// What requests to `/mcp` share.
+/// The state that requests to `/mcp` share.
 #[derive(Clone)]
 pub(super) struct Entry {
     sessions: Arc<Sessions>,
-    /// Large messages are read one at a time, away from the threads that answer the others.
+    /// Large messages are read one at a time.
     turn: Arc<Semaphore>,
+    /// Sessions begin a few at a time, so that a flood of them waits here, and not before everything else.
+    beginnings: Arc<Semaphore>,
 }
 
 impl Entry {
     pub(super) fn new(sessions: Arc<Sessions>) -> Entry {
-        Entry { sessions, turn: Arc::new(Semaphore::new(1)) }
+        Entry {
+            sessions,
+            turn: Arc::new(Semaphore::new(1)),
+            beginnings: Arc::new(Semaphore::new(BEGIN_AT_ONCE)),
+        }
     }
 }
 
@@ -87,17 +95,15 @@ pub(super) async fn take(State(entry): State<Entry>, request: Request, next: Nex
 }
 
 impl Entry {
-    /// Answers a large message. Reading it takes milliseconds, which nobody else should wait for.
+    /// Answers a large message. Reading it takes milliseconds, which nobody else should wait for, so there is one at a
+    /// time, on a thread that answers nobody else.
     async fn post_large(&self, parts: request::Parts, bytes: Bytes, next: Next) -> Response {
-        let Ok(turn) = self.turn.clone().acquire_owned().await else {
-            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-        };
+        let mut turn = self.turn.clone().acquire_owned().await.ok();
         let gone = CancellationToken::new();
         let (entry, has_gone, _guard) = (self.clone(), gone.clone(), gone.drop_guard());
         let runtime = Handle::current();
         let work = move || {
             runtime.block_on(async {
-                let mut turn = Some(turn);
                 let mut answered = std::pin::pin!(entry.post(parts, bytes, next));
                 let answered = poll_fn(|cx| {
                     let polled = answered.as_mut().poll(cx);
@@ -140,10 +146,11 @@ impl Entry {
         accepts: Accepts,
         next: Next,
     ) -> Response {
-        let (mut id, mut listens) = (None, false);
+        let (mut id, mut listens, mut beginning) = (None, false, None);
         if let JsonRpcMessage::Request(request) = message {
             match request.request {
                 ClientRequest::InitializeRequest(_) if !parts.headers.contains_key(SESSION_ID) => {
+                    beginning = self.beginnings.acquire().await.ok();
                     self.sessions.make_room().await;
                 }
                 ClientRequest::SubscriptionsListenRequest(_) => listens = true,
@@ -156,6 +163,7 @@ impl Entry {
         parts.headers.insert(header::ACCEPT, both);
         parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
         let mut response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+        drop(beginning);
         if accepts.stream || !is_stream(response.headers()) {
             if listens {
                 response.extensions_mut().insert(Listening);

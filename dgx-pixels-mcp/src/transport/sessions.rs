@@ -14,10 +14,10 @@ pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 
 /// Sessions at once.
 const MAX: usize = 256;
-/// How long a session lives that neither asks nor is told anything. Agents pause for minutes, and few clients begin
+/// The life of a session without any message. Agents pause for minutes, and few clients begin
 /// again when their session has ended.
 const LIFE: Duration = Duration::from_secs(60 * 60);
-/// How long a session may take to end before the next one begins without waiting for it.
+/// The time that a session may take to end before the next one begins without waiting for it.
 const TIME_TO_END: Duration = Duration::from_millis(100);
 
 /// The sessions, and when each was used last.
@@ -86,7 +86,7 @@ impl Sessions {
                 known.or_else(|| sessions.keys().next().cloned())
             };
             let Some(id) = idlest else { return };
-            tracing::info!("there are {MAX} sessions; the idlest ends for another");
+            tracing::debug!("there are {MAX} sessions; the idlest ends for another");
             let _ = timeout(TIME_TO_END, self.manager.close_session(&id)).await;
             self.lock().remove(&id);
         }

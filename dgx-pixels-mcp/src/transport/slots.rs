@@ -16,9 +16,9 @@ use super::post::Listening;
 
 /// Calls that have just begun.
 const QUICK: usize = 64;
-/// How long a call may take before it needs a place among the long ones.
+/// The time after which a call needs a place among the long ones.
 const QUICK_TIME: Duration = Duration::from_millis(250);
-/// How long a call waits to begin. Places get free at least every [`QUICK_TIME`].
+/// The time that a call waits to begin. Places get free at least every [`QUICK_TIME`].
 const WAIT: Duration = Duration::from_secs(5);
 
 /// The places.

@@ -77,7 +77,7 @@ impl<H> Sessions<H> {
         if open.len() >= MAX_SESSIONS {
             let idlest = open.iter().min_by_key(|(_, session)| session.rank()).map(|(id, _)| *id);
             if let Some(session) = idlest.and_then(|id| open.remove(&id)) {
-                tracing::info!("{MAX_SESSIONS} clients listen at /sse; the idlest is let go for another");
+                tracing::debug!("{MAX_SESSIONS} clients listen at /sse; the idlest is let go for another");
                 session.answers.served.cancel();
             }
         }

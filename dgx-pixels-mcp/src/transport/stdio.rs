@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::channel::mpsc::{self, SendError, Sender};
 use futures::{Sink, SinkExt as _, StreamExt as _};
@@ -17,12 +18,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::message::{self, Fault, Incoming, Opening};
-use super::{TIME_TO_ANSWER, TransportError, soon_after};
+use super::{TransportError, soon_after};
 
 /// The longest line of a client.
 const MAX_LINE: usize = 4 << 20;
 /// Answers that wait for the client to read them. The server waits for it then.
 const MAX_UNREAD: usize = 16;
+/// The time that a client may take to read the last answers when the server ends.
+const TIME_TO_READ: Duration = Duration::from_secs(2);
 
 /// Serves one client over standard input and output, until the input ends or `stop` is called; calls that are running
 /// then have a moment to answer.
@@ -66,8 +69,7 @@ async fn serve<H: ServerHandler>(
     };
     reading.abort();
     let _ = reading.await;
-    // What was answered is written, unless the client does not read.
-    let _ = timeout(TIME_TO_ANSWER, written).await;
+    let _ = timeout(TIME_TO_READ, written).await;
     ended
 }
 
@@ -192,7 +194,7 @@ async fn next_line(
     }
 }
 
-/// Where answers go. Those to the requests of a batch wait for each other.
+/// The way of answers to the client. Those to the requests of a batch wait for each other.
 #[derive(Clone)]
 struct Answers {
     lines: Sender<Vec<u8>>,

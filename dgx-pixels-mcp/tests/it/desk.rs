@@ -220,8 +220,8 @@ impl Reply {
 
     /// The body as JSON: the whole, or the first message of its events.
     pub(crate) fn json(&self) -> Value {
-        let event = self.body.lines().find_map(|line| line.strip_prefix("data:"));
-        let text = event.unwrap_or(&self.body);
+        let mut events = self.body.lines().filter_map(|line| line.strip_prefix("data:"));
+        let text = events.find(|data| !data.trim().is_empty()).unwrap_or(&self.body);
         serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }

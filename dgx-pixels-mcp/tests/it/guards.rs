@@ -213,7 +213,7 @@ fn a_client_of_2024_listens_at_sse_and_posts_beside_it() {
     assert_eq!(server.terminate(), Some(0));
 }
 
-/// What a client of 2025-06-18 says first, as its body.
+/// The body of the first request of a client of 2025-06-18.
 fn beginning() -> String {
     let client = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
     json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client }).to_string()

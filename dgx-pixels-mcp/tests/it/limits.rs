@@ -204,6 +204,6 @@ fn the_idlest_listener_at_sse_is_let_go_for_another() {
     assert_eq!(server.call(&place, 1, "large"), 202);
     read_until(&mut used, "xxxx");
     let (mut first, place) = flood.into_iter().next().unwrap();
-    read_until(&mut first, "\r\n0\r\n");
+    read_until(&mut first, "0\r\n\r\n");
     assert_eq!(server.call(&place, 1, "large"), 404);
 }
