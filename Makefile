@@ -15,7 +15,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test demo test test-core test-torch test-bevy game gate-m4 gate-programs fuzz conformance check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test demo test test-core test-torch test-bevy game gate-m4 gate-programs fuzz conformance kills check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -65,6 +65,12 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS each, 20 if not said; takes nightly 
 
 conformance: setup ## The MCP server against the protocol's conformance suite and Inspector; takes npm
 	tools/mcp_conformance.sh
+
+KILLS ?= 1000
+
+kills: ## Servers, batches and deploys, each killed KILLS times: nothing is lost, doubled or torn; takes no libtorch
+	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --no-default-features --test engine -- --nocapture kills::
+	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --no-default-features --test it -- --nocapture killed
 
 check-fmt: ## Formatting
 	cargo fmt --all --check

@@ -5,7 +5,6 @@ mod input;
 
 use std::collections::{HashMap, VecDeque};
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -14,14 +13,14 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
-use dgx_pixels_core::{Error, Priority, Submission};
+use dgx_pixels_core::{Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
 use serde_json::json;
 
 use self::folder::{Allowed, Entry, Folder, Kept, Told};
 use self::input::{Defaults, Fault, Picture};
 use crate::drawing::{Drawing, whole};
 use crate::failure::{Failure, counted, one_line};
-use crate::generate::GLANCE;
+use crate::generate::{GLANCE, redrawn};
 use crate::progress::Bar;
 use crate::serve::Choice;
 use crate::{interrupt, output};
@@ -29,17 +28,20 @@ use crate::{interrupt, output};
 /// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
 const UNDER_WAY: usize = 256;
 /// Pictures that are submitted before those that have ended are looked after again.
-const SUBMITTED_AT_ONCE: usize = 16;
+const SUBMITTED_AT_ONCE: usize = 64;
 /// Faults of lines, and pictures that could not be made, that are told one by one.
 const TOLD: usize = 20;
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
-FILE ends in `.jsonl`: a JSON object a line, with `prompt` and, as they are needed, `name` (of the sprite's file), `count`, `seed`,
-`negative_prompt`, `steps`, `guidance_scale`, `guidance_rescale`, `scheduler`, `width` and `height`, `original_size`, `crop`,
-`target_size`, `raw`, `size`, `anchor`, `max_colors`, `palette`, `dither`, `transparent`, `bleed`, `cleanup`, `outline`, `tile_x`,
-`tile_y`: as the flags, which hold for every line that does not say otherwise. Any other file: a prompt a line; empty lines and lines
-that begin with `#` are left out. Standard input (`-`) is JSON if it begins with `{`. All lines are checked before anything is drawn.
+FILE has either a prompt a line or a JSON object a line; its first line decides, whatever its name is. Empty lines and lines that
+begin with `#` are left out. A file that ends in `.jsonl` or `.ndjson` is JSON in any case. `-` is standard input.
+
+An object has `prompt` and, as they are needed, `name` (of the sprite's file), `count`, `seed`, `negative_prompt`, `steps`,
+`guidance_scale`, `guidance_rescale`, `guidance_interval`, `deep_cache`, `scheduler`, `width` and `height`, `original_size`, `crop`,
+`target_size`, `raw`, `size`, `anchor`, `max_colors`, `palette`, `dither`, `transparent`, `bleed`, `cleanup`, `outline`, `tile_x` and
+`tile_y`. They mean what the flags mean. The flags hold for every line that does not set its own value.
+All lines are checked before anything is drawn.
 
 DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which `--resume` needs. The manifest has one line
 for each picture that is made or could not be:
@@ -53,12 +55,12 @@ made, and makes no picture twice. Where lines have changed since, those with the
 /// Draw thousands of sprites, from a file of prompts.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A prompt a line, or JSON lines; `-` is standard input.
+    /// A prompt a line, or a JSON object a line; `-` is standard input.
     #[arg(value_name = "FILE")]
     input: PathBuf,
 
-    /// For the sprites; made if absent.
-    #[arg(long, value_name = "DIR")]
+    /// The folder for the sprites; made if absent.
+    #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 
     /// Go on with the batch in `--output`; begin it if there is none.
@@ -68,12 +70,12 @@ pub(crate) struct Args {
     #[command(flatten)]
     drawing: Drawing,
 
-    /// Of every line that has none of its own. Default: worked out from the line's number and prompt.
+    /// The seed for lines that do not set one. Default: worked out from the line's number and prompt.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
     seed: Option<u64>,
 
-    /// How many pictures of each line, 1 to 10000, with seeds from the line's upwards.
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
+    /// How many images of each line, 1 to 10000, with seeds from the line's upwards.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
     count: u64,
 
     /// Pictures that go a step together at most, 1 to 256. Fewer where memory is short.
@@ -84,7 +86,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "B", allow_hyphen_values = true)]
     budget: Option<Budget>,
 
-    /// Replace pictures that exist; without `--resume`, also a batch, which then begins anew.
+    /// Replace files that exist; without `--resume`, also a batch, which then begins anew. Folders, links and files of other
+    /// programs beside the sprites stay.
     #[arg(long)]
     force: bool,
 
@@ -93,12 +96,15 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     /// Nothing on standard error but warnings and errors.
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 
 /// Checks all lines, makes what is not made yet, and says what could not be.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    output::folder(&args.output)?;
+    let Drawing { denoising, stages, .. } = &args.drawing;
+    denoising.check().and_then(|()| stages.check_dither()).map_err(Failure::Flags)?;
     let choice = Choice::of(args.drawing.model.as_deref())?;
     let pictures = pictures(args, &choice)?;
     interrupt::listen();
@@ -173,21 +179,29 @@ fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
         count: args.count,
         model: choice.name().to_owned(),
         multiple: choice.multiple(),
+        native_size: choice.native_size(),
     };
     let bytes = input::read(&args.input)?;
-    let json = input::is_json(&args.input, &bytes);
+    let json = input::is_json(&args.input, &bytes)?;
     match input::pictures(&bytes, json, &defaults) {
         Ok(pictures) if pictures.is_empty() => {
             let reason = "it has no prompts; expected one a line".into();
             Err(Failure::Input { path: args.input.clone(), reason })
         }
-        Ok(pictures) => Ok(pictures),
+        Ok(pictures) => {
+            let has_size =
+                |picture: &Picture| picture.pixel.as_ref().is_some_and(|pixel| pixel.size.is_some());
+            if args.drawing.stages.anchor.is_some() && !pictures.iter().any(has_size) {
+                args.drawing.stages.check().map_err(Failure::Flags)?;
+            }
+            Ok(pictures)
+        }
         Err(faults) => {
             for Fault { line, reason } in faults.iter().take(TOLD) {
                 output::note(format_args!("error: line {line}: {reason}"));
                 if args.json {
                     let error = json!({ "kind": "invalid_request", "message": reason });
-                    output::say(&json!({ "line": line, "error": error }))?;
+                    output::say_json(&json!({ "line": line, "error": error }))?;
                 }
             }
             if faults.len() > TOLD {
@@ -241,20 +255,25 @@ impl Batch<'_> {
         loop {
             interrupt::check()?;
             // 1. as many as may wait
-            for _ in 0..SUBMITTED_AT_ONCE {
-                if under_way.len() >= UNDER_WAY || Instant::now() < not_before {
-                    break;
-                }
-                let Some(picture) = todo.pop_front() else { break };
-                match self.submit(picture) {
+            let free = match Instant::now() < not_before {
+                true => 0,
+                false => UNDER_WAY.saturating_sub(under_way.len()).min(SUBMITTED_AT_ONCE),
+            };
+            let wanted: Vec<_> = todo.drain(..free.min(todo.len())).collect();
+            let mut refused = vec![];
+            for (picture, answer) in self.submit(&wanted) {
+                match answer {
                     Ok(job) => under_way.push((picture, job)),
-                    Err(Error::QueueFull { retry_after, .. }) => {
-                        not_before = Instant::now() + retry_after;
-                        todo.push_front(picture);
-                    }
-                    Err(error) => self.tell_failed(picture, None, error)?,
+                    Err(error) => match error.retry_after() {
+                        Some(retry_after) => {
+                            not_before = Instant::now() + retry_after;
+                            refused.push(picture);
+                        }
+                        None => self.tell_failed(picture, None, error)?,
+                    },
                 }
             }
+            refused.into_iter().rev().for_each(|picture| todo.push_front(picture));
 
             // 2. those that have ended
             let before = under_way.len();
@@ -310,13 +329,21 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Hands a picture in; the same job where an earlier run did. What failed then is tried once more.
-    fn submit(&self, picture: &Picture) -> Result<Job, Error> {
+    /// Hands pictures in, together; the same jobs where an earlier run did. What failed then is tried once more.
+    fn submit<'p>(&self, pictures: &[&'p Picture]) -> Vec<(&'p Picture, Result<Job, Error>)> {
+        let answers = self.engine.submit_all(pictures.iter().map(|picture| self.submission(picture, 0)));
+        let settle = |(picture, answer): (&&'p Picture, _)| (*picture, self.settle(picture, answer));
+        pictures.iter().zip(answers).map(settle).collect()
+    }
+
+    /// The picture's job, given the answer to its first attempt.
+    fn settle(&self, picture: &Picture, mut answer: Result<Job, Error>) -> Result<Job, Error> {
         let mut attempt = 0;
         let mut may_remove = true;
         loop {
-            let submission = self.submission(picture, attempt);
-            match self.engine.submit(submission) {
+            match answer {
+                // Run again at once, it would kill this process too.
+                Ok(job) if self.has_killed(&job) => return Ok(job),
                 Ok(job) if job.id() < self.began && matches!(job.result(), Some(Err(_))) => attempt += 1,
                 // An earlier run's, with `--force` or in another place.
                 Err(Error::KeyTaken { .. }) => attempt += 1,
@@ -331,7 +358,15 @@ impl Batch<'_> {
                 }
                 answer => return answer,
             }
+            answer = self.engine.submit(self.submission(picture, attempt));
         }
+    }
+
+    /// Whether the engine gave the job up when it started, as the process had died each time that it ran.
+    fn has_killed(&self, job: &Job) -> bool {
+        let died =
+            |job: &Job| matches!(job.result(), Some(Err(error)) if error.kind() == ErrorKind::ProcessDied);
+        died(job) && self.engine.recovered().iter().any(|known| known.id() == job.id())
     }
 
     fn submission(&self, picture: &Picture, attempt: usize) -> Submission {
@@ -351,15 +386,16 @@ impl Batch<'_> {
     /// Whether the file that is in the way says that it is this picture; or is a certificate without one, as a full disk
     /// leaves it. Neither was there when the picture was planned.
     fn is_ours(&self, picture: &Picture) -> bool {
-        let path = self.folder.output(picture);
-        let Ok(bytes) = fs::read(&path) else {
-            let certificate = fs::read(sidecar(&path)).unwrap_or_default();
-            return !path.exists() && serde_json::from_slice::<Certificate>(&certificate).is_ok();
+        let file = Path::new(&picture.file);
+        let Some(bytes) = self.folder.read(file) else {
+            let certificate = self.folder.read(&sidecar(file)).unwrap_or_default();
+            let is_absent = self.folder.output(picture).symlink_metadata().is_err();
+            return is_absent && serde_json::from_slice::<Certificate>(&certificate).is_ok();
         };
         Made::read(&bytes).is_ok_and(|made| {
             let (was, is) = (&made.request, &picture.request);
-            (&was.prompt, was.seed, &made.pixel, &made.model)
-                == (&is.prompt, is.seed, &picture.pixel, &self.model)
+            let is_seed = (0..=MOST_REDRAWS).any(|redraw| redraw_seed(is.seed, redraw) == was.seed);
+            is_seed && (&was.prompt, &made.pixel, &made.model) == (&is.prompt, &picture.pixel, &self.model)
         })
     }
 
@@ -369,6 +405,9 @@ impl Batch<'_> {
         self.made += 1;
         self.bar.advance();
         self.bar.aside(|| {
+            if let Some(words) = redrawn(finished) {
+                output::note(format_args!("warning: line {}: {words}", picture.line));
+            }
             if let Some(words) = &finished.dropped_words {
                 output::note(format_args!(
                     "warning: line {}: past the model's length, these words are dropped: {words}",
@@ -378,7 +417,7 @@ impl Batch<'_> {
             if self.args.json {
                 self.say_json(entry)
             } else {
-                output::say(&self.args.output.join(&picture.file).display())
+                output::say_path(&self.args.output.join(&picture.file))
             }
         })
     }
@@ -408,8 +447,7 @@ impl Batch<'_> {
 
     fn say_json(&self, entry: Entry) -> Result<(), Failure> {
         let path = self.args.output.join(&entry.path);
-        let line = serde_json::to_string(&Entry { path, ..entry });
-        output::say(&line.expect("plain data turns into JSON; this is a bug"))
+        output::say_json(&Entry { path, ..entry })
     }
 }
 

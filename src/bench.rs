@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::drawing::{Interval, interval, number, whole};
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::output::{note, say};
+use crate::output::{note, say, say_json};
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
@@ -149,6 +149,14 @@ struct Subject {
 
 /// Measures, and tells.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let shortcuts = [
+        ("--guidance-interval", args.guidance_interval.is_some()),
+        ("--deep-cache", args.deep_cache.is_some()),
+    ];
+    if let Some((flag, _)) = shortcuts.iter().find(|(_, given)| *given && args.modes.len() < 2) {
+        let reason = "is for all modes but the first, and there is one; expected two or more in `--modes`";
+        return Err(Failure::Flags(format!("`{flag}` {reason}")));
+    }
     interrupt::listen();
     let subject = Subject::of(args.model.as_deref())?;
     let device = args.device.resolve()?;
@@ -221,7 +229,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         modes,
     };
     if args.json {
-        return say(&serde_json::to_string(&report).expect("plain data turns into JSON; this is a bug"));
+        return say_json(&report);
     }
     report.tell()
 }

@@ -18,6 +18,8 @@ Standard output says what became of each sprite, and whether the running game sh
 its name is replaced; `--rollback` takes the last deploy back. With --json there is one line:
 {\"manifest\",\"blake3\",\"changed\",\"dry_run\",\"sprites\":[{\"name\",\"path\",\"width\",\"height\",\"frames\",\"change\"}],\"live\":{\"live\",\"ms\",\"reason\",\"status\"}}
 
+The project may be a clone of somebody else's repository: a symbolic link in a deploy's way is an error, and is not followed.
+
 A game that shows the sprites at once has `SpritesPlugin` of the crate dgx-pixels-bevy; see docs/bevy.md. Without an answer of the game
 the deploy is done all the same.";
 
@@ -52,6 +54,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["assets", "category", "name", "anchor", "tags", "dry_run"])]
     rollback: bool,
 
+    /// Follow the project's `assets` where it is a symbolic link that you made, also out of the project.
+    /// Without this flag a link anywhere in a deploy's way is an error.
+    #[arg(long)]
+    follow_assets_link: bool,
+
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -60,18 +67,33 @@ pub(crate) struct Args {
     #[arg(long)]
     no_reload: bool,
 
-    /// The game's port on this machine.
-    #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", default_value_t = GAME_PORT)]
-    port: u16,
+    /// The game's port on this machine. Default: that of `$BRP_EXTRAS_PORT`, or the plugin's own.
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["no_reload", "dry_run"])]
+    port: Option<u16>,
 
-    /// How long to wait until the game shows the sprites, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = RangedU64ValueParser::<u64>::new().range(1..=600))]
-    wait: u64,
+    /// How long to wait until the game shows the sprites, in seconds, 1 to 600. Default: 5.
+    #[arg(long, value_name = "S", conflicts_with_all = ["no_reload", "dry_run"], value_parser = RangedU64ValueParser::<u64>::new().range(1..=600))]
+    wait: Option<u64>,
 
     /// Print one JSON line.
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// How long to wait for the game where nothing is asked for.
+const WAIT_SECONDS: u64 = 5;
+
+/// The port that the environment names, as it does for the game itself.
+fn default_port() -> Result<u16, Failure> {
+    let Some(port) = std::env::var_os(PORT_VARIABLE) else { return Ok(GAME_PORT) };
+    let port = port.to_string_lossy();
+    port.parse().map_err(|_| {
+        Failure::Flags(format!("`{PORT_VARIABLE}` is `{port}`; expected a port, a whole number up to 65535"))
+    })
+}
+
+/// Where bevy_brp_extras looks too.
+const PORT_VARIABLE: &str = "BRP_EXTRAS_PORT";
 
 /// Two numbers from -0.5 to 0.5.
 #[derive(Clone, Copy)]
@@ -97,7 +119,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let count = args.assets.len();
         return Err(Failure::Flags(format!("`--name` names one asset, and {count} are given; leave it out")));
     }
-    let project = Project::open(&args.project)?;
+    let port = args.port.map_or_else(default_port, Ok)?;
+    let mut project = Project::open(&args.project)?;
+    if args.follow_assets_link {
+        project = project.follow_assets_link();
+    }
     let sprites = args.assets.iter().map(|path| sprite(args, path)).collect::<Result<Vec<_>, _>>()?;
     let deployed = match (args.rollback, args.dry_run) {
         (true, _) => project.rollback()?,
@@ -105,13 +131,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (false, false) => project.deploy(&sprites)?,
     };
     let asks = !args.no_reload && !args.dry_run;
-    let live =
-        asks.then(|| Game::new(args.port).confirm(&project, &deployed, Duration::from_secs(args.wait)));
+    let wait = Duration::from_secs(args.wait.unwrap_or(WAIT_SECONDS));
+    let live = asks.then(|| Game::new(port).confirm(&project, &deployed, wait));
     if args.json {
         let mut line = json!(deployed);
         line["dry_run"] = json!(args.dry_run);
         line["live"] = json!(live);
-        return output::say(&line);
+        return output::say_json(&line);
     }
     tell(&project, args.dry_run, &deployed)?;
     match live {

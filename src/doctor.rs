@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, one_line};
 use crate::models::Summary;
-use crate::output::say;
+use crate::output::{say, say_json};
 
 /// Say what there is to draw with, what is wrong, and what mends it.
 ///
@@ -65,6 +65,8 @@ struct Memory {
 struct ModelState {
     name: String,
     path: PathBuf,
+    /// The folder that the name stands for instead.
+    shadowed_by: Option<PathBuf>,
     error: Option<String>,
 }
 
@@ -79,7 +81,7 @@ struct Problem {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let report = look();
     if args.json {
-        say(&serde_json::to_string(&report).expect("plain data turns into JSON; this is a bug"))?;
+        say_json(&report)?;
     } else {
         report.tell()?;
     }
@@ -100,10 +102,12 @@ fn look() -> Report {
 
     let places = search::places();
     let mut models = vec![];
-    for Found { name, path, model } in search::find(&places) {
+    for found in search::find(&places) {
+        problems.extend(shadowed(&found));
+        let Found { name, path, model, shadowed_by, .. } = found;
         let error = model.and_then(|model| Summary::of(&model)).err().map(|error| one_line(&error));
         problems.extend(error.as_ref().map(|error| broken(&name, &path, error)));
-        models.push(ModelState { name, path, error });
+        models.push(ModelState { name, path, shadowed_by, error });
     }
     let usable = models.iter().any(|model| model.error.is_none());
     if !usable {
@@ -184,6 +188,12 @@ fn has_nvidia_gpu() -> bool {
         .any(|device| starts(device.join("vendor"), "0x10de") && starts(device.join("class"), "0x03"))
 }
 
+/// A model in the current folder whose name stands for another one: whoever made the folder may have meant it to be used.
+fn shadowed(found: &Found) -> Option<Problem> {
+    let what = found.shadow_note().filter(|_| found.is_here)?;
+    Some(Problem { what, mend: format!("mv '{0}' '{0}-of-this-folder'", found.path.display()) })
+}
+
 fn broken(name: &str, path: &Path, error: &str) -> Problem {
     // Hugging Face's cache names repositories; a folder of one's own can only be saved again.
     let mend = match name.contains('/') {
@@ -235,14 +245,21 @@ impl Report {
             row("models", "none")?;
         }
         for (i, model) in self.models.iter().enumerate() {
-            let state = if model.error.is_some() { "broken: " } else { "" };
+            let state = match (&model.error, &model.shadowed_by) {
+                (Some(_), _) => "broken: ",
+                (None, Some(_)) => "by its path only: ",
+                (None, None) => "",
+            };
             let label = if i == 0 { "models" } else { "" };
             row(label, &format!("{state}{} in `{}`", model.name, model.path.display()))?;
         }
         for Problem { what, mend } in &self.problems {
-            say(&format!("\nproblem    {what}\nmend       {mend}"))?;
+            say(&"")?;
+            row("problem", what)?;
+            row("mend", mend)?;
         }
-        say(&if self.can_draw { "\nready to draw" } else { "\ncannot draw with a model" })
+        say(&"")?;
+        say(&if self.can_draw { "ready to draw" } else { "cannot draw with a model" })
     }
 }
 

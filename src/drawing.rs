@@ -3,20 +3,22 @@
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use dgx_pixels_core::canvas::{self, Conflict};
 use dgx_pixels_core::pixel::PixelOptions;
 use dgx_pixels_core::scheduler::SchedulerName;
 #[cfg(feature = "torch")]
 use dgx_pixels_core::torch;
 use dgx_pixels_core::{GenerateRequest, ImageSize};
 
-use crate::pixelize::Stages;
+use crate::failure::Failure;
+use crate::stages::Stages;
 
 /// What draws, how, and what makes a sprite of it.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Drawing {
     /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built in: it paints a figure
     /// from the seed, and needs no model. Default: `sprite-xl`, or the only model there is.
-    #[arg(long, value_name = "PATH|NAME")]
+    #[arg(short, long, value_name = "PATH|NAME")]
     pub(crate) model: Option<String>,
 
     #[command(flatten)]
@@ -25,25 +27,52 @@ pub(crate) struct Drawing {
     #[command(flatten)]
     pub(crate) torch: TorchArgs,
 
-    /// Write the model's pictures as they are, with neither of the stages that make sprites of them.
-    #[arg(long, conflicts_with_all = ["size", "palette", "cleanup", "bleed", "tile_x", "tile_y"])]
+    /// Write the model's images as they are, without the stages that make sprites of them.
+    #[arg(long, conflicts_with_all = STAGES)]
     pub(crate) raw: bool,
 
     #[command(flatten)]
     pub(crate) stages: Stages,
 }
 
+/// The flags of [`Stages`].
+const STAGES: [&str; 11] = [
+    "size",
+    "anchor",
+    "max_colors",
+    "palette",
+    "dither",
+    "transparent",
+    "bleed",
+    "cleanup",
+    "outline",
+    "tile_x",
+    "tile_y",
+];
+
 impl Drawing {
-    /// The stages that make a sprite of the model's picture, unless it is left as it is.
-    pub(crate) fn pixel(&self) -> Option<PixelOptions> {
-        (!self.raw).then(|| self.stages.options_of_generated())
+    /// The image to draw with a model that draws `native` by default, and the stages that make a sprite of it, unless
+    /// it is left as it is.
+    ///
+    /// # Errors
+    /// [`Conflict`] if `--size` cannot be met with `--width` and `--height`.
+    pub(crate) fn plan(
+        &self,
+        native: ImageSize,
+    ) -> Result<(Option<ImageSize>, Option<PixelOptions>), Conflict> {
+        let asked = self.denoising.size();
+        if self.raw {
+            return Ok((asked, None));
+        }
+        let mut pixel = self.stages.options_of_generated();
+        Ok((canvas::plan(native, asked, &mut pixel)?, Some(pixel)))
     }
 }
 
 /// How the model draws.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Denoising {
-    /// What to keep away from.
+    /// Text that describes what the image should not show.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) negative_prompt: Option<String>,
 
@@ -59,11 +88,13 @@ pub(crate) struct Denoising {
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
     pub(crate) guidance_rescale: f64,
 
-    /// Guidance only between these shares of the steps, as `0.1,0.8`: faster, and pictures differ. Default: at all.
+    /// Apply guidance only in this part of the schedule, for example `0.1,0.8` for 10 % to 80 %. Faster, but it changes the
+    /// image. Default: all steps.
     #[arg(long, value_name = "FROM,TO", value_parser = interval)]
     pub(crate) guidance_interval: Option<Interval>,
 
-    /// Compute the UNet's inner levels at every Nth step only, 2 to 10: much faster, and details differ. Default: at each.
+    /// Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes details. Default: at
+    /// every step.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>)]
     pub(crate) deep_cache: Option<usize>,
 
@@ -71,7 +102,8 @@ pub(crate) struct Denoising {
     #[arg(long, value_name = "NAME", value_parser = scheduler_names())]
     pub(crate) scheduler: Option<SchedulerName>,
 
-    /// In pixels, 64 to 2048; most models need a multiple of 8. Default: the model's own.
+    /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a multiple of 8. Default: what
+    /// fits `--size`, or the model's own.
     #[arg(long, value_name = "N", requires = "height", allow_negative_numbers = true, value_parser = whole::<u32>)]
     pub(crate) width: Option<u32>,
 
@@ -92,9 +124,34 @@ impl Denoising {
             guidance_interval: self.guidance_interval.map(|Interval(interval)| interval),
             deep_cache: self.deep_cache,
             scheduler: self.scheduler,
-            size: self.width.zip(self.height).map(|(width, height)| ImageSize { width, height }),
+            size: self.size(),
             ..Default::default()
         }
+    }
+
+    /// Refuses options that guide, where the guidance scale turns guidance off.
+    ///
+    /// # Errors
+    /// What is given in vain, and what would be right.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Some(scale) = self.guidance_scale.filter(|scale| *scale <= 1.0) else { return Ok(()) };
+        let guiding = [
+            ("negative_prompt", self.negative_prompt.is_some()),
+            ("guidance_rescale", self.guidance_rescale > 0.0),
+            ("guidance_interval", self.guidance_interval.is_some()),
+        ];
+        match guiding.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(format!(
+                "`guidance_scale` is {scale}, which turns guidance off, and `{name}` is for guidance; expected more \
+                 than 1, or no `{name}`"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The image's size that is asked for.
+    fn size(&self) -> Option<ImageSize> {
+        self.width.zip(self.height).map(|(width, height)| ImageSize { width, height })
     }
 }
 
@@ -111,15 +168,34 @@ pub(crate) struct TorchArgs {
     #[arg(long, value_name = "D", default_value_t = torch::Device::Auto)]
     pub(crate) device: torch::Device,
 
-    /// `fast`, or `exact`: rounded where diffusers rounds. On a CPU both are the same.
+    /// `fast`; `exact`, which rounds where diffusers rounds; or `fp8`, which computes in 8 bits on GPUs that can and is
+    /// `fast` elsewhere. On a CPU all are the same.
     #[cfg(feature = "torch")]
     #[arg(long, value_name = "MODE", default_value_t = torch::Mode::Fast)]
     pub(crate) mode: torch::Mode,
 
-    /// Decode in overlapping tiles: less memory for large pictures, and slightly other colours.
+    /// Decode in overlapping tiles: less memory for large images, and slightly other colors.
     #[cfg(feature = "torch")]
     #[arg(long)]
     pub(crate) vae_tiling: bool,
+}
+
+impl TorchArgs {
+    /// Refuses flags that `sketch`, which computes nothing, would ignore.
+    ///
+    /// # Errors
+    /// [`Failure::Flags`].
+    pub(crate) fn check_sketch(self) -> Result<(), Failure> {
+        #[cfg(feature = "torch")]
+        for (flag, given) in [("--dtype", self.dtype.is_some()), ("--vae-tiling", self.vae_tiling)] {
+            if given {
+                return Err(Failure::Flags(format!(
+                    "`{flag}` is for a model, and `sketch` is none; leave it out"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
@@ -135,7 +211,7 @@ pub(crate) fn interval(text: &str) -> Result<Interval, &'static str> {
     let parts = text
         .split_once(',')
         .and_then(|(from, to)| Some([from.trim().parse().ok()?, to.trim().parse().ok()?]));
-    parts.map(Interval).ok_or("expected two numbers, as `0.1,0.8`")
+    parts.map(Interval).ok_or("expected two numbers, for example `0.1,0.8`")
 }
 
 pub(crate) fn number(text: &str) -> Result<f64, &'static str> {

@@ -30,6 +30,9 @@ Exit codes:
   14   forbidden_path: a path out of the folders that may be used
   15   library_full: as many assets are kept as may be
   16   faults: `validate` found what a game would stumble over
+  17   process_died: the process died each time that the job ran
+  18   empty_sprite: no draw gave a sprite with a visible pixel
+  19   quota_exceeded: as much of one client waits as may; try again
   130  cancelled: Ctrl-C
 
 With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
@@ -127,6 +130,9 @@ impl Failure {
             "forbidden_path" => 14,
             "library_full" => 15,
             "faults" => 16,
+            "process_died" => 17,
+            "empty_sprite" => 18,
+            "quota_exceeded" => 19,
             "cancelled" => interrupt::EXIT_CODE,
             _ => 1,
         }
@@ -138,7 +144,7 @@ impl Failure {
         output::note(format_args!("error: {message}"));
         if json {
             // Nobody is left to be told that stdout does not take it.
-            let _ = output::say(&json!({ "error": { "kind": self.kind(), "message": message } }));
+            let _ = output::say_json(&json!({ "error": { "kind": self.kind(), "message": message } }));
         }
         if self.exit_code() == interrupt::EXIT_CODE {
             interrupt::exit_now();
@@ -185,6 +191,15 @@ mod tests {
             core(Error::QueueFull { waiting: 9, capacity: 9, retry_after: Duration::ZERO }),
             core(Error::DeadlineExceeded { deadline: Duration::ZERO, steps_done: 1, steps: 2 }),
             core(Error::ShutDown),
+            core(Error::ProcessDied { deaths: 2, alone: 2, place: None }),
+            core(Error::EmptySprite { seeds: vec![7, 8] }),
+            core(Error::QuotaExceeded {
+                client: "one".into(),
+                used: 3,
+                allowed: 2,
+                unit: "jobs",
+                retry_after: Duration::ZERO,
+            }),
             core(Error::NoAsset { id: "key".into() }),
             core(Error::ForbiddenPath { path: "/key.png".into(), reason: "no".into(), roots: vec![] }),
             core(Error::LibraryFull { root: "/".into(), used: "2".into(), allowed: "1".into() }),

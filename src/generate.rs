@@ -2,22 +2,23 @@
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job};
-use dgx_pixels_core::picture_file::sidecar;
+use dgx_pixels_core::picture_file::{Made, picture_png, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{Certificate, Verdict};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, GenerateRequest, Submission};
+use image::DynamicImage;
 use serde::Serialize;
 
 use crate::drawing::{Drawing, whole};
-use crate::failure::Failure;
+use crate::failure::{Failure, counted};
 use crate::interrupt;
-use crate::output::{self, TimingsMs};
+use crate::output::{self, Destination, TimingsMs};
 use crate::progress::Bar;
 use crate::serve::Choice;
 use crate::terminal;
@@ -34,6 +35,11 @@ Standard output holds the path of each picture, or with --json one line a pictur
    \"model_hash\",\"dtype\",\"device\",\"verdict\":\"grid\"|\"no_grid\",\"certificate\":{...},
    \"timings_ms\":{\"waiting\",\"begin\",\"denoise\",\"finish\",\"pixel\",\"total\"}}
 Width and height are the sprite's. Its certificate is also written beside it, as `NAME.json`. All else goes to standard error.
+With `--output -` standard output holds the PNG file itself, and there is no certificate.
+
+With `--size` the model draws a canvas that fits: 8 pixels for each of the sprite's, or about its own area if it is made for
+large images. A sprite larger than the model's own is the model's own with transparent room around it. Where `--width` and
+`--height` do not go with `--size`, nothing is drawn.
 
 Ctrl-C stops between two steps. Pictures that were finished before stay.";
 
@@ -50,16 +56,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
     seed: Option<u64>,
 
-    /// How many pictures, 1 to 10000, with seeds from `--seed` upwards.
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
+    /// How many images, 1 to 10000, with seeds from `--seed` upwards.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
     count: u64,
 
-    /// A file that ends in `.png` (for several pictures the seed is added to its name), or a folder, made if absent.
-    /// Default: the current folder, named from prompt and seed.
-    #[arg(long, value_name = "PATH|DIR")]
+    /// A file that ends in `.png` (for several images the seed is added to its name), a folder, made if absent, or `-` for
+    /// standard output. Default: the current folder, named from prompt and seed.
+    #[arg(short, long, value_name = "PATH|DIR|-")]
     output: Option<PathBuf>,
 
-    /// Replace pictures that exist.
+    /// Replace files that exist. Folders, links and another program's `NAME.json` stay.
     #[arg(long)]
     force: bool,
 
@@ -68,22 +74,20 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     /// Nothing on standard error but warnings and errors.
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 
 /// Checks all that can be checked, and draws.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let requests = args.requests()?;
-    let seeds: Vec<_> = requests.iter().map(|request| request.seed).collect();
-    let paths = output::paths(args.output.as_deref(), &args.prompt, &seeds);
-    let pixel = args.drawing.pixel();
-    let sidecars = paths.iter().filter(|_| pixel.is_some()).map(|path| sidecar(path));
-    let written: Vec<_> = paths.iter().cloned().chain(sidecars).collect();
-    output::check(args.output.as_deref(), &written, args.force)?;
+    args.drawing.denoising.check().and_then(|()| args.drawing.stages.check()).map_err(Failure::Flags)?;
+    let paths = args.paths(&requests)?;
 
     let choice = Choice::of(args.drawing.model.as_deref())?;
-    if let Some(size) = requests.first().and_then(|request| request.size) {
+    let planned = args.drawing.plan(choice.native_size());
+    let (size, pixel) = planned.map_err(|conflict| Failure::Flags(conflict.to_string()))?;
+    if let Some(size) = size {
         size.validate(choice.multiple()).map_err(Error::from)?;
     }
     interrupt::listen();
@@ -93,11 +97,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if !args.quiet {
         output::note(format_args!("drawing with {model}"));
     }
-    let jobs = requests.into_iter().zip(paths).map(|(request, path)| {
-        let output = Some(path);
-        engine.submit(Submission { pixel: pixel.clone(), output, force: args.force, ..request.into() })
+    let jobs = requests.into_iter().zip(paths).map(|(request, output)| {
+        let request = GenerateRequest { size, ..request };
+        Submission { pixel: pixel.clone(), output, force: args.force, ..request.into() }
     });
-    let mut jobs = jobs.collect::<Result<VecDeque<_>, Error>>()?;
+    let jobs = engine.submit_all(jobs);
+    let mut jobs = jobs.into_iter().collect::<Result<VecDeque<_>, Error>>()?;
 
     let mut teller = Teller { args, told_words: false };
     let ended = teller.tell_all(&mut jobs);
@@ -108,6 +113,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 impl Args {
+    /// The file of each request, none for standard output, after checking that all can be written.
+    fn paths(&self, requests: &[GenerateRequest]) -> Result<Vec<Option<PathBuf>>, Failure> {
+        let output = self.output.as_deref();
+        let destination = output.map(Destination::of).transpose()?;
+        if let Some(destination @ Destination::Stdout) = destination {
+            let flags = [("--count", self.count > 1), ("--json", self.json), ("--force", self.force)];
+            destination.refuse_beside_stdout(&flags)?;
+            return Ok(vec![None]);
+        }
+        let seeds: Vec<_> = requests.iter().map(|request| request.seed).collect();
+        let paths = output::paths(output, &self.prompt, &seeds);
+        let sidecars: Vec<_> = paths.iter().filter(|_| !self.drawing.raw).map(|path| sidecar(path)).collect();
+        output::check(output, &paths, &sidecars, self.force)?;
+        Ok(paths.into_iter().map(Some).collect())
+    }
+
     /// One valid request for each picture.
     fn requests(&self) -> Result<Vec<GenerateRequest>, Failure> {
         // 32 bits: exact in every JSON reader, and short enough to type.
@@ -150,6 +171,17 @@ pub(crate) fn follow(job: &Job, quiet: bool) -> Result<Arc<Finished>, Failure> {
     }
 }
 
+/// The PNG file of an image that says it was made as `made`.
+///
+/// # Errors
+/// As [`sprite_png`].
+pub(crate) fn png(finished: &Finished, made: &Made) -> Result<Vec<u8>, Error> {
+    match made.pixel {
+        Some(_) => sprite_png(&finished.image, Some(made)),
+        None => picture_png(&DynamicImage::ImageRgba8(finished.image.clone()).into_rgb8(), made),
+    }
+}
+
 /// Tells of pictures that are made.
 struct Teller<'a> {
     args: &'a Args,
@@ -173,12 +205,15 @@ impl Teller<'_> {
             output::note(format_args!("warning: past the model's length, these words are dropped: {words}"));
             self.told_words = true;
         }
-        let path = finished.path.as_deref().unwrap_or(Path::new("")).display().to_string();
-        if self.args.json {
-            let line = serde_json::to_string(&Line::new(path, finished));
-            output::say(&line.expect("plain data turns into JSON; this is a bug"))?;
-        } else {
-            output::say(&path)?;
+        if let Some(words) = redrawn(finished) {
+            output::note(format_args!("warning: {words}"));
+        }
+        match &finished.path {
+            Some(path) if self.args.json => {
+                output::say_json(&Line::new(path.display().to_string(), finished))?;
+            }
+            Some(path) => output::say_path(path)?,
+            None => output::say_bytes(&png(finished, made)?)?,
         }
         if !self.args.quiet {
             if finished.verdict.is_some() {
@@ -191,6 +226,15 @@ impl Teller<'_> {
         }
         Ok(())
     }
+}
+
+/// Says which seed was used instead of the one that was asked for; `None` if that one was.
+pub(crate) fn redrawn(finished: &Finished) -> Option<String> {
+    let (seed, redraws) = (finished.made.request.seed, finished.redraws);
+    (redraws > 0).then(|| {
+        let times = counted(redraws as usize, "draw");
+        format!("{times} gave a sprite without a visible pixel; it is drawn with seed {seed} instead")
+    })
 }
 
 /// What `--json` prints for a picture. Order and names are a promise.

@@ -10,6 +10,7 @@ mod failure;
 mod generate;
 mod interrupt;
 mod models;
+mod order;
 mod output;
 mod picture;
 mod pixelize;
@@ -17,6 +18,7 @@ mod progress;
 mod reproduce;
 mod serve;
 mod sheet;
+mod stages;
 mod terminal;
 mod validate;
 
@@ -24,12 +26,13 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use dgx_pixels_core::printable::PrintableWriter;
 
 use crate::failure::{EXIT_CODES, Failure};
 
 /// Game-ready pixel art from a prompt, on your own machine.
 #[derive(Parser)]
-#[command(name = "dgx-pixels", version, after_help = EXIT_CODES, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "dgx-pixels", bin_name = "dgx-pixels", version, after_help = EXIT_CODES, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -70,7 +73,8 @@ fn main() -> ExitCode {
     // What the library warns of; its faults are told as ours.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("dgx_pixels_core=warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PrintableWriter(std::io::stderr()));
     log.without_time().with_target(false).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -9,21 +9,23 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use crate::failure::{Failure, one_line};
-use crate::output::{note, say};
-use crate::serve::SKETCH;
+use crate::output::{note, say, say_json};
+use crate::serve::{self, SKETCH};
 
 /// List the models there are, or show one.
 ///
-/// Models are folders in diffusers' layout. They are looked for in `models`, in each folder of `$DGX_PIXELS_MODELS`
-/// (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the program, and in Hugging Face's cache.
+/// Models are folders in diffusers' layout. The program looks for them in each folder of `$DGX_PIXELS_MODELS` (separated
+/// by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the program, in Hugging Face's cache, and in `models` of the
+/// current folder. The first place that has a name wins; a model of the same name in a later place is used by its path.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Show this one: a name from the list, or a folder.
     #[arg(value_name = "NAME|PATH")]
     model: Option<String>,
 
-    /// Print one JSON line a model: `name`, `path`, `error`, and where that is null `parameters`, `dtype`, `bytes`,
-    /// `scheduler`, `native_size`, `steps`, `guidance_scale` and `components`.
+    /// Print one JSON line a model: `name`, `path`, `shadowed_by` (the folder that the name stands for instead, or null),
+    /// `error`, and where that is null `parameters`, `dtype`, `bytes`, `scheduler`, `native_size`, `steps`,
+    /// `guidance_scale` and `components`.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -56,6 +58,7 @@ struct Part {
 struct Line<'a> {
     name: &'a str,
     path: &'a Path,
+    shadowed_by: Option<&'a Path>,
     error: Option<String>,
     #[serde(flatten)]
     summary: Option<Summary>,
@@ -70,10 +73,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 .into())
         }
         Some(wanted) => {
-            let Found { name, path, model } = search::choose(&search::places(), Some(wanted))?;
+            let places = search::places();
+            let found = search::choose(&places, Some(wanted))?;
+            serve::tell_choice(&places, &found);
+            let Found { name, path, model, .. } = found;
             let summary = Summary::of(&model?)?;
             if args.json {
-                return say_json(&Line { name: &name, path: &path, error: None, summary: Some(summary) });
+                let (name, path) = (name.as_str(), path.as_path());
+                return say_json(&Line {
+                    name,
+                    path,
+                    shadowed_by: None,
+                    error: None,
+                    summary: Some(summary),
+                });
             }
             show(&name, &path, &summary)
         }
@@ -84,15 +97,19 @@ fn list(json: bool) -> Result<(), Failure> {
     let places = search::places();
     let mut rows = vec![];
     let mut faults = vec![];
-    for Found { name, path, model } in search::find(&places) {
+    for found in search::find(&places) {
+        let note = found.shadow_note();
+        let Found { name, path, model, shadowed_by, .. } = found;
         let (summary, error) = match model.and_then(|model| Summary::of(&model)) {
             Ok(summary) => (Some(summary), None),
             Err(error) => (None, Some(one_line(&error))),
         };
         if json {
-            say_json(&Line { name: &name, path: &path, error, summary })?;
+            let (name, path) = (name.as_str(), path.as_path());
+            say_json(&Line { name, path, shadowed_by: shadowed_by.as_deref(), error, summary })?;
             continue;
         }
+        faults.extend(note);
         let words =
             summary.map_or(["broken".into(), "-".into(), "-".into(), "-".into()], |summary| summary.words());
         faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));
@@ -167,10 +184,6 @@ impl Summary {
         let bytes = BinaryBytes(self.bytes).to_string();
         [short(self.parameters), self.dtype.clone(), bytes, self.scheduler.clone()]
     }
-}
-
-fn say_json(line: &impl Serialize) -> Result<(), Failure> {
-    say(&serde_json::to_string(line).expect("plain data turns into JSON; this is a bug"))
 }
 
 /// Columns as wide as their widest cell.

@@ -1,13 +1,15 @@
 //! Where pictures go, and whether they can. Also the program's two streams.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dgx_pixels_core::job::JobTimings;
 use dgx_pixels_core::picture_file::{self, Made};
 use dgx_pixels_core::pixel::Certificate;
+use dgx_pixels_core::printable;
 use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
@@ -25,32 +27,209 @@ pub(crate) fn read_made(path: &Path, bytes: &[u8]) -> Result<Made, Failure> {
 /// Longest text taken from a prompt for a file's name, in characters.
 const SLUG_CHARS: usize = 40;
 
-/// The file for each seed. `output` that ends in `.png` is a file (`key.png`; for several seeds `key-7.png`), any other
-/// a folder; none is the current folder. In a folder, prompt and seed give the name: `a-brass-key-7.png`.
-pub(crate) fn paths(output: Option<&Path>, prompt: &str, seeds: &[u64]) -> Vec<PathBuf> {
-    let named = |folder: &Path, stem: &str| {
-        seeds.iter().map(|seed| folder.join(format!("{stem}-{seed}.png"))).collect()
-    };
-    match output {
-        Some(path) if is_file_name(path) => match path.file_stem() {
-            Some(stem) if seeds.len() > 1 => named(folder_of(path), &stem.to_string_lossy()),
-            _ => vec![path.to_owned()],
-        },
-        folder => named(folder.unwrap_or(Path::new("")), &slug(prompt)),
+/// Where images go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination<'a> {
+    /// Standard output, for `-`. One image, and nothing else.
+    Stdout,
+    /// A name that ends in `.png`.
+    File(&'a Path),
+    /// Any other name.
+    Folder(&'a Path),
+}
+
+impl<'a> Destination<'a> {
+    /// Reads `--output`.
+    ///
+    /// # Errors
+    /// [`Failure::Output`] for the name of another format, which would become a folder of that name; for standard
+    /// output that is a terminal.
+    pub(crate) fn of(output: &'a Path) -> Result<Destination<'a>, Failure> {
+        let fault = |reason: String| Err(Failure::Output { path: output.to_owned(), reason });
+        if output == Path::new("-") {
+            return match io::stdout().is_terminal() {
+                true => {
+                    fault("standard output is a terminal; expected a pipe or a file, as after `>`".into())
+                }
+                false => Ok(Destination::Stdout),
+            };
+        }
+        if is_file_name(output) {
+            return Ok(Destination::File(output));
+        }
+        let is_folder = output.as_os_str().as_encoded_bytes().ends_with(b"/") || output.is_dir();
+        let ending = output.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if !is_folder && OTHER_ENDINGS.contains(&ending.as_str()) {
+            return fault(format!(
+                "images are written as PNG, and it ends in `.{ending}`; expected a name that ends in `.png`, or a folder"
+            ));
+        }
+        Ok(Destination::Folder(output))
+    }
+
+    /// Refuses flags that do nothing where an image goes to standard output.
+    ///
+    /// # Errors
+    /// [`Failure::Flags`] for the first of `flags` that is given.
+    pub(crate) fn refuse_beside_stdout(self, flags: &[(&str, bool)]) -> Result<(), Failure> {
+        let given = flags.iter().find(|(_, given)| *given).filter(|_| self == Destination::Stdout);
+        given.map_or(Ok(()), |(flag, _)| {
+            let reason = "which writes one image to standard output and nothing else";
+            Err(Failure::Flags(format!("`{flag}` does not go with `--output -`, {reason}; leave one out")))
+        })
     }
 }
 
-/// Finds out before anything is loaded or drawn whether `paths`, which share a folder, can be written. Leaves nothing
-/// behind: a missing folder is made by [`write()`].
+/// Reads `--output` where a single file is written.
 ///
 /// # Errors
-/// [`Failure::Exists`] without `force`; otherwise the folder's fault.
-pub(crate) fn check(output: Option<&Path>, paths: &[PathBuf], force: bool) -> Result<(), Failure> {
-    if let Some(path) = output.filter(|path| is_other_picture(path)) {
-        let reason = "pictures are written as PNG; expected a name that ends in `.png`, or a folder".into();
-        return Err(Failure::Output { path: path.to_owned(), reason });
+/// As [`Destination::of`]; [`Failure::Output`] for a folder.
+pub(crate) fn single(output: &Path) -> Result<Destination<'_>, Failure> {
+    match Destination::of(output)? {
+        Destination::Folder(_) => {
+            let reason = "one image is written; expected a file's name that ends in `.png`, or `-`".into();
+            Err(Failure::Output { path: output.to_owned(), reason })
+        }
+        destination => Ok(destination),
     }
-    let Some(first) = paths.first() else { return Ok(()) };
+}
+
+/// Reads `--output` where many files are written.
+///
+/// # Errors
+/// As [`Destination::of`]; [`Failure::Output`] for anything but a folder.
+pub(crate) fn folder(output: &Path) -> Result<&Path, Failure> {
+    let fault = |reason: &str| Err(Failure::Output { path: output.to_owned(), reason: reason.into() });
+    if output == Path::new("-") {
+        return fault("many files do not go to standard output; expected a folder");
+    }
+    match Destination::of(output)? {
+        Destination::Folder(folder) => Ok(folder),
+        _ => fault("it is an image's name; expected a folder"),
+    }
+}
+
+/// Endings of formats that are not written. A name with one of them is a mistake and no folder.
+const OTHER_ENDINGS: [&str; 84] = [
+    "act",
+    "ai",
+    "apng",
+    "ase",
+    "aseprite",
+    "atlas",
+    "avi",
+    "avif",
+    "bin",
+    "bmp",
+    "css",
+    "csv",
+    "cur",
+    "dat",
+    "dds",
+    "dib",
+    "dng",
+    "eps",
+    "exr",
+    "ff",
+    "gif",
+    "gpl",
+    "gz",
+    "hdr",
+    "heic",
+    "heif",
+    "hex",
+    "html",
+    "icns",
+    "ico",
+    "iff",
+    "ini",
+    "jfif",
+    "jp2",
+    "jpe",
+    "jpeg",
+    "jpg",
+    "json",
+    "jsonl",
+    "jxl",
+    "kra",
+    "ktx",
+    "ktx2",
+    "lbm",
+    "log",
+    "md",
+    "mkv",
+    "mng",
+    "mov",
+    "mp4",
+    "ndjson",
+    "ora",
+    "pal",
+    "pam",
+    "pbm",
+    "pcx",
+    "pdf",
+    "pgm",
+    "pnm",
+    "ppm",
+    "psb",
+    "psd",
+    "qoi",
+    "raw",
+    "ron",
+    "rs",
+    "safetensors",
+    "sgi",
+    "svg",
+    "svgz",
+    "tar",
+    "tga",
+    "tif",
+    "tiff",
+    "toml",
+    "tsv",
+    "txt",
+    "webm",
+    "webp",
+    "xcf",
+    "xml",
+    "yaml",
+    "yml",
+    "zip",
+];
+
+/// The file for each seed. `output` that ends in `.png` is a file (`key.png`; for several seeds `key-7.png`), any other
+/// a folder; none is the current folder. In a folder, prompt and seed give the name: `a-brass-key-7.png`.
+pub(crate) fn paths(output: Option<&Path>, prompt: &str, seeds: &[u64]) -> Vec<PathBuf> {
+    let named = |folder: &Path, stem: &OsStr| {
+        let name = |seed: &u64| {
+            let mut name = stem.to_owned();
+            name.push(format!("-{seed}.png"));
+            folder.join(name)
+        };
+        seeds.iter().map(name).collect()
+    };
+    match output {
+        Some(path) if is_file_name(path) => match path.file_stem() {
+            Some(stem) if seeds.len() > 1 => named(folder_of(path), stem),
+            _ => vec![path.to_owned()],
+        },
+        folder => named(folder.unwrap_or(Path::new("")), slug(prompt).as_ref()),
+    }
+}
+
+/// Finds out before anything is loaded or drawn whether files can be written that share a folder: those that the user
+/// asked for (`named`), and those that go `beside` them. Leaves nothing behind: a missing folder is made by [`write()`].
+///
+/// # Errors
+/// [`Failure::Exists`] without `force`; [`Failure::Output`] for what `force` does not replace, see
+/// [`picture_file::check_replaceable`]; otherwise the folder's fault.
+pub(crate) fn check(
+    output: Option<&Path>,
+    named: &[PathBuf],
+    beside: &[PathBuf],
+    force: bool,
+) -> Result<(), Failure> {
+    let Some(first) = named.first() else { return Ok(()) };
     let folder = folder_of(first);
     let may_make_folder = output.is_some_and(|output| !is_file_name(output));
     let probed = match or_here(folder).metadata() {
@@ -67,18 +246,8 @@ pub(crate) fn check(output: Option<&Path>, paths: &[PathBuf], force: bool) -> Re
         Ok(_) => return Err(Failure::Output { path: first.clone(), reason: not_a_folder(probed) }),
         Err(_) => return Err(Failure::Output { path: first.clone(), reason: missing(probed) }),
     }
-    for path in paths {
-        match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() => {
-                let reason = "it is a folder; expected a file or a free name".into();
-                return Err(Failure::Output { path: path.clone(), reason });
-            }
-            Ok(_) if !force => return Err(Failure::Exists { path: path.clone() }),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Failure::Write { path: path.clone(), source }),
-        }
-    }
+    named.iter().try_for_each(|path| picture_file::check_replaceable(path, force, false))?;
+    beside.iter().try_for_each(|path| picture_file::check_replaceable(path, force, true))?;
     // A file without a name: nothing is left even if the program is killed while it draws.
     match tempfile::tempfile_in(or_here(probed)) {
         Ok(_) => Ok(()),
@@ -138,12 +307,6 @@ pub(crate) fn is_file_name(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) && !slash && !path.is_dir()
 }
 
-fn is_other_picture(path: &Path) -> bool {
-    let others = ["jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"];
-    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-    others.iter().any(|other| ending == *other) && !path.is_dir()
-}
-
 fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
@@ -187,21 +350,63 @@ impl From<JobTimings> for TimingsMs {
     }
 }
 
-/// A line on stdout, at once. A reader that has gone away is no error: what was asked for is done all the same.
+/// A line on stdout, at once. Nothing of it reaches a terminal that the terminal would obey. A reader that has gone away
+/// is no error: what was asked for is done all the same.
 ///
 /// # Errors
 /// [`Failure::Stdout`], as for a full disk.
 pub(crate) fn say(line: &impl fmt::Display) -> Result<(), Failure> {
+    let line = line.to_string();
+    match io::stdout().is_terminal() {
+        true => say_bytes(format!("{}\n", printable::one_line(&line)).as_bytes()),
+        false => say_bytes(format!("{line}\n").as_bytes()),
+    }
+}
+
+/// A path as a line on stdout: its own bytes for a script, and printable on a terminal.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_path(path: &Path) -> Result<(), Failure> {
+    let mut line = path.as_os_str().as_encoded_bytes().to_owned();
+    if io::stdout().is_terminal() {
+        line = printable::one_line(&printable::printable_bytes(&line)).into_owned().into_bytes();
+    }
+    line.push(b'\n');
+    say_bytes(&line)
+}
+
+/// A value as a line of JSON on stdout. Characters that a terminal would obey are escaped as JSON escapes them.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
+    say_bytes(format!("{}\n", json_line(value)).as_bytes())
+}
+
+/// The line that [`say_json`] writes.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
+    let line = serde_json::to_string(value).expect("plain data turns into JSON; this is a bug");
+    printable::printable_json(&line).into_owned()
+}
+
+/// Bytes as they are on stdout: a PNG file.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
         _ => Ok(()),
     }
 }
 
-/// A line on stderr; unlike `eprintln!` it does not panic where nobody reads.
+/// A line on stderr, which people read: nothing of it reaches a terminal that the terminal would obey. Unlike
+/// `eprintln!` it does not panic if stderr is closed.
 pub(crate) fn note(line: fmt::Arguments) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let line = line.to_string();
+    let _ = writeln!(io::stderr().lock(), "{}", printable::one_line(&line));
 }
 
 #[cfg(test)]
@@ -232,5 +437,28 @@ mod tests {
         assert_eq!(path(Some("out/key.png"), &[7]), ["out/key.png"]);
         assert_eq!(path(Some("out/key.PNG"), &[7, 8]), ["out/key-7.png", "out/key-8.png"]);
         assert_eq!(path(Some("key.png/"), &[7]), ["key.png/a-key-7.png"]);
+    }
+
+    #[test]
+    fn an_output_is_what_its_name_says_or_refused() {
+        for (name, expected) in [
+            ("key.png", Destination::File(Path::new("key.png"))),
+            ("KEY.PNG", Destination::File(Path::new("KEY.PNG"))),
+            ("art", Destination::Folder(Path::new("art"))),
+            ("art.v2", Destination::Folder(Path::new("art.v2"))),
+            (".hidden", Destination::Folder(Path::new(".hidden"))),
+            ("art.json/", Destination::Folder(Path::new("art.json/"))),
+        ] {
+            assert_eq!(Destination::of(Path::new(name)).unwrap(), expected, "{name}");
+        }
+        for name in ["o.tga", "o.json", "hero.aseprite", "a/o.JPG", "o.qoi", "o.psd", "o.txt"] {
+            let failure = Destination::of(Path::new(name)).unwrap_err().to_string();
+            assert!(failure.contains("ends in `.png`"), "{failure}");
+            assert!(folder(Path::new(name)).is_err() && single(Path::new(name)).is_err(), "{name}");
+        }
+        assert!(folder(Path::new("-")).is_err() && folder(Path::new("key.png")).is_err());
+        assert!(single(Path::new("art")).is_err());
+        let sorted = OTHER_ENDINGS.windows(2).all(|pair| pair[0] < pair[1]);
+        assert!(sorted, "an ending stands twice, or in no order");
     }
 }

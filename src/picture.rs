@@ -1,39 +1,45 @@
 //! Images that users hand in: found in folders, and read.
 
 use std::collections::HashSet;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_core::files::MAX_PICTURE_BYTES;
 use dgx_pixels_core::input_image::{self, InputImage, InputImageError};
 use image::RgbaImage;
 
 use crate::failure::Failure;
+use crate::order::by_number;
 use crate::output;
 
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// The files that `inputs` mean: files as they are, the pictures of folders, and those that match patterns, in the order
-/// given and then by name. A file is taken once, also if links or other spellings of its path name it again.
+/// The files that `inputs` mean: files as they are, the images of folders, and those that match patterns, in the order
+/// given and then by name, with numbers in their own order. A file is taken once, also if links or other spellings of its
+/// path name it again.
 ///
 /// # Errors
 /// [`Failure::Input`] for an input that is none of these or has no pictures.
-pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut found: Vec<PathBuf> = vec![];
     let mut seen = HashSet::new();
-    for input in inputs {
-        let path = PathBuf::from(input);
+    for path in inputs {
+        let input = path.to_str().unwrap_or_default();
         let fault = |reason: String| Failure::Input { path: path.clone(), reason };
         let mut new = if path.is_dir() {
             let entries = path.read_dir().map_err(|error| fault(error.to_string()))?;
             let mut files: Vec<_> =
                 entries.flatten().map(|entry| entry.path()).filter(|path| is_picture(path)).collect();
-            files.sort_unstable();
+            files.sort_unstable_by(|a, b| by_number(a, b));
             files
         } else if path.exists() || !input.contains(['*', '?', '[']) {
             vec![path.clone()]
         } else {
             let paths = glob::glob(input).map_err(|error| fault(error.to_string()))?;
-            paths.flatten().filter(|path| is_picture(path)).collect()
+            let mut files: Vec<_> = paths.flatten().filter(|path| is_picture(path)).collect();
+            files.sort_unstable_by(|a, b| by_number(a, b));
+            files
         };
         if new.is_empty() {
             return Err(fault(format!(
@@ -61,6 +67,21 @@ fn is_picture(path: &Path) -> bool {
 /// [`Failure::Input`]: it is not there, no image, damaged, too large, or animated.
 pub(crate) fn read(path: &Path, quiet: bool) -> Result<RgbaImage, Failure> {
     decode(path, &input_image::read_file(path).map_err(|error| fault(path, &error))?, quiet)
+}
+
+/// Reads standard input, which stands for the file `-`.
+///
+/// # Errors
+/// [`Failure::Input`] if it cannot be read, or is larger than an image file may be.
+pub(crate) fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
+    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
+    let mut bytes = vec![];
+    let stdin = io::stdin().lock();
+    stdin.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    match bytes.len() as u64 > MAX_PICTURE_BYTES {
+        true => Err(fault(format!("it has more than {MAX_PICTURE_BYTES} bytes; expected a smaller file"))),
+        false => Ok(bytes),
+    }
 }
 
 /// As [`read`], of the bytes of the file at `path`.
@@ -105,7 +126,7 @@ mod tests {
             at("none.png"),
             at("none.png"),
         ];
-        let found = expand(&inputs).unwrap();
+        let found = expand(&inputs.map(PathBuf::from)).unwrap();
         let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["b.png", "a.png", "none.png"]);
     }

@@ -1,13 +1,13 @@
 //! `dgx-pixels pixelize`: pictures of pixel art go in, sprites come out.
 
 use std::collections::HashMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use clap::ArgAction;
-use dgx_pixels_core::picture_file::{is_sprite, sidecar, sprite_png};
+use dgx_pixels_core::picture_file::{is_sprite, says_sprite, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{
-    Anchor, Axis, Certificate, Detail, Dither, Grid, GridChoice, MAX_COLORS, MaxColors, Outline, Palette,
-    PixelOptions, Pixelized, Transparent, Verdict, Wrap, nearest_upscale, pixelize,
+    Axis, Certificate, Detail, Grid, GridChoice, MAX_COLORS, MaxColors, Palette, PixelOptions, Pixelized,
+    Verdict, is_empty, is_lost, nearest_upscale, pixelize,
 };
 use dgx_pixels_core::{Error, ImageSize};
 use image::RgbaImage;
@@ -15,37 +15,40 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::failure::{Failure, one_line};
+use crate::output::Destination;
 use crate::picture;
 use crate::progress::Bar;
+use crate::stages::Stages;
 use crate::{interrupt, output};
-
-/// Pixels of a cell that SDXL models for pixel art aim at: those of a latent.
-const LATENT_PX: f64 = 8.0;
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
 Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
-`NAME.candidates.png`, the sprites of the three likeliest. Standard output holds the path of each sprite, or with
---json one line a picture:
+`NAME.candidates.png`, the sprites of the three likeliest. Pixel art at its own size is kept
+as it is (verdict `native`); `--grid` reduces it. Standard output holds the path of each sprite, or with --json one line a picture:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
-or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.";
+or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.
+With `--output -` standard output holds the PNG file itself, and nothing is written beside it.
+
+Numbered files of a folder or a pattern are in the order of their numbers: `walk_2.png` before `walk_10.png`.";
 
 /// Turn pictures of pixel art into sprites: one pixel for each cell.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Pictures (PNG, JPEG, WebP, GIF, BMP), folders of them, or patterns as `'art/*.png'`.
+    /// Images (PNG, JPEG, WebP, GIF, BMP), folders of them, patterns, for example `'art/*.png'`, or `-` for standard input.
     #[arg(required = true)]
-    input: Vec<String>,
+    input: Vec<PathBuf>,
 
-    /// A file that ends in `.png`, for one input, or a folder, made if absent.
-    #[arg(long, value_name = "PATH|DIR")]
+    /// A file that ends in `.png`, for one input; a folder, made if absent; or `-`, for one input, to write the PNG file
+    /// to standard output.
+    #[arg(short, long, value_name = "PATH|DIR|-")]
     output: PathBuf,
 
     #[command(flatten)]
     stages: Stages,
 
-    /// `auto`, columns and rows as `32x32`, or pixels of a cell as `8` or `7.6`.
+    /// `auto`, columns and rows, for example `32x32`, or pixels of a cell, for example `8` or `7.6`.
     #[arg(long, value_name = "auto|WxH|N", default_value = "auto")]
     grid: GridChoice,
 
@@ -57,9 +60,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "palette")]
     shared_palette: bool,
 
-    /// How finely a painted picture, which has no grid, is drawn: `low`, `medium` or `high`, 48, 80 or 128 cells.
-    #[arg(long, value_name = "LEVEL", default_value = "medium", value_parser = detail)]
-    detail: Detail,
+    /// How finely a painted image, which has no grid, is drawn: `low`, `medium` or `high`, 48, 80 or 128 cells. Default:
+    /// `medium`.
+    #[arg(long, value_name = "LEVEL", value_parser = detail)]
+    detail: Option<Detail>,
 
     /// Also write `NAME.preview.png`, N times as large.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -69,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long)]
     overlay: bool,
 
-    /// Replace files that exist.
+    /// Replace files that exist. Folders, links and another program's `NAME.json` stay.
     #[arg(long)]
     force: bool,
 
@@ -78,85 +82,8 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     /// Nothing on standard error but warnings and errors.
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
-}
-
-/// The stages that `generate` and `batch` have too.
-#[derive(Clone, clap::Args)]
-pub(crate) struct Stages {
-    /// Size of the sprite; what is missing is transparent.
-    #[arg(long, value_name = "WxH", value_parser = size)]
-    pub(crate) size: Option<ImageSize>,
-
-    /// Where the sprite stands in `--size`: `center` or `bottom`.
-    #[arg(long, value_name = "WHERE", default_value = "center")]
-    pub(crate) anchor: Anchor,
-
-    /// Colours at most, 1 to 256; `all`; or `elbow`, where more would add little. Default: `elbow`, and `all` for a picture
-    /// that is nothing but enlarged pixel art.
-    #[arg(long, value_name = "N", default_value_t, hide_default_value = true)]
-    pub(crate) max_colors: MaxColors,
-
-    /// A well-known palette's name, a palette file (hex, GPL, PAL, ACT, PNG, Paint.NET), or colours as `#1a1c2c,#5d275d`.
-    #[arg(long, value_name = "P", value_parser = palette)]
-    pub(crate) palette: Option<Palette>,
-
-    /// `none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or `atkinson`.
-    #[arg(long, value_name = "D", default_value_t)]
-    pub(crate) dither: Dither,
-
-    /// What becomes transparent: `auto`, a plain background; `off`; or a colour as `#ff00ff`.
-    #[arg(long, value_name = "auto|off|#RRGGBB", default_value_t)]
-    pub(crate) transparent: Transparent,
-
-    /// Fill invisible pixels with their neighbours' colour, for filtering on a GPU.
-    #[arg(long)]
-    pub(crate) bleed: bool,
-
-    /// Mend stray pixels where that is sure. They are counted in the certificate either way.
-    #[arg(long)]
-    pub(crate) cleanup: bool,
-
-    /// `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`.
-    #[arg(long, value_name = "O", default_value_t)]
-    pub(crate) outline: Outline,
-
-    /// The left edge meets the right one, as in a texture.
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub(crate) tile_x: bool,
-
-    /// The top edge meets the bottom one.
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub(crate) tile_y: bool,
-}
-
-impl Stages {
-    /// A model's picture lies exactly on its grid and has more colours than any artist takes.
-    pub(crate) fn options_of_generated(&self) -> PixelOptions {
-        let options = self.options();
-        let max_colors = match options.max_colors {
-            MaxColors::Auto => MaxColors::Elbow,
-            asked => asked,
-        };
-        PixelOptions { max_colors, expected_step: Some(LATENT_PX), ..options }
-    }
-
-    pub(crate) fn options(&self) -> PixelOptions {
-        PixelOptions {
-            size: self.size,
-            anchor: self.anchor,
-            max_colors: self.max_colors,
-            palette: self.palette.clone(),
-            dither: self.dither,
-            transparent: self.transparent,
-            clean_up: self.cleanup,
-            outline: self.outline,
-            wrap: Wrap { x: self.tile_x, y: self.tile_y },
-            bleed: self.bleed,
-            ..Default::default()
-        }
-    }
 }
 
 /// The JSON line.
@@ -204,9 +131,17 @@ struct Timings {
 
 /// Makes all that can be made, and then says how many could not.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let jobs = plan(args)?;
-    let mut options =
-        PixelOptions { grid: args.grid, strip: args.strip, detail: args.detail, ..args.stages.options() };
+    args.check()?;
+    let mut jobs = plan(args)?;
+    for job in jobs.iter_mut().filter(|job| is_stream(&job.input)) {
+        job.stdin = Some(picture::read_stdin(&job.input)?);
+    }
+    let mut options = PixelOptions {
+        grid: args.grid,
+        strip: args.strip,
+        detail: args.detail.unwrap_or_default(),
+        ..args.stages.options()
+    };
     interrupt::listen();
     if args.shared_palette {
         share_palette(&jobs, &mut options, args.quiet)?;
@@ -226,7 +161,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut failed = 0;
     for (job, line) in lines {
         match line {
-            Ok(line) => output::say(&line)?,
+            Ok(Made::Path) => output::say_path(&job.output)?,
+            Ok(Made::Json(line)) => output::say_bytes(format!("{line}\n").as_bytes())?,
+            Ok(Made::Png(bytes)) => output::say_bytes(&bytes)?,
             Err(failure) if jobs.len() == 1 => return Err(failure),
             Err(failure) => {
                 failed += 1;
@@ -234,7 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 output::note(format_args!("error: `{}`: {message}", job.input.display()));
                 if args.json {
                     let error = serde_json::json!({ "kind": failure.kind(), "message": message });
-                    output::say(&serde_json::json!({ "input": job.input, "error": error }))?;
+                    output::say_json(&serde_json::json!({ "input": job.input, "error": error }))?;
                 }
             }
         }
@@ -256,7 +193,7 @@ fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Resul
         .map(|job| {
             interrupt::check()?;
             // A picture that cannot be made is told of when it is to be written.
-            let picture = picture::read(&job.input, true).ok();
+            let picture = job.read(true).ok();
             let made = picture.and_then(|picture| pixelize(&picture, &for_picture(options, job)).ok());
             bar.advance();
             Ok(made.map(|made| made.sprite))
@@ -267,44 +204,103 @@ fn share_palette(jobs: &[Job], options: &mut PixelOptions, quiet: bool) -> Resul
     Ok(())
 }
 
-/// One picture and where its sprite goes.
+/// One image and where its sprite goes.
 struct Job {
     input: PathBuf,
+    /// The bytes of standard input, which can be read once.
+    stdin: Option<Vec<u8>>,
+    /// `-` for standard output.
     output: PathBuf,
+}
+
+impl Job {
+    fn read(&self, quiet: bool) -> Result<RgbaImage, Failure> {
+        match &self.stdin {
+            Some(bytes) => picture::decode(&self.input, bytes, quiet),
+            None => picture::read(&self.input, quiet),
+        }
+    }
+}
+
+/// What standard output gets for an image.
+enum Made {
+    Path,
+    Json(String),
+    Png(Vec<u8>),
+}
+
+impl Args {
+    /// Refuses flags that would change nothing.
+    ///
+    /// # Errors
+    /// [`Failure::Flags`].
+    fn check(&self) -> Result<(), Failure> {
+        self.stages.check().map_err(Failure::Flags)?;
+        if self.detail.is_some() && self.grid != GridChoice::Auto {
+            let reason = "is for images without a grid, and `--grid` gives one; leave one out";
+            return Err(Failure::Flags(format!("`--detail` {reason}")));
+        }
+        if let (GridChoice::Cells(size), Some(frames)) = (self.grid, self.strip)
+            && size.width % frames != 0
+        {
+            let columns = size.width;
+            return Err(Failure::Flags(format!(
+                "`--grid` has {columns} columns and `--strip` is {frames}; expected as many columns for each frame"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Every input once, in order, with places that differ and that may be written.
 fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
-    let inputs = picture::expand(&args.input)?;
-    let into_file = output::is_file_name(&args.output);
-    if into_file && inputs.len() > 1 {
-        let reason = format!("{} pictures do not go into one file; expected a folder", inputs.len());
+    let destination = Destination::of(&args.output)?;
+    let flags = [
+        ("--json", args.json),
+        ("--preview", args.preview.is_some()),
+        ("--overlay", args.overlay),
+        ("--force", args.force),
+    ];
+    destination.refuse_beside_stdout(&flags)?;
+    let (streams, files): (Vec<_>, Vec<_>) = args.input.iter().cloned().partition(|input| is_stream(input));
+    let mut inputs = if files.is_empty() { vec![] } else { picture::expand(&files)? };
+    inputs.extend(streams.into_iter().next());
+    let is_single = !matches!(destination, Destination::Folder(_));
+    if is_single && inputs.len() > 1 {
+        let reason = format!("{} images do not go into one file; expected a folder", inputs.len());
         return Err(Failure::Output { path: args.output.clone(), reason });
     }
     let mut jobs: Vec<Job> = vec![];
     let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
     for input in inputs {
-        let stem = input.file_stem().unwrap_or(input.as_os_str());
+        let stem = if is_stream(&input) { "stdin".as_ref() } else { input.file_stem().unwrap_or_default() };
         let mut name = stem.to_os_string();
         name.push(".png");
-        let output = if into_file { args.output.clone() } else { args.output.join(name) };
+        let output = if is_single { args.output.clone() } else { args.output.join(name) };
         if let Some(other) = taken.insert(output.clone(), input.clone()) {
             let reason = format!("`{}` and `{}` would both become it", other.display(), input.display());
             return Err(Failure::Output { path: output, reason });
         }
-        jobs.push(Job { input, output });
+        jobs.push(Job { input, stdin: None, output });
     }
-    let written = |job: &Job| {
+    if destination == Destination::Stdout {
+        return Ok(jobs);
+    }
+    let beside = |job: &Job| {
         let preview = args.preview.map(|_| preview_of(&job.output));
         let grid = args.overlay.then(|| grid_of(&job.output));
         let candidates = Some(candidates_of(&job.output)).filter(|_| args.grid == GridChoice::Auto);
-        [Some(job.output.clone()), Some(sidecar(&job.output)), candidates, preview, grid]
-            .into_iter()
-            .flatten()
+        [Some(sidecar(&job.output)), candidates, preview, grid].into_iter().flatten()
     };
-    let paths: Vec<_> = jobs.iter().flat_map(written).collect();
-    output::check(Some(&args.output), &paths, args.force)?;
+    let named: Vec<_> = jobs.iter().map(|job| job.output.clone()).collect();
+    let beside: Vec<_> = jobs.iter().flat_map(beside).collect();
+    output::check(Some(&args.output), &named, &beside, args.force)?;
     Ok(jobs)
+}
+
+/// `true` for standard input or output.
+fn is_stream(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 fn preview_of(sprite: &Path) -> PathBuf {
@@ -321,23 +317,37 @@ fn grid_of(sprite: &Path) -> PathBuf {
 
 /// A sprite of ours has no grid to be found.
 fn for_picture(options: &PixelOptions, job: &Job) -> PixelOptions {
+    let is_sprite = || match &job.stdin {
+        Some(bytes) => says_sprite(Cursor::new(bytes)),
+        None => is_sprite(&job.input),
+    };
     let grid = match options.grid {
-        GridChoice::Auto if is_sprite(&job.input) => GridChoice::Step(1.0),
+        GridChoice::Auto if is_sprite() => GridChoice::Step(1.0),
         grid => grid,
     };
     PixelOptions { grid, ..options.clone() }
 }
 
-/// Reads, makes and writes one; the line for stdout.
-fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failure> {
+/// Reads, makes and writes one.
+fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure> {
     let started = std::time::Instant::now();
-    let picture = picture::read(&job.input, args.quiet)?;
+    let picture = job.read(args.quiet)?;
     let options = &for_picture(options, job);
     let read = started.elapsed();
     let made = pixelize(&picture, options).map_err(Error::from)?;
+    if is_lost(&picture, &made.sprite) {
+        return Err(Error::EmptySprite { seeds: vec![] }.into());
+    }
+    if is_empty(&made.sprite) {
+        output::note(format_args!("warning: `{}` has no visible pixel", job.input.display()));
+    }
     let started = std::time::Instant::now();
     let Pixelized { sprite, grid, certificate, .. } = &made;
-    output::write_sprite(&job.output, &sprite_png(sprite, None)?, certificate, args.force)?;
+    let png = sprite_png(sprite, None)?;
+    let to_stdout = is_stream(&job.output);
+    if !to_stdout {
+        output::write_sprite(&job.output, &png, certificate, args.force)?;
+    }
     if let Some(factor) = args.preview {
         let preview = nearest_upscale(sprite, factor).map_err(|error| Error::Pixel(error.into()))?;
         output::write_beside(&preview_of(&job.output), &preview, args.force)?;
@@ -347,7 +357,9 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
     }
     if !made.others.is_empty() {
         let sheet = candidates_of(&job.output);
-        output::write_beside(&sheet, &candidates(&picture, &made, options), args.force)?;
+        if !to_stdout {
+            output::write_beside(&sheet, &candidates(&picture, &made, options), args.force)?;
+        }
         if !args.quiet {
             let name = |grid: &Grid| format!("{}x{}", grid.x.cells(), grid.y.cells());
             let others: Vec<_> = made.others.iter().map(name).collect();
@@ -356,12 +368,12 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
                 Verdict::Native => "not sure that it is at its own size".into(),
                 Verdict::NoGrid => "not sure that there is no grid".into(),
             };
+            let see = if to_stdout { String::new() } else { format!("see `{}`, and ", sheet.display()) };
             output::note(format_args!(
-                "warning: `{}`: {doubt} (confidence {:.2}); it may be {}: see `{}`, and choose with `--grid`",
+                "warning: `{}`: {doubt} (confidence {:.2}); it may be {}: {see}choose with `--grid`",
                 job.input.display(),
                 made.confidence,
                 others.join(" or "),
-                sheet.display(),
             ));
         }
     }
@@ -373,8 +385,11 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
             picture.height(),
         ));
     }
+    if to_stdout {
+        return Ok(Made::Png(png));
+    }
     if !args.json {
-        return Ok(job.output.display().to_string());
+        return Ok(Made::Path);
     }
     let milliseconds = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     let others = made.others.iter().map(|Grid { x, y, confidence, .. }| Other {
@@ -407,7 +422,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<String, Failur
             write: milliseconds(started.elapsed()),
         },
     };
-    Ok(serde_json::to_string(&line).expect("plain data turns into JSON; this is a bug"))
+    Ok(Made::Json(output::json_line(&line)))
 }
 
 fn edges(axis: &Axis) -> Option<Vec<usize>> {
@@ -463,17 +478,6 @@ fn overlay(picture: &RgbaImage, made: &Pixelized) -> RgbaImage {
     drawn
 }
 
-pub(crate) fn size(text: &str) -> Result<ImageSize, String> {
-    let size =
-        text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    match size {
-        Some((width, height)) if (1..=4096).contains(&width) && (1..=4096).contains(&height) => {
-            Ok(ImageSize { width, height })
-        }
-        _ => Err("expected width and height as `32x32`, each 1 to 4096".into()),
-    }
-}
-
 fn detail(text: &str) -> Result<Detail, &'static str> {
     match text {
         "low" => Ok(Detail::Low),
@@ -481,8 +485,4 @@ fn detail(text: &str) -> Result<Detail, &'static str> {
         "high" => Ok(Detail::High),
         _ => Err("expected `low`, `medium` or `high`"),
     }
-}
-
-pub(crate) fn palette(text: &str) -> Result<Palette, String> {
-    Palette::load(text).map_err(|error| one_line(&error))
 }

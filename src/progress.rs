@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dgx_pixels_core::job::JobEvent;
+use dgx_pixels_core::printable::one_line;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// A bar or a spinner. Gone from the screen when dropped.
@@ -36,7 +37,7 @@ impl Bar {
     /// Shows where a job stands.
     pub(crate) fn show(&self, event: &JobEvent) {
         match event {
-            JobEvent::Loading { model, .. } => self.0.set_message(format!("loading {model}")),
+            JobEvent::Loading { model, .. } => self.0.set_message(format!("loading {}", one_line(model))),
             JobEvent::Started { .. } => self.0.set_message("drawing"),
             JobEvent::Step { n, of, .. } => {
                 if self.0.length().is_none() {

@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use dgx_pixels_core::Submission;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
-use dgx_pixels_core::picture_file::{Made, picture_png, sprite_png};
+use dgx_pixels_core::picture_file::Made;
 #[cfg(feature = "torch")]
 use dgx_pixels_core::torch::{Device, Mode};
-use image::DynamicImage;
 use serde_json::json;
 
 use crate::drawing::TorchArgs;
 use crate::failure::Failure;
-use crate::generate::follow;
-use crate::output;
+use crate::generate::{follow, png};
+use crate::output::{self, Destination};
 use crate::serve::Choice;
 #[cfg(feature = "torch")]
 use crate::serve::SKETCH;
@@ -32,17 +31,17 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     input: PathBuf,
 
-    /// Where the model is now, a name or a folder. Default: the model folder of the name that the image records. A path in the image is never
-    /// opened.
-    #[arg(long, value_name = "PATH|NAME")]
+    /// Where the model is now, a name or a folder. Default: the model folder of the name that the image records. A path in
+    /// the image is never opened.
+    #[arg(short, long, value_name = "PATH|NAME")]
     model: Option<String>,
 
-    /// Also write what was made, to this file.
-    #[arg(long, value_name = "PATH")]
+    /// Also write what was made, to this file that ends in `.png`, or `-` for standard output, which then has nothing else.
+    #[arg(short, long, value_name = "PATH|-")]
     output: Option<PathBuf>,
 
     /// Replace a file that exists.
-    #[arg(long)]
+    #[arg(long, requires = "output")]
     force: bool,
 
     /// Print one JSON line.
@@ -50,7 +49,7 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     /// Nothing on standard error but warnings and errors.
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 
@@ -59,19 +58,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let fault = |reason: String| Failure::Input { path: args.input.clone(), reason };
     let bytes = read_regular(&args.input, MAX_PICTURE_BYTES).map_err(|error| fault(error.to_string()))?;
     let before = output::read_made(&args.input, &bytes)?;
-    if let Some(path) = &args.output {
-        output::check(Some(path), std::slice::from_ref(path), args.force)?;
+    let destination = args.output.as_deref().map(output::single).transpose()?;
+    match destination {
+        Some(Destination::File(path)) => output::check(Some(path), &[path.to_owned()], &[], args.force)?,
+        Some(stdout) => stdout.refuse_beside_stdout(&[("--json", args.json), ("--force", args.force)])?,
+        None => {}
     }
     interrupt::listen();
     let (after, again) = draw(args, &before)?;
-    if let Some(path) = &args.output {
-        output::write(path, &again, args.force)?;
+    match destination {
+        Some(Destination::File(path)) => output::write(path, &again, args.force)?,
+        Some(_) => output::say_bytes(&again)?,
+        None => {}
     }
     if again == bytes {
-        return if args.json {
-            output::say(&json!({ "input": args.input, "same": true }))
-        } else {
-            output::say(&"same")
+        return match destination {
+            _ if args.json => output::say_json(&json!({ "input": args.input, "same": true })),
+            Some(Destination::Stdout) => Ok(()),
+            _ => output::say(&"same"),
         };
     }
     let differ =
@@ -119,10 +123,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     // The same model at another place, or with a word on its terms, is no other model.
     let (model, licence) = (before.model.clone(), before.licence.clone());
     let made = Made { model, licence, ..finished.made.clone() };
-    let bytes = match made.pixel {
-        Some(_) => sprite_png(&finished.image, Some(&made))?,
-        None => picture_png(&DynamicImage::ImageRgba8(finished.image.clone()).into_rgb8(), &made)?,
-    };
+    let bytes = png(&finished, &made)?;
     Ok((made, bytes))
 }
 

@@ -1,16 +1,18 @@
 //! The engine that the commands draw with.
 
+use dgx_pixels_core::ImageSize;
 use dgx_pixels_core::backend::Sketch;
 #[cfg(feature = "torch")]
 use dgx_pixels_core::engine::Models as _;
 use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
 use dgx_pixels_core::folders;
-use dgx_pixels_core::model::search::{self, Found};
+use dgx_pixels_core::model::search::{self, Found, Place};
 #[cfg(feature = "torch")]
 use dgx_pixels_core::{Model, torch};
 
 use crate::drawing::TorchArgs;
 use crate::failure::Failure;
+use crate::output;
 
 /// The built-in backend's name; it needs no files and no libtorch.
 pub(crate) const SKETCH: &str = "sketch";
@@ -32,16 +34,19 @@ impl Choice {
         if wanted == Some(SKETCH) {
             return Ok(Choice::Sketch);
         }
-        Choice::of_found(search::choose(&search::places(), wanted)?)
+        let places = search::places();
+        Choice::of_found(&places, search::choose(&places, wanted)?)
     }
 
     #[cfg(feature = "torch")]
-    fn of_found(Found { name, model, .. }: Found) -> Result<Choice, Failure> {
+    fn of_found(places: &[Place], found: Found) -> Result<Choice, Failure> {
+        tell_choice(places, &found);
+        let Found { name, model, .. } = found;
         Ok(Choice::Folder(name, Box::new(model?)))
     }
 
     #[cfg(not(feature = "torch"))]
-    fn of_found(Found { name, .. }: Found) -> Result<Choice, Failure> {
+    fn of_found(_: &[Place], Found { name, .. }: Found) -> Result<Choice, Failure> {
         Choice::of(Some(&name))
     }
 
@@ -54,7 +59,8 @@ impl Choice {
         if name == SKETCH {
             return Ok(Choice::Sketch);
         }
-        Choice::of_found(search::named(&search::places(), name)?)
+        let places = search::places();
+        Choice::of_found(&places, search::named(&places, name)?)
     }
 
     /// BLAKE3 of the files that it would draw from; `None` for the sketch.
@@ -107,6 +113,15 @@ impl Choice {
         }
     }
 
+    /// The size of the image that it draws where none is asked for.
+    pub(crate) fn native_size(&self) -> ImageSize {
+        match self {
+            Choice::Sketch => Sketch::NATIVE_SIZE,
+            #[cfg(feature = "torch")]
+            Choice::Folder(_, model) => model.native_size(),
+        }
+    }
+
     /// An engine that draws with it. What calls cost in memory is kept in this user's cache.
     ///
     /// # Errors
@@ -115,7 +130,7 @@ impl Choice {
         let config = EngineConfig { costs: folders::cache().map(|cache| cache.join("costs.json")), ..config };
         match self {
             Choice::Sketch => {
-                let TorchArgs { .. } = torch;
+                torch.check_sketch()?;
                 Ok(Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], config)?)
             }
             #[cfg(feature = "torch")]
@@ -127,5 +142,17 @@ impl Choice {
                 Ok(Engine::start(models, devices, config)?)
             }
         }
+    }
+}
+
+/// Says where a model is from that the user may not have meant: the current folder's own, or
+/// another than the current folder's of the same name.
+pub(crate) fn tell_choice(places: &[Place], chosen: &Found) {
+    if chosen.is_here {
+        let path = chosen.path.display();
+        output::note(format_args!("warning: the model `{}` is this folder's own, `{path}`", chosen.name));
+    }
+    for note in search::shadowed(places, chosen).iter().filter_map(Found::shadow_note) {
+        output::note(format_args!("warning: {note}"));
     }
 }

@@ -11,6 +11,8 @@ use dgx_pixels_core::picture_file::{Made, plain_png, sidecar, write_whole};
 use serde_json::json;
 
 use crate::failure::{Failure, counted};
+use crate::order::undo_shell_order;
+use crate::output::Destination;
 use crate::{output, picture};
 
 /// What `--help` says after the flags.
@@ -26,12 +28,13 @@ Standard output says what was written, or with --json one line:
 /// Put frames into one picture.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// PNG files, in order.
+    /// Images in order, folders of them, or patterns, for example `'walk_*.png'`. Numbered files that a shell has sorted by
+    /// their letters are put in the order of their numbers: `walk_2.png` before `walk_10.png`.
     #[arg(value_name = "FRAME", required = true)]
     frames: Vec<PathBuf>,
 
-    /// The sheet's file; its JSON goes beside it.
-    #[arg(long, value_name = "PATH")]
+    /// The sheet's file, which ends in `.png`; its JSON goes beside it. `-` writes the image alone to standard output.
+    #[arg(short, long, value_name = "PATH|-")]
     output: PathBuf,
 
     /// `grid`, frames of one size in rows, or `packed`, of any size close together.
@@ -50,12 +53,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     extrude: u32,
 
-    /// How long each frame is shown, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = DEFAULT_FRAME_MS, value_parser = clap::value_parser!(u32).range(1..=60_000))]
-    duration: u32,
+    /// How long each frame is shown, in milliseconds, 1 to 60000. Default: 100.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    duration: Option<u32>,
 
-    /// Frames that are an animation, counted from 0, as `walk=0-3`; `:reverse`, `:pingpong` or `:pingpong_reverse` after it is the
-    /// order. May be given again.
+    /// Frames that are an animation, counted from 0, for example `walk=0-3`; `:reverse`, `:pingpong` or `:pingpong_reverse`
+    /// after it is the order. May be given again.
     #[arg(long = "tag", value_name = "NAME=FROM-TO")]
     tags: Vec<Tag>,
 
@@ -63,7 +66,7 @@ pub(crate) struct Args {
     #[arg(long)]
     meta: bool,
 
-    /// Replace files that exist.
+    /// Replace files that exist. Folders, links and another program's `NAME.json` stay.
     #[arg(long)]
     force: bool,
 
@@ -74,26 +77,47 @@ pub(crate) struct Args {
 
 /// Writes the sheet, its JSON and settings.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let index = sidecar(&args.output);
-    let meta = args.meta.then(|| PathBuf::from(format!("{}.meta", args.output.display())));
-    let files: Vec<_> =
-        [Some(args.output.clone()), Some(index.clone()), meta.clone()].into_iter().flatten().collect();
-    output::check(Some(&args.output), &files, args.force)?;
-    let frames = args.frames.iter().map(|path| frame(path, args.duration)).collect::<Result<Vec<_>, _>>()?;
-    let layout = match args.layout.as_str() {
-        "packed" => SheetLayout::Packed,
-        _ => SheetLayout::Grid { columns: args.columns },
+    let layout = match (args.layout.as_str(), args.columns) {
+        ("packed", None) => SheetLayout::Packed,
+        ("packed", Some(_)) => {
+            let reason = "is for a grid, and `--layout` is `packed`; leave one out";
+            return Err(Failure::Flags(format!("`--columns` {reason}")));
+        }
+        (_, columns) => SheetLayout::Grid { columns },
     };
+    let destination = output::single(&args.output)?;
+    let flags = [
+        ("--json", args.json),
+        ("--meta", args.meta),
+        ("--tag", !args.tags.is_empty()),
+        ("--duration", args.duration.is_some()),
+        ("--force", args.force),
+    ];
+    destination.refuse_beside_stdout(&flags)?;
+    let index = sidecar(&args.output);
+    let meta = args.meta.then(|| meta_of(&args.output));
+    if destination != Destination::Stdout {
+        let beside: Vec<_> = [Some(index.clone()), meta.clone()].into_iter().flatten().collect();
+        output::check(Some(&args.output), std::slice::from_ref(&args.output), &beside, args.force)?;
+    }
+    // A frame that is given twice is shown twice.
+    let expanded = args.frames.iter().map(|frame| picture::expand(std::slice::from_ref(frame)));
+    let mut paths = expanded.collect::<Result<Vec<_>, _>>()?.concat();
+    undo_shell_order(&mut paths);
+    let duration = args.duration.unwrap_or(DEFAULT_FRAME_MS);
+    let frames = paths.iter().map(|path| frame(path, duration)).collect::<Result<Vec<_>, _>>()?;
     let tags = match args.tags.is_empty() {
         true => tags_by_name(&frames),
         false => args.tags.clone(),
     };
     let options = SheetOptions { layout, gutter: args.gutter, extrude: args.extrude };
     let mut sheet = Sheet::new(&frames, tags, &options)?;
-    sheet.index.made =
-        args.frames.iter().find_map(|path| Made::read(&fs::read(path).ok()?).ok()).map(MadeBy::from);
+    sheet.index.made = paths.iter().find_map(|path| Made::read(&fs::read(path).ok()?).ok()).map(MadeBy::from);
     let name = args.output.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let png = optimized(&plain_png(&sheet.image)?)?;
+    if destination == Destination::Stdout {
+        return output::say_bytes(&png);
+    }
     if let Some(meta) = &meta {
         write_whole(meta, BEVY_META.as_bytes(), args.force)?;
     }
@@ -102,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let (width, height) = sheet.image.dimensions();
     let tags: Vec<_> = sheet.index.tags.iter().map(|tag| tag.name.as_str()).collect();
     if args.json {
-        return output::say(&json!({
+        return output::say_json(&json!({
             "output": args.output, "index": index, "meta": meta, "width": width, "height": height,
             "frames": frames.len(), "tags": tags,
         }));
@@ -113,6 +137,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         args.output.display(),
         counted(frames.len(), "frame")
     ))
+}
+
+/// `NAME.png.meta`, where Bevy looks for an image's settings.
+fn meta_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".meta");
+    name.into()
 }
 
 fn frame(path: &Path, duration_ms: u32) -> Result<SheetFrame, Failure> {

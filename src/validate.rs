@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use dgx_pixels_core::Error;
 use dgx_pixels_core::asset::{Report, Severity, validate};
-use serde_json::json;
 
 use crate::failure::{Failure, counted};
 use crate::output;
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         })?);
     }
     if args.json {
-        output::say(&json!(report))?;
+        output::say_json(&report)?;
     } else {
         for finding in &report.findings {
             let severity = match finding.severity {

@@ -3,6 +3,7 @@
     python bench.py run --set tune --sources 12 --output results.jsonl          # every tool that is installed
     python bench.py run --set report --binary target/release/dgx-pixels --output results.jsonl
     python bench.py run --set no-grid --output no_grid.jsonl                    # photographs: who sees a grid?
+    python bench.py run --set native --output native.jsonl                      # scenes and sheets that nobody enlarged
     python bench.py run --set MY_SPRITES/ --tools dgx-pixels ai2pixelart --only jpeg_70 warp_light --output mine.jsonl
     python bench.py table results.jsonl no_grid.jsonl                           # Markdown
     python bench.py compare results.jsonl --output compare.png                  # wins and losses, drawn again
@@ -36,11 +37,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import tools
-from damage import CATEGORIES, Damaged, spoil
-from sources import DATA, Pixels, Source, load, no_grid, rng_of, subsample
+from damage import CATEGORIES, Damaged, as_it_is, spoil
+from sources import DATA, Pixels, Source, load, native, no_grid, rng_of, subsample
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "RAYON", "NUMEXPR", "VECLIB_MAXIMUM")}
 NO_GRID = "no_grid"
+NATIVE = "native"
 Result = dict[str, Any]
 
 
@@ -225,7 +227,12 @@ served: dict[str, Served] = {}
 
 def measure(plan: Plan, category: str, source: Source) -> list[Result]:
     """One damaged picture through every tool."""
-    damaged = None if category == NO_GRID else spoil(source, category, plan.seed)
+    if category == NO_GRID:
+        damaged = None
+    elif category == NATIVE:
+        damaged = as_it_is(source.pixels)
+    else:
+        damaged = spoil(source, category, plan.seed)
     pixels = source.pixels if damaged is None else damaged.picture
     again = rng_of("again", plan.seed, category, source.name).random() < plan.again
     results = []
@@ -281,6 +288,8 @@ def run(args: argparse.Namespace) -> None:
     if args.set == "no-grid":
         pictures = no_grid(args.sources or 120, args.seed)
         tasks = [(NO_GRID, source) for source in pictures]
+    elif args.set == NATIVE:
+        tasks = [(NATIVE, source) for source in native(args.sources or 120, args.seed)]
     else:
         folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
         sources = load(folder)
@@ -402,7 +411,7 @@ def compare(args: argparse.Namespace) -> None:
     heads, results = read(args.results)
     exact: dict[str, dict[tuple[str, str], bool]] = defaultdict(dict)
     for row in results:
-        if row["category"] != NO_GRID:
+        if row["category"] not in (NO_GRID, NATIVE):
             exact[row["tool"]][row["category"], row["source"]] = bool(row.get("exact"))
     order = sorted(exact, key=lambda name: -sum(exact[name].values()) / len(exact[name]))
     first = args.first if args.first in exact else order[0]
@@ -459,7 +468,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="measure, and write a JSON line a result")
-    running.add_argument("--set", default="tune", help="tune, report, no-grid, or a folder of true-size sprites")
+    running.add_argument("--set", default="tune", help="tune, report, no-grid, native, or a folder of true-size sprites")
     running.add_argument("--seed", type=int, default=1)
     running.add_argument("--sources", type=int, help="no more than this many sources")
     running.add_argument("--pictures", type=int, help="no more than this many pictures, drawn from all")

@@ -634,6 +634,14 @@ def spoil(source: Source, category: str, seed: int) -> Damaged:
     return kind.spoil(rng, truth).done()
 
 
+def as_it_is(pixels: Pixels) -> Damaged:
+    """Art at its own size: every pixel is a cell."""
+    rows, cols = pixels.shape[:2]
+    middles = np.meshgrid(np.arange(cols, dtype=np.float32) + 0.5, np.arange(rows, dtype=np.float32) + 0.5)
+    truth = np.array(Image.fromarray(pixels).convert("RGBA"))
+    return Damaged(pixels, truth, 1.0, 1.0, 0.0, 0.0, np.stack(middles, axis=-1).astype(np.float32))
+
+
 def write(sources: list[Source], seed: int, output: Path) -> None:
     (output / "truth").mkdir(parents=True, exist_ok=True)
     rows = []

@@ -230,6 +230,45 @@ def no_grid(count: int, seed: int) -> list[Source]:
     return pictures
 
 
+SCREENS = [(320, 180), (256, 224), (160, 144), (240, 160), (480, 270), (640, 360)]
+
+
+def native(count: int, seed: int) -> list[Source]:
+    """Pictures at their own size, where the one right answer is the picture: scenes of 16 or 32 px tiles under a camera that
+    stands anywhere, one tile repeated, scenes of few colours, and sheets, of the report set's art."""
+    art = [source.pixels for source in load(DATA / "report")]
+    scenes = [pixels for pixels in art if (pixels[..., 3] == 255).all()]
+    sprites = [pixels for pixels in art if not (pixels[..., 3] == 255).all()]
+    pictures = []
+    for i in range(count):
+        rng = rng_of("native", seed, i)
+        kind = ("scene", "repeated", "few", "sheet")[i % 4]
+        tile = int(rng.choice([16, 32]))
+        width, height = SCREENS[rng.integers(len(SCREENS))] if kind != "sheet" else (8 * TILE, 4 * TILE)
+        page = Image.new("RGBA", (width + tile, height + tile))
+        grounds = []
+        for _ in range(1 if kind == "repeated" else 4):
+            scene = scenes[rng.integers(len(scenes))]
+            top, left = (int(rng.integers(0, side - tile + 1)) for side in scene.shape[:2])
+            grounds.append(Image.fromarray(scene[top : top + tile, left : left + tile]))
+        step = TILE if kind == "sheet" else tile
+        for top in range(0, page.height, step):
+            for left in range(0, page.width, step):
+                if kind != "sheet":
+                    page.paste(grounds[rng.integers(len(grounds))], (left, top))
+                if kind == "sheet" or rng.random() < (0.02 if kind == "repeated" else 0.2):
+                    thing = Image.fromarray(sprites[rng.integers(len(sprites))]).crop((0, 0, TILE, TILE))
+                    page.alpha_composite(thing, (min(left, page.width - TILE), min(top, page.height - TILE)))
+        left, top = (int(v) for v in rng.integers(0, tile, 2)) if kind != "sheet" else (0, 0)
+        page = page.crop((left, top, left + width, top + height))
+        if kind != "sheet":
+            page = page.convert("RGB")
+        if kind == "few":
+            page = page.quantize(int(rng.choice([4, 8, 16, 32]))).convert("RGB")
+        pictures.append(Source(f"{i:03}_{kind}_{width}x{height}", np.array(page)))
+    return pictures
+
+
 def drawn(rng: np.random.Generator, kind: str, width: int, height: int) -> Pixels:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     first, second = rng.uniform(0, 255, (2, 3))

@@ -87,7 +87,7 @@ def open_dgx_pixels(binary: str) -> Run:
             pixels = np.array(Image.open(line["output"]).convert("RGBA"))
         peak = usage.ru_maxrss * 1024
         own_ms = sum(line["timings_ms"].values())
-        if line["verdict"] != "grid":
+        if line["verdict"] == "no_grid":
             return Outcome(pixels, grid=False, peak_bytes=peak, own_ms=own_ms)
         across, down = (
             line.get(f"edges_{axis}") or [line[f"phase_{axis}"] + i * line[f"step_{axis}"] for i in range(count + 1)]

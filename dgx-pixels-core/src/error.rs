@@ -87,6 +87,23 @@ pub enum Error {
         /// When a place is likely to be free.
         retry_after: Duration,
     },
+    /// As much of one client's waits as may. The job was not taken; nothing is lost by trying again.
+    #[error(
+        "the client `{client}` has {used} {unit} waiting, and {allowed} may; try again in {} s",
+        retry_after.as_secs().max(1)
+    )]
+    QuotaExceeded {
+        /// The client's name.
+        client: String,
+        /// Jobs or bytes of this client that wait, this job included.
+        used: u64,
+        /// As many as may.
+        allowed: u64,
+        /// `jobs` or `bytes`.
+        unit: &'static str,
+        /// When there is likely to be room.
+        retry_after: Duration,
+    },
     /// The job was not finished in the time that it was given.
     #[error("the deadline of {} s passed after {steps_done} of {steps} steps", deadline.as_secs_f64())]
     DeadlineExceeded {
@@ -106,6 +123,25 @@ pub enum Error {
         key: String,
         /// The job that has it.
         id: String,
+    },
+    /// The process died each time that this job ran.
+    #[error(
+        "the process died {deaths} times while this job ran, {alone} of them with no other job beside it{}; it is not run again. A smaller `width` and `height` need less memory",
+        place.as_ref().map(|place| format!(", the last time while {place}")).unwrap_or_default()
+    )]
+    ProcessDied {
+        /// Times in all.
+        deaths: u32,
+        /// Times that no other job ran.
+        alone: u32,
+        /// Where the job was the last time, if that is known, as in `denoising, step 3`.
+        place: Option<String>,
+    },
+    /// A sprite has no visible pixel, whichever seed was tried.
+    #[error("{}", nothing_visible(seeds))]
+    EmptySprite {
+        /// The seeds of all draws, the request's own first; none for a sprite that was made of a given image.
+        seeds: Vec<u64>,
     },
     /// The engine takes no jobs any more, or stopped before this one was done.
     #[error("the engine is shut down; the job was not done")]
@@ -256,8 +292,14 @@ pub enum ErrorKind {
     Cancelled,
     /// Too many jobs wait.
     QueueFull,
+    /// Too much of one client waits.
+    QuotaExceeded,
     /// It took longer than it may.
     DeadlineExceeded,
+    /// The process died each time that the job ran.
+    ProcessDied,
+    /// The sprite has no visible pixel.
+    EmptySprite,
     /// The engine is not running.
     ShutDown,
     /// A result cannot be written.
@@ -301,7 +343,10 @@ impl Error {
             Error::NotFinite { .. } => ErrorKind::NotFinite,
             Error::Cancelled { .. } => ErrorKind::Cancelled,
             Error::QueueFull { .. } => ErrorKind::QueueFull,
+            Error::QuotaExceeded { .. } => ErrorKind::QuotaExceeded,
             Error::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
+            Error::ProcessDied { .. } => ErrorKind::ProcessDied,
+            Error::EmptySprite { .. } => ErrorKind::EmptySprite,
             Error::ShutDown => ErrorKind::ShutDown,
             Error::Output { .. } | Error::Exists { .. } | Error::Library { .. } => ErrorKind::Output,
             Error::NoAsset { .. } | Error::BrokenAsset { .. } | Error::NoFile { .. } => ErrorKind::NotFound,
@@ -310,6 +355,18 @@ impl Error {
             Error::Game { .. } => ErrorKind::GameUnavailable,
             Error::Told { kind, .. } => *kind,
             Error::Journal { .. } | Error::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+impl Error {
+    /// When the same submission is likely to be taken; `None` where waiting does not help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::QueueFull { retry_after, .. } | Error::QuotaExceeded { retry_after, .. } => {
+                Some(*retry_after)
+            }
+            _ => None,
         }
     }
 }
@@ -325,7 +382,10 @@ impl ErrorKind {
             ErrorKind::NotFinite => "not_finite",
             ErrorKind::Cancelled => "cancelled",
             ErrorKind::QueueFull => "queue_full",
+            ErrorKind::QuotaExceeded => "quota_exceeded",
             ErrorKind::DeadlineExceeded => "deadline_exceeded",
+            ErrorKind::ProcessDied => "process_died",
+            ErrorKind::EmptySprite => "empty_sprite",
             ErrorKind::ShutDown => "shut_down",
             ErrorKind::Output => "output",
             ErrorKind::NotFound => "not_found",
@@ -335,6 +395,21 @@ impl ErrorKind {
             ErrorKind::Internal => "internal",
         }
     }
+}
+
+fn nothing_visible(seeds: &[u64]) -> String {
+    if seeds.is_empty() {
+        return "all of the image was taken for background, so that the sprite has no visible pixel; \
+                `transparent` as `off` keeps it"
+            .into();
+    }
+    let listed: Vec<_> = seeds.iter().map(u64::to_string).collect();
+    format!(
+        "none of {} draws gave a sprite with a visible pixel; their seeds were {}. Another prompt, or \
+         `transparent` as `off`, may help",
+        seeds.len(),
+        listed.join(", ")
+    )
 }
 
 /// Each in backticks, joined by `or`.

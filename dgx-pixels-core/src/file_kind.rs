@@ -83,9 +83,7 @@ fn binary(head: &[u8]) -> Option<&'static str> {
     let has = |what: &[u8]| head.windows(what.len()).any(|window| window == what);
     if at(4, b"ftyp") {
         let brands = &head[8..head.len().min(64)];
-        let brand = |names: &[&[u8; 4]]| {
-            brands.as_chunks::<4>().0.iter().any(|brand| names.iter().any(|name| *name == brand))
-        };
+        let brand = |names: &[&[u8; 4]]| brands.as_chunks::<4>().0.iter().any(|brand| names.contains(&brand));
         return Some(if brand(&[b"avif", b"avis"]) {
             "it is an AVIF image; export it as a PNG first"
         } else if brand(&[b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"]) {

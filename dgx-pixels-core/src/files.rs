@@ -1,10 +1,16 @@
 //! Reading files that somebody else may have made.
 
+#[cfg(feature = "engine")]
+mod folder;
+
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+#[cfg(feature = "engine")]
+pub use self::folder::{Entry, EntryKind, Folder, PathError};
 
 /// The most bytes of a file that describes something: a manifest, a certificate, a model's config.
 pub const MAX_TEXT_BYTES: u64 = 16 << 20;

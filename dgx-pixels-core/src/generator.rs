@@ -47,7 +47,8 @@ pub trait Generator: Send + Sync {
     /// Checks `submission` and takes it. With an idempotency key that is known, the job that has it.
     ///
     /// # Errors
-    /// What is wrong with the request; [`Error::QueueFull`]; [`Error::KeyTaken`]; [`Error::ShutDown`].
+    /// What is wrong with the request; [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`];
+    /// [`Error::ShutDown`].
     async fn submit(&self, submission: Submission) -> Result<Job, Error>;
 
     /// The job of this id, waiting, running or ended; `None` if there was none, or if it is forgotten.
@@ -120,6 +121,27 @@ impl Submission {
             pixel.validate().map_err(PixelError::from)?;
         }
         Ok(())
+    }
+}
+
+impl Submission {
+    /// Bytes that it takes in memory while it waits, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let texts = [
+            Some(self.request.prompt.len()),
+            self.request.negative_prompt.as_ref().map(String::len),
+            self.model.as_ref().map(String::len),
+            self.output.as_ref().map(|path| path.as_os_str().len()),
+            Some(self.client.len()),
+            self.idempotency_key.as_ref().map(String::len),
+            self.pixel
+                .as_ref()
+                .and_then(|pixel| pixel.palette.as_ref())
+                .map(|palette| size_of_val(palette.colors())),
+        ];
+        let texts: usize = texts.into_iter().flatten().sum();
+        // The job, its place in the queue and its names in maps.
+        (texts + size_of::<Submission>() + 1024) as u64
     }
 }
 

@@ -45,7 +45,7 @@ impl FromStr for JobId {
     }
 }
 
-/// What happens to a job, in this order, the last three once.
+/// What happens to a job, in this order, the last three once. After [`Redraw`](JobEvent::Redraw) it begins anew.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum JobEvent {
@@ -88,6 +88,13 @@ pub enum JobEvent {
         /// Coarse, and in rough colours.
         image: Arc<RgbImage>,
     },
+    /// The sprite had no visible pixel, and is drawn again with another seed.
+    Redraw {
+        /// 1 for the second draw.
+        redraw: u32,
+        /// The seed of the draw that comes: [`redraw_seed`](crate::redraw_seed) of the request's seed.
+        seed: u64,
+    },
     /// It is done; where a file was asked for, the file is there.
     Finished(Arc<Finished>),
     /// It is not done, and why.
@@ -113,8 +120,11 @@ impl JobEvent {
 pub struct Finished {
     /// The sprite; or the model's picture, with alpha 255, where no pixel stages were asked for.
     pub image: RgbaImage,
-    /// How it was made: drawing this again gives the same picture.
+    /// How it was made: drawing this again gives the same picture. After redraws its seed is that of the last one.
     pub made: Made,
+    /// Times that it was drawn again, as the sprite had no visible pixel; the seed of each is
+    /// [`redraw_seed`](crate::redraw_seed) of the submission's.
+    pub redraws: u32,
     /// Whether a grid was found; `None` without pixel stages.
     pub verdict: Option<Verdict>,
     /// What the sprite keeps to; `None` without pixel stages.
@@ -179,10 +189,15 @@ impl State {
 impl Job {
     /// A job, and the end that tells of it: for those who implement [`Generator`](crate::Generator).
     pub fn new(id: JobId, submission: Submission) -> (Job, JobWriter) {
+        Job::submitted_at(id, submission, Instant::now())
+    }
+
+    /// As [`new`](Job::new), of a job that was submitted earlier.
+    pub(crate) fn submitted_at(id: JobId, submission: Submission, submitted: Instant) -> (Job, JobWriter) {
         let shared = Arc::new(Shared {
             id,
             submission,
-            submitted: Instant::now(),
+            submitted,
             state: Mutex::default(),
             changed: event_listener::Event::new(),
             cancel_asked: AtomicBool::new(false),
@@ -364,7 +379,7 @@ impl JobWriter {
         Job(self.0.clone())
     }
 
-    /// When the job was made.
+    /// When its submission began.
     pub fn submitted(&self) -> Instant {
         self.0.submitted
     }

@@ -21,6 +21,7 @@
 
 pub mod asset;
 pub mod backend;
+pub mod canvas;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
@@ -41,6 +42,8 @@ pub mod model;
 #[cfg(feature = "engine")]
 pub mod picture_file;
 pub mod pixel;
+pub mod printable;
+mod redraw;
 mod request;
 pub mod scheduler;
 #[cfg(feature = "torch")]
@@ -50,6 +53,7 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "engine")]
 pub use generator::{Generator, Priority, Submission};
 pub use model::Model;
+pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
     Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
     MAX_STEPS, MIN_SIDE, RequestError, Timings,

@@ -31,6 +31,10 @@ pub(crate) struct Metrics {
     queue_jobs: IntGaugeVec,
     /// `dgx_pixels_queue_oldest_seconds{priority}`.
     queue_oldest: GaugeVec,
+    /// `dgx_pixels_queue_clients`.
+    pub(crate) queue_clients: IntGauge,
+    /// `dgx_pixels_queue_largest_client_jobs`: a label for each client would have no bound.
+    pub(crate) queue_largest_client: IntGauge,
     /// `dgx_pixels_queue_capacity_jobs`.
     pub(crate) queue_capacity: IntGauge,
     /// `dgx_pixels_job_stage_seconds{stage}`.
@@ -43,6 +47,8 @@ pub(crate) struct Metrics {
     pub(crate) steps: IntCounter,
     /// `dgx_pixels_images_total`.
     pub(crate) images: IntCounter,
+    /// `dgx_pixels_redraws_total`.
+    pub(crate) redraws: IntCounter,
     /// `dgx_pixels_running_jobs{device}`.
     pub(crate) running: IntGaugeVec,
     /// `dgx_pixels_device_up{device}`.
@@ -101,6 +107,17 @@ impl Metrics {
                     &["priority"],
                 ),
             ),
+            queue_clients: kept(
+                r,
+                IntGauge::with_opts(opts("queue_clients", "Clients that have jobs waiting.")),
+            ),
+            queue_largest_client: kept(
+                r,
+                IntGauge::with_opts(opts(
+                    "queue_largest_client_jobs",
+                    "Jobs that wait, of the client that has the most.",
+                )),
+            ),
             queue_capacity: kept(r, IntGauge::with_opts(opts("queue_capacity_jobs", "Jobs that may wait."))),
             stages: kept(
                 r,
@@ -113,6 +130,7 @@ impl Metrics {
             batch_rows: histogram(r, "batch_rows", "Rows of one forward pass.", &ROWS),
             steps: counter(r, "steps_total", "Denoising steps; a step of each picture counts."),
             images: counter(r, "images_total", "Pictures that were decoded."),
+            redraws: counter(r, "redraws_total", "Sprites without a visible pixel that were drawn again."),
             running: gauges(r, "running_jobs", "Jobs that are on a device.", &["device"]),
             device_up: gauges(r, "device_up", "1 while the device answers, 0 after it hung.", &["device"]),
             budget: gauges(r, "memory_budget_bytes", "What may be used.", &["device"]),

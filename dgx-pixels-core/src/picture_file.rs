@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use image::{RgbImage, RgbaImage};
 use png::text_metadata::ITXtChunk;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::Error;
+use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, read_regular};
 use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::GenerateRequest;
 
@@ -46,6 +48,9 @@ pub struct Made {
 /// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.
 const SPRITE: &str = "dgx-pixels-sprite";
 
+/// The program that our files name.
+const APP: &str = "dgx-pixels";
+
 /// The text of a PNG file that holds [`Made`] as JSON.
 const MADE: &str = "dgx-pixels";
 
@@ -74,7 +79,8 @@ impl Made {
             .iter()
             .find(|text| text.keyword == MADE)
             .ok_or("it does not say how it was made; expected a picture that `dgx-pixels generate` wrote")?;
-        let text = bounded(text, MAX_MADE_BYTES).map_err(|error| error.to_string())?;
+        let text = bounded(text, MAX_MADE_BYTES)
+            .map_err(|_| format!("how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes"))?;
         let made: Made =
             serde_json::from_str(&text).map_err(|error| format!("how it was made is not told: {error}"))?;
         made.validate().map_err(|error| format!("how it was made cannot be: {error}"))?;
@@ -104,7 +110,7 @@ pub fn is_sprite(path: &Path) -> bool {
 }
 
 /// As [`is_sprite`], of a PNG file's bytes.
-pub(crate) fn says_sprite(png: impl BufRead + Seek) -> bool {
+pub fn says_sprite(png: impl BufRead + Seek) -> bool {
     let Ok(reader) = png::Decoder::new(png).read_info() else { return false };
     let info = reader.info();
     let size = format!("{}x{}", info.width, info.height);
@@ -152,8 +158,8 @@ fn png(
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Balanced);
     let encode = || -> Result<(), png::EncodingError> {
-        let software = concat!("dgx-pixels ", env!("CARGO_PKG_VERSION"));
-        encoder.add_text_chunk("Software".into(), software.into())?;
+        let software = format!("{APP} {}", env!("CARGO_PKG_VERSION"));
+        encoder.add_text_chunk("Software".into(), software)?;
         for (name, text) in texts {
             encoder.add_itxt_chunk((*name).into(), text.clone())?;
         }
@@ -171,11 +177,13 @@ fn png(
 /// is, both are.
 ///
 /// # Errors
-/// As [`write_whole`]; a certificate without its picture is not left behind.
+/// As [`write_whole`]; [`Error::Output`] for a `NAME.json` of another program, which even `force` does not replace. A
+/// certificate without its picture is not left behind.
 pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force: bool) -> Result<(), Error> {
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
     let beside = sidecar(path);
+    check_replaceable(&beside, force, true)?;
     let is_new = !beside.exists();
     write_whole(&beside, certificate.as_bytes(), force)?;
     write_whole(path, bytes, force).inspect_err(|_| {
@@ -190,13 +198,77 @@ pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the folder if it is absent.
-/// `force` replaces a file that is there.
+/// Checks that a file may be written at `path`: nothing is there, or `force` may replace it.
+///
+/// `force` replaces regular files only: never a folder, a link, a pipe, a socket or a device. A file that goes `beside`
+/// another, and that the user therefore did not name, is replaced only if this library wrote it ([`is_ours`]).
 ///
 /// # Errors
-/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like. Neither leaves anything behind.
+/// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for what stays in any case.
+pub fn check_replaceable(path: &Path, force: bool, beside: bool) -> Result<(), Error> {
+    let fault = |reason: &str| Err(Error::Output { path: path.to_owned(), reason: reason.to_owned() });
+    let kind = match path.symlink_metadata() {
+        Ok(about) => about.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return fault(&error.to_string()),
+    };
+    if kind.is_dir() {
+        fault("it is a folder; expected a file or a free name")
+    } else if kind.is_symlink() {
+        fault("it is a link, which is not replaced; expected a file or a free name")
+    } else if !kind.is_file() {
+        fault("it is a pipe, a socket or a device; expected a file or a free name")
+    } else if beside && !is_ours(path) {
+        fault("it is a file of another program, which is not replaced; move it away, or give another output")
+    } else if !force {
+        Err(Error::Exists { path: path.to_owned() })
+    } else {
+        Ok(())
+    }
+}
+
+/// `true` if this library wrote the file at `path`: a certificate, a sheet's index or settings, a batch's manifest, or a
+/// PNG that names it as its software. `false` for a file that cannot be read.
+pub fn is_ours(path: &Path) -> bool {
+    let limit = if has_ending(path, "png") { MAX_PICTURE_BYTES } else { MAX_TEXT_BYTES };
+    let Ok(bytes) = read_regular(path, limit) else { return false };
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("json") => {
+            let index = || serde_json::from_slice::<Value>(&bytes).unwrap_or_default();
+            serde_json::from_slice::<Certificate>(&bytes).is_ok() || index()["meta"]["app"] == APP
+        }
+        Some("jsonl") => {
+            let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let line: Value = serde_json::from_slice(first).unwrap_or_default();
+            bytes.is_empty() || ["key", "path", "status"].iter().all(|field| line[field].is_string())
+        }
+        #[cfg(feature = "deploy")]
+        Some("meta") => bytes == crate::asset::BEVY_META.as_bytes(),
+        _ => {
+            let reader = png::Decoder::new(Cursor::new(&bytes)).read_info();
+            reader.is_ok_and(|reader| {
+                let texts = &reader.info().uncompressed_latin1_text;
+                texts.iter().any(|text| text.keyword == "Software" && text.text.starts_with(APP))
+            })
+        }
+    }
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
+}
+
+/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the folder if it is absent.
+/// `force` replaces a regular file that is there.
+///
+/// # Errors
+/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a folder, a link, a pipe
+/// or a device in the file's place. Neither leaves anything behind.
 pub fn write_whole(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     let fault = |error: io::Error| Error::Output { path: path.to_owned(), reason: error.to_string() };
+    if force {
+        check_replaceable(path, force, false)?;
+    }
     let folder = match path.parent() {
         // The empty path is the current folder to people, and nothing to the system.
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -219,5 +291,56 @@ pub fn write_whole(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> 
             Err(Error::Exists { path: path.to_owned() })
         }
         Err(error) => Err(fault(error.error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn force_replaces_regular_files_and_beside_a_sprite_only_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let reason = |name: &str, force, beside| match check_replaceable(&at(name), force, beside) {
+            Ok(()) => "free".to_owned(),
+            Err(Error::Exists { .. }) => "exists".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        fs::write(at("other.json"), r#"{"name":"hero","width":16}"#).unwrap();
+        fs::write(at("index.json"), r#"{"frames":[],"meta":{"app":"dgx-pixels"}}"#).unwrap();
+        fs::write(at("aseprite.json"), r#"{"frames":[],"meta":{"app":"https://www.aseprite.org/"}}"#)
+            .unwrap();
+        fs::write(at("ours.png"), plain_png(&RgbaImage::new(2, 2)).unwrap()).unwrap();
+        fs::write(at("theirs.png"), "no picture").unwrap();
+        let certificate = Certificate::of(&RgbaImage::new(2, 2), None, Default::default());
+        write_sprite(&at("key.png"), &[1], &certificate, false).unwrap();
+        fs::create_dir(at("folder.png")).unwrap();
+        symlink(at("other.json"), at("link.png")).unwrap();
+        symlink(at("nowhere"), at("dangling.png")).unwrap();
+
+        assert_eq!(reason("none.png", false, true), "free");
+        for name in ["key.json", "index.json", "ours.png"] {
+            assert_eq!(
+                (reason(name, true, true), reason(name, false, true)),
+                ("free".into(), "exists".into())
+            );
+        }
+        for name in ["other.json", "aseprite.json", "theirs.png"] {
+            for force in [false, true] {
+                assert!(reason(name, force, true).contains("a file of another program"), "{name}");
+            }
+            assert_eq!(reason(name, true, false), "free", "{name}");
+        }
+        for (name, kind) in [("folder.png", "folder"), ("link.png", "link"), ("dangling.png", "link")] {
+            let text = reason(name, true, false);
+            assert!(text.contains(&format!("it is a {kind}")), "{text}");
+            assert!(write_whole(&at(name), &[1], true).is_err(), "{name}");
+        }
+        assert!(write_sprite(&at("other.png"), &[1], &certificate, true).is_err());
+        assert_eq!(fs::read_to_string(at("other.json")).unwrap(), r#"{"name":"hero","width":16}"#);
+        assert!(!at("other.png").exists());
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(feature = "deploy")]
 
 #[path = "../../fuzz/src/targets.rs"]
+#[expect(unreachable_pub, reason = "the fuzz crate's module, where these are public")]
 mod targets;
 
 use std::fs;

@@ -58,7 +58,7 @@ fn millis(time: Duration) -> u64 {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
-        let (kind, retry_after) = (error.kind(), retry_after(&error));
+        let (kind, retry_after) = (error.kind(), error.retry_after());
         let next = match kind {
             ErrorKind::InvalidRequest => "Mend it and call again.".to_owned(),
             ErrorKind::InvalidModel => "`list_models` names the models there are.".into(),
@@ -70,8 +70,9 @@ impl From<Error> for Fault {
                 "Ask the user to run `dgx-pixels-mcp clean --help`, which removes old assets.".into()
             }
             ErrorKind::GameUnavailable => "Ask the user to start the game, then call again.".into(),
-            ErrorKind::Cancelled => "Call the tool again if it is still wanted.".into(),
+            ErrorKind::Cancelled => "Call `generate_sprite` again if it is still wanted.".into(),
             ErrorKind::ShutDown => "The server is stopping; the job goes on when it is started again.".into(),
+            ErrorKind::EmptySprite => "Call again with another prompt or `seed`.".into(),
             _ if let Some(time) = retry_after => {
                 format!("Call again after `retry_after_ms`: {}.", millis(time))
             }
@@ -86,14 +87,6 @@ impl From<Error> for Fault {
             cause = error.source();
         }
         Fault { text: format!("{text}. {next}").trim_end().to_owned(), kind, retry_after }
-    }
-}
-
-/// When the engine expects to have room for the same request.
-fn retry_after(error: &Error) -> Option<Duration> {
-    match error {
-        Error::QueueFull { retry_after, .. } => Some(*retry_after),
-        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `dgx-pixels-mcp`, the program.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use dgx_pixels_core::asset::GAME_PORT;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
+use dgx_pixels_core::printable::{PrintableWriter, printable};
 use dgx_pixels_mcp::clients::Client;
 use dgx_pixels_mcp::transport::{self, HttpConfig, Ops, Token, TransportError};
 use dgx_pixels_mcp::{Group, Server, Studio, StudioConfig, ToolSet};
@@ -20,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Game-ready pixel art for AI agents, over the Model Context Protocol.
 #[derive(Parser)]
-#[command(name = "dgx-pixels-mcp", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "dgx-pixels-mcp", bin_name = "dgx-pixels-mcp", version, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -77,7 +79,7 @@ struct Serving {
     max_batch: u16,
 
     /// Where the running Bevy game answers on this machine.
-    #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", default_value_t = GAME_PORT)]
+    #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", hide_env_values = true, default_value_t = GAME_PORT)]
     game_port: u16,
 
     /// Groups of tools that clients may call, for example `library,game`. Prompts and resources of the others are gone as well. Default: all.
@@ -161,13 +163,22 @@ type Failure = Box<dyn std::error::Error>;
 static WAIT_PASSIVELY: dgx_pixels_core::torch::BeforeLibraries = dgx_pixels_core::torch::wait_passively;
 
 fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        // Help and version hold nothing of the caller's.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let _ = write!(io::stderr(), "{}", printable(&error.render().to_string()));
+            return ExitCode::from(2);
+        }
+    };
     #[cfg(feature = "torch")]
     dgx_pixels_core::torch::limit_threads();
     // Standard output is the protocol's.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
     let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PrintableWriter(std::io::stderr()));
     // A client may close standard error; telling of that there would panic.
     log.log_internal_errors(false).init();
     let done = match command {
@@ -196,7 +207,7 @@ fn main() -> ExitCode {
                 text += &format!(": {error}");
                 cause = error.source();
             }
-            eprintln!("error: {text}");
+            let _ = writeln!(io::stderr(), "error: {}", printable(&text));
             ExitCode::FAILURE
         }
     }
@@ -305,7 +316,10 @@ fn print_config(wanted: &PrintConfig) -> Result<(), Failure> {
     let program =
         program.into_os_string().into_string().unwrap_or_else(|path: OsString| path.display().to_string());
     eprintln!("into {}:", wanted.client.file());
-    println!("{}", wanted.client.block(&program, &arguments));
+    let block = wanted.client.block(&program, &arguments);
+    // A file gets the block as it is.
+    let block = if io::stdout().is_terminal() { printable(&block) } else { block.into() };
+    println!("{block}");
     Ok(())
 }
 

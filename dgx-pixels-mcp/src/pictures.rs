@@ -21,7 +21,7 @@ pub(crate) const MAX_SPRITE_PIXELS: u64 = 1 << 22;
 /// Decoding takes as much for a pixel: up to 16 bits a channel, and 8-bit RGBA.
 const DECODING_BYTES: u64 = 12;
 /// Pixel stages take as much for each pixel of the sprite: colours as floating point, their counts, a copy.
-const CELL_BYTES: u64 = 48;
+const CELL_BYTES: u64 = 64;
 
 /// The purpose of an image, which says how much memory it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

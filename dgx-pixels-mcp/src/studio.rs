@@ -10,7 +10,7 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
-use dgx_pixels_core::{Error, ImageSize, Submission, folders};
+use dgx_pixels_core::{Error, ImageSize, Submission, canvas, folders};
 use serde::Serialize;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,10 @@ use crate::tools::Wanted;
 const ENDED_KEPT: usize = 1000;
 /// Servers of this user that may run at once, each with a journal of its own.
 const JOURNALS: usize = 64;
+/// A client may fill one part in this many of the queue,
+const CLIENT_SHARE: usize = 4;
+/// but has this many places where the queue does.
+const CLIENT_JOBS: usize = 1024;
 
 /// How a [`Studio`] works.
 #[derive(Clone, Debug)]
@@ -86,18 +90,17 @@ pub struct ModelCard {
     pub steps: usize,
     /// Its folder; none for `sketch`.
     pub path: Option<PathBuf>,
+    /// The image that it draws where no size is asked for, in pixels.
+    #[serde(skip)]
+    pub native_size: ImageSize,
 }
-
-/// Pixels of a cell of a model's picture that becomes a pixel of the sprite: those of a latent.
-pub(crate) const CELL_PX: u32 = 8;
-/// A model whose pictures are larger by default draws other things too, and is made for that size.
-const PIXEL_ART_SIDE: u32 = 512;
 
 impl ModelCard {
     pub(crate) fn new(name: &str, size: ImageSize, steps: usize, path: Option<PathBuf>) -> ModelCard {
-        let draws_pixel_art = size.width.max(size.height) < PIXEL_ART_SIDE;
-        let (width, height) = (size.width / CELL_PX, size.height / CELL_PX);
-        ModelCard { name: name.into(), is_default: false, draws_pixel_art, width, height, steps, path }
+        let draws_pixel_art = canvas::draws_pixel_art(size);
+        let ImageSize { width, height } = canvas::native_sprite(size);
+        let name = name.into();
+        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, native_size: size }
     }
 }
 
@@ -299,14 +302,17 @@ impl Studio {
             budget: config.budget,
             max_batch: config.max_batch,
             queue_capacity: config.max_queue,
+            client_jobs: (config.max_queue / CLIENT_SHARE).max(CLIENT_JOBS),
             costs: folders::cache().map(|cache| cache.join("costs.json")),
             ..Default::default()
         };
         let Some(journals) = &self.0.config.journals else { return self.start_with(config) };
+        // A server takes the first journal that is free, and what ended servers left in the others.
+        let folders: Vec<_> = (0..JOURNALS).map(|n| journals.join(n.to_string())).collect();
         let mut first = None;
-        for n in 0..JOURNALS {
-            let journal = Some(journals.join(n.to_string()));
-            match self.start_with(EngineConfig { journal, ..config.clone() }) {
+        for journal in &folders {
+            let (journal, adopt) = (Some(journal.clone()), folders.clone());
+            match self.start_with(EngineConfig { journal, adopt, ..config.clone() }) {
                 // Another server of this user has it.
                 Err(error @ Error::Journal { .. }) => first = first.or(Some(error)),
                 answer => return answer,
@@ -343,23 +349,32 @@ impl Studio {
         let engine = self.engine().await?.clone();
         let library = self.library().clone();
         let submitted = tokio::task::spawn_blocking(move || {
-            let mut jobs = vec![];
+            let mut places = vec![];
+            let mut submissions = vec![];
             for Wanted { name, submission, notes } in wanted {
-                let taken = library.reserve(&name).and_then(|reserved| {
-                    let output = Some(reserved.png());
-                    let job = engine.submit(Submission { output, ..submission })?;
-                    reserved.keep();
-                    Ok(job)
-                });
-                match taken {
-                    Ok(job) => jobs.push((job, notes)),
-                    Err(error) => {
-                        jobs.iter().for_each(|(job, _)| job.cancel());
-                        return (jobs, Some(error));
+                match library.reserve(&name) {
+                    Ok(reserved) => {
+                        submissions.push(Submission { output: Some(reserved.png()), ..submission });
+                        places.push((reserved, notes));
                     }
+                    Err(error) => return (vec![], Some(error)),
                 }
             }
-            (jobs, None)
+            let mut jobs = vec![];
+            let mut first_error = None;
+            for (answer, (reserved, notes)) in engine.submit_all(submissions).into_iter().zip(places) {
+                match answer {
+                    Ok(job) => {
+                        reserved.keep();
+                        jobs.push((job, notes));
+                    }
+                    Err(error) => first_error = first_error.or(Some(error)),
+                }
+            }
+            if first_error.is_some() {
+                jobs.iter().for_each(|(job, _)| job.cancel());
+            }
+            (jobs, first_error)
         });
         let (jobs, error) = submitted.await.unwrap_or((vec![], Some(Error::ShutDown)));
         let works = jobs.into_iter().filter_map(|(job, notes)| self.watch(job, notes)).collect();
@@ -452,12 +467,19 @@ fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
     }
     #[cfg(feature = "torch")]
     {
-        use dgx_pixels_core::model::search::{Found, choose, find, places};
+        use dgx_pixels_core::model::search::{Found, choose, find, places, shadowed};
         if wanted == Some("sketch") {
             return sketch();
         }
         let places = places();
-        let Found { name: default, path, model } = choose(&places, wanted)?;
+        let chosen = choose(&places, wanted)?;
+        if chosen.is_here {
+            tracing::warn!("the model `{}` is this folder's own, `{}`", chosen.name, chosen.path.display());
+        }
+        for note in shadowed(&places, &chosen).iter().filter_map(Found::shadow_note) {
+            tracing::warn!("{note}");
+        }
+        let Found { name: default, path, model, .. } = chosen;
         let card = |name: &str, path: PathBuf, model: &dgx_pixels_core::Model| {
             let path = path.canonicalize().unwrap_or(path);
             ModelCard::new(name, model.native_size(), model.generation.num_inference_steps, Some(path))

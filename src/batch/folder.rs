@@ -1,10 +1,11 @@
 //! A batch's folder: its pictures, its manifest, and what it needs to go on after it was broken off.
 
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_core::files::{self, EntryKind, MAX_PICTURE_BYTES, PathError};
 use dgx_pixels_core::job::{Finished, JobId};
 use dgx_pixels_core::picture_file::sidecar;
 use dgx_pixels_core::pixel::{Certificate, Verdict};
@@ -19,23 +20,30 @@ use crate::{interrupt, output};
 const MANIFEST: &str = "manifest.jsonl";
 /// What only the batch itself reads.
 const HIDDEN: &str = ".dgx-pixels";
-/// What a file is called until it is whole.
-const TEMPORARY: &[u8] = b".dgx-pixels-";
 /// In [`HIDDEN`]: what the batch is to make.
 const PLAN: &str = "batch.json";
 /// In [`HIDDEN`]: the engine's.
 const JOURNAL: &str = "journal";
 const IN_USE: &str = "another `dgx-pixels batch` works in it; wait for it, or give another `--output`";
 const FORMAT_VERSION: u32 = 1;
+/// The most bytes of the plan: about 90 for each of a million pictures.
+const MAX_PLAN_BYTES: u64 = 256 << 20;
+/// The most bytes of the manifest: some 4,000 for each of a million pictures.
+const MAX_MANIFEST_BYTES: u64 = 4 << 30;
 
 /// A batch's folder, which no other program works in at the same time.
+///
+/// The folder may be a clone of somebody else's repository: what is in it is reached from the open folder,
+/// and links in it are not followed.
 pub(super) struct Folder {
+    open: files::Folder,
     /// As it was given.
     path: PathBuf,
     /// Without links, from the root on.
     root: PathBuf,
     manifest: File,
-    _lock: File,
+    /// `None` on a file system without locks.
+    _lock: Option<File>,
 }
 
 /// What the batch is to make, written before anything is made.
@@ -120,16 +128,21 @@ impl Folder {
         allowed: Allowed,
     ) -> Result<(Folder, Kept), Failure> {
         let fault = |reason: &str| Failure::Output { path: path.to_owned(), reason: reason.into() };
-        if output::is_file_name(path) {
-            return Err(fault("it is a picture's name; expected a folder"));
-        }
 
         // 1. what is there
-        let hidden = path.join(HIDDEN);
-        let lock = if hidden.is_dir() { Some(lock(path)?) } else { None };
+        let open = match files::Folder::open(path) {
+            Ok(open) => Some(open),
+            Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => None,
+            Err(source) => return Err(Failure::Write { path: path.to_owned(), source }),
+        };
+        let hidden = open.as_ref().map(|open| open.folder(HIDDEN)).transpose().map_err(refused)?.flatten();
+        let lock = hidden.as_ref().map(|hidden| lock(path, hidden)).transpose()?;
+        // The engine opens its journal by path.
+        hidden.as_ref().map_or(Ok(()), files::Folder::expect_plain).map_err(refused)?;
         let anew = allowed.force && !allowed.resume;
-        let plan = if anew { None } else { read_plan(path)? };
-        let told = if plan.is_some() { read_manifest(path)? } else { vec![] };
+        let plan = hidden.as_ref().filter(|_| !anew).map(read_plan).transpose()?.flatten();
+        let told =
+            open.as_ref().filter(|_| plan.is_some()).map(read_manifest).transpose()?.unwrap_or_default();
         let finished: HashSet<_> =
             told.iter().filter(|entry| entry.status == Status::Finished).map(|entry| &entry.key).collect();
         if let Some(plan) = plan.as_ref().filter(|_| !allowed.resume) {
@@ -145,40 +158,45 @@ impl Folder {
         // 2. what may be written
         let planned: HashSet<_> = plan.iter().flat_map(|plan| &plan.pictures).map(|one| &one.key).collect();
         let is_new = |picture: &&Picture| !planned.contains(&picture.key);
-        let mut files: Vec<_> = plan.is_none().then(|| path.join(MANIFEST)).into_iter().collect();
+        let mut beside: Vec<_> = plan.is_none().then(|| path.join(MANIFEST)).into_iter().collect();
+        let mut files = vec![];
         for picture in pictures.iter().filter(is_new) {
             let file = path.join(&picture.file);
-            files.extend(picture.pixel.is_some().then(|| sidecar(&file)));
+            beside.extend(picture.pixel.is_some().then(|| sidecar(&file)));
             files.push(file);
         }
-        output::check(Some(path), &files, allowed.force)?;
+        output::check(Some(path), &files, &beside, allowed.force)?;
 
         // 3. the batch from now on
         let made: HashSet<_> = pictures
             .iter()
-            .filter(|picture| finished.contains(&picture.key) && path.join(&picture.file).is_file())
+            .filter(|picture| finished.contains(&picture.key) && is_file(open.as_ref(), &picture.file))
             .map(|picture| picture.key.clone())
             .collect();
         let new = pictures.iter().filter(is_new).count();
         let same = pictures.len() - new;
         let kept = Kept { same, new, left_out: planned.len() - same, made };
-        let make_hidden = |error| Failure::Write { path: hidden.clone(), source: error };
-        fs::create_dir_all(&hidden).map_err(make_hidden)?;
+        let write = |source| Failure::Write { path: path.to_owned(), source };
+        let open = match open {
+            Some(open) => open,
+            None => fs::create_dir_all(path).and_then(|()| files::Folder::open(path)).map_err(write)?,
+        };
+        let hidden = open.make_folder(HIDDEN).map_err(refused)?;
         let lock = match lock {
             Some(lock) => lock,
-            None => self::lock(path)?,
+            None => self::lock(path, &hidden)?,
         };
-        if plan.is_none() && !anew && hidden.join(PLAN).exists() {
+        if plan.is_none() && !anew && hidden.kind(PLAN).map_err(refused)?.is_some() {
             return Err(fault(IN_USE));
         }
         let pictures = pictures.iter().map(|picture| Planned { key: picture.key.clone() }).collect();
         let next = Plan { format_version: FORMAT_VERSION, pictures };
         let next = serde_json::to_vec(&next).expect("plain data turns into JSON; this is a bug");
-        output::write(&hidden.join(PLAN), &next, true)?;
+        interrupt::whole(|| hidden.write_whole(PLAN, &next)).map_err(refused)?;
         if plan.is_none() {
-            remove(&hidden.join(JOURNAL))?;
+            hidden.remove_all(JOURNAL).map_err(refused)?;
         } else {
-            sweep(path)?;
+            sweep(&open).map_err(refused)?;
         }
         let mut once = HashSet::new();
         let mut lines = String::new();
@@ -187,12 +205,14 @@ impl Folder {
                 lines += &entry.json();
             }
         }
-        output::write(&path.join(MANIFEST), lines.as_bytes(), true)?;
-
-        let write = |source| Failure::Write { path: path.join(MANIFEST), source };
-        let manifest = File::options().append(true).open(path.join(MANIFEST)).map_err(write)?;
+        let manifest = interrupt::whole(|| open.write_whole(MANIFEST, lines.as_bytes())).map_err(refused)?;
         let root = path.canonicalize().map_err(write)?;
-        Ok((Folder { path: path.to_owned(), root, manifest, _lock: lock }, kept))
+        Ok((Folder { open, path: path.to_owned(), root, manifest, _lock: lock }, kept))
+    }
+
+    /// The content of a file in the folder; `None` if there is nothing that can be read.
+    pub(super) fn read(&self, name: &Path) -> Option<Vec<u8>> {
+        self.open.read(name, MAX_PICTURE_BYTES).ok().flatten()
     }
 
     /// Where the picture goes, in every run the same.
@@ -217,6 +237,7 @@ impl Entry {
     pub(super) fn finished(picture: &Picture, job: JobId, finished: &Finished) -> Entry {
         let (width, height) = finished.image.dimensions();
         Entry {
+            seed: finished.made.request.seed,
             status: Status::Finished,
             error: None,
             width: Some(width),
@@ -254,29 +275,33 @@ impl Entry {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, Failure> {
-    let path = folder.join(HIDDEN).join("lock");
-    let file = File::create(&path).map_err(|source| Failure::Write { path, source })?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::Output { path: folder.to_owned(), reason: IN_USE.into() })
-        }
-        // Not every file system has locks; the journal is locked by the engine besides.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+/// The lock of the batch in `folder`; `None` on a file system without locks.
+fn lock(folder: &Path, hidden: &files::Folder) -> Result<Option<File>, Failure> {
+    match hidden.try_lock() {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(Failure::Output { path: folder.to_owned(), reason: IN_USE.into() }),
+        // The journal is locked by the engine besides.
+        Err(_) => Ok(None),
     }
 }
 
+/// A failure of a file in the folder.
+fn refused(error: PathError) -> Failure {
+    match error.is_refusal() {
+        true => Failure::Output { path: error.path, reason: error.source.to_string() },
+        false => Failure::Write { path: error.path, source: error.source },
+    }
+}
+
+fn is_file(folder: Option<&files::Folder>, name: &str) -> bool {
+    folder.is_some_and(|folder| folder.kind(name).is_ok_and(|kind| kind == Some(EntryKind::File)))
+}
+
 /// The batch that the folder holds, if it does.
-fn read_plan(folder: &Path) -> Result<Option<Plan>, Failure> {
-    let path = folder.join(HIDDEN).join(PLAN);
-    let fault = |reason: String| Failure::Input { path: path.clone(), reason };
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(fault(error.to_string())),
-    };
+fn read_plan(hidden: &files::Folder) -> Result<Option<Plan>, Failure> {
+    let fault = |reason: String| Failure::Input { path: hidden.path().join(PLAN), reason };
+    let read = hidden.read(PLAN, MAX_PLAN_BYTES);
+    let Some(bytes) = read.map_err(|error| fault(error.source.to_string()))? else { return Ok(None) };
     let plan: Plan = serde_json::from_slice(&bytes)
         .map_err(|error| fault(format!("{error}; `--force` without `--resume` begins anew")))?;
     if plan.format_version != FORMAT_VERSION {
@@ -287,32 +312,28 @@ fn read_plan(folder: &Path) -> Result<Option<Plan>, Failure> {
 }
 
 /// The manifest's whole lines. The last one may have been broken off.
-fn read_manifest(folder: &Path) -> Result<Vec<Entry>, Failure> {
-    let path = folder.join(MANIFEST);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let lines = bytes.split(|byte| *byte == b'\n');
-            Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
-        Err(error) => Err(Failure::Input { path, reason: error.to_string() }),
-    }
+fn read_manifest(folder: &files::Folder) -> Result<Vec<Entry>, Failure> {
+    let read = folder.read(MANIFEST, MAX_MANIFEST_BYTES);
+    let bytes =
+        read.map_err(|error| Failure::Input { path: error.path, reason: error.source.to_string() })?;
+    let bytes = bytes.unwrap_or_default();
+    let lines = bytes.split(|byte| *byte == b'\n');
+    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
-/// Removes what a killed run was writing.
-fn sweep(folder: &Path) -> Result<(), Failure> {
-    for entry in folder.read_dir().into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY) && entry.path().is_file() {
-            remove(&entry.path())?;
+/// Removes files that a killed run was writing.
+fn sweep(folder: &files::Folder) -> Result<(), PathError> {
+    for entry in folder.entries()? {
+        if entry.is_temporary() {
+            folder.remove_file(&entry.name)?;
         }
     }
     Ok(())
 }
 
-/// Removes a file or a folder, if it is there.
+/// Removes a file, if it is there; a link itself, not its target.
 pub(super) fn remove(path: &Path) -> Result<(), Failure> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
+    match fs::remove_file(path) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             Err(Failure::Write { path: path.to_owned(), source })
         }

@@ -17,7 +17,7 @@ use crate::drawing::{self, Drawing, Interval};
 use crate::failure::{Failure, one_line};
 use crate::generate;
 use crate::output;
-use crate::pixelize;
+use crate::stages;
 
 /// Most pictures of one batch.
 const MAX_PICTURES: usize = 1_000_000;
@@ -67,6 +67,8 @@ pub(super) struct Defaults {
     pub(super) model: String,
     /// What both sides of a picture must be multiples of.
     pub(super) multiple: u32,
+    /// The image that the model draws where no size is asked for.
+    pub(super) native_size: ImageSize,
 }
 
 /// One picture to be made.
@@ -103,12 +105,52 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(files::utf16_to_utf8(&bytes).map_err(fault)?.into_owned())
 }
 
-/// Whether each line is a JSON object: a file by its name, standard input by its first letter.
-pub(super) fn is_json(path: &Path, bytes: &[u8]) -> bool {
-    if path == Path::new("-") {
-        return bytes.trim_ascii_start().first() == Some(&b'{');
+/// `true` if the lines are JSON objects: the file's name says so, or its first line does.
+///
+/// # Errors
+/// [`Failure::Input`] for a JSON list, which is no object a line.
+pub(super) fn is_json(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
+    let named = |ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
+    let first = lines(bytes).find(|(_, line)| !is_skipped(line)).map_or(&b""[..], |(_, line)| line);
+    if is_list(first) {
+        let reason =
+            "it is a JSON list; expected a JSON object a line, without brackets and commas around them";
+        return Err(Failure::Input { path: path.to_owned(), reason: reason.into() });
     }
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("jsonl"))
+    Ok(["jsonl", "ndjson"].iter().any(|ending| named(ending)) || is_object(first))
+}
+
+/// The lines with their numbers from 1, without a byte order mark. They end as on Unix, Windows or an old Mac.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut rest = Some(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+    let lines = std::iter::from_fn(move || {
+        let bytes = rest?;
+        let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            return rest.take();
+        };
+        let after = end + if bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = Some(&bytes[after..]);
+        Some(&bytes[..end])
+    });
+    (1..).zip(lines)
+}
+
+/// Empty, or a comment.
+fn is_skipped(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    line.is_empty() || line.starts_with(b"#")
+}
+
+/// `true` for what can only be meant as a JSON object: `{"prompt"`, but not `{red|blue} potion`.
+fn is_object(line: &[u8]) -> bool {
+    let inside = line.trim_ascii().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|inside| matches!(inside.first(), None | Some(b'"' | b'}')))
+}
+
+/// `true` for what begins a JSON list of objects or texts.
+fn is_list(line: &[u8]) -> bool {
+    let inside = line.trim_ascii().strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|inside| matches!(inside.first(), None | Some(b'{' | b'"')))
 }
 
 /// All pictures that the lines ask for, in their order, with files that differ.
@@ -116,18 +158,24 @@ pub(super) fn is_json(path: &Path, bytes: &[u8]) -> bool {
 /// # Errors
 /// Everything that is wrong.
 pub(super) fn pictures(bytes: &[u8], json: bool, defaults: &Defaults) -> Result<Vec<Picture>, Vec<Fault>> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut pictures = vec![];
     let mut faults = vec![];
     let mut taken = HashSet::new();
-    for (line, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+    for (line, text) in lines(bytes).filter(|(_, text)| !is_skipped(text)) {
         let mut reasons = vec![];
         let asked = match std::str::from_utf8(text) {
-            Ok(text) if text.trim().is_empty() || !json && text.trim_start().starts_with('#') => continue,
+            Ok(text) if text.trim().is_empty() => continue,
             Ok(text) if json => Asked::of_json(text, defaults, &mut reasons),
+            Ok(text) if is_object(text.as_bytes()) => {
+                reasons.push(
+                    "it is a JSON object, and the lines before it are prompts; expected one kind in a file"
+                        .into(),
+                );
+                Asked::new(defaults)
+            }
             Ok(text) => Asked { prompt: text.trim().to_owned(), ..Asked::new(defaults) },
             Err(_) => {
-                reasons.push("it is no UTF-8 text".into());
+                reasons.push("it is no UTF-8 text; save the file as UTF-8".into());
                 Asked::new(defaults)
             }
         };
@@ -174,7 +222,8 @@ impl Asked {
         let fields = match serde_json::from_str::<Map<String, Value>>(text) {
             Ok(fields) => fields,
             Err(error) => {
-                faults.push(format!("it is no JSON object: {}", no_line(&error.to_string())));
+                let expected = r#"expected an object, for example `{"prompt":"a key"}`"#;
+                faults.push(format!("it is no JSON object: {}; {expected}", no_line(&error.to_string())));
                 return asked;
             }
         };
@@ -200,9 +249,17 @@ impl Asked {
         if given("width") != given("height") {
             faults.push("`width` and `height` go together; one is missing".into());
         }
-        if fields.get("raw") == Some(&Value::Bool(true)) {
-            let shaping = SPRITE_FIELDS.iter().filter(|field| given(field));
-            faults.extend(shaping.map(|field| format!("`{field}` does not go with `raw`")));
+        // `raw` may also be the flag's.
+        let shaping = SPRITE_FIELDS.iter().filter(|field| asked.drawing.raw && given(field));
+        faults.extend(shaping.map(|field| format!("`{field}` does not go with `raw`")));
+        // The flags hold for all lines, and some lines may have no use for them.
+        if ["negative_prompt", "guidance_rescale", "guidance_interval"].iter().any(|field| given(field)) {
+            faults.extend(asked.drawing.denoising.check().err());
+        }
+        if given("anchor") || given("dither") {
+            let stages = &asked.drawing.stages;
+            let checked = if given("anchor") { stages.check() } else { stages.check_dither() };
+            faults.extend(checked.err());
         }
         asked
     }
@@ -219,7 +276,7 @@ impl Asked {
             "guidance_scale" => denoising.guidance_scale = Some(number(value)?),
             "guidance_rescale" => denoising.guidance_rescale = number(value)?,
             "guidance_interval" => {
-                denoising.guidance_interval = Some(Interval(object(value, "[0.1,0.8]")?));
+                denoising.guidance_interval = Some(Interval(from_to(value)?));
             }
             "deep_cache" => denoising.deep_cache = Some(whole(value)?),
             "scheduler" => {
@@ -231,8 +288,8 @@ impl Asked {
             "crop" => self.crop = object(value, r#"{"left":0,"top":0}"#)?,
             "target_size" => self.target_size = Some(object(value, r#"{"width":1024,"height":1024}"#)?),
             "raw" => *raw = flag(value)?,
-            "size" => stages.size = Some(pixelize::size(text(value)?)?),
-            "anchor" => stages.anchor = word(value)?,
+            "size" => stages.size = Some(stages::size(text(value)?)?),
+            "anchor" => stages.anchor = Some(word(value)?),
             "max_colors" => stages.max_colors = word(value)?,
             "palette" => stages.palette = Some(palette(value)?),
             "dither" => stages.dither = word(value)?,
@@ -262,8 +319,16 @@ impl Asked {
             target_size: self.target_size,
             ..self.drawing.denoising.request(self.prompt)
         };
-        let size = request.size.map_or(Ok(()), |size| size.validate(defaults.multiple));
-        if let Err(error) = request.validate().and(size) {
+        let (size, pixel) = match self.drawing.plan(defaults.native_size) {
+            Ok(planned) => planned,
+            Err(conflict) => {
+                faults.push(conflict.to_string());
+                (None, None)
+            }
+        };
+        let request = GenerateRequest { size, ..request };
+        let valid = size.map_or(Ok(()), |size| size.validate(defaults.multiple));
+        if let Err(error) = request.validate().and(valid) {
             faults.push(one_line(&Error::from(error)));
         }
         let seed = self.seed.unwrap_or_else(|| derived_seed(line, &request.prompt));
@@ -274,7 +339,6 @@ impl Asked {
         if !faults.is_empty() {
             return;
         }
-        let pixel = self.drawing.pixel();
         for seed in seeds {
             let stem = match &self.name {
                 Some(name) if self.count == 1 => name.clone(),
@@ -336,14 +400,19 @@ fn word<T: FromStr<Err = OptionError>>(value: &Value) -> Result<T, String> {
 }
 
 fn object<T: DeserializeOwned>(value: &Value, example: impl Display) -> Result<T, String> {
-    serde_json::from_value(value.clone()).map_err(|_| format!("expected an object as {example}"))
+    serde_json::from_value(value.clone()).map_err(|_| format!("expected an object, for example {example}"))
+}
+
+fn from_to(value: &Value) -> Result<[f64; 2], String> {
+    serde_json::from_value(value.clone())
+        .map_err(|_| "expected a list of two numbers, for example [0.1,0.8]".into())
 }
 
 fn palette(value: &Value) -> Result<Palette, String> {
     match value.as_str() {
-        Some(text) => pixelize::palette(text),
+        Some(text) => stages::palette(text),
         None => serde_json::from_value(value.clone())
-            .map_err(|_| r##"expected a name, a file, or colours as ["#1A1C2C","#5D275D"]"##.into()),
+            .map_err(|_| r##"expected a name, a file, or colors, for example ["#1A1C2C","#5D275D"]"##.into()),
     }
 }
 
@@ -389,7 +458,8 @@ mod tests {
             drawing: Drawing,
         }
         let Flags { drawing } = clap::Parser::parse_from(["batch"]);
-        Defaults { drawing, seed: None, count: 1, model: "sketch".into(), multiple: 8 }
+        let native_size = ImageSize { width: 256, height: 256 };
+        Defaults { drawing, seed: None, count: 1, model: "sketch".into(), multiple: 8, native_size }
     }
 
     fn files(lines: &str) -> Vec<String> {

@@ -129,7 +129,8 @@ impl Checkout {
         }
         if let Some(name) = command.strip_prefix("cat ").filter(|name| !self.path(name).exists()) {
             // The document shows a file that its reader has.
-            return fs::write(self.path(name), example.prints.join("\n") + "\n").map_err(|error| error.to_string());
+            return fs::write(self.path(name), example.prints.join("\n") + "\n")
+                .map_err(|error| error.to_string());
         }
         if command.contains("dgx-pixels-mcp http") {
             return self.serve(command);
@@ -143,7 +144,8 @@ impl Checkout {
         let stdout = stdout.replace(&*self.0.path().to_string_lossy(), "/home/me/dgx-pixels");
         let of_program = |line: &&str| !GAME_ANSWERS.iter().any(|start| line.starts_with(start));
         let printed: Vec<_> = stdout.lines().filter(of_program).map(lasting).collect();
-        let expected: Vec<_> = example.prints.iter().map(|line| line.as_str()).filter(of_program).map(lasting).collect();
+        let expected: Vec<_> =
+            example.prints.iter().map(|line| line.as_str()).filter(of_program).map(lasting).collect();
         if !expected.is_empty() && printed != expected {
             return Err(format!("it prints\n{stdout}\nand the document says\n{}", example.prints.join("\n")));
         }
@@ -167,12 +169,13 @@ impl Checkout {
 
 /// A figure of 16x16 cells of `cell` pixels each.
 fn enlarged(seed: u32, cell: u32) -> RgbaImage {
-    let figure = RgbaImage::from_fn(16, 16, |x, y| match (x.abs_diff(8) + y.abs_diff(8), (x * seed + y) % 3) {
-        (8.., _) => Rgba([0, 0, 0, 0]),
-        (_, 0) => Rgba([200, 60, 40, 255]),
-        (_, 1) => Rgba([240, 200, 80, 255]),
-        _ => Rgba([40, 40, 60, 255]),
-    });
+    let figure =
+        RgbaImage::from_fn(16, 16, |x, y| match (x.abs_diff(8) + y.abs_diff(8), (x * seed + y) % 3) {
+            (8.., _) => Rgba([0, 0, 0, 0]),
+            (_, 0) => Rgba([200, 60, 40, 255]),
+            (_, 1) => Rgba([240, 200, 80, 255]),
+            _ => Rgba([40, 40, 60, 255]),
+        });
     imageops::resize(&figure, 16 * cell, 16 * cell, imageops::FilterType::Nearest)
 }
 

@@ -4,6 +4,7 @@ use image::{Rgb, RgbImage, imageops};
 
 use super::{Backend, Canvas, Decoding};
 use crate::error::Error;
+use crate::redraw::{GOLDEN, splitmix};
 use crate::request::{GenerateRequest, ImageSize};
 use crate::scheduler::SchedulerName;
 
@@ -113,12 +114,9 @@ impl SketchCanvas {
     }
 }
 
-/// SplitMix64's finaliser (Steele, Lea and Flood 2014): a small hash that is the same everywhere.
-fn mix(mut state: u64) -> u64 {
-    state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
+/// The next output of SplitMix64.
+fn mix(state: u64) -> u64 {
+    splitmix(state.wrapping_add(GOLDEN))
 }
 
 #[cfg(test)]

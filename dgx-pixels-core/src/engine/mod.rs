@@ -55,15 +55,15 @@ mod journal;
 mod pace;
 mod post;
 mod queue;
+mod recover;
 mod residence;
 mod round;
 mod shared;
+mod submit;
 mod watchdog;
 mod worker;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -73,16 +73,14 @@ use prometheus::Registry;
 pub use budget::Budget;
 pub use host::{Device, Memory, ModelInfo, Models, Sketches, Unmetered};
 
-use self::journal::{Entry, EntryState, Journal, Opened, Pending};
+use self::journal::{Journal, Opened};
 use self::post::Hashes;
-use self::shared::{Course, Shared, Task};
+use self::recover::{given_up_jobs, recover, restored};
+use self::shared::{Course, Shared};
 use self::worker::Worker;
-use crate::error::{Error, ErrorKind};
-use crate::generator::{Generator, Submission};
+use crate::error::Error;
 use crate::job::{Job, JobId};
 use crate::metrics::Metrics;
-use crate::picture_file::sidecar;
-use crate::request::GenerateRequest;
 
 /// Threads that make sprites and write files.
 const WRITERS: usize = 2;
@@ -102,6 +100,11 @@ pub struct EngineConfig {
     pub budget: Budget,
     /// Jobs that may wait. Default 10,000.
     pub queue_capacity: usize,
+    /// Jobs of one client that may wait, so that it leaves places in the queue to others. Default 10,000.
+    pub client_jobs: usize,
+    /// Bytes that the waiting jobs of one client may take: prompts, other texts and palettes, and about 1.5 KB for each job.
+    /// Default 256 MiB.
+    pub client_bytes: u64,
     /// Pictures that go a step in one round, at most; 1 or more. Default 8. It takes fewer where more would gain next to nothing, but one of each
     /// client; live canvases beyond these pause.
     pub max_batch: usize,
@@ -115,6 +118,9 @@ pub struct EngineConfig {
     /// A folder, made if absent, that holds the journal of jobs and the results of those without an output of their own. It remembers the last
     /// 100,000 that ended; results are never deleted. Default: none, and jobs are lost with the program.
     pub journal: Option<PathBuf>,
+    /// Folders of journals that this engine takes over when it starts, unless another engine has them open: it does their unfinished
+    /// jobs, and finds those that ended. Default: none.
+    pub adopt: Vec<PathBuf>,
     /// A file that keeps what calls cost in memory, from run to run. Default: none, and it is measured each time.
     pub costs: Option<PathBuf>,
 }
@@ -124,11 +130,14 @@ impl Default for EngineConfig {
         EngineConfig {
             budget: Budget::default(),
             queue_capacity: 10_000,
+            client_jobs: 10_000,
+            client_bytes: 256 << 20,
             max_batch: 8,
             max_wait: Duration::ZERO,
             ageing: Duration::from_secs(30),
             hang_after: Duration::from_secs(600),
             journal: None,
+            adopt: vec![],
             costs: None,
         }
     }
@@ -157,17 +166,6 @@ struct Inner {
 
 type Describe = Box<dyn Fn(Option<&str>) -> Result<ModelInfo, Error> + Send + Sync>;
 
-/// A submission that passed all checks, with its place in the queue.
-struct Accepted {
-    task: Arc<Task>,
-    durable: Option<Pending>,
-}
-
-enum Checked {
-    Known(Job),
-    New(Box<Accepted>),
-}
-
 impl Engine {
     /// Opens the journal, takes up what an earlier run left, and serves `models` on `devices`. No model is loaded before its first job.
     ///
@@ -186,12 +184,13 @@ impl Engine {
             });
         }
         let config = EngineConfig { max_batch: config.max_batch.max(1), ..config };
-        let (journal, unfinished, set_aside) = match &config.journal {
+        let (journal, unfinished, given_up, set_aside) = match &config.journal {
             Some(folder) => {
-                let Opened { journal, unfinished, set_aside } = Journal::open(folder)?;
-                (Some(journal), unfinished, set_aside)
+                let opened = Journal::open(folder, &config.adopt)?;
+                let Opened { journal, unfinished, given_up, set_aside } = opened;
+                (Some(journal), unfinished, given_up, set_aside)
             }
-            None => (None, vec![], None),
+            None => (None, vec![], vec![], None),
         };
         let metrics = Metrics::new();
         metrics.queue_capacity.set(config.queue_capacity as i64);
@@ -210,7 +209,8 @@ impl Engine {
         let first = names[0].clone();
         let (described, described_on) = (models.clone(), first.clone());
         let describe: Describe = Box::new(move |model| described.describe(model, &described_on));
-        let recovered = recover(&shared, &describe, unfinished);
+        let mut recovered = recover(&shared, &describe, unfinished);
+        recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {
             let mut worker = Worker {
                 shared: shared.clone(),
@@ -221,6 +221,8 @@ impl Engine {
                 index,
                 loaded: vec![],
                 loading: None,
+                loading_for: None,
+                taken: vec![],
                 round: Duration::ZERO,
                 finish_each: Duration::ZERO,
             };
@@ -236,22 +238,6 @@ impl Engine {
         Ok(Engine(Arc::new(Inner { shared, describe, recovered, set_aside, threads: Mutex::new(threads) })))
     }
 
-    /// Checks `submission` and takes it; blocks for no longer than the journal takes to sync. With an idempotency key that is known,
-    /// the job that has it.
-    ///
-    /// # Errors
-    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output; [`Error::QueueFull`];
-    /// [`Error::KeyTaken`]; [`Error::ShutDown`]; [`Error::Journal`]. Nothing was taken then.
-    pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        self.counted(self.check(submission).and_then(|checked| match checked {
-            Checked::Known(job) => Ok(job),
-            Checked::New(mut accepted) => {
-                let durable = accepted.durable.take().map_or(Ok(()), Pending::wait);
-                self.enqueue(*accepted, durable)
-            }
-        }))
-    }
-
     /// The job of this id: waiting, running, or ended. Ended ones are known for as long as the journal keeps them; without a journal, while
     /// some 64 MiB of newer pictures have not displaced them.
     ///
@@ -265,7 +251,8 @@ impl Engine {
         Ok(journal.find(id)?.map(|entry| restored(id, entry)))
     }
 
-    /// Jobs of an earlier run that it had accepted and not finished; they are done now.
+    /// Jobs of an earlier run that it had accepted and not finished. They are done now, but for those that failed as
+    /// [`Error::ProcessDied`] when this engine started.
     pub fn recovered(&self) -> &[Job] {
         &self.0.recovered
     }
@@ -289,119 +276,6 @@ impl Engine {
             Shutdown::NextStep => Course::Stop,
         };
         self.0.shutdown(course);
-    }
-
-    /// Everything that can be said before the job is durable.
-    fn check(&self, submission: Submission) -> Result<Checked, Error> {
-        let shared = &self.0.shared;
-        // 1. the request
-        submission.validate()?;
-        let info = (self.0.describe)(submission.model.as_deref())?;
-        let size = submission.request.size.unwrap_or(info.native_size);
-        size.validate(info.multiple)?;
-
-        // 2. its key: the same again is the same job
-        if let Some(known) = self.known(&submission)? {
-            return Ok(Checked::Known(known));
-        }
-        if let Some(path) = &submission.output {
-            check_output(path, &submission)?;
-        }
-
-        // 3. a place
-        let mut state = shared.lock();
-        if let Some(error) = state.gone() {
-            return Err(error);
-        }
-        if state.course != Course::Serve {
-            return Err(Error::ShutDown);
-        }
-        // Two may have brought one key at the same time.
-        if let Some(known) = submission.idempotency_key.as_deref().and_then(|key| state.job_of_key(key)) {
-            return same(known, &submission).map(Checked::Known);
-        }
-        if !state.queue.reserve() {
-            let work = f64::from(size.width) * f64::from(size.height) * 2.0;
-            let retry_after = state.eta(info.steps, work, 0, 0.0, shared.config.max_batch);
-            return Err(Error::QueueFull {
-                waiting: state.queue.len(),
-                capacity: shared.config.queue_capacity,
-                retry_after: retry_after.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32,
-            });
-        }
-        let id = JobId::new();
-        let task = Arc::new(task(shared, info, id, submission, false));
-        let job = task.writer.job();
-        state.know(&job);
-        drop(state);
-
-        // 4. the journal
-        let durable = shared.journal().map(|journal| journal.accept(id, job.submission()));
-        Ok(Checked::New(Box::new(Accepted { task, durable })))
-    }
-
-    /// The job that has the submission's key.
-    fn known(&self, submission: &Submission) -> Result<Option<Job>, Error> {
-        let Some(key) = &submission.idempotency_key else { return Ok(None) };
-        let shared = &self.0.shared;
-        let live = shared.lock().job_of_key(key);
-        let known = match (live, shared.journal()) {
-            (None, Some(journal)) => match journal.find_key(key)? {
-                Some(id) => self.find(id)?,
-                None => None,
-            },
-            (live, _) => live,
-        };
-        known.map(|job| same(job, submission)).transpose()
-    }
-
-    /// Into the queue, if the journal has it.
-    fn enqueue(&self, accepted: Accepted, durable: Result<(), Error>) -> Result<Job, Error> {
-        let Accepted { task, .. } = accepted;
-        let (shared, job) = (&self.0.shared, task.writer.job());
-        let mut state = shared.lock();
-        state.queue.release();
-        if let Err(error) = durable {
-            state.forget(job.id());
-            drop(state);
-            task.writer.fail(error.clone());
-            return Err(error);
-        }
-        shared.metrics.submitted(job.submission().priority);
-        tracing::info!(job = %job.id(), model = &*task.model, client = &*task.client, "accepted");
-        push(shared, &mut state, task);
-        drop(state);
-        shared.wake.notify_all();
-        Ok(job)
-    }
-
-    fn counted(&self, answer: Result<Job, Error>) -> Result<Job, Error> {
-        if let Err(error) = &answer {
-            self.0.shared.metrics.rejected(error.kind().as_str());
-        }
-        answer
-    }
-}
-
-#[async_trait::async_trait]
-impl Generator for Engine {
-    async fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        let answer = match self.check(submission) {
-            Ok(Checked::Known(job)) => Ok(job),
-            Ok(Checked::New(mut accepted)) => {
-                let durable = match accepted.durable.take() {
-                    Some(pending) => pending.done().await,
-                    None => Ok(()),
-                };
-                self.enqueue(*accepted, durable)
-            }
-            Err(error) => Err(error),
-        };
-        self.counted(answer)
-    }
-
-    async fn find(&self, id: &JobId) -> Result<Option<Job>, Error> {
-        Engine::find(self, *id)
     }
 }
 
@@ -441,122 +315,4 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.shutdown(Course::Stop);
     }
-}
-
-/// What a job needs on its way.
-fn task(shared: &Shared, info: ModelInfo, id: JobId, submission: Submission, recovered: bool) -> Task {
-    let request = GenerateRequest {
-        steps: Some(submission.request.steps.unwrap_or(info.steps)),
-        size: Some(submission.request.size.unwrap_or(info.native_size)),
-        ..submission.request.clone()
-    };
-    let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
-    let output = submission.output.clone().or(results);
-    let (client, model) = (submission.client.as_str().into(), info.name.as_str().into());
-    let (_, writer) = Job::new(id, submission);
-    Task {
-        writer,
-        info: Arc::new(info),
-        request,
-        output,
-        client,
-        model,
-        recovered,
-        alone: AtomicBool::new(false),
-        attempts: AtomicUsize::new(0),
-    }
-}
-
-/// Lets a task wait, and its job be cancelled while it does.
-fn push(shared: &Arc<Shared>, state: &mut shared::State, task: Arc<Task>) {
-    let number = state.queue.push(task.waiting());
-    let weak = Arc::downgrade(shared);
-    task.writer.on_cancel(move || {
-        let Some(shared) = weak.upgrade() else { return };
-        let waiting = shared.lock().queue.remove(number);
-        match waiting {
-            Some(waiting) => {
-                let steps = waiting.item.request.steps();
-                shared.fail(waiting.item, Error::Cancelled { steps_done: 0, steps });
-            }
-            None => shared.wake.notify_all(),
-        }
-    });
-    state.tell_place(number, &task, shared.config.max_batch);
-}
-
-/// Takes up what an earlier run accepted and did not finish.
-fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<(JobId, Submission)>) -> Vec<Job> {
-    let mut jobs = vec![];
-    for (id, submission) in unfinished {
-        // A journal is a file: what it asks for passes the same door as a caller's request.
-        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
-        let job = match described {
-            Ok(info) => {
-                let task = Arc::new(task(shared, info, id, submission, true));
-                let job = task.writer.job();
-                let mut state = shared.lock();
-                state.know(&job);
-                push(shared, &mut state, task);
-                job
-            }
-            // Its model may be there in another run: it stays accepted.
-            Err(error) => {
-                tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
-                let (job, writer) = Job::new(id, submission);
-                writer.fail(error);
-                job
-            }
-        };
-        shared.metrics.recovered.inc();
-        jobs.push(job);
-    }
-    jobs
-}
-
-/// A job that ended in an earlier run, or was displaced from memory.
-fn restored(id: JobId, entry: Entry) -> Job {
-    let (job, writer) = Job::new(id, entry.submission);
-    match entry.state {
-        EntryState::Finished(record) => match post::read_back(record) {
-            Ok(finished) => writer.finish(finished),
-            Err(error) => writer.fail(error),
-        },
-        EntryState::Failed { kind: ErrorKind::Cancelled, .. } => {
-            let steps = job.submission().request.steps();
-            writer.fail(Error::Cancelled { steps_done: 0, steps })
-        }
-        EntryState::Failed { kind, message } => writer.fail(Error::Told { kind, message }),
-        EntryState::Accepted | EntryState::Writing(_) => writer.fail(Error::ShutDown),
-    };
-    job
-}
-
-/// The same request again, or a key that stands for another.
-fn same(job: Job, submission: &Submission) -> Result<Job, Error> {
-    if job.submission() == submission {
-        return Ok(job);
-    }
-    let key = submission.idempotency_key.clone().unwrap_or_default();
-    Err(Error::KeyTaken { key, id: job.id().to_string() })
-}
-
-/// Whether a job's file can be written, as far as can be told now.
-fn check_output(path: &Path, submission: &Submission) -> Result<(), Error> {
-    let fault = |reason: &str| Error::Output { path: path.to_owned(), reason: reason.into() };
-    if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
-        return Err(fault("pictures are written as PNG; expected a name that ends in `.png`"));
-    }
-    let beside = submission.pixel.is_some().then(|| sidecar(path));
-    for path in [path.to_owned()].into_iter().chain(beside) {
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                let reason = "it is a folder; expected a file or a free name".into();
-                return Err(Error::Output { path, reason });
-            }
-            Ok(_) if !submission.force => return Err(Error::Exists { path }),
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -11,13 +11,14 @@ use std::time::Instant;
 
 use image::{DynamicImage, RgbImage};
 
-use super::journal::Record;
-use super::shared::{Shared, Task};
+use super::journal::{NOWHERE, Record};
+use super::shared::{Course, Shared, Task};
 use crate::error::{Error, ErrorKind};
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
-use crate::job::{Finished, JobTimings};
-use crate::picture_file::{Made, picture_png, sidecar, sprite_png, write_sprite, write_whole};
-use crate::pixel::{Pixelized, pixelize};
+use crate::job::{Finished, JobEvent, JobTimings};
+use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite, write_whole};
+use crate::pixel::{Pixelized, is_empty, pixelize};
+use crate::redraw::MOST_REDRAWS;
 use crate::request::GenerateRequest;
 
 /// What a device's thread hands on.
@@ -29,6 +30,8 @@ pub(super) enum Post {
 /// A picture as the model gave it.
 pub(super) struct Decoded {
     pub(super) task: Arc<Task>,
+    /// In the queue, where it goes back to if it is drawn again.
+    pub(super) number: u64,
     pub(super) image: RgbImage,
     /// With every default filled in.
     pub(super) request: GenerateRequest,
@@ -47,17 +50,24 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
         let post = posts.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match post {
             Ok(Post::Decoded(decoded)) => {
-                let task = decoded.task.clone();
+                let (task, number) = (decoded.task.clone(), decoded.number);
                 let span = tracing::info_span!("finish", job = %task.id());
                 let _entered = span.enter();
                 let last_step = decoded.last_step;
                 let result = catch_unwind(AssertUnwindSafe(|| finish(shared, hashes, *decoded)));
-                let result = result.unwrap_or_else(|panic| {
-                    Err(Error::Internal { doing: "making a sprite", message: words(&*panic) })
-                });
+                let result = match result {
+                    Ok(Ok(Some(finished))) => Some(Ok(finished)),
+                    Ok(Ok(None)) => draw_again(shared, &task, number).err().map(Err),
+                    Ok(Err(error)) => Some(Err(error)),
+                    Err(panic) => {
+                        Some(Err(Error::Internal { doing: "making a sprite", message: words(&*panic) }))
+                    }
+                };
                 shared.unwritten.fetch_sub(1, Ordering::SeqCst);
                 shared.lock().observe_tail(last_step.elapsed());
-                end(shared, &task, result);
+                if let Some(result) = result {
+                    end(shared, &task, result);
+                }
                 shared.wake.notify_all();
             }
             Ok(Post::Failed { task, error }) => end(shared, &task, Err(error)),
@@ -66,7 +76,8 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
     }
 }
 
-fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished, Error> {
+/// The finished job; `None` if the sprite has no visible pixel.
+fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<Finished>, Error> {
     let Decoded { task, image, request, dropped_words, device, mut timings, .. } = decoded;
     let job = task.writer.job();
     let submission = job.submission();
@@ -86,12 +97,19 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished
         libtorch: task.info.libtorch.clone(),
         licence: task.info.licence.clone(),
     };
+    shared.note_place(&task, "making the sprite");
     let picture = || DynamicImage::ImageRgb8(image.clone()).into_rgba8();
     let pixelized = match &submission.pixel {
         Some(options) => Some(pixelize(&picture(), options)?),
         None => None,
     };
+    shared.note_place(&task, NOWHERE);
     timings.pixel = started.elapsed();
+    if pixelized.as_ref().is_some_and(|pixelized| is_empty(&pixelized.sprite)) {
+        return Ok(None);
+    }
+    shared.rest(&task);
+    let redraws = task.redraws.load(Ordering::SeqCst);
 
     // 2. its file
     if let Some(path) = &task.output {
@@ -106,6 +124,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished
             verdict: pixelized.as_ref().map(|made| made.verdict),
             certificate: pixelized.as_ref().map(|made| made.certificate),
             dropped_words: dropped_words.clone(),
+            redraws,
             timings,
         };
         write(shared, &task, &record, &bytes, pixelized.as_ref())?;
@@ -115,7 +134,39 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Finished
         Some(made) => (made.sprite, Some(made.verdict), Some(made.certificate)),
         None => (picture(), None, None),
     };
-    Ok(Finished { image, made, verdict, certificate, dropped_words, path: task.output.clone(), timings })
+    let path = task.output.clone();
+    Ok(Some(Finished { image, made, redraws, verdict, certificate, dropped_words, path, timings }))
+}
+
+/// Puts a job whose sprite has no visible pixel back to where it stood in the queue, to be drawn with another seed.
+///
+/// # Errors
+/// [`Error::EmptySprite`] after the last redraw; why it cannot be drawn any more.
+fn draw_again(shared: &Shared, task: &Arc<Task>, number: u64) -> Result<(), Error> {
+    let redraw = task.redraws.load(Ordering::SeqCst) + 1;
+    if redraw > MOST_REDRAWS {
+        return Err(Error::EmptySprite { seeds: (0..redraw).map(|redraw| task.seed(redraw)).collect() });
+    }
+    shared.rest(task);
+    let mut state = shared.lock();
+    // From here on a cancellation finds it in the queue.
+    if task.writer.cancel_asked() {
+        let steps = task.request.steps();
+        return Err(Error::Cancelled { steps_done: steps, steps });
+    }
+    if let Some(error) = state.gone() {
+        return Err(error);
+    }
+    if state.course == Course::Stop || task.writer.job().result().is_some() {
+        return Err(Error::ShutDown);
+    }
+    task.redraws.store(redraw, Ordering::SeqCst);
+    let seed = task.seed(redraw);
+    tracing::warn!(job = %task.id(), redraw, seed, "the sprite has no visible pixel and is drawn again");
+    shared.metrics.redraws.inc();
+    task.writer.tell(JobEvent::Redraw { redraw, seed });
+    state.queue.put(number, task.waiting());
+    Ok(())
 }
 
 /// The journal knows what the file will be before it is there: a run that is killed in between is understood by the next.
@@ -134,7 +185,10 @@ fn write(
         Some(pixelized) => {
             if task.recovered {
                 // An earlier run may have been killed between the two files.
-                let _ = fs::remove_file(sidecar(&record.path));
+                let beside = sidecar(&record.path);
+                if is_ours(&beside) {
+                    let _ = fs::remove_file(beside);
+                }
             }
             write_sprite(&record.path, bytes, &pixelized.certificate, force)?;
         }
@@ -163,7 +217,12 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
             }
             Err(error)
         }
-        (result, _) => result,
+        (result, _) => {
+            if result.is_err() {
+                shared.rest(task);
+            }
+            result
+        }
     };
     let bytes = result.as_ref().map_or(0, |finished| finished.image.len());
     match result {
@@ -186,7 +245,12 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
             task.writer.fail(error);
         }
     }
-    shared.lock().ended(id, bytes);
+    let mut state = shared.lock();
+    state.ended(id, bytes);
+    if task.suspect {
+        state.suspects -= 1;
+        shared.wake.notify_all();
+    }
 }
 
 /// A finished job of an earlier run, from its record and its file.
@@ -209,6 +273,7 @@ pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
         verdict: record.verdict,
         certificate: record.certificate,
         dropped_words: record.dropped_words,
+        redraws: record.redraws,
         path: Some(path),
         timings: record.timings,
     })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::costs::{CostFile, Costs};
 use super::host::{Device, Memory, ModelInfo, Models};
+use super::journal::{LOADING, NOWHERE};
 use super::round::UnderWay;
 use super::shared::{State, Task};
 use super::worker::{Live, Worker};
@@ -108,11 +109,16 @@ impl<M: Models> Worker<M> {
                 None => return now.saturating_duration_since(since) > self.shared.config.ageing,
             }
         }
-        self.load(state, task.info.clone());
+        self.load(state, &task);
         false
     }
 
-    fn load(&mut self, state: &mut State, info: Arc<ModelInfo>) {
+    /// Begins to load the model of a waiting task. If that kills the process, the task is the cause.
+    fn load(&mut self, state: &mut State, task: &Arc<Task>) {
+        let info = task.info.clone();
+        let mark = self.shared.mark([task]);
+        let (is_alone, told_of) = (self.lives().next().is_none(), task.clone());
+        self.loading_for = Some(task.clone());
         let (models, device) = (self.models.clone(), self.name.clone());
         let (sender, answer) = sync_channel(1);
         let done = Arc::new(AtomicBool::new(false));
@@ -134,10 +140,19 @@ impl<M: Models> Worker<M> {
                     }
                 }
             };
+            for error in mark.into_iter().filter_map(|mark| mark.wait().err()) {
+                tracing::warn!(%error, "the journal does not know that a model is loaded");
+            }
+            if is_alone {
+                shared.note_place(&told_of, LOADING);
+            }
             let load = std::panic::AssertUnwindSafe(|| models.load(&name, &device, &mut on_bytes));
             let result = std::panic::catch_unwind(load).unwrap_or_else(|panic| {
                 Err(Error::Internal { doing: "loading a model", message: super::post::words(&*panic) })
             });
+            if is_alone {
+                shared.note_place(&told_of, NOWHERE);
+            }
             let _ = sender.send(result);
             // Under the lock: the device's thread is either not yet asleep, or wakes.
             let _state = shared.lock();
@@ -186,6 +201,14 @@ impl<M: Models> Worker<M> {
         let newest = self.loaded.len() - 1;
         // If it does not fit beside the others, it waits until they have left.
         let _ = self.profile(newest);
+    }
+
+    /// Once the models are ready or gone, the job that one was loaded for waits as the others do.
+    pub(super) fn end_loading(&mut self) {
+        let is_done = self.loading.is_none() && self.loaded.iter().all(|loaded| loaded.is_ready);
+        if let Some(task) = self.loading_for.take_if(|_| is_done) {
+            self.shared.rest(&task);
+        }
     }
 
     /// Models that are ready to be used.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::costs::{Costs, Peaks};
 use super::host::Models;
+use super::journal::NOWHERE;
 use super::post::{Decoded, Post, words};
 use super::residence::Loaded;
 use super::shared::{Busy, Shared, Task, work};
@@ -49,8 +50,17 @@ impl Shared {
         tasks: Vec<Arc<Task>>,
         call: impl FnOnce() -> T,
     ) -> Result<T, Panic> {
+        let alone = if let [task] = &tasks[..] { Some(task.clone()) } else { None };
+        if let Some(task) = &alone {
+            let step = task.steps_done.load(Ordering::Relaxed) + 1;
+            let place = if doing == "denoising" { format!("{doing}, step {step}") } else { doing.to_owned() };
+            self.note_place(task, &place);
+        }
         self.lock().devices[device].busy = Some(Busy { since: Instant::now(), doing, tasks });
         let answer = catch_unwind(AssertUnwindSafe(call));
+        if let Some(task) = &alone {
+            self.note_place(task, NOWHERE);
+        }
         let mut state = self.lock();
         let device = &mut state.devices[device];
         device.busy = None;
@@ -71,7 +81,8 @@ impl<M: Models> Worker<M> {
     /// Everybody who is lost if the device never comes back.
     fn everybody(&self, more: &[(u64, Arc<Task>)]) -> Vec<Arc<Task>> {
         let live = self.loaded.iter().flat_map(|loaded| loaded.live.iter().chain(&loaded.done));
-        live.map(|live| live.task.clone()).chain(more.iter().map(|(_, task)| task.clone())).collect()
+        let others = self.taken.iter().chain(more).map(|(_, task)| task.clone());
+        live.map(|live| live.task.clone()).chain(others).collect()
     }
 
     /// Begins canvases, those of one model together. The numbers of those that were.
@@ -96,7 +107,7 @@ impl<M: Models> Worker<M> {
             return tasks.into_iter().for_each(|task| self.begin_some(vec![task], begun));
         }
         let started = Instant::now();
-        let requests: Vec<GenerateRequest> = tasks.iter().map(|(_, task)| task.request.clone()).collect();
+        let requests: Vec<GenerateRequest> = tasks.iter().map(|(_, task)| task.draw()).collect();
         let everybody = self.everybody(&tasks);
         let size = tasks[0].1.size();
         let predicted = self.loaded[model].costs.begin.predict(size, tasks.len());
@@ -146,6 +157,7 @@ impl<M: Models> Worker<M> {
             if !others {
                 self.make_room(&mut state);
             }
+            self.shared.rest(&task);
             return state.queue.put(number, task.waiting());
         }
         self.shared.fail(task, error);
@@ -176,6 +188,7 @@ impl<M: Models> Worker<M> {
         let mut state = self.shared.lock();
         for (number, task) in tasks {
             task.alone.fetch_or(alone, Ordering::Relaxed);
+            self.shared.rest(&task);
             state.queue.put(number, task.waiting());
         }
     }
@@ -329,6 +342,7 @@ impl<M: Models> Worker<M> {
             if !numbers.contains(&live.number) {
                 continue;
             }
+            live.task.steps_done.store(live.canvas.steps_done(), Ordering::Relaxed);
             let (n, of) = (live.canvas.steps_done(), live.canvas.steps());
             let round = pace.time(together * work(&live.task)).unwrap_or(step_time).max(step_time);
             let eta = round * (of - n) as u32 + tail;
@@ -474,7 +488,7 @@ impl<M: Models> Worker<M> {
 
     /// To the threads that make sprites and files.
     fn hand_on(&self, live: Live<CanvasOf<M>>, image: image::RgbImage) {
-        let Live { task, canvas, begun, begin, stepped, .. } = live;
+        let Live { task, canvas, number, begun, begin, stepped } = live;
         let last_step = stepped.unwrap_or(begun);
         let timings = JobTimings {
             waiting: begun.saturating_duration_since(task.writer.submitted()),
@@ -488,6 +502,7 @@ impl<M: Models> Worker<M> {
             request: canvas.request().clone(),
             dropped_words: canvas.dropped_words().map(str::to_owned),
             task,
+            number,
             image,
             device: self.name.clone(),
             timings,

@@ -2,20 +2,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::EngineConfig;
 use super::host::ModelInfo;
-use super::journal::Journal;
+use super::journal::{Journal, NOWHERE, Pending};
 use super::pace::Pace;
 use super::post::Post;
-use super::queue::{Queue, Waiting};
+use super::queue::{Limits, Queue, Waiting};
 use crate::error::Error;
 use crate::job::{Job, JobEvent, JobId, JobWriter};
 use crate::metrics::Metrics;
+use crate::redraw::redraw_seed;
 use crate::request::{GenerateRequest, ImageSize};
 
 /// Bytes of pictures of ended jobs that can still be found by id where no journal is kept.
@@ -34,18 +35,39 @@ pub(super) struct Task {
     /// Where its file goes.
     pub(super) output: Option<PathBuf>,
     pub(super) client: Arc<str>,
+    /// Bytes that it takes while it waits.
+    pub(super) bytes: u64,
     pub(super) model: Arc<str>,
     /// Taken up again after an earlier run ended without it.
     pub(super) recovered: bool,
+    /// The process died while it ran: it runs before all others, and no other beside it.
+    pub(super) suspect: bool,
+    /// Reasons for which the journal knows that it runs: it is drawn, or its model is loaded for it.
+    pub(super) marks: AtomicUsize,
     /// It was in a call that panicked, and goes alone from then on.
     pub(super) alone: AtomicBool,
     /// Times it was begun.
     pub(super) attempts: AtomicUsize,
+    /// Of the draw that it is in.
+    pub(super) steps_done: AtomicUsize,
+    /// Times it was drawn again, as the sprite had no visible pixel.
+    pub(super) redraws: AtomicU32,
 }
 
 impl Task {
     pub(super) fn id(&self) -> JobId {
         self.writer.job().id()
+    }
+
+    /// As it is drawn now, from the beginning, with the seed of this draw.
+    pub(super) fn draw(&self) -> GenerateRequest {
+        self.steps_done.store(0, Ordering::Relaxed);
+        GenerateRequest { seed: self.seed(self.redraws.load(Ordering::SeqCst)), ..self.request.clone() }
+    }
+
+    /// The seed of a draw.
+    pub(super) fn seed(&self, redraw: u32) -> u64 {
+        redraw_seed(self.request.seed, redraw)
     }
 
     pub(super) fn size(&self) -> ImageSize {
@@ -68,10 +90,12 @@ impl Task {
             model: self.model.clone(),
             client: self.client.clone(),
             priority: self.writer.job().submission().priority,
+            first: self.suspect,
             since: self.writer.submitted(),
             deadline: self.deadline(),
             steps: self.request.steps(),
             work: self.work(self.request.steps()),
+            bytes: self.bytes,
         }
     }
 
@@ -117,6 +141,8 @@ pub(super) struct State {
     pub(super) queue: Queue<Arc<Task>>,
     pub(super) course: Course,
     pub(super) devices: Vec<DeviceState>,
+    /// Suspects that have not ended.
+    pub(super) suspects: usize,
     jobs: HashMap<JobId, Job>,
     keys: HashMap<String, JobId>,
     ended: VecDeque<(JobId, usize)>,
@@ -164,11 +190,17 @@ impl Shared {
             canvases: 0,
             busy: None,
         };
+        let limits = Limits {
+            jobs: config.queue_capacity,
+            client_jobs: config.client_jobs,
+            client_bytes: config.client_bytes,
+        };
         Shared {
             state: Mutex::new(State {
-                queue: Queue::new(config.queue_capacity, config.ageing),
+                queue: Queue::new(limits, config.ageing),
                 course: Course::Serve,
                 devices: devices.into_iter().map(device).collect(),
+                suspects: 0,
                 jobs: HashMap::new(),
                 keys: HashMap::new(),
                 ended: VecDeque::new(),
@@ -216,10 +248,53 @@ impl Shared {
         self.post(Post::Failed { task, error });
     }
 
+    /// Notes where a job is that runs alone, in case that the process dies there.
+    pub(super) fn note_place(&self, task: &Task, doing: &str) {
+        if let Some(journal) = self.journal() {
+            journal.note_place(task.id(), doing);
+        }
+    }
+
+    /// Tells the journal that something is about to be done for these tasks.
+    pub(super) fn mark<'a>(&self, tasks: impl IntoIterator<Item = &'a Arc<Task>>) -> Vec<Pending> {
+        let Some(journal) = self.journal() else { return vec![] };
+        let mark = |task: &'a Arc<Task>| {
+            task.marks.fetch_add(1, Ordering::SeqCst);
+            task.id()
+        };
+        let ids: Vec<JobId> = tasks.into_iter().map(mark).collect();
+        if let [id] = ids[..] {
+            journal.note_place(id, NOWHERE);
+        }
+        if ids.is_empty() { vec![] } else { journal.begin(ids) }
+    }
+
+    /// Takes a mark back; without any the journal takes the task for one that waits.
+    pub(super) fn rest(&self, task: &Task) {
+        let one_less = |marks: usize| marks.checked_sub(1);
+        let before = task.marks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        if before == Ok(1)
+            && let Some(journal) = self.journal()
+        {
+            drop(journal.rest(task.id()));
+        }
+    }
+
+    /// `true` if nothing is begun that has not ended. To be asked under the lock.
+    pub(super) fn is_quiet(&self, state: &State) -> bool {
+        state.devices.iter().all(|device| device.canvases == 0 || !device.up)
+            && self.unwritten.load(Ordering::SeqCst) == 0
+    }
+
     /// Tells the metrics of the queue as it is now.
     pub(super) fn measure_queue(&self) {
         let now = Instant::now();
-        let by_priority = self.lock().queue.by_priority();
+        let (by_priority, (clients, most)) = {
+            let state = self.lock();
+            (state.queue.by_priority(), state.queue.shares())
+        };
+        self.metrics.queue_clients.set(clients as i64);
+        self.metrics.queue_largest_client.set(most as i64);
         for (priority, (jobs, oldest)) in crate::generator::Priority::ALL.into_iter().zip(by_priority) {
             let oldest = oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             self.metrics.queue(priority, jobs, oldest);

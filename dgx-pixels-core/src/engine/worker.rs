@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::host::{Device, Models};
+use super::journal::Pending;
 use super::queue::{Rank, level};
 use super::residence::{Loaded, Loading};
 use super::shared::{Course, Shared, State, Task, work};
@@ -28,6 +29,10 @@ pub(super) struct Worker<M: Models> {
     pub(super) budget: Option<u64>,
     pub(super) loaded: Vec<Loaded<M::Backend>>,
     pub(super) loading: Option<Loading<M::Backend>>,
+    /// The job for which a model is loaded and measured.
+    pub(super) loading_for: Option<Arc<Task>>,
+    /// Taken from the queue, and not begun yet.
+    pub(super) taken: Vec<(u64, Arc<Task>)>,
     /// How long the last round of steps took.
     pub(super) round: Duration,
     /// How long a picture takes to decode, of late.
@@ -62,10 +67,20 @@ impl<M: Models> Worker<M> {
             self.take_loaded();
             self.sweep();
             self.ready_the_rest();
+            self.end_loading();
             let Some(chosen) = self.choose() else { break };
             let Chosen { admitted, mut run } = chosen;
-            run.extend(self.begin(admitted));
-            self.step(&run);
+            let marks = self.shared.mark(admitted.iter().map(|(_, task)| task));
+            self.taken = admitted;
+            if !marks.is_empty() && !run.is_empty() {
+                // The disk syncs meanwhile; those that are begun go with the others from the next round on.
+                self.step(&run);
+                run.clear();
+                self.begin_marked(marks);
+            } else {
+                run.extend(self.begin_marked(marks));
+                self.step(&run);
+            }
             self.take_decoded();
             self.decode();
         }
@@ -73,8 +88,18 @@ impl<M: Models> Worker<M> {
         self.end();
     }
 
+    /// Begins what was taken once the journal knows it. The numbers of those that were.
+    fn begin_marked(&mut self, marks: Vec<Pending>) -> Vec<u64> {
+        for error in marks.into_iter().filter_map(|mark| mark.wait().err()) {
+            // Without it they run all the same: only a death of the process would not be counted.
+            tracing::warn!(%error, "the journal does not know that a job runs");
+        }
+        let taken = std::mem::take(&mut self.taken);
+        self.begin(taken)
+    }
+
     /// All its canvases, decoded or not.
-    fn lives(&self) -> impl Iterator<Item = &Live<CanvasOf<M>>> {
+    pub(super) fn lives(&self) -> impl Iterator<Item = &Live<CanvasOf<M>>> {
         self.loaded.iter().flat_map(|loaded| loaded.live.iter().chain(&loaded.done))
     }
 
@@ -126,7 +151,10 @@ impl<M: Models> Worker<M> {
             if !chosen.admitted.is_empty() || !chosen.run.is_empty() || decodes {
                 return Some(chosen);
             }
-            let idle = state.queue.len() == 0 && self.loading.is_none();
+            // A sprite that is being made may come back to be drawn again.
+            let idle = state.queue.len() == 0
+                && self.loading.is_none()
+                && shared.unwritten.load(Ordering::SeqCst) == 0;
             if idle && state.course == Course::Drain {
                 return None;
             }
@@ -176,6 +204,8 @@ impl<M: Models> Worker<M> {
         let mut closed = self.loads_next(state, now)
             || self.shared.unwritten.load(Ordering::SeqCst) >= MOST_UNWRITTEN
             || live.is_empty() && self.waits_for_company(state, now).is_some();
+        let alone = state.suspects > 0;
+        closed |= alone && !self.shared.is_quiet(state);
         // Turns count those that are chosen, not those that were.
         live.iter().for_each(|(client, _)| state.queue.leave(client));
         let mut chosen = Chosen::default();
@@ -195,6 +225,10 @@ impl<M: Models> Worker<M> {
                 }
                 (_, Some(Rank { number, .. })) => {
                     let Some(waiting) = state.queue.get(number) else { break };
+                    if alone && !(waiting.item.suspect && chosen.admitted.is_empty()) {
+                        closed = true;
+                        continue;
+                    }
                     if self.has_room_for(&waiting.item, &chosen.admitted, resident) {
                         let taken = state.queue.take(number).expect("it was first; this is a bug");
                         chosen.admitted.push((number, taken.item));
@@ -213,6 +247,7 @@ impl<M: Models> Worker<M> {
             }
         }
         live.iter().for_each(|(client, _)| state.queue.count(client));
+        state.devices[self.index].canvases += chosen.admitted.len();
         chosen
     }
 
@@ -246,6 +281,9 @@ impl<M: Models> Worker<M> {
 
     /// Everything that is left when the engine stops.
     fn end(mut self) {
+        if let Some(task) = self.loading_for.take() {
+            self.shared.rest(&task);
+        }
         for loaded in std::mem::take(&mut self.loaded) {
             self.keep_costs(&loaded);
             for live in loaded.live.into_iter().chain(loaded.done) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Cursor, Read as _, Write as _};
+use std::io::{self, Cursor, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::AssetId;
 use crate::error::Error;
+use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, read_opened};
 use crate::picture_file::{Made, says_sprite, sidecar};
 use crate::pixel::{Certificate, Verdict};
 
@@ -141,12 +142,13 @@ impl<'a> Place<'a> {
         if !self.is_folder() {
             return Found::Unfinished;
         }
-        let (text, stamp) =
-            match read_plain(&self.record).and_then(|(text, metadata)| Ok((text, stamp(&metadata)?))) {
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Unfinished,
-                Err(error) => return broken(format!("cannot be read: {}", words(&error)), false),
-            };
+        let (text, stamp) = match read_plain(&self.record, MAX_TEXT_BYTES)
+            .and_then(|(text, metadata)| Ok((text, stamp(&metadata)?)))
+        {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Unfinished,
+            Err(error) => return broken(format!("cannot be read: {}", words(&error)), false),
+        };
         let asset: Asset = match serde_json::from_slice(&text) {
             Ok(asset) => asset,
             Err(error) => {
@@ -163,6 +165,9 @@ impl<'a> Place<'a> {
         if asset.id != *self.id || Some(asset.file.as_ref()) != self.picture.file_name() {
             return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file), false);
         }
+        if let Some(Err(error)) = asset.made.as_ref().map(Made::validate) {
+            return broken(format!("says how it was made, which cannot be: {error}"), false);
+        }
         Found::Asset(Box::new(asset), stamp)
     }
 
@@ -174,7 +179,8 @@ impl<'a> Place<'a> {
         if !self.is_folder() {
             return Err(Error::NoAsset { id: self.id.to_string() });
         }
-        let read = read_plain(&self.picture).and_then(|(bytes, metadata)| Ok((bytes, metadata.modified()?)));
+        let read = read_plain(&self.picture, MAX_PICTURE_BYTES)
+            .and_then(|(bytes, metadata)| Ok((bytes, metadata.modified()?)));
         read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.broken(&self.picture, "is not there"),
             _ => self.broken(&self.picture, format!("cannot be read: {}", words(&error))),
@@ -199,7 +205,7 @@ impl<'a> Place<'a> {
             image.pixels().filter(|pixel| pixel[3] > 0).map(|pixel| &pixel.0[..3]).collect();
         let (width, height, colors) = (image.width(), image.height(), seen.len());
         // One that tells of another picture is not repeated.
-        let certificate = read_plain(&sidecar(&self.picture)).ok();
+        let certificate = read_plain(&sidecar(&self.picture), MAX_TEXT_BYTES).ok();
         let certificate = certificate.and_then(|(text, _)| serde_json::from_slice::<Certificate>(&text).ok());
         let certificate =
             certificate.filter(|its| (its.width, its.height, its.colors) == (width, height, colors));
@@ -305,25 +311,18 @@ fn stamp(metadata: &Metadata) -> io::Result<Stamp> {
     Ok(Stamp { inode: metadata.ino(), bytes: metadata.len(), modified: metadata.modified()? })
 }
 
-fn read_plain(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
-    let (mut file, metadata) = open_plain(path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok((bytes, metadata))
-}
-
-/// Opens a plain file: follows no link, and waits for no pipe.
-pub(super) fn open_plain(path: &Path) -> io::Result<(File, Metadata)> {
+/// Reads a plain file: follows no link, waits for no pipe, and refuses more than `limit` bytes.
+fn read_plain(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    Ok((file, metadata))
+    Ok((read_opened(file, limit)?, metadata))
 }
 
-/// What an error of [`open_plain`] says to people.
-pub(super) fn words(error: &io::Error) -> String {
+/// The words of an error of [`read_plain`].
+fn words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ELOOP) => "it is a symbolic link".into(),
         _ => error.to_string(),

@@ -1,18 +1,19 @@
 //! Paths that come from outside: only files in folders that were allowed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use super::asset::{open_plain, words};
 use crate::error::Error;
+use crate::files::Folder;
 
 /// The folders in which files may be read and written on behalf of others.
 ///
-/// A path is judged by where it leads once all links and `..` are followed. [`open`](Roots::open) judges the very file that it has
-/// opened. What [`resolve`](Roots::resolve) and [`resolve_new`](Roots::resolve_new) give was right when they looked: whoever can write
+/// A path is judged by where it leads once all links and `..` are followed. [`open`](Roots::open),
+/// [`open_folder`](Roots::open_folder) and [`open_beside`](Roots::open_beside) judge the very file or folder
+/// that they have opened. What [`resolve`](Roots::resolve) and [`resolve_new`](Roots::resolve_new) give was right when they looked: whoever can write
 /// in a root can put a link there before the path is used. They keep apart what a caller may name, not what other programs of
 /// the same user may do. A hard link is the file itself, wherever else it has a name.
 ///
@@ -66,30 +67,53 @@ impl Roots {
         Ok(found)
     }
 
-    /// Where an existing folder lies, absolute and without links.
+    /// Opens an existing folder. It is the opened folder that is judged, so that a link put in its way
+    /// meanwhile gains nothing.
     ///
     /// # Errors
-    /// As [`resolve`](Roots::resolve), for what is no folder.
-    pub fn resolve_folder(&self, path: &Path) -> Result<PathBuf, Error> {
+    /// As [`resolve`](Roots::resolve), for anything else than a folder.
+    pub fn open_folder(&self, path: &Path) -> Result<Folder, Error> {
         let found = self.inside(path)?;
         match found.is_dir() {
-            true => Ok(found),
+            true => self.open_found(&found, path),
             false => Err(self.forbidden(path, "it is no folder")),
         }
     }
 
-    /// Opens an existing plain file to be read. It is the opened file that is judged, so that a link put in its way meanwhile
-    /// gains nothing.
+    /// Opens an existing plain file to be read. It is the opened file that is judged, so that a link put in
+    /// its way meanwhile gains nothing.
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).
     pub fn open(&self, path: &Path) -> Result<File, Error> {
+        let (folder, name) = self.open_beside(path)?;
+        match folder.file(&name) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(missing(path, "it is not there any more".into())),
+            Err(error) => Err(missing(path, error.source.to_string())),
+        }
+    }
+
+    /// Opens the folder of an existing plain file, and returns it with the file's name. What lies beside the
+    /// file is read from that folder, and so follows no link out of it.
+    ///
+    /// # Errors
+    /// As [`resolve`](Roots::resolve).
+    pub fn open_beside(&self, path: &Path) -> Result<(Folder, OsString), Error> {
         let found = self.resolve(path)?;
-        let (file, _) = open_plain(&found).map_err(|error| missing(path, words(&error)))?;
-        let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        match opened.is_ok_and(|opened| self.contain(&opened)) {
-            true => Ok(file),
-            false => Err(self.forbidden(path, "it was moved while it was opened")),
+        let (Some(folder), Some(name)) = (found.parent(), found.file_name()) else {
+            return Err(self.forbidden(path, "it is no plain file"));
+        };
+        Ok((self.open_found(folder, path)?, name.to_owned()))
+    }
+
+    /// Opens the folder `found`, which was inside when `path` was resolved.
+    fn open_found(&self, found: &Path, path: &Path) -> Result<Folder, Error> {
+        let folder = Folder::open(found).map_err(|error| missing(path, error.to_string()))?;
+        let opened = fs::read_link(format!("/proc/self/fd/{}", folder.handle().as_raw_fd()));
+        match opened {
+            Ok(opened) if self.contain(&opened) => Ok(folder.named(opened)),
+            _ => Err(self.forbidden(path, "it was moved while it was opened")),
         }
     }
 
@@ -206,13 +230,9 @@ mod tests {
             roots.open(&base.join(way)).unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, "a key");
         }
-        assert_eq!(roots.resolve_folder(&base.join("allowed/deep/..")).unwrap(), base.join("allowed"));
+        assert_eq!(roots.open_folder(&base.join("allowed/deep/..")).unwrap().path(), base.join("allowed"));
         assert!(
-            roots
-                .resolve_folder(&base.join("allowed/key.png"))
-                .unwrap_err()
-                .to_string()
-                .contains("no folder")
+            roots.open_folder(&base.join("allowed/key.png")).unwrap_err().to_string().contains("no folder")
         );
         let here = Roots::new(["."]).unwrap();
         assert_eq!(here.resolve(Path::new("Cargo.toml")).unwrap(), here.folders()[0].join("Cargo.toml"));
@@ -241,7 +261,7 @@ mod tests {
         ];
         for way in ways {
             let path = base.join(way);
-            let folder = roots.resolve_folder(&path).unwrap_err();
+            let folder = roots.open_folder(&path).unwrap_err();
             for error in [roots.resolve(&path).unwrap_err(), roots.open(&path).map(drop).unwrap_err(), folder]
             {
                 let text = error.to_string();

@@ -357,7 +357,9 @@ fn a_damaged_record_is_made_anew_and_the_old_one_kept() {
     let record = root.path().join("key/key.asset.json");
     let text = fs::read_to_string(&record).unwrap();
     let other_id = text.replace("\"id\": \"key\"", "\"id\": \"../key\"");
-    for damage in ["", "{", "null", &text[..text.len() / 2], &other_id] {
+    let out_of_range = text.replace("\"guidance_rescale\": 0.0", "\"guidance_rescale\": 9.5");
+    assert_ne!(out_of_range, text);
+    for damage in ["", "{", "null", &text[..text.len() / 2], &other_id, &out_of_range] {
         fs::write(&record, damage).unwrap();
         let mended = open(&root).get(&asset.id).unwrap();
         let expected = Asset { created: asset.modified, verdict: None, ..asset.clone() };
@@ -840,4 +842,22 @@ fn ten_thousand_assets() {
         library.lock().look_again();
         library.refresh().unwrap();
     });
+}
+
+#[test]
+fn files_that_are_huge_are_refused_at_once() {
+    let root = folder();
+    let library = open(&root);
+    let asset = make(&library, "key");
+    let picture = library.path(&asset.id);
+    let record = picture.with_extension("asset.json");
+    let whole = fs::read(&record).unwrap();
+    File::create(&record).unwrap().set_len(1 << 40).unwrap();
+    let error = library.get(&asset.id).unwrap_err().to_string();
+    assert!(error.contains("it has 1099511627776 bytes; expected at most 16777216"), "{error}");
+    fs::write(&record, whole).unwrap();
+    File::create(&picture).unwrap().set_len(1 << 40).unwrap();
+    for error in [library.get(&asset.id).unwrap_err(), library.read_png(&asset.id).unwrap_err()] {
+        assert!(error.to_string().contains("it has 1099511627776 bytes"), "{error}");
+    }
 }

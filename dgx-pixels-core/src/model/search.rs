@@ -9,7 +9,8 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,27 @@ pub struct Found {
     pub path: PathBuf,
     /// The opened model, or what is wrong with the folder.
     pub model: Result<Model, Error>,
+    /// `true` if it lies in the current folder's `models`, which the user may not have chosen.
+    pub is_here: bool,
+    /// The folder that this name stands for instead, if an earlier place has a model of the same name.
+    pub shadowed_by: Option<PathBuf>,
+}
+
+impl Found {
+    fn new(path: PathBuf, is_here: bool) -> Found {
+        Found { name: name(&path), model: Model::open(&path), path, is_here, shadowed_by: None }
+    }
+
+    /// A sentence for the user if this model's name stands for another folder.
+    pub fn shadow_note(&self) -> Option<String> {
+        let taken = self.shadowed_by.as_ref()?;
+        Some(format!(
+            "`{}` is the model in `{}`; to use the one in `{}`, give its path",
+            self.name,
+            taken.display(),
+            self.path.display()
+        ))
+    }
 }
 
 /// Folders whose folders are models.
@@ -38,19 +60,24 @@ pub enum Place {
     Plain(PathBuf),
     /// Hugging Face's cache: `models--ORG--NAME/snapshots/COMMIT`.
     Hub(PathBuf),
+    /// A folder of models in the current folder, for example in a cloned repository. It may add
+    /// names, and stands for none that another place has.
+    Here(PathBuf),
 }
 
 impl Place {
     /// The folder.
     pub fn path(&self) -> &Path {
         match self {
-            Place::Plain(path) | Place::Hub(path) => path,
+            Place::Plain(path) | Place::Hub(path) | Place::Here(path) => path,
         }
     }
 }
 
-/// Where models are looked for, in this order: `models`, each folder of `$DGX_PIXELS_MODELS`,
-/// `$XDG_DATA_HOME/dgx-pixels/models`, what the program was installed or built with, and Hugging Face's cache.
+/// The places where models are looked for, in this order: each folder of `$DGX_PIXELS_MODELS`,
+/// `$XDG_DATA_HOME/dgx-pixels/models`, what the program was installed or built with, Hugging Face's
+/// cache, and `models` in the current folder. The last is not the user's choice, so its names
+/// never replace those of another place.
 pub fn places() -> Vec<Place> {
     let var = |name| env::var_os(name).filter(|value| !value.is_empty());
     let listed = var("DGX_PIXELS_MODELS");
@@ -60,12 +87,12 @@ pub fn places() -> Vec<Place> {
         .or_else(|| var("HF_HOME").map(|home| Path::new(&home).join("hub")))
         .or_else(|| Some(folders::of_xdg("XDG_CACHE_HOME", ".cache")?.join("huggingface/hub")));
 
-    std::iter::once(PathBuf::from("models"))
-        .chain(listed)
+    listed
         .chain(folders::data().map(|data| data.join("models")))
         .chain(brought_along())
         .map(Place::Plain)
         .chain(hub.map(Place::Hub))
+        .chain([Place::Here(PathBuf::from("models"))])
         .collect()
 }
 
@@ -83,17 +110,38 @@ fn brought_along() -> Option<PathBuf> {
 /// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.
 pub fn find(places: &[Place]) -> Vec<Found> {
     let mut seen = HashSet::new();
-    let paths = places.iter().flat_map(|place| match place {
-        Place::Plain(path) if path.join("model_index.json").is_file() => vec![path.clone()],
-        Place::Plain(path) => subfolders(path),
-        Place::Hub(path) => subfolders(path).iter().filter_map(|repository| snapshot(repository)).collect(),
-    });
-    let new = paths.filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
-    new.map(|path| Found { name: name(&path), model: Model::open(&path), path }).collect()
+    let mut named: HashMap<String, PathBuf> = HashMap::new();
+    let mut all = vec![];
+    for place in places {
+        let paths = match place {
+            Place::Plain(path) | Place::Here(path) if path.join("model_index.json").is_file() => {
+                vec![path.clone()]
+            }
+            Place::Plain(path) | Place::Here(path) => subfolders(path),
+            Place::Hub(path) => {
+                subfolders(path).iter().filter_map(|repository| snapshot(repository)).collect()
+            }
+        };
+        for path in paths {
+            if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                continue;
+            }
+            let mut found = Found::new(path, matches!(place, Place::Here(_)));
+            match named.entry(found.name.clone()) {
+                Entry::Occupied(taken) => found.shadowed_by = Some(taken.get().clone()),
+                Entry::Vacant(free) => {
+                    free.insert(found.path.clone());
+                }
+            }
+            all.push(found);
+        }
+    }
+    all
 }
 
-/// The model that `wanted` names, or the one in the folder `wanted`; without it [`DEFAULT`], or the only model in `places`. Broken
-/// ones count only where there is no other.
+/// The model that `wanted` names, or the one in the folder `wanted`. Without it [`DEFAULT`] or the
+/// only model in `places`; the current folder's `models` counts only where the other places have
+/// none. Broken models count only where there is no other.
 ///
 /// # Errors
 /// [`Error::ModelChoice`] with the names there are.
@@ -105,13 +153,19 @@ pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     }
     let path = PathBuf::from(wanted);
     if path.exists() || path.is_absolute() || wanted.starts_with('.') {
-        return Ok(Found { name: name(&path), model: Model::open(&path), path });
+        return Ok(Found::new(path, false));
     }
     let there_are = match found.as_slice() {
         [] => format!("{}; `dgx-pixels doctor` says how to get one", none_found(places)),
         found => format!("there are {}", names(found)),
     };
     Err(Error::ModelChoice(format!("no model or folder is called `{wanted}`; {there_are}")))
+}
+
+/// The models in the current folder's `models` that have the name of `chosen`, which is another one.
+pub fn shadowed(places: &[Place], chosen: &Found) -> Vec<Found> {
+    let is_shadowed = |found: &Found| found.is_here && found.shadowed_by.as_ref() == Some(&chosen.path);
+    find(places).into_iter().filter(is_shadowed).collect()
 }
 
 /// The model called `recorded` in `places`, as a file of somebody else names it. The name is never taken for a path, so that no file can choose
@@ -130,8 +184,14 @@ pub fn named(places: &[Place], recorded: &str) -> Result<Found, Error> {
 }
 
 fn default(mut found: Vec<Found>, places: &[Place]) -> Result<Found, Error> {
-    if found.iter().any(|found| found.model.is_ok()) {
-        found.retain(|found| found.model.is_ok());
+    found.retain(|found| found.shadowed_by.is_none());
+    for narrower in
+        [|found: &Found| !found.is_here && found.model.is_ok(), |found: &Found| found.model.is_ok()]
+    {
+        if found.iter().any(narrower) {
+            found.retain(narrower);
+            break;
+        }
     }
     if let Some(place) = found.iter().position(|found| found.name == DEFAULT) {
         return Ok(found.swap_remove(place));
@@ -156,7 +216,8 @@ pub fn none_found(places: &[Place]) -> String {
 }
 
 fn names(found: &[Found]) -> String {
-    let names: Vec<_> = found.iter().map(|found| format!("`{}`", found.name)).collect();
+    let mut names: Vec<_> = found.iter().map(|found| format!("`{}`", found.name)).collect();
+    names.dedup();
     names.join(", ")
 }
 
@@ -199,6 +260,25 @@ mod tests {
 
     use super::*;
 
+    /// A model that can be opened, but not drawn with: names and choices need its configs only.
+    fn add(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny_sdxl_a");
+        copy(&fixture, &path);
+        path
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in from.read_dir().unwrap().flatten() {
+            let to = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => copy(&entry.path(), &to),
+                false => drop(fs::copy(entry.path(), to).unwrap()),
+            }
+        }
+    }
+
     #[test]
     fn a_recorded_name_is_looked_up_and_never_opened_as_a_path() {
         let folder = tempfile::tempdir().unwrap();
@@ -236,5 +316,44 @@ mod tests {
         fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionXLPipeline"}"#)
             .unwrap();
         assert_eq!(named(&[Place::Hub(folder.path().into())], "org/frog").unwrap().path, snapshot);
+    }
+
+    #[test]
+    fn a_folders_own_models_add_names_and_replace_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let [own, clone] = ["own", "clone"].map(|name| folder.path().join(name));
+        let (mine, theirs) = (add(&own, "sprite-xl"), add(&clone, "sprite-xl"));
+        add(&clone, "other");
+        let places = [Place::Plain(own), Place::Here(clone.clone())];
+
+        for wanted in [None, Some("sprite-xl")] {
+            let chosen = choose(&places, wanted).unwrap();
+            assert_eq!((&chosen.path, chosen.is_here), (&mine, false), "{wanted:?}");
+            let [passed_over] = shadowed(&places, &chosen).try_into().unwrap();
+            let note = passed_over.shadow_note().unwrap();
+            assert!(note.contains(mine.to_str().unwrap()) && note.contains(theirs.to_str().unwrap()));
+        }
+        assert!(choose(&places, Some("other")).unwrap().is_here);
+        let by_path = choose(&places, theirs.to_str()).unwrap();
+        assert_eq!((by_path.path, by_path.shadowed_by), (theirs.clone(), None));
+
+        // Where the user has no model, the folder's own is there to be used.
+        let alone = [Place::Here(clone)];
+        assert_eq!(choose(&alone, None).unwrap().path, theirs);
+    }
+
+    #[test]
+    fn a_folders_own_model_is_no_default_beside_the_users_only_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [own, clone] = ["own", "clone"].map(|name| folder.path().join(name));
+        let mine = add(&own, "mine");
+        add(&clone, "sprite-xl");
+        let places = [Place::Plain(own), Place::Here(clone)];
+        assert_eq!(choose(&places, None).unwrap().path, mine);
+    }
+
+    #[test]
+    fn the_current_folder_is_the_last_place() {
+        assert_eq!(places().last(), Some(&Place::Here("models".into())));
     }
 }

@@ -182,6 +182,16 @@ pub fn bleed(sprite: &mut RgbaImage) {
     sprite.pixels_mut().zip(pixels).for_each(|(pixel, filled)| *pixel = filled);
 }
 
+/// `true` if nothing of an image that shows something is left in the sprite made of it.
+pub fn is_lost(image: &RgbaImage, sprite: &RgbaImage) -> bool {
+    is_empty(sprite) && !is_empty(image)
+}
+
+/// `true` if no pixel of `image` is visible.
+pub fn is_empty(image: &RgbaImage) -> bool {
+    image.pixels().all(|pixel| pixel[3] == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -26,7 +26,7 @@ mod palette;
 mod pipeline;
 mod seam;
 
-pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out};
+pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out, is_empty, is_lost};
 pub use cells::sample;
 pub use certificate::Certificate;
 pub use cleanup::{Mended, clean_up};

@@ -463,7 +463,7 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         options.expected_step.is_none() && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| is_sure).map_or(0.0, |grid| grid.contrast);
     if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
-        let doubted = is_sure && contrast >= grid::DOUBTFUL;
+        let doubted = found.first().is_some_and(|grid| is_sure && grid::rivals_native(grid));
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
         let grid = grid::with_step(image, 1.0);
         return Ok(Choice { grid, verdict: Verdict::Native, confidence, others });

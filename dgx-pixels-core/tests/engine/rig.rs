@@ -1,5 +1,5 @@
 //! A model that does what prompts say: `panic@3` panics at its fourth step, or while it is decoded if it has three, `nan` decodes to no
-//! picture, and so on.
+//! picture, `blank` to nothing but background, and so on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas};
 use dgx_pixels_core::engine::{Device, Engine, EngineConfig, Memory, ModelInfo, Models, Sketches};
+use dgx_pixels_core::pixel::MATTE;
 use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 
 /// What is shared with the test.
 #[derive(Default)]
@@ -114,6 +115,11 @@ impl RiggedCanvas {
         self.sketch.request().prompt.split(' ').any(|said| said == word || said == here)
     }
 
+    /// Whether its prompt says `blank`, or `blank:7` for seed 7 alone: it is nothing but matte then.
+    fn is_blank(&self) -> bool {
+        self.says("blank") || self.says(&format!("blank:{}", self.seed()))
+    }
+
     fn seed(&self) -> u64 {
         self.sketch.request().seed
     }
@@ -171,6 +177,9 @@ impl Backend for Rigged {
         if canvases.len() > 1 && canvases.iter().any(|canvas| canvas.says("crowded")) {
             return Err(oom("denoising in a crowd"));
         }
+        if canvases.iter().any(|canvas| canvas.says("abort")) {
+            std::process::abort();
+        }
         if canvases.iter().any(|canvas| canvas.says("panic")) {
             panic!("as the prompt says");
         }
@@ -198,6 +207,7 @@ impl Backend for Rigged {
         self.rig.finished.fetch_add(canvases.len(), Ordering::SeqCst);
         let sketched = Sketch.finish(&canvases.iter().map(|canvas| &canvas.sketch).collect::<Vec<_>>())?;
         let (rig, calls) = (self.rig.clone(), self.rig.all_calls());
+        let blank: Vec<bool> = canvases.iter().map(|canvas| canvas.is_blank()).collect();
         let [panics, hangs, nan, beside] = ["panic", "hang", "nan", "beside"].map(says);
         Ok(Decoding::new(move || {
             if beside {
@@ -217,7 +227,11 @@ impl Backend for Rigged {
             if nan {
                 return Err(Error::NotFinite { what: "the decoded picture", dtype: "f32" });
             }
-            sketched.wait()
+            let mut images = sketched.wait()?;
+            for (image, _) in images.iter_mut().zip(blank).filter(|(_, blank)| *blank) {
+                image.pixels_mut().for_each(|pixel| *pixel = Rgb(MATTE));
+            }
+            Ok(images)
         }))
     }
 
@@ -243,6 +257,9 @@ impl Models for RigModels {
         self.0.loads.lock().unwrap().push(model.into());
         thread::sleep(self.0.load_time);
         on_bytes(WEIGHTS);
+        if model == "fatal" {
+            std::process::abort();
+        }
         if model == "broken" {
             return Err(Error::Model { path: model.into(), reason: "its files are gone".into() });
         }

@@ -65,7 +65,8 @@ fn canvases_join_and_leave_between_steps() {
     let engine = rig.engine();
     let long = engine.submit(raw("long", 1, 60)).unwrap();
     started(&long);
-    let short = engine.submit(raw("short", 2, 3)).unwrap();
+    // One of each client goes a step, however little that gains.
+    let short = engine.submit(Submission { client: "other".into(), ..raw("short", 2, 3) }).unwrap();
     short.wait().unwrap();
     assert!(long.result().is_none(), "the short one did not wait for the long one");
     long.wait().unwrap();
@@ -189,6 +190,64 @@ fn a_full_queue_answers_at_once_and_says_when_to_come_back() {
     jobs[0].cancel();
     assert!(jobs[0].wait().is_err());
     engine.submit(raw("a", 9, 1)).unwrap();
+}
+
+#[test]
+fn a_client_with_its_share_waiting_is_refused_alone_and_told_when_to_come_back() {
+    let rig = Rig::slow(20 * MS);
+    let config = EngineConfig { max_batch: 1, client_jobs: 2, client_bytes: 20_000, ..Default::default() };
+    let engine = rig.engine_with(1 << 40, config);
+    let of = |client: &str, seed| Submission { client: client.into(), ..raw("a", seed, 30) };
+    started(&engine.submit(of("first", 0)).unwrap());
+    let jobs = engine.submit_all((1..4).map(|seed| of("many", seed)));
+    assert_eq!(jobs.iter().filter(|job| job.is_ok()).count(), 2);
+    let error = jobs[2].as_ref().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+    assert!(error.retry_after().is_some());
+    let text = "the client `many` has 3 jobs waiting, and 2 may; try again in ";
+    assert!(error.to_string().starts_with(text), "{error}");
+    let wordy = Submission { client: "wordy".into(), ..raw(&"a ".repeat(10_000), 5, 1) };
+    let error = engine.submit(wordy).unwrap_err();
+    assert!(error.to_string().contains(" bytes waiting, and 20000 may; "), "{error}");
+    engine.submit(of("other", 6)).unwrap();
+    jobs[0].as_ref().unwrap().cancel();
+    engine.submit(of("many", 7)).unwrap();
+}
+
+#[test]
+fn many_are_taken_at_once_each_with_its_own_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
+    let engine = Rig::slow(Duration::ZERO).engine_with(1 << 40, config);
+    let keyed = |key: &str, seed| Submission { idempotency_key: Some(key.into()), ..raw("a", seed, 2) };
+    let mut wanted = vec![keyed("k", 1), raw("a", 2, 0), keyed("k", 1), keyed("k", 3)];
+    wanted.extend((10..1000).map(|seed| raw("a", seed, 1)));
+    let answers = engine.submit_all(wanted);
+    let first = answers[0].as_ref().unwrap().id();
+    assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::InvalidRequest);
+    assert_eq!(answers[2].as_ref().unwrap().id(), first);
+    assert!(matches!(answers[3], Err(Error::KeyTaken { .. })));
+    for answer in &answers[4..] {
+        let job = answer.as_ref().unwrap();
+        job.wait().unwrap();
+        assert!(engine.find(job.id()).unwrap().is_some());
+    }
+    assert_eq!(answers.len(), 994);
+}
+
+#[test]
+#[ignore = "a measurement: run it with `--ignored --nocapture`"]
+fn how_long_1024_jobs_take_to_be_accepted() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
+    let engine = Rig::slow(MS).engine_with(1 << 40, config);
+    let jobs = |first: u64| (first..first + 1024).map(|seed| raw("a frog", seed, 1));
+    let started = std::time::Instant::now();
+    jobs(0).for_each(|job| drop(engine.submit(job).unwrap()));
+    println!("one after the other: {:?}", started.elapsed());
+    let started = std::time::Instant::now();
+    engine.submit_all(jobs(5000)).into_iter().for_each(|job| drop(job.unwrap()));
+    println!("all at once: {:?}", started.elapsed());
 }
 
 #[test]

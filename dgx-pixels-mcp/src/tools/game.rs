@@ -214,10 +214,9 @@ fn game(studio: &Studio, port: Option<u16>) -> Game {
 
 /// The project that is named, or the first that the server may write to.
 fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, String> {
-    let open = |path: &Path| Project::open(path).map_err(|error| error.to_string());
     if let Some(path) = named {
-        let folder = studio.roots().resolve_folder(path).map_err(|error| error.to_string())?;
-        return open(&folder);
+        let folder = studio.roots().open_folder(path);
+        return folder.and_then(Project::open_in).map_err(|error| error.to_string());
     }
     let mut found = studio.roots().folders().iter().filter_map(|folder| Project::open(folder).ok());
     found.next().ok_or_else(|| {
@@ -365,7 +364,10 @@ impl DeployToBevy {
 
     fn still(&self, studio: &Studio, name: SpriteName, asset: &str) -> Result<NewSprite, Fault> {
         match is_path(asset) {
-            true => Ok(NewSprite::read(name, &studio.roots().resolve(Path::new(asset))?)?),
+            true => {
+                let (folder, file) = studio.roots().open_beside(Path::new(asset))?;
+                Ok(NewSprite::read_in(name, &folder, &file)?)
+            }
             false => Ok(NewSprite::new(name, bytes_of(studio, asset)?)),
         }
     }

@@ -10,7 +10,7 @@ use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::pixel::{GridChoice, MaxColors, Palette, PixelOptions, Transparent, Wrap};
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, MAX_SIDE, MIN_SIDE, Submission};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, canvas};
 use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
@@ -26,7 +26,7 @@ use crate::arguments;
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{MOST_SPRITES, contact_sheet, preview};
-use crate::studio::{CELL_PX, ModelCard, Studio, Waiting, Work};
+use crate::studio::{ModelCard, Studio, Waiting, Work};
 use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
@@ -263,7 +263,7 @@ impl GenerateSprite {
             steps: self.steps,
             guidance_scale: self.guidance_scale,
             scheduler: self.scheduler.as_deref().map(scheduler_of).transpose()?,
-            size: Some(picture_size(model, size)),
+            size: Some(canvas::for_sprite(model.native_size, size)),
             ..Default::default()
         })
     }
@@ -325,19 +325,6 @@ pub(super) fn palette_of(text: &str) -> Result<Palette, String> {
 pub(super) fn at_most(colors: u32) -> Result<MaxColors, String> {
     let most = u16::try_from(colors).ok().filter(|colors| (1..=256).contains(colors));
     most.map(MaxColors::AtMost).ok_or_else(|| format!("`max_colors` is {colors}; expected 1 to 256"))
-}
-
-/// What the model draws: a cell of 8 pixels for each of the sprite's; or, of a model that is made for large pictures, one of about
-/// its own area.
-fn picture_size(model: &ModelCard, size: ImageSize) -> ImageSize {
-    let cells = |width: u32, height: u32| f64::from(width) * f64::from(height);
-    let area = cells(model.width, model.height) / cells(size.width, size.height);
-    let cell = if model.draws_pixel_art { 1.0 } else { area.sqrt() };
-    let side = |side: u32| {
-        let multiple = CELL_PX * (f64::from(side) * cell).round() as u32;
-        multiple.clamp(MIN_SIDE, MAX_SIDE)
-    };
-    ImageSize { width: side(size.width), height: side(size.height) }
 }
 
 /// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
@@ -544,24 +531,4 @@ fn briefly(mut assets: Vec<Map<String, Value>>) -> Vec<Map<String, Value>> {
         }
     }
     assets
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_model_draws_near_the_size_that_it_is_made_for() {
-        let drawn = |native: u32, width: u32, height: u32| {
-            let model = ModelCard::new("a", ImageSize { width: native, height: native }, 30, None);
-            let ImageSize { width, height } = picture_size(&model, ImageSize { width, height });
-            (width, height)
-        };
-        assert_eq!(drawn(256, 32, 32), (256, 256));
-        assert_eq!(drawn(256, 8, 48), (64, 384));
-        assert_eq!(drawn(1024, 32, 32), (1024, 1024));
-        assert_eq!(drawn(1024, 48, 24), (1448, 728));
-        assert_eq!(drawn(1024, 256, 256), (1024, 1024));
-        assert_eq!(drawn(1024, 256, 8), (2048, 184));
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
 use dgx_pixels_core::pixel::{
-    GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, pixelize_within,
+    GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, is_lost, pixelize_within,
 };
 use dgx_pixels_core::{Error, ImageSize};
 use schemars::JsonSchema;
@@ -97,6 +97,9 @@ fn make(studio: &Studio, stop: &Stop, path: &Path, options: &PixelOptions, name:
         PixelError::Stopped => stop.fault(),
         error => wrong(TOOL, &error.to_string()),
     })?;
+    if is_lost(&picture.pixels, &made.sprite) {
+        return Err(Error::EmptySprite { seeds: vec![] }.into());
+    }
     let png = sprite_png(&made.sprite, None)?;
     // From here on it is kept, whether anybody waits or not.
     stop.check()?;

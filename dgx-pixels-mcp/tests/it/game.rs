@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -164,4 +165,38 @@ fn a_project_that_cannot_be_written_loses_no_picture() {
     let facts = client.facts("generate_sprite", wanted);
     assert!(facts["deploy_error"].as_str().unwrap().contains("assets"), "{facts}");
     assert!(PathBuf::from(facts["path"].as_str().unwrap()).exists());
+}
+
+#[test]
+fn links_in_a_project_and_beside_a_picture_lead_nowhere() {
+    let desk = Desk::new();
+    let (mut client, game) = beside_a_game(&desk);
+    client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16 }));
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("secret"), r#"{"frames": "hunter2", "meta": "hunter2"}"#).unwrap();
+    let key = json!({ "assets": ["a-key"], "category": "item", "project": game });
+
+    for place in [".dgx-pixels", "assets"] {
+        symlink(elsewhere.path(), game.join(place)).unwrap();
+        let fault = client.fault("deploy_to_bevy", key.clone());
+        assert!(fault.contains(&format!("{place}`")) && fault.contains("it is a symbolic link"), "{fault}");
+        fs::remove_file(game.join(place)).unwrap();
+    }
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+
+    client.facts("deploy_to_bevy", key);
+    let loose = desk.path("loose.png");
+    let path = fs::read_dir(game.join("assets/sprites/item")).unwrap().next().unwrap().unwrap().path();
+    fs::copy(path, &loose).unwrap();
+    symlink(elsewhere.path().join("secret"), desk.path("loose.json")).unwrap();
+    let fault =
+        client.fault("deploy_to_bevy", json!({ "assets": [loose], "category": "item", "project": game }));
+    assert!(fault.contains("loose.json") && fault.contains("it is a symbolic link"), "{fault}");
+    assert!(!fault.contains("hunter2"), "{fault}");
+
+    fs::remove_file(game.join("Cargo.toml")).unwrap();
+    symlink(elsewhere.path().join("secret"), game.join("Cargo.toml")).unwrap();
+    let fault =
+        client.fault("deploy_to_bevy", json!({ "assets": ["a-key"], "category": "item", "project": game }));
+    assert!(fault.contains("its `Cargo.toml` cannot be read: it is a symbolic link"), "{fault}");
 }

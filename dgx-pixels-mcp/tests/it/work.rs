@@ -194,3 +194,24 @@ fn a_full_queue_says_when_to_come_back() {
     );
     assert_eq!(client.facts("list_models", json!({}))["models"][0]["is_default"], true);
 }
+
+#[test]
+fn a_starting_server_adopts_the_jobs_of_a_second_one_that_has_ended() {
+    let desk = Desk::new();
+    let key = || json!({ "prompt": "a key", "width": 16, "steps": 1000 });
+    let mut first = desk.stdio(&["--wait", "0"]);
+    first.facts("generate_sprite", key());
+    let mut second = desk.stdio(&["--wait", "0"]);
+    let begun = second.facts("generate_sprite", key());
+    let id = begun["running"][0]["job_id"].as_str().unwrap().to_owned();
+    let finished = second.facts("get_job", json!({ "job_id": id }));
+    assert!(Path::new(finished["path"].as_str().unwrap()).is_file());
+    second.leave();
+    first.leave();
+
+    let journals = desk.home.path().join(".local/state/dgx-pixels/mcp");
+    assert!(journals.join("1/journal.redb").exists());
+    let mut third = desk.stdio(&[]);
+    assert_eq!(third.facts("get_job", json!({ "job_id": id }))["path"], finished["path"]);
+    assert!(journals.join("0/journal.redb").exists() && !journals.join("1/journal.redb").exists());
+}

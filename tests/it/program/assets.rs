@@ -1,6 +1,7 @@
 //! `sheet`, `validate` and `deploy`: from frames to sprites in a game's project.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use dgx_pixels_core::asset::Manifest;
 use image::{Rgba, RgbaImage};
 use serde_json::json;
 
+use super::kills::kills;
 use super::{Desk, Ran};
 
 /// 16x16, another picture for each number.
@@ -232,22 +234,96 @@ fn a_deploy_that_is_killed_leaves_no_half() {
         manifest.sprites.values().map(|sprite| color(&sprite.image)).collect()
     };
     let mut done = 0;
-    for round in 1..=60_u8 {
-        names.iter().for_each(|name| frame(&desk, name, round));
+    let rounds = kills(60);
+    for round in 1..=rounds {
+        let color = (round % 256) as u8;
+        names.iter().for_each(|name| frame(&desk, name, color));
         let args = ["deploy", "--project", "game", "--no-reload"]
             .into_iter()
             .chain(names.iter().map(String::as_str));
         let mut child = desk.command(args).stdout(std::process::Stdio::null()).spawn().unwrap();
         // Up to about as long as it takes, so that it is killed at each of its moments.
-        thread::sleep(Duration::from_micros(u64::from(round) * 900));
+        thread::sleep(Duration::from_micros((round % 60) as u64 * 900));
         let _ = child.kill();
         child.wait().unwrap();
         assert_whole(&desk);
         let colors = colors();
         assert!(colors.iter().all(|color| *color == colors[0]), "all or none: {colors:?}");
-        done += usize::from(colors[0] == round);
+        done += usize::from(colors[0] == color);
     }
-    assert!(done < 60, "some were killed in time");
+    assert!(done < rounds, "some were killed in time");
     deploy(&desk, &names.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(!Path::new(&desk.path("game/.dgx-pixels/staging")).exists(), "what they left is gone");
+}
+
+/// A folder with a file that nobody may change, beside the game.
+fn diary(desk: &Desk) -> PathBuf {
+    fs::create_dir(desk.path("home")).unwrap();
+    fs::write(desk.path("home/diary.txt"), "precious").unwrap();
+    desk.path("home/diary.txt")
+}
+
+#[test]
+fn a_hostile_clone_is_refused_by_the_name_of_its_link() {
+    let places = [
+        ".dgx-pixels",
+        ".dgx-pixels/.gitignore",
+        ".dgx-pixels/previous.json",
+        ".dgx-pixels/staging",
+        "assets",
+        "assets/sprites",
+        "assets/sprites/manifest.json",
+        "assets/sprites/enemy",
+    ];
+    for place in places {
+        for target in ["home/diary.txt", "home", "home/new"] {
+            let desk = desk();
+            let diary = diary(&desk);
+            frame(&desk, "enemy_slime.png", 1);
+            let path = desk.path("game").join(place);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(desk.path(target), &path).unwrap();
+            assert_eq!(deploy(&desk, &["--rollback"]).code, Some(2), "{place}");
+            for args in [&["enemy_slime.png"][..], &["enemy_slime.png", "--dry-run"]] {
+                let ran = deploy(&desk, args);
+                assert_eq!(ran.code, Some(2), "{place}: {}", ran.stderr);
+                assert!(ran.stderr.contains(&format!("{place}`")), "{place}: {}", ran.stderr);
+                assert!(ran.stderr.contains("it is a symbolic link"), "{place}: {}", ran.stderr);
+            }
+            let follows = deploy(&desk, &["enemy_slime.png", "--follow-assets-link"]);
+            assert_eq!(follows.code == Some(0), place == "assets" && target == "home", "{}", follows.stderr);
+            assert_eq!(fs::read(&diary).unwrap(), b"precious", "{place}");
+            assert!(!desk.path("home/new").exists());
+        }
+    }
+}
+
+#[test]
+fn a_clone_that_brings_a_lock_is_deployed_into_and_harms_nothing() {
+    for target in ["../../home/diary.txt", "../../home/new"] {
+        let desk = desk();
+        let diary = diary(&desk);
+        frame(&desk, "enemy_slime.png", 1);
+        fs::create_dir(desk.path("game/.dgx-pixels")).unwrap();
+        symlink(target, desk.path("game/.dgx-pixels/lock")).unwrap();
+        assert_eq!(deploy(&desk, &["enemy_slime.png"]).code, Some(0));
+        assert_whole(&desk);
+        assert_eq!(fs::read(&diary).unwrap(), b"precious");
+        assert!(!desk.path("home/new").exists());
+    }
+}
+
+#[test]
+fn a_link_beside_an_asset_is_refused_and_nothing_told_of_its_target() {
+    let desk = desk();
+    frame(&desk, "enemy_slime.png", 1);
+    fs::write(desk.path("secret"), r#"{"frames": "hunter2", "meta": "hunter2"}"#).unwrap();
+    symlink(desk.path("secret"), desk.path("enemy_slime.json")).unwrap();
+    let ran = deploy(&desk, &["enemy_slime.png"]);
+    assert_eq!(ran.code, Some(8), "{}", ran.stderr);
+    assert!(ran.stderr.contains("enemy_slime.json") && ran.stderr.contains("it is a symbolic link"));
+    assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    let ran = desk.run(["validate", "enemy_slime.png"]);
+    assert_eq!(ran.code, Some(16), "{}", ran.stdout);
+    assert!(ran.stdout.contains("enemy_slime.json: error: it is a symbolic link"), "{}", ran.stdout);
 }

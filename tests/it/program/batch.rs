@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -124,6 +125,80 @@ fn json_lines_say_what_differs_from_the_flags() {
         [&["generate", "a key", "--seed", "9", "--max-colors", "2", "--output", "key.png"], &SMALL[..]];
     assert_eq!(desk.run(alone.concat()).code, Some(0));
     assert_eq!(fs::read(desk.path("key.png")).unwrap(), fs::read(desk.path("out/key.png")).unwrap());
+}
+
+#[test]
+fn json_lines_are_json_under_any_name() {
+    let desk = Desk::new();
+    let json = "{\"prompt\":\"a key\",\"seed\":1}\r\n{\"prompt\":\"a frog\",\"seed\":2}\r\n";
+    for (name, start) in
+        [("p.ndjson", "\n"), ("p.txt", "\u{feff}# a comment\r\n\r\n"), ("p", ""), ("p.JSONL", "\u{feff}")]
+    {
+        fs::write(desk.path(name), format!("{start}{json}")).unwrap();
+        let out = format!("out-{name}");
+        let ran = desk.batch(&[name, "--output", &out]);
+        assert_eq!(ran.stdout, format!("{out}/a-key-1.png\n{out}/a-frog-2.png\n"), "{name}: {ran:?}");
+    }
+    fs::write(desk.path("words.txt"), "{red|blue} potion\n[glowing] key\n").unwrap();
+    let ran = desk.batch(&["words.txt", "--output", "words", "--seed", "1"]);
+    assert_eq!(ran.stdout, "words/red-blue-potion-1.png\nwords/glowing-key-1.png\n", "{ran:?}");
+}
+
+#[test]
+fn lines_of_two_kinds_are_refused_with_their_number() {
+    let desk = Desk::new();
+    let cases = [
+        (
+            "a key\n{\"prompt\":\"a frog\"}\n",
+            "error: line 2: it is a JSON object, and the lines before it are prompts",
+        ),
+        ("{\"prompt\":\"a frog\"}\n\na key\n", "error: line 3: it is no JSON object: "),
+        (
+            "[\n{\"prompt\":\"a frog\"}\n]\n",
+            "error: cannot read `p.txt`: it is a JSON list; expected a JSON object a line",
+        ),
+        ("{\n \"prompt\":\"a frog\"\n}\n", "error: line 1: it is no JSON object: "),
+    ];
+    for (text, message) in cases {
+        fs::write(desk.path("p.txt"), text).unwrap();
+        let ran = desk.batch(&["p.txt", "--output", "out"]);
+        assert!(ran.stderr.starts_with(message), "{}", ran.stderr);
+        assert_ne!(ran.code, Some(0));
+        assert_eq!(desk.files(), ["p.txt"]);
+    }
+}
+
+#[test]
+fn a_size_of_a_line_gets_a_canvas_that_fits_or_is_refused_first() {
+    let desk = Desk::new();
+    let lines = "{\"prompt\":\"a potion\",\"size\":\"16x16\",\"seed\":1,\"steps\":2}\n";
+    fs::write(desk.path("p.jsonl"), lines).unwrap();
+    let ran = desk.run(["batch", "p.jsonl", "-o", "out", "-m", "sketch", "--json", "-q"]);
+    assert_eq!((&ran.json()[0]["width"], &ran.json()[0]["height"]), (&json!(16), &json!(16)), "{ran:?}");
+
+    let canvas = ["--width", "256", "--height", "256"];
+    let ran = desk.run([&["batch", "p.jsonl", "-o", "new", "-m", "sketch"][..], &canvas].concat());
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.starts_with("error: line 1: `size` is 16x16, and an image of 256x256 "), "{ran:?}");
+    assert!(!desk.path("new").exists());
+}
+
+#[test]
+fn flags_and_fields_that_would_change_nothing_are_refused() {
+    let desk = Desk::new();
+    let fault = |line: &str, flags: &[&str]| {
+        fs::write(desk.path("p"), line).unwrap();
+        let ran = desk.run([&["batch", "p", "-o", "out", "-m", "sketch"], flags].concat());
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        ran.stderr
+    };
+    let anchor = fault(r#"{"prompt":"a key","anchor":"bottom"}"#, &[]);
+    assert!(anchor.starts_with("error: line 1: `anchor` is `bottom` and there is no `size`"), "{anchor}");
+    let raw = fault(r#"{"prompt":"a key","size":"16x16"}"#, &["--raw"]);
+    assert!(raw.starts_with("error: line 1: `size` does not go with `raw`"), "{raw}");
+    let flag = fault("a key", &["--anchor", "bottom"]);
+    assert!(flag.starts_with("error: `anchor` is `bottom` and there is no `size`"), "{flag}");
+    assert!(!desk.path("out").exists());
 }
 
 #[test]
@@ -264,7 +339,7 @@ fn files_that_are_there_stay_unless_forced() {
         ),
     );
     desk.batch(&["keys.txt", "--output", "b.png"])
-        .assert_failed(7, "cannot write `b.png`: it is a picture's name; expected a folder");
+        .assert_failed(7, "cannot write `b.png`: it is an image's name; expected a folder");
 }
 
 #[test]
@@ -463,5 +538,36 @@ fn help_tells_the_fields_of_a_line() {
     assert_eq!(code, Some(0));
     for text in ["`negative_prompt`", "manifest.jsonl", "--resume", "  10   queue_full", "  8    input"] {
         assert!(stdout.contains(text), "{text}: {stdout}");
+    }
+}
+
+/// A folder that somebody else made, with a link where the batch keeps its own files.
+#[test]
+fn a_link_in_the_output_folder_is_never_followed() {
+    let names =
+        [".dgx-pixels", "manifest.jsonl", ".dgx-pixels/batch.json", ".dgx-pixels/journal", "a-key-1.png"];
+    for name in names {
+        for target in ["home/diary.txt", "home", "home/new"] {
+            let desk = Desk::new();
+            fs::create_dir_all(desk.path("home/journal")).unwrap();
+            let diaries =
+                ["diary.txt", "lock", "batch.json", "manifest.jsonl", "journal/journal.redb", "journal.redb"];
+            diaries.iter().for_each(|name| fs::write(desk.path("home").join(name), "precious").unwrap());
+            fs::write(desk.path("in.txt"), "a key\n").unwrap();
+            let path = desk.path("out").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(desk.path(target), &path).unwrap();
+            for flags in [&[][..], &["--resume"], &["--force"], &["--force", "--resume"]] {
+                let ran = desk.batch(&[&["in.txt", "--output", "out", "--seed", "1"], flags].concat());
+                // `--force` replaces a link itself.
+                let may_replace = flags.contains(&"--force") && !name.starts_with('.');
+                assert!(ran.code != Some(0) || may_replace, "{name} to {target}: {flags:?}");
+                for diary in diaries {
+                    assert_eq!(fs::read(desk.path("home").join(diary)).unwrap(), b"precious", "{name}");
+                }
+                assert_eq!(fs::read_dir(desk.path("home")).unwrap().count(), 6, "{name}: {flags:?}");
+                assert_eq!(fs::read_dir(desk.path("home/journal")).unwrap().count(), 1, "{name}: {flags:?}");
+            }
+        }
     }
 }

@@ -8,8 +8,7 @@ use super::Desk;
 fn without_a_model_the_doctor_says_how_to_get_one() {
     let ran = Desk::new().run(["doctor"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
-    for text in ["problem    no model is in `models`", "mend       hf download ", "cannot draw with a model"]
-    {
+    for text in ["problem    no model is in `", "mend       hf download ", "cannot draw with a model"] {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
     }
 }
@@ -35,7 +34,10 @@ fn a_broken_folder_is_a_problem_and_keeps_nobody_from_drawing() {
     let problems = report["problems"].as_array().unwrap();
     let about = |problem: &&serde_json::Value| problem["what"].as_str().unwrap().contains("models/broken");
     assert_eq!(problems.iter().filter(about).count(), 1, "{problems:?}");
-    assert_eq!(report["models"][1], json!({ "name": "tiny", "path": "models/tiny", "error": null }));
+    assert_eq!(
+        report["models"][1],
+        json!({ "name": "tiny", "path": "models/tiny", "shadowed_by": null, "error": null })
+    );
     assert_eq!(report["can_draw"], cfg!(feature = "torch"));
     assert_eq!(ran.code, Some(i32::from(!cfg!(feature = "torch"))));
 }

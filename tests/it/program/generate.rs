@@ -66,11 +66,122 @@ fn a_sprite_has_a_pixel_for_each_cell_and_a_certificate_beside_it() {
 #[test]
 fn a_certificate_of_another_sprite_stays_unless_forced() {
     let desk = Desk::new();
-    fs::write(desk.path("key.json"), "mine").unwrap();
-    let args = ["generate", "key", "--model", "sketch", "--output", "key.png"];
-    desk.run(args)
+    let args = ["generate", "key", "--model", "sketch", "--output", "key.png", "--seed"];
+    assert_eq!(desk.run([&args[..], &["1"]].concat()).code, Some(0));
+    fs::remove_file(desk.path("key.png")).unwrap();
+    desk.run([&args[..], &["2"]].concat())
         .assert_failed(7, "`key.json` already exists; give `--force` to replace it, or another `--output`");
     assert_eq!(desk.files(), ["key.json"]);
+    assert_eq!(desk.run([&args[..], &["2", "--force"]].concat()).code, Some(0));
+}
+
+#[test]
+fn a_file_of_another_program_stays_even_if_forced() {
+    let desk = Desk::new();
+    let theirs = r#"{"hero":{"width":16,"height":16}}"#;
+    fs::write(desk.path("key.json"), theirs).unwrap();
+    for flags in [&[][..], &["--force"]] {
+        let ran =
+            desk.run([&["generate", "key", "--model", "sketch", "--output", "key.png"], flags].concat());
+        ran.assert_failed(
+            7,
+            "cannot write `key.json`: it is a file of another program, which is not replaced; move it away, or give \
+             another output",
+        );
+        assert_eq!(fs::read_to_string(desk.path("key.json")).unwrap(), theirs);
+        assert_eq!(desk.files(), ["key.json"]);
+    }
+}
+
+#[test]
+fn force_follows_no_link() {
+    let desk = Desk::new();
+    fs::write(desk.path("diary"), "dear diary").unwrap();
+    std::os::unix::fs::symlink("diary", desk.path("key.png")).unwrap();
+    let ran = desk.sketch(&["key", "--output", "key.png", "--force"]);
+    ran.assert_failed(
+        7,
+        "cannot write `key.png`: it is a link, which is not replaced; expected a file or a free name",
+    );
+    assert_eq!(fs::read_to_string(desk.path("diary")).unwrap(), "dear diary");
+}
+
+#[test]
+fn a_size_gets_a_canvas_that_fits() {
+    let desk = Desk::new();
+    for (size, drawn) in [("16x16", "128x128"), ("48x24", "384x192"), ("4x4", "64x64"), ("64x64", "256x256")]
+    {
+        let args =
+            ["generate", "a red potion", "--model", "sketch", "--seed", "1", "--steps", "1", "--force"];
+        let ran = desk.run([&args[..], &["--size", size, "--json", "-o", "potion.png"]].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let line = &ran.json()[0];
+        assert_eq!(format!("{}x{}", line["width"], line["height"]), size);
+        let [_, _, (_, made)] = texts(&fs::read(desk.path("potion.png")).unwrap()).try_into().unwrap();
+        let asked = &serde_json::from_str::<Value>(&made).unwrap()["request"]["size"];
+        assert_eq!(format!("{}x{}", asked["width"], asked["height"]), drawn, "{size}");
+        assert_eq!(desk.run(["reproduce", "potion.png"]).code, Some(0), "{size}");
+    }
+}
+
+#[test]
+fn a_size_that_the_canvas_does_not_have_is_refused_before_drawing() {
+    let desk = Desk::new();
+    let canvas = ["--width", "256", "--height", "256"];
+    let ran =
+        desk.run([&["generate", "potion", "--model", "sketch", "--size", "16x16"][..], &canvas].concat());
+    ran.assert_failed(
+        2,
+        "`size` is 16x16, and an image of 256x256 becomes a sprite of 32x32; expected `width` 128 and `height` \
+         128, or neither",
+    );
+    assert_eq!(desk.files(), [""; 0]);
+}
+
+#[test]
+fn flags_that_would_change_nothing_are_refused() {
+    let desk = Desk::new();
+    let raw = ["--max-colors", "--anchor", "--dither", "--transparent", "--outline"];
+    let values = ["4", "bottom", "bayer2", "off", "add"];
+    for (flag, value) in raw.into_iter().zip(values) {
+        let ran = desk.sketch(&["key", flag, value]);
+        assert_eq!(ran.code, Some(2), "{flag}: {ran:?}");
+        assert!(ran.stderr.contains("cannot be used with"), "{flag}: {}", ran.stderr);
+    }
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["--anchor", "bottom"],
+            "`anchor` is `bottom` and there is no `size` that it places the sprite in; expected both or neither",
+        ),
+        (
+            &["--dither", "bayer2", "--max-colors", "all"],
+            "`dither` is `bayer2` and all colors are kept; expected a `palette`, or fewer `max_colors`",
+        ),
+        (
+            &["-o", "-", "--json"],
+            "`--json` does not go with `--output -`, which writes one image to standard output and nothing else; \
+             leave one out",
+        ),
+        (
+            &["-o", "-", "-n", "2"],
+            "`--count` does not go with `--output -`, which writes one image to standard output and nothing else; \
+             leave one out",
+        ),
+        (
+            &["-o", "-", "--force"],
+            "`--force` does not go with `--output -`, which writes one image to standard output and nothing else; \
+             leave one out",
+        ),
+    ];
+    for (flags, message) in cases {
+        let ran = desk.run([&["generate", "key", "-m", "sketch"], flags].concat());
+        if flags.contains(&"--json") {
+            assert_eq!((ran.code, ran.stderr), (Some(2), format!("error: {message}\n")));
+        } else {
+            ran.assert_failed(2, message);
+        }
+    }
+    assert_eq!(desk.files(), [""; 0]);
 }
 
 #[test]
@@ -180,7 +291,8 @@ fn what_cannot_be_written_is_found_before_anything_is_drawn() {
         (&long, "cannot write `xxxxx"),
         (
             "key.jpg",
-            "cannot write `key.jpg`: pictures are written as PNG; expected a name that ends in `.png`, or a folder",
+            "cannot write `key.jpg`: images are written as PNG, and it ends in `.jpg`; expected a name that ends in \
+             `.png`, or a folder",
         ),
     ];
     for (output, message) in cases {
@@ -242,7 +354,7 @@ fn values_at_fault_are_named_with_what_would_be_right() {
             "invalid value '-8' for '--height <N>': expected a whole number from 0 to 4294967295",
         ),
         (&["--step", "3"], "unexpected argument '--step' found; tip: a similar argument exists: '--steps'"),
-        (&["--output", ""], "a value is required for '--output <PATH|DIR>' but none was supplied"),
+        (&["--output", ""], "a value is required for '--output <PATH|DIR|->' but none was supplied"),
     ];
     for (flags, message) in cases {
         let ran = desk.run([&["generate", "key", "--model", "sketch", "--quiet"], flags].concat());

@@ -5,9 +5,11 @@ mod batch;
 mod doctor;
 mod generate;
 mod input;
+mod kills;
 mod models;
 mod pixelize;
 mod reproduce;
+mod streams;
 #[cfg(feature = "torch")]
 mod torch;
 

@@ -76,7 +76,40 @@ fn every_place_is_searched_and_each_folder_listed_once() {
     command.env("DGX_PIXELS_MODELS", path).env("XDG_DATA_HOME", desk.path("data"));
     let lines = Ran::of(command.env("HF_HUB_CACHE", desk.path("hub"))).json();
     let names: Vec<_> = lines.iter().map(|line| line["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["again", "here", "second", "mine", "org/sprite-xl"]);
+    assert_eq!(names, ["one", "second", "mine", "org/sprite-xl", "here"]);
+}
+
+#[test]
+fn a_folders_own_models_replace_none_and_are_told() {
+    let desk = Desk::new();
+    let own = desk.add_model("own/sprite-xl");
+    desk.add_model("models/sprite-xl");
+    let command = |args: &[&str]| {
+        let mut command = desk.command(args);
+        command.env("DGX_PIXELS_MODELS", desk.path("own"));
+        command
+    };
+    let lines = Ran::of(&mut command(&["models", "--json"])).json();
+    let [first, second] = lines.try_into().unwrap();
+    assert_eq!((&first["path"], &first["shadowed_by"]), (&json!(own), &json!(null)));
+    assert_eq!((&second["path"], &second["shadowed_by"]), (&json!("models/sprite-xl"), &json!(own)));
+
+    let note = format!(
+        "`sprite-xl` is the model in `{}`; to use the one in `models/sprite-xl`, give its path",
+        own.display()
+    );
+    let listed = Ran::of(&mut command(&["models"]));
+    assert!(listed.stdout.ends_with(&format!("{note}\n")), "{listed:?}");
+    let shown = Ran::of(&mut command(&["models", "sprite-xl"]));
+    assert_eq!(shown.stderr, format!("warning: {note}\n"));
+    assert!(shown.stdout.contains(own.to_str().unwrap()), "{shown:?}");
+    let by_path = Ran::of(&mut command(&["models", "models/sprite-xl"]));
+    assert_eq!((by_path.code, by_path.stderr.as_str()), (Some(0), ""));
+    let doctor = Ran::of(&mut command(&["doctor"]));
+    assert!(
+        doctor.stdout.contains(&format!("problem    {note}\nmend       mv 'models/sprite-xl' ")),
+        "{doctor:?}"
+    );
 }
 
 #[test]
@@ -100,7 +133,8 @@ fn other_pipelines_in_hugging_faces_cache_are_passed_over() {
 fn where_nothing_is_found_the_places_are_told() {
     let ran = Desk::new().run(["models"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
-    assert!(ran.stderr.starts_with("no model is in `models`, `"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("no model is in `"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(", `models`; "), "{}", ran.stderr);
     assert!(ran.stderr.ends_with("`dgx-pixels doctor` says how to get one\n"), "{}", ran.stderr);
 }
 

@@ -220,7 +220,7 @@ fn two_inputs_do_not_become_one_file() {
     desk.run(["pixelize", "a", "b", "--output", "out"])
         .assert_failed(7, "cannot write `out/key.png`: `a/key.png` and `b/key.png` would both become it");
     desk.run(["pixelize", "a/key.png", "b/key.png", "--output", "out.png"])
-        .assert_failed(7, "cannot write `out.png`: 2 pictures do not go into one file; expected a folder");
+        .assert_failed(7, "cannot write `out.png`: 2 images do not go into one file; expected a folder");
 }
 
 #[test]
@@ -287,4 +287,23 @@ fn a_palette_is_shared_over_all_inputs() {
     run("shared", &["--shared-palette"]);
     assert!(colors(&["own/one.png", "own/two.png"]) > 6);
     assert_eq!(colors(&["shared/one.png", "shared/two.png"]), 6);
+}
+
+#[test]
+fn an_image_that_is_all_background_is_no_sprite() {
+    let desk = Desk::new();
+    RgbaImage::from_pixel(64, 64, Rgba([255, 0, 255, 255])).save(desk.path("plain.png")).unwrap();
+    let ran =
+        desk.run(["pixelize", "plain.png", "--output", "out.png", "--transparent", "#ff00ff", "--json"]);
+    assert_eq!(ran.code, Some(18));
+    assert_eq!(ran.json()[0]["error"]["kind"], "empty_sprite");
+    assert!(!desk.path("out.png").exists());
+
+    RgbaImage::new(64, 64).save(desk.path("empty.png")).unwrap();
+    let ran = desk.run(["pixelize", "empty.png", "--output", "out.png"]);
+    assert_eq!(ran.code, Some(0), "it was empty before");
+    assert!(ran.stderr.contains("warning: `empty.png` has no visible pixel"), "{}", ran.stderr);
+    let ran = desk.run(["validate", "out.png", "--json"]);
+    assert_eq!(ran.code, Some(16));
+    assert!(ran.stdout.contains("\"check\":\"empty\""), "{}", ran.stdout);
 }

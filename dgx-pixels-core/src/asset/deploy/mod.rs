@@ -4,29 +4,32 @@
 //! Whoever reads a manifest therefore finds all that it names, whenever a deploy is killed. The pictures of the manifest before stay, for games
 //! that still load them and for [`Project::rollback`].
 
+#[cfg(test)]
+mod link_tests;
+mod new_sprite;
 mod project;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::{ImageFormat, RgbaImage};
 use serde::Serialize;
 
+pub use self::new_sprite::NewSprite;
+pub(super) use self::new_sprite::read_beside;
 pub use self::project::Project;
-pub(super) use self::project::previous_manifest;
-use self::project::{output, place, sync_folder, write_synced};
+pub(super) use self::project::{MANIFEST, previous_manifest};
+use self::project::{PREVIOUS, STAGING, UNREADABLE, image_parts, place, reading, writing};
 use super::png::optimized;
 use super::sheet::{DEFAULT_FRAME_MS, MAX_SIDE};
-use super::{
-    Animation, Frame, MadeBy, Manifest, ManifestImage, ManifestSprite, Rect, SheetIndex, SpriteName,
-};
+use super::{Frame, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
 use crate::error::Error;
-use crate::picture_file::{Made, sidecar, write_whole};
+use crate::files::{Entry, EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
 
 /// A manifest lists the colours of pictures that have no more than these.
 const MAX_PALETTE: usize = 256;
@@ -36,76 +39,6 @@ pub(super) const NAME_DIGITS: usize = 8;
 
 /// A picture that no manifest names is kept this long: a game may be loading it.
 const ORPHAN_AGE: Duration = Duration::from_secs(60);
-
-/// A sprite on its way into a game.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewSprite {
-    /// What the game calls it. A sprite of this name is replaced.
-    pub name: SpriteName,
-    /// A PNG file.
-    pub png: Vec<u8>,
-    /// Empty for one frame, as large as the picture.
-    pub frames: Vec<Frame>,
-    /// By name; they say which frames.
-    pub animations: BTreeMap<String, Animation>,
-    /// As [`ManifestSprite::anchor`].
-    pub anchor: [f32; 2],
-    /// Words to find it by.
-    pub tags: Vec<String>,
-    /// Edges that meet: left and right, top and bottom.
-    pub tile: [bool; 2],
-    /// How it was made, if that is known.
-    pub made: Option<MadeBy>,
-}
-
-impl NewSprite {
-    /// As the PNG file at `path` tells, and the JSON file beside it, if that is a sheet's index.
-    ///
-    /// # Errors
-    /// [`Error::NoFile`] if it cannot be read; [`Error::Value`] for an index that cannot be used.
-    pub fn read(name: SpriteName, path: &Path) -> Result<NewSprite, Error> {
-        let png = fs::read(path)
-            .map_err(|error| Error::NoFile { path: path.to_owned(), reason: error.to_string() })?;
-        let index = fs::read(sidecar(path)).ok().filter(|text| SheetIndex::is_meant(text));
-        let mut sprite = NewSprite::new(name, png);
-        if let Some(index) = index {
-            let index = SheetIndex::read(&index)?;
-            sprite.frames = index.to_frames();
-            sprite.animations = index.to_animations();
-            sprite.made = sprite.made.or(index.made);
-        }
-        Ok(sprite)
-    }
-
-    /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
-    pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
-        let made = Made::read(&png).ok();
-        let wrap =
-            made.as_ref().and_then(|made| made.pixel.as_ref()).map(|pixel| pixel.wrap).unwrap_or_default();
-        NewSprite {
-            name,
-            frames: vec![],
-            animations: BTreeMap::new(),
-            anchor: [0.0; 2],
-            tags: vec![],
-            tile: [wrap.x, wrap.y],
-            made: made.map(MadeBy::from),
-            png,
-        }
-    }
-}
-
-impl From<Made> for MadeBy {
-    fn from(made: Made) -> MadeBy {
-        MadeBy {
-            prompt: made.request.prompt,
-            seed: made.request.seed,
-            model: made.model,
-            licence: made.licence,
-            program: Some(format!("dgx-pixels {}", made.program)),
-        }
-    }
-}
 
 /// What a deploy did, or would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -172,18 +105,20 @@ impl Project {
     /// As of `deploy`, but for writing.
     pub fn plan(&self, sprites: &[NewSprite]) -> Result<Deployed, Error> {
         let ready = ready(sprites)?;
+        self.look(ready.iter().map(|ready| ready.sprite.image.as_str()))?;
         let old = self.read_manifest()?;
         let plan = self.planned(old.as_ref().map(|(manifest, _)| manifest), ready)?;
-        let text = plan.manifest.to_json();
-        let changed = old.is_none_or(|(_, old)| old != text.as_bytes());
-        Ok(self.deployed(text.as_bytes(), plan.sprites, changed))
+        let text = text_of(&plan.manifest)?;
+        let changed = old.is_none_or(|(_, old)| old != text);
+        Ok(self.deployed(&text, plan.sprites, changed))
     }
 
     /// Brings sprites into the project, all or none. Others that deploy at the same time wait for each other.
     ///
     /// # Errors
-    /// [`Error::Project`] for a manifest that cannot be read; [`Error::Value`] for a picture that no game can show, or a name given twice;
-    /// [`Error::Output`] for a full disk and the like. The game's sprites are as they were after each.
+    /// [`Error::Project`] for a manifest that cannot be read, and for a link in the way; [`Error::Value`] for
+    /// a picture that no game can show, or a name given twice; [`Error::Output`] for a full disk and the
+    /// like. The game's sprites are as they were after each.
     ///
     /// # Example
     /// ```
@@ -200,16 +135,25 @@ impl Project {
     pub fn deploy(&self, sprites: &[NewSprite]) -> Result<Deployed, Error> {
         // What takes time is done before the lock.
         let ready = ready(sprites)?;
-        let _lock = self.lock()?;
+        self.look(ready.iter().map(|ready| ready.sprite.image.as_str()))?;
+        let locked = self.lock()?;
         let old = self.read_manifest()?;
         let plan = self.planned(old.as_ref().map(|(manifest, _)| manifest), ready)?;
-        let text = plan.manifest.to_json().into_bytes();
+        let text = text_of(&plan.manifest)?;
         let changed = old.as_ref().is_none_or(|(_, old)| *old != text);
-        let is_there =
-            |path: &str, bytes: &[u8]| fs::read(self.sprites().join(path)).is_ok_and(|there| there == bytes);
         let mut files = plan.files;
-        files.retain(|path, bytes| !is_there(path, bytes));
-        self.put(&files, changed.then_some(&text), old.as_ref().map(|(_, old)| old.as_slice()))?;
+        if let Some(sprites) = self.open_sprites()? {
+            let mut missing = BTreeMap::new();
+            for (path, bytes) in files {
+                let there = sprites.read_at(Path::new(&path), MAX_PICTURE_BYTES).map_err(reading)?;
+                if there.as_ref() != Some(&bytes) {
+                    missing.insert(path, bytes);
+                }
+            }
+            files = missing;
+        }
+        let previous = old.as_ref().map(|(_, old)| old.as_slice());
+        self.put(&locked.ours, &files, changed.then_some(&text), previous)?;
         Ok(self.deployed(&text, plan.sprites, changed))
     }
 
@@ -218,34 +162,37 @@ impl Project {
     /// # Errors
     /// [`Error::Project`] if there is none, or a picture of it is not there any more; [`Error::Output`] for a full disk and the like.
     pub fn rollback(&self) -> Result<Deployed, Error> {
-        let _lock = self.lock()?;
         let fault = |reason: String| Error::Project { path: self.root().to_owned(), reason };
+        self.look([])?;
+        let locked = self.lock()?;
         let Some((manifest, text)) = self.read_previous()? else {
             return Err(fault("there is no deploy to take back".into()));
         };
-        let current = fs::read(self.manifest_path()).ok();
-        if current.as_deref() == Some(text.as_slice()) {
+        let sprites = self.make_sprites()?;
+        let current = sprites.read(MANIFEST, MAX_TEXT_BYTES).map_err(reading)?;
+        if current.as_ref() == Some(&text) {
             return Err(fault("the sprites are those of the deploy before already".into()));
         }
         for (path, image) in &manifest.images {
-            let file = self.sprites().join(path);
-            let is_there =
-                fs::read(&file).is_ok_and(|bytes| blake3::hash(&bytes).to_hex().as_str() == image.blake3);
+            let bytes = sprites.read_at(Path::new(path), MAX_PICTURE_BYTES).map_err(reading)?;
+            let is_there = bytes.is_some_and(|bytes| blake3::hash(&bytes).to_hex().as_str() == image.blake3);
             if !is_there {
                 return Err(fault(format!(
                     "`{}` is not there any more, or not as it was; deploy it again",
-                    file.display()
+                    sprites.path().join(path).display()
                 )));
             }
         }
         let before = match self.read_manifest() {
             Ok(before) => before,
             Err(_) => {
-                write_whole(&self.unreadable_path(), &current.unwrap_or_default(), true)?;
+                let unreadable = current.unwrap_or_default();
+                locked.ours.write_whole(UNREADABLE, &unreadable).map_err(writing)?;
                 None
             }
         };
-        self.put(&BTreeMap::new(), Some(&text), before.as_ref().map(|(_, text)| text.as_slice()))?;
+        let previous = before.as_ref().map(|(_, text)| text.as_slice());
+        self.put(&locked.ours, &BTreeMap::new(), Some(&text), previous)?;
         let before = before.map(|(manifest, _)| manifest.sprites).unwrap_or_default();
         let changed = manifest.sprites.iter().filter(|(name, sprite)| before.get(*name) != Some(sprite));
         let describe = |(name, sprite): (&SpriteName, &ManifestSprite)| {
@@ -255,49 +202,56 @@ impl Project {
         Ok(self.deployed(&text, sprites, true))
     }
 
-    /// Files, then the manifest; then what nobody needs any more goes. Under the lock.
+    /// Files, then the manifest; then what nobody needs any more goes. Under the lock of `ours`.
     fn put(
         &self,
+        ours: &Folder,
         files: &BTreeMap<String, Vec<u8>>,
         manifest: Option<&Vec<u8>>,
         previous: Option<&[u8]>,
     ) -> Result<(), Error> {
         // The lock is ours: whatever is staged was left by a deploy that was killed.
-        let _ = fs::remove_dir_all(self.staging());
-        let staging = self.staging().join(uuid::Uuid::now_v7().to_string());
-        fs::create_dir_all(&staging).map_err(|error| output(&staging, error))?;
+        let _ = ours.remove_all(STAGING);
         let put = || -> Result<(), Error> {
-            let mut folders = BTreeSet::new();
-            for (n, (path, bytes)) in files.iter().enumerate() {
-                write_synced(&staging.join(n.to_string()), bytes)?;
-                let to = self.sprites().join(path);
-                folders.extend(to.parent().map(Path::to_owned));
+            let staging = ours.make_folder(STAGING).map_err(writing)?;
+            let staging = staging.make_folder(uuid::Uuid::now_v7().to_string()).map_err(writing)?;
+            for (n, bytes) in files.values().enumerate() {
+                staging.write_new(n.to_string(), bytes).map_err(writing)?;
             }
-            let staged = staging.join("manifest.json");
             if let Some(manifest) = manifest {
-                write_synced(&staged, manifest)?;
+                staging.write_new(MANIFEST, manifest).map_err(writing)?;
             }
+            if let (Some(_), Some(previous)) = (manifest, previous) {
+                staging.write_new(PREVIOUS, previous).map_err(writing)?;
+            }
+            let sprites = self.make_sprites()?;
+            let mut folders = BTreeMap::new();
             for (n, path) in files.keys().enumerate() {
-                place(&staging.join(n.to_string()), &self.sprites().join(path))?;
+                let (category, name) = image_parts(path);
+                let folder = match folders.entry(category) {
+                    Occupied(folder) => folder.into_mut(),
+                    Vacant(place) => place.insert(sprites.make_folder(category).map_err(writing)?),
+                };
+                place(&staging, &n.to_string(), folder, name)?;
             }
-            for folder in &folders {
-                sync_folder(folder)?;
+            for folder in folders.values() {
+                folder.sync().map_err(writing)?;
             }
             if manifest.is_some() {
-                if let Some(previous) = previous {
-                    write_whole(&self.previous_path(), previous, true)?;
+                if previous.is_some() {
+                    staging.rename(PREVIOUS, ours, PREVIOUS).map_err(writing)?;
                 }
-                place(&staged, &self.manifest_path())?;
-                sync_folder(&self.sprites())?;
+                place(&staging, MANIFEST, &sprites, MANIFEST)?;
+                sprites.sync().map_err(writing)?;
             }
             Ok(())
         };
         let done = put();
-        let _ = fs::remove_dir_all(self.staging());
+        let _ = ours.remove_all(STAGING);
         done?;
         // What cannot be removed now is removed by a later deploy.
         if let Ok(kept) = self.kept_images() {
-            self.clean(&kept);
+            let _ = self.clean(&kept);
         }
         Ok(())
     }
@@ -308,21 +262,28 @@ impl Project {
         Ok(manifests.into_iter().flatten().flat_map(|(manifest, _)| manifest.images.into_keys()).collect())
     }
 
-    /// Removes pictures of ours that are not `kept` and have lain there for a while. A picture without a hash in its name is not ours.
-    fn clean(&self, kept: &BTreeSet<String>) {
-        let folders = fs::read_dir(self.sprites()).into_iter().flatten().flatten();
-        for category in folders.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            for file in fs::read_dir(category.path()).into_iter().flatten().flatten() {
-                let name = format!("{}/{}", category.file_name().display(), file.file_name().display());
-                let is_old = file
-                    .metadata()
-                    .and_then(|data| data.modified())
-                    .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ORPHAN_AGE));
-                if has_hash(&name) && is_old && !kept.contains(&name) {
-                    let _ = fs::remove_file(file.path());
+    /// Removes pictures of ours that are not `kept` and have lain there for a while, and what killed deploys
+    /// were writing. A picture without a hash in its name is not ours.
+    fn clean(&self, kept: &BTreeSet<String>) -> Result<(), Error> {
+        let Some(sprites) = self.open_sprites()? else { return Ok(()) };
+        let is_old = |entry: &Entry| entry.modified.elapsed().is_ok_and(|age| age > ORPHAN_AGE);
+        for entry in sprites.entries().map_err(reading)? {
+            if entry.is_temporary() && is_old(&entry) {
+                sprites.remove_file(&entry.name).map_err(writing)?;
+            }
+            if entry.kind != EntryKind::Folder {
+                continue;
+            }
+            let Some(folder) = sprites.folder(&entry.name).map_err(reading)? else { continue };
+            for file in folder.entries().map_err(reading)? {
+                let name = format!("{}/{}", entry.name.display(), file.name.display());
+                let is_picture = file.kind == EntryKind::File && has_hash(&name) && !kept.contains(&name);
+                if (is_picture || file.is_temporary()) && is_old(&file) {
+                    folder.remove_file(&file.name).map_err(writing)?;
                 }
             }
         }
+        Ok(())
     }
 
     fn planned(&self, old: Option<&Manifest>, sprites: Vec<Ready>) -> Result<Plan, Error> {
@@ -391,6 +352,19 @@ impl Project {
     fn deployed(&self, text: &[u8], sprites: Vec<DeployedSprite>, changed: bool) -> Deployed {
         let blake3 = blake3::hash(text).to_hex().to_string();
         Deployed { manifest: self.manifest_path(), blake3, sprites, changed }
+    }
+}
+
+/// The manifest's file, if a later deploy can read it.
+fn text_of(manifest: &Manifest) -> Result<Vec<u8>, Error> {
+    let text = manifest.to_json().into_bytes();
+    match text.len() as u64 > MAX_TEXT_BYTES {
+        true => Err(Error::Value {
+            field: "sprite",
+            value: format!("one that makes the manifest {} bytes long", text.len()),
+            expected: format!("at most {MAX_TEXT_BYTES}; give it fewer or shorter animations"),
+        }),
+        false => Ok(text),
     }
 }
 

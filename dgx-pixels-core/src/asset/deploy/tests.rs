@@ -11,7 +11,7 @@ use crate::asset::Frame;
 use crate::error::ErrorKind;
 use crate::picture_file::sprite_png;
 
-fn game() -> (TempDir, Project) {
+pub(super) fn game() -> (TempDir, Project) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"\n").unwrap();
     let project = Project::open(folder.path()).unwrap();
@@ -19,17 +19,17 @@ fn game() -> (TempDir, Project) {
 }
 
 /// 16x16 of one colour.
-fn plain(color: u8) -> Vec<u8> {
+pub(super) fn plain(color: u8) -> Vec<u8> {
     sprite_png(&RgbaImage::from_pixel(16, 16, Rgba([color, 40, 90, 255])), None).unwrap()
 }
 
-fn sprite(name: &str, color: u8) -> NewSprite {
+pub(super) fn sprite(name: &str, color: u8) -> NewSprite {
     NewSprite::new(name.parse().unwrap(), plain(color))
 }
 
 /// That all a manifest names is there, as it says.
 #[track_caller]
-fn assert_whole(project: &Project) {
+pub(super) fn assert_whole(project: &Project) {
     for (path, image) in project.manifest().unwrap().images {
         let bytes = fs::read(project.sprites().join(&path)).unwrap();
         assert_eq!(blake3::hash(&bytes).to_hex().as_str(), image.blake3, "{path}");
@@ -62,7 +62,7 @@ fn a_sprite_is_added_kept_and_replaced() {
     assert_ne!(other.sprites[0].path, first.sprites[0].path);
     assert!(first.sprites[0].path.exists(), "the version before is kept");
     assert_whole(&project);
-    assert!(!project.staging().exists());
+    assert!(!project.root().join(".dgx-pixels/staging").exists());
 }
 
 #[test]
@@ -106,11 +106,14 @@ fn pictures_go_when_no_version_needs_them_and_they_are_old() {
     }
     assert_eq!(pictures(&project).len(), 3, "a game may be loading the oldest");
     fs::write(project.sprites().join("enemy/drawn-by-hand.png"), "").unwrap();
+    let left = [".dgx-pixels/.dgx-pixels-1", "assets/sprites/enemy/.dgx-pixels-2"];
+    left.iter().for_each(|left| fs::write(project.root().join(left), "half").unwrap());
     for name in pictures(&project) {
         let file = File::options().write(true).open(project.sprites().join("enemy").join(name)).unwrap();
         file.set_modified(SystemTime::now() - 2 * ORPHAN_AGE).unwrap();
     }
     project.deploy(&[sprite("enemy_slime", 4)]).unwrap();
+    assert!(left.iter().all(|left| !project.root().join(left).exists()), "what killed deploys left is gone");
     let kept = pictures(&project);
     assert!(kept.contains(&"drawn-by-hand.png".into()), "{kept:?}");
     assert_eq!(kept.len(), 3, "its picture, and those of this version and the one before: {kept:?}");
@@ -165,7 +168,11 @@ fn a_manifest_that_cannot_be_read_is_named_and_the_one_before_comes_back() {
         assert_eq!(fs::read(&third.manifest).unwrap(), broken, "nothing was changed");
     }
     assert_eq!(project.rollback().unwrap().blake3, second.blake3);
-    assert_eq!(fs::read(project.unreadable_path()).unwrap(), b"", "what could not be read is kept");
+    assert_eq!(
+        fs::read(project.root().join(".dgx-pixels/unreadable.json")).unwrap(),
+        b"",
+        "what could not be read is kept"
+    );
     assert_whole(&project);
 }
 

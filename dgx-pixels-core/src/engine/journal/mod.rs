@@ -3,12 +3,16 @@
 //! Whoever changes it gets a [`Pending`], which is done once the change is on the disk. One thread takes all changes that
 //! wait and commits them together, so that many jobs share the few times that the disk syncs.
 
+mod adopt;
 mod file;
+mod place;
 mod record;
 mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_left;
 
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -20,9 +24,10 @@ use event_listener::{Event, Listener as _, listener};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::record::{Entry, EntryState, Record};
+use self::place::PlaceFile;
+pub(crate) use self::record::{Entry, EntryState, LOADING, NOWHERE, Record, Unfinished};
 use self::store::Store;
-use self::tables::Change;
+use self::tables::{Change, Left};
 use crate::error::{Error, ErrorKind};
 use crate::generator::Submission;
 use crate::job::JobId;
@@ -38,20 +43,24 @@ pub(crate) struct Journal(Arc<Handle>);
 struct Handle {
     store: Arc<Store>,
     results: PathBuf,
-    changes: Option<Sender<(JobId, Change, Promise)>>,
+    place: PlaceFile,
+    changes: Option<Sender<Vec<Wanted>>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// A change of one job, and who is told once it is on the disk.
+type Wanted = (JobId, Change, Promise);
 
 /// A journal, and what an earlier run left in it.
 pub(crate) struct Opened {
     pub(crate) journal: Journal,
     /// Accepted and not ended, in order of id.
-    pub(crate) unfinished: Unfinished,
+    pub(crate) unfinished: Vec<Unfinished>,
+    /// Those that failed when it was opened, as the process died too often while they ran.
+    pub(crate) given_up: Vec<JobId>,
     /// Where a damaged journal was put, in whose place a new one begins.
     pub(crate) set_aside: Option<PathBuf>,
 }
-
-type Unfinished = Vec<(JobId, Submission)>;
 
 fn journal_error(path: &Path, reason: impl ToString) -> Error {
     Error::Journal { path: path.to_owned(), reason: reason.to_string() }
@@ -60,19 +69,21 @@ fn journal_error(path: &Path, reason: impl ToString) -> Error {
 impl Journal {
     /// Opens the journal in `folder`, or begins one, as `journal.redb` with the folder `results` beside it.
     ///
-    /// A job whose file was being written is finished if the file is there, and else unfinished again.
+    /// A job whose file was being written is finished if the file is there, and else unfinished again. The journals in
+    /// the folders `others` become part of this one, unless an engine has them open.
     ///
     /// # Errors
     /// [`Error::Journal`] if another engine has it open, if a newer version wrote it, or if the disk or its permissions
     /// refuse it. A damaged journal is no error: it is set aside.
-    pub(crate) fn open(folder: &Path) -> Result<Opened, Error> {
-        Journal::open_keeping(folder, ENDED_KEPT)
+    pub(crate) fn open(folder: &Path, others: &[PathBuf]) -> Result<Opened, Error> {
+        Journal::open_keeping(folder, others, ENDED_KEPT)
     }
 
-    fn open_keeping(folder: &Path, ended_kept: usize) -> Result<Opened, Error> {
-        let (store, unfinished, set_aside) = Store::open(folder, ended_kept)?;
+    fn open_keeping(folder: &Path, others: &[PathBuf], ended_kept: usize) -> Result<Opened, Error> {
+        let (store, Left { unfinished, given_up }, set_aside) = Store::open(folder, others, ended_kept)?;
         let results = store.path().with_file_name("results");
         std::fs::create_dir_all(&results).map_err(|error| store.error(error))?;
+        let place = PlaceFile::open(folder).map_err(|error| store.error(error))?;
         let store = Arc::new(store);
         let (changes, received) = mpsc::channel();
         let thread = thread::Builder::new().name("journal".into()).spawn({
@@ -80,8 +91,8 @@ impl Journal {
             move || commit_all(&store, &received)
         });
         let thread = Some(thread.map_err(|error| store.error(error))?);
-        let handle = Handle { store, results, changes: Some(changes), thread };
-        Ok(Opened { journal: Journal(Arc::new(handle)), unfinished, set_aside })
+        let handle = Handle { store, results, place, changes: Some(changes), thread };
+        Ok(Opened { journal: Journal(Arc::new(handle)), unfinished, given_up, set_aside })
     }
 
     /// The folder for files of jobs that name none themselves.
@@ -89,13 +100,33 @@ impl Journal {
         &self.0.results
     }
 
-    /// Keeps a job, and its idempotency key with it. If this fails, the job is not kept.
+    /// Keeps jobs, and their idempotency keys with them, in one commit; an answer for each. A job whose answer is an error
+    /// is not kept.
     ///
-    /// Fails with [`Error::KeyTaken`] if another job has the key.
-    pub(crate) fn accept(&self, id: JobId, submission: &Submission) -> Pending {
-        let key = submission.idempotency_key.clone();
-        let json = self.json(id, submission);
-        self.change(id, json.map(|submission| Change::Accept { submission, key }))
+    /// Fails with [`Error::KeyTaken`] for a job whose key another has.
+    pub(crate) fn accept<'a>(&self, jobs: impl IntoIterator<Item = (JobId, &'a Submission)>) -> Vec<Pending> {
+        let accept = |(id, submission): (JobId, &Submission)| {
+            let key = submission.idempotency_key.clone();
+            let json = self.json(id, submission);
+            (id, json.map(|submission| Change::Accept { submission, key }))
+        };
+        self.change_all(jobs.into_iter().map(accept))
+    }
+
+    /// Before jobs are begun, in one commit: if the process dies while they run, the next engine knows it.
+    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = JobId>) -> Vec<Pending> {
+        self.change_all(jobs.into_iter().map(|id| (id, Ok(Change::Begin))))
+    }
+
+    /// Before each thing that is done for a job that runs alone: where it is, as in `denoising, step 3`, and after it
+    /// [`NOWHERE`]. Nothing waits for the disk.
+    pub(crate) fn note_place(&self, id: JobId, at: &str) {
+        self.0.place.note(id, at);
+    }
+
+    /// A job that was begun waits again, here or for the next engine.
+    pub(crate) fn rest(&self, id: JobId) -> Pending {
+        self.change(id, Ok(Change::Rest))
     }
 
     /// Before the job's file is renamed into place: says what will be there.
@@ -104,7 +135,7 @@ impl Journal {
             let path = std::path::absolute(&record.path);
             let path = path.map_err(|error| self.0.store.error(format!("job {id} has no file: {error}")))?;
             let state = EntryState::Writing(Record { path, ..record.clone() });
-            Ok(Change::Become(self.json(id, &state)?))
+            Ok(Change::Write(self.json(id, &state)?))
         };
         self.change(id, change())
     }
@@ -117,7 +148,7 @@ impl Journal {
     /// It ended without a picture; a cancelled one with [`ErrorKind::Cancelled`].
     pub(crate) fn failed(&self, id: JobId, kind: ErrorKind, message: &str) -> Pending {
         let state = EntryState::Failed { kind, message: message.into() };
-        self.change(id, self.json(id, &state).map(Change::Become))
+        self.change(id, self.json(id, &state).map(Change::Fail))
     }
 
     /// What is on the disk of this job.
@@ -144,17 +175,25 @@ impl Journal {
     }
 
     fn change(&self, id: JobId, change: Result<Change, Error>) -> Pending {
-        let answer = Arc::new(Answer::default());
-        let promise = Promise(answer.clone());
-        match change {
-            Ok(change) => {
-                let changes = self.0.changes.as_ref().expect("taken before the last drop; this is a bug");
-                // One that cannot be sent is dropped, and so answered.
-                let _ = changes.send((id, change, promise));
+        self.change_all([(id, change)]).pop().expect("an answer for each change; this is a bug")
+    }
+
+    fn change_all(&self, changes: impl IntoIterator<Item = (JobId, Result<Change, Error>)>) -> Vec<Pending> {
+        let mut wanted = vec![];
+        let ask = |(id, change)| {
+            let answer = Arc::new(Answer::default());
+            let promise = Promise(answer.clone());
+            match change {
+                Ok(change) => wanted.push((id, change, promise)),
+                Err(error) => promise.keep(Err(error)),
             }
-            Err(error) => promise.keep(Err(error)),
-        }
-        Pending(answer)
+            Pending(answer)
+        };
+        let pending = changes.into_iter().map(ask).collect();
+        let sender = self.0.changes.as_ref().expect("taken before the last drop; this is a bug");
+        // Those that cannot be sent are dropped, and so answered.
+        let _ = sender.send(wanted);
+        pending
     }
 }
 
@@ -168,13 +207,13 @@ impl Drop for Handle {
 }
 
 /// The journal's thread, until nobody can send any more.
-fn commit_all(store: &Store, changes: &Receiver<(JobId, Change, Promise)>) {
+fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>) {
     // A commit that fails may be on the disk nevertheless; its jobs were refused, so they must not be found later.
     let mut revoked = Vec::new();
     while let Ok(first) = changes.recv() {
         let mut batch = Vec::new();
         let mut promises = Vec::new();
-        for (id, change, promise) in iter::once(first).chain(changes.try_iter()) {
+        for (id, change, promise) in iter::once(first).chain(changes.try_iter()).flatten() {
             batch.push((id, change));
             promises.push(promise);
         }

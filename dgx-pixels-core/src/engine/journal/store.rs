@@ -7,10 +7,12 @@ use std::sync::{PoisonError, RwLock};
 
 use redb::Database;
 
+use super::adopt::{merge_adopted, take};
 use super::file::{Fault, OPEN_ELSEWHERE, attempt, open_database, put_aside, sync_folder};
+use super::journal_error;
+use super::place::Place;
 use super::record::Entry;
-use super::tables::{self, Change, FORMAT_VERSION};
-use super::{Unfinished, journal_error};
+use super::tables::{self, Change, FORMAT_VERSION, Left};
 use crate::error::Error;
 use crate::job::JobId;
 
@@ -27,20 +29,16 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(
         folder: &Path,
+        others: &[PathBuf],
         ended_kept: usize,
-    ) -> Result<(Store, Unfinished, Option<PathBuf>), Error> {
+    ) -> Result<(Store, Left, Option<PathBuf>), Error> {
         let fault = |error: io::Error| journal_error(&folder.join("journal.redb"), error);
         let folder = std::path::absolute(folder).map_err(fault)?;
         fs::create_dir_all(&folder).map_err(fault)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(folder.join("journal.lock"));
-        let lock = lock.map_err(fault)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(journal_error(&folder.join("journal.redb"), OPEN_ELSEWHERE));
-            }
-            Err(TryLockError::Error(error)) => return Err(fault(error)),
-        }
+        let Some(lock) = lock(&folder).map_err(fault)? else {
+            return Err(journal_error(&folder.join("journal.redb"), OPEN_ELSEWHERE));
+        };
+        let given_up = take(&folder, others);
         let mut store = Store { path: folder.join("journal.redb"), database: RwLock::default(), lock };
 
         let mut set_aside = None;
@@ -49,9 +47,10 @@ impl Store {
                 attempt(|| begin(&store.path)).map_err(|fault| store.error(fault.reason()))?;
             }
             match attempt(|| read(&store.path, ended_kept)) {
-                Ok((database, unfinished)) => {
+                Ok((database, mut left)) => {
+                    merge_adopted(&folder, &database, &mut left, &given_up);
                     store.database = RwLock::new(Some(database));
-                    return Ok((store, unfinished, set_aside));
+                    return Ok((store, left, set_aside));
                 }
                 Err(Fault::Corrupt(reason)) if set_aside.is_none() => {
                     let aside = put_aside(&store.path).map_err(fault)?;
@@ -141,18 +140,34 @@ fn begin(path: &Path) -> Result<(), Fault> {
     named.map_err(|error| Fault::Other(error.to_string()))
 }
 
-/// The journal as an earlier run left it, put right, and its unfinished jobs in order of id.
-fn read(path: &Path, ended_kept: usize) -> Result<(Database, Unfinished), Fault> {
+/// The lock of a journal's folder; `None` while another has it.
+pub(super) fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let lock = File::options().create(true).truncate(false).write(true).open(folder.join("journal.lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A journal's database, if this program reads its version.
+fn open_readable(path: &Path) -> Result<Database, Fault> {
     let database = open_database(path, false)?;
     match tables::version(&database)? {
-        Some(FORMAT_VERSION) => {}
+        Some(version) if tables::is_readable(version) => Ok(database),
         Some(newer) if newer > FORMAT_VERSION => {
             let reason =
                 format!("its format version is {newer}; expected {FORMAT_VERSION}, or a newer program");
-            return Err(Fault::Other(reason));
+            Err(Fault::Other(reason))
         }
-        _ => return Err(Fault::Corrupt("it has no format version".into())),
+        _ => Err(Fault::Corrupt("it has no format version".into())),
     }
-    let unfinished = tables::recover(&database, ended_kept)?;
-    Ok((database, unfinished))
+}
+
+/// The journal as an earlier run left it, put right, and what was left.
+pub(super) fn read(path: &Path, ended_kept: usize) -> Result<(Database, Left), Fault> {
+    let database = open_readable(path)?;
+    let place = path.parent().and_then(Place::read);
+    let left = tables::recover(&database, ended_kept, place.as_ref())?;
+    Ok((database, left))
 }

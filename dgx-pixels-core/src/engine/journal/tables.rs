@@ -1,5 +1,6 @@
 //! What is in the journal's file: tables of JSON, and how they change.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use redb::{
@@ -8,14 +9,17 @@ use redb::{
 };
 use serde::de::DeserializeOwned;
 
-use super::record::{Entry, EntryState};
-use super::{Unfinished, journal_error};
+use super::journal_error;
+use super::place::Place;
+use super::record::{Attempts, Entry, EntryState, Unfinished};
 use crate::error::Error;
 use crate::generator::Submission;
 use crate::job::JobId;
 
-/// Raised when an older program could not read what this one writes.
-pub(super) const FORMAT_VERSION: u64 = 1;
+/// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors.
+/// Version 1 is read too, and becomes this one when it is opened.
+pub(super) const FORMAT_VERSION: u64 = 2;
+const OLDEST_VERSION: u64 = 1;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const VERSION_KEY: &str = "format_version";
 
@@ -26,11 +30,32 @@ const STATES: TableDefinition<&str, &str> = TableDefinition::new("states");
 /// Idempotency key → job.
 const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
 
+/// Job → [`Attempts`], of those that run or during which the process has died.
+const ATTEMPTS: TableDefinition<&str, &str> = TableDefinition::new("attempts");
+
 /// What is to become of one job, its JSON made already.
 pub(super) enum Change {
-    Accept { submission: String, key: Option<String> },
-    Become(String),
+    Accept {
+        submission: String,
+        key: Option<String>,
+    },
+    /// It is about to be begun.
+    Begin,
+    /// It is not begun any more, and waits.
+    Rest,
+    /// Its file is about to be written.
+    Write(String),
     Finish,
+    Fail(String),
+}
+
+/// What an earlier run left.
+#[derive(Default)]
+pub(super) struct Left {
+    /// In order of id.
+    pub(super) unfinished: Vec<Unfinished>,
+    /// Those that have failed just now, as the process died too often while they ran.
+    pub(super) given_up: Vec<JobId>,
 }
 
 fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
@@ -55,16 +80,34 @@ pub(super) fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
     Ok(database.begin_read()?.open_table(META)?.get(VERSION_KEY)?.map(|version| version.value()))
 }
 
-/// Puts right what an earlier run left; its unfinished jobs in order of id.
-pub(super) fn recover(database: &Database, ended_kept: usize) -> Result<Unfinished, redb::Error> {
-    let mut unfinished = Vec::new();
+/// `true` if this program reads that version.
+pub(super) fn is_readable(version: u64) -> bool {
+    (OLDEST_VERSION..=FORMAT_VERSION).contains(&version)
+}
+
+/// Puts right what an earlier run left. Jobs that ran when it ended are told from those that waited: the process died
+/// while they ran. `place` is where the last call was, if that is known.
+pub(super) fn recover(
+    database: &Database,
+    ended_kept: usize,
+    place: Option<&Place>,
+) -> Result<Left, redb::Error> {
+    let mut left = Left::default();
     let mut changed: Vec<(String, EntryState)> = Vec::new();
     let mut forgotten = Vec::new();
     let transaction = begin_write(database)?;
+    let is_older = {
+        let mut meta = transaction.open_table(META)?;
+        let version = meta.insert(VERSION_KEY, FORMAT_VERSION)?.map(|version| version.value());
+        version != Some(FORMAT_VERSION)
+    };
     let mut tables = Tables::open(&transaction)?;
     if tables.states.len()? != tables.submissions.len()? {
         return Err(redb::Error::Corrupted("its jobs are not all there".into()));
     }
+    let mut attempts = tables.all_attempts()?;
+    let alone = attempts.values().filter(|attempts| attempts.running).count() == 1;
+    let died = attempts.values().any(|attempts| attempts.running);
     let mut ended = 0;
     for entry in tables.states.iter()?.rev() {
         let (id, state) = entry?;
@@ -73,14 +116,33 @@ pub(super) fn recover(database: &Database, ended_kept: usize) -> Result<Unfinish
         let submission = tables.submissions.get(text)?.ok_or_else(|| no_submission(text))?;
         let submission: Submission = parse(text, submission.value())?;
         match parse(text, state.value())? {
-            EntryState::Accepted => unfinished.push((id, submission)),
+            EntryState::Accepted => {
+                let known = attempts.entry(text.to_owned()).or_default();
+                let place = place.filter(|place| place.id == id).map(|place| &*place.at);
+                match known.running {
+                    true if alone => known.died_alone(place),
+                    true => known.died_beside(),
+                    false => {}
+                }
+                if known.is_enough() {
+                    ended += 1;
+                    let (deaths, alone) = (known.deaths(), known.alone);
+                    let error = Error::ProcessDied { deaths, alone, place: known.place.clone() };
+                    let failed = EntryState::Failed { kind: error.kind(), message: error.to_string() };
+                    changed.push((text.into(), failed));
+                    left.given_up.push(id);
+                } else {
+                    left.unfinished.push(Unfinished { id, submission, deaths: known.deaths() });
+                }
+            }
             EntryState::Writing(record) if record.is_in_place() => {
                 ended += 1;
                 changed.push((text.into(), EntryState::Finished(record)));
             }
             EntryState::Writing(_) => {
                 changed.push((text.into(), EntryState::Accepted));
-                unfinished.push((id, submission));
+                let deaths = attempts.get(text).map_or(0, |attempts| attempts.deaths());
+                left.unfinished.push(Unfinished { id, submission, deaths });
             }
             EntryState::Finished(_) | EntryState::Failed { .. } => {
                 ended += 1;
@@ -96,12 +158,54 @@ pub(super) fn recover(database: &Database, ended_kept: usize) -> Result<Unfinish
     for id in &forgotten {
         tables.forget(id)?;
     }
+    if died {
+        let unfinished: HashSet<_> = left.unfinished.iter().map(|job| job.id.to_string()).collect();
+        for (id, known) in &attempts {
+            let known = if unfinished.contains(id) { known.clone() } else { Attempts::default() };
+            tables.remember(id, known)?;
+        }
+    }
     drop(tables);
-    if !changed.is_empty() || !forgotten.is_empty() {
+    if is_older || died || !changed.is_empty() || !forgotten.is_empty() {
         transaction.commit()?;
     }
-    unfinished.reverse();
-    Ok(unfinished)
+    left.unfinished.reverse();
+    left.given_up.reverse();
+    Ok(left)
+}
+
+/// Copies the jobs of another journal that are not in this one, all or none; their ids. A key that stands for a job here
+/// stays that job's.
+pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, redb::Error> {
+    let mut copied = HashSet::new();
+    let from = from.begin_read()?;
+    let (submissions, states) = (from.open_table(SUBMISSIONS)?, from.open_table(STATES)?);
+    let attempts = from.open_table(ATTEMPTS)?;
+    let transaction = begin_write(into)?;
+    let mut tables = Tables::open(&transaction)?;
+    for entry in states.iter()? {
+        let (id, state) = entry?;
+        let id = id.value();
+        if tables.states.get(id)?.is_some() {
+            continue;
+        }
+        let text = submissions.get(id)?.ok_or_else(|| no_submission(id))?;
+        let submission: Submission = parse(id, text.value())?;
+        if let Some(key) = &submission.idempotency_key
+            && tables.keys.get(&**key)?.is_none()
+        {
+            tables.keys.insert(&**key, id)?;
+        }
+        tables.submissions.insert(id, text.value())?;
+        tables.states.insert(id, state.value())?;
+        if let Some(known) = attempts.get(id)? {
+            tables.attempts.insert(id, known.value())?;
+        }
+        copied.insert(id.parse().map_err(redb::Error::Corrupted)?);
+    }
+    drop(tables);
+    transaction.commit()?;
+    Ok(copied)
 }
 
 /// Forgets the `revoked` and makes the changes, all on the disk or none; an answer for each change, which may be refused
@@ -142,6 +246,7 @@ struct Tables<'a> {
     submissions: Table<'a, &'static str, &'static str>,
     states: Table<'a, &'static str, &'static str>,
     keys: Table<'a, &'static str, &'static str>,
+    attempts: Table<'a, &'static str, &'static str>,
 }
 
 impl<'a> Tables<'a> {
@@ -150,6 +255,7 @@ impl<'a> Tables<'a> {
             submissions: transaction.open_table(SUBMISSIONS)?,
             states: transaction.open_table(STATES)?,
             keys: transaction.open_table(KEYS)?,
+            attempts: transaction.open_table(ATTEMPTS)?,
         })
     }
 
@@ -172,12 +278,32 @@ impl<'a> Tables<'a> {
                 self.submissions.insert(id, &**submission)?;
                 json(&EntryState::Accepted)
             }
-            (Change::Become(state), Some(_)) => state.clone(),
+            (Change::Begin, Some(EntryState::Accepted)) => {
+                self.runs(id, true)?;
+                return Ok(Ok(()));
+            }
+            (Change::Rest, Some(_)) => {
+                self.runs(id, false)?;
+                return Ok(Ok(()));
+            }
+            (Change::Write(state), Some(_)) => {
+                self.runs(id, false)?;
+                state.clone()
+            }
+            (Change::Fail(state), Some(_)) => {
+                self.attempts.remove(id)?;
+                state.clone()
+            }
             (Change::Finish, Some(EntryState::Writing(record) | EntryState::Finished(record))) => {
+                self.attempts.remove(id)?;
                 json(&EntryState::Finished(record))
             }
-            (Change::Finish, Some(state)) => {
-                let reason = format!("job {id} is `{}`; expected one that is being written", json(&state));
+            (Change::Finish | Change::Begin, Some(state)) => {
+                let expected = match change {
+                    Change::Begin => "that waits",
+                    _ => "that is being written",
+                };
+                let reason = format!("job {id} is `{}`; expected one {expected}", json(&state));
                 return Ok(Err(journal_error(path, reason)));
             }
             (_, None) => {
@@ -188,13 +314,46 @@ impl<'a> Tables<'a> {
         Ok(Ok(()))
     }
 
+    fn attempts(&self, id: &str) -> Result<Attempts, redb::Error> {
+        let known = self.attempts.get(id)?;
+        known.map_or(Ok(Attempts::default()), |known| parse(id, known.value()))
+    }
+
+    fn all_attempts(&self) -> Result<HashMap<String, Attempts>, redb::Error> {
+        let mut all = HashMap::new();
+        for entry in self.attempts.iter()? {
+            let (id, known) = entry?;
+            all.insert(id.value().to_owned(), parse(id.value(), known.value())?);
+        }
+        Ok(all)
+    }
+
+    fn runs(&mut self, id: &str, running: bool) -> Result<(), redb::Error> {
+        let known = self.attempts(id)?;
+        self.remember(id, Attempts { running, ..known })
+    }
+
+    fn remember(&mut self, id: &str, known: Attempts) -> Result<(), redb::Error> {
+        if known == Attempts::default() {
+            self.attempts.remove(id)?;
+        } else {
+            let json = serde_json::to_string(&known).expect("plain data turns into JSON; this is a bug");
+            self.attempts.insert(id, &*json)?;
+        }
+        Ok(())
+    }
+
     fn forget(&mut self, id: &str) -> Result<(), redb::Error> {
         self.states.remove(id)?;
+        self.attempts.remove(id)?;
         let submission = match self.submissions.remove(id)? {
             Some(submission) => parse::<Submission>(id, submission.value())?,
             None => return Ok(()),
         };
-        if let Some(key) = submission.idempotency_key {
+        // In merged journals a key may stand for another job.
+        if let Some(key) = submission.idempotency_key
+            && self.keys.get(&*key)?.is_some_and(|of| of.value() == id)
+        {
             self.keys.remove(&*key)?;
         }
         Ok(())

@@ -22,21 +22,25 @@ fn folder() -> TempDir {
 }
 
 fn open(folder: &TempDir) -> Opened {
-    Journal::open(folder.path()).unwrap()
+    Journal::open(folder.path(), &[]).unwrap()
 }
 
 fn file(folder: &TempDir) -> PathBuf {
     folder.path().join("journal.redb")
 }
 
+fn accept_one(journal: &Journal, id: JobId, submission: &Submission) -> Pending {
+    journal.accept([(id, submission)]).remove(0)
+}
+
 fn accept(journal: &Journal, n: usize) -> JobId {
     let id = JobId::new();
-    journal.accept(id, &Submission::of(format!("key {n}"))).wait().unwrap();
+    accept_one(journal, id, &Submission::of(format!("key {n}"))).wait().unwrap();
     id
 }
 
-fn ids(unfinished: &[(JobId, Submission)]) -> Vec<JobId> {
-    unfinished.iter().map(|(id, _)| *id).collect()
+fn ids(unfinished: &[Unfinished]) -> Vec<JobId> {
+    unfinished.iter().map(|job| job.id).collect()
 }
 
 fn record(path: &Path, bytes: &[u8]) -> Record {
@@ -46,6 +50,7 @@ fn record(path: &Path, bytes: &[u8]) -> Record {
         verdict: Some(Verdict::Grid),
         certificate: None,
         dropped_words: Some("of brass".into()),
+        redraws: 1,
         timings: JobTimings { total: Duration::from_millis(1234), ..Default::default() },
     }
 }
@@ -64,15 +69,15 @@ fn jobs_are_there_after_a_restart() {
         client: "a game".into(),
         ..Submission::of("a brass key")
     };
-    let Opened { journal, unfinished, set_aside } = open(&folder);
+    let Opened { journal, unfinished, set_aside, .. } = open(&folder);
     assert!(unfinished.is_empty() && set_aside.is_none() && journal.results().is_dir());
-    journal.accept(waits, &submission).wait().unwrap();
-    journal.accept(fails, &submission).wait().unwrap();
+    accept_one(&journal, waits, &submission).wait().unwrap();
+    accept_one(&journal, fails, &submission).wait().unwrap();
     journal.failed(fails, ErrorKind::Cancelled, "cancelled after 1 of 9 steps").wait().unwrap();
     drop(journal);
 
-    let Opened { journal, unfinished, set_aside } = open(&folder);
-    assert_eq!(unfinished, [(waits, submission.clone())]);
+    let Opened { journal, unfinished, set_aside, .. } = open(&folder);
+    assert_eq!(unfinished, [Unfinished { id: waits, submission: submission.clone(), deaths: 0 }]);
     assert_eq!(set_aside, None);
     let entry = journal.find(fails).unwrap().unwrap();
     assert_eq!(entry.submission, submission);
@@ -87,7 +92,7 @@ fn unfinished_jobs_come_in_order_of_id() {
     let mut accepted: Vec<_> = (0..50).map(|_| JobId::new()).collect();
     let journal = open(&folder).journal;
     let pending: Vec<_> =
-        accepted.iter().rev().map(|id| journal.accept(*id, &Submission::of("a key"))).collect();
+        accepted.iter().rev().map(|id| accept_one(&journal, *id, &Submission::of("a key"))).collect();
     pending.into_iter().for_each(|pending| pending.wait().unwrap());
     drop(journal);
     accepted.sort();
@@ -101,7 +106,7 @@ fn what_waits_is_committed_when_the_last_copy_is_dropped() {
     let other = journal.clone();
     let accepted: Vec<_> = (0..50).map(|_| JobId::new()).collect();
     for id in &accepted {
-        drop(other.accept(*id, &Submission::of("a key")));
+        drop(accept_one(&other, *id, &Submission::of("a key")));
     }
     drop(journal);
     drop(other);
@@ -113,7 +118,7 @@ fn a_change_can_be_awaited_without_a_runtime() {
     let folder = folder();
     let journal = open(&folder).journal;
     let id = JobId::new();
-    let mut done = std::pin::pin!(journal.accept(id, &Submission::of("a key")).done());
+    let mut done = std::pin::pin!(accept_one(&journal, id, &Submission::of("a key")).done());
     let mut context = Context::from_waker(Waker::noop());
     while done.as_mut().poll(&mut context).is_pending() {
         thread::yield_now();
@@ -168,14 +173,14 @@ fn an_idempotency_key_is_one_jobs_for_ever() {
     let keyed = Submission { idempotency_key: Some("order 7".into()), ..Submission::of("a key") };
     let (first, second) = (JobId::new(), JobId::new());
     let journal = open(&folder).journal;
-    journal.accept(first, &keyed).wait().unwrap();
+    accept_one(&journal, first, &keyed).wait().unwrap();
     journal.failed(first, ErrorKind::Internal, "it broke").wait().unwrap();
     drop(journal);
 
     let journal = open(&folder).journal;
     assert_eq!(journal.find_key("order 7").unwrap(), Some(first));
     assert_eq!(journal.find_key("order 8").unwrap(), None);
-    let error = journal.accept(second, &keyed).wait().unwrap_err();
+    let error = accept_one(&journal, second, &keyed).wait().unwrap_err();
     let text = format!(
         "`idempotency_key` is `order 7`, which stands for job {first}, another request; expected a key of its own"
     );
@@ -191,7 +196,7 @@ fn a_change_that_makes_no_sense_is_refused_alone() {
     let none = journal.failed(unknown, ErrorKind::Internal, "it broke");
     let early = journal.finished(id);
     let good = JobId::new();
-    journal.accept(good, &Submission::of("a key")).wait().unwrap();
+    accept_one(&journal, good, &Submission::of("a key")).wait().unwrap();
     let reason = |pending: Pending| match pending.wait().unwrap_err() {
         Error::Journal { reason, .. } => reason,
         error => panic!("{error}"),
@@ -213,7 +218,7 @@ fn what_could_not_be_read_again_is_refused() {
     let mut infinite = Submission::of("a key");
     infinite.request.guidance_rescale = f64::INFINITY;
     for submission in [latin, infinite] {
-        let error = journal.accept(JobId::new(), &submission).wait().unwrap_err();
+        let error = accept_one(&journal, JobId::new(), &submission).wait().unwrap_err();
         assert!(error.to_string().contains(" cannot be kept as JSON: "), "{error}");
     }
     drop(journal);
@@ -228,10 +233,8 @@ fn only_the_newest_ended_jobs_are_kept_with_their_keys() {
         .map(|n| {
             let id = JobId::new();
             let key = Some(format!("order {n}"));
-            journal
-                .accept(id, &Submission { idempotency_key: key, ..Submission::of("a key") })
-                .wait()
-                .unwrap();
+            let submission = Submission { idempotency_key: key, ..Submission::of("a key") };
+            accept_one(&journal, id, &submission).wait().unwrap();
             id
         })
         .collect();
@@ -240,7 +243,7 @@ fn only_the_newest_ended_jobs_are_kept_with_their_keys() {
     }
     drop(journal);
 
-    let Opened { journal, unfinished, .. } = Journal::open_keeping(folder.path(), 3).unwrap();
+    let Opened { journal, unfinished, .. } = Journal::open_keeping(folder.path(), &[], 3).unwrap();
     assert_eq!(ids(&unfinished), accepted[..1], "what has not ended stays");
     let kept = |id: &JobId| journal.find(*id).unwrap().is_some();
     let found: Vec<_> = accepted.iter().map(kept).collect();
@@ -253,7 +256,7 @@ fn only_the_newest_ended_jobs_are_kept_with_their_keys() {
 fn a_folder_has_one_journal_at_a_time() {
     let folder = folder();
     let first = open(&folder);
-    let error = Journal::open(folder.path()).err().expect("it is open").to_string();
+    let error = Journal::open(folder.path(), &[]).err().expect("it is open").to_string();
     assert!(
         error.ends_with(" fails: another engine has it open; expected a folder of its own for each engine"),
         "{error}"
@@ -262,7 +265,7 @@ fn a_folder_has_one_journal_at_a_time() {
     assert_eq!(open(&folder).set_aside, None);
 
     let database = Database::open(file(&folder)).unwrap();
-    let error = Journal::open(folder.path()).err().expect("a program has it open").to_string();
+    let error = Journal::open(folder.path(), &[]).err().expect("a program has it open").to_string();
     assert!(error.contains("another engine has it open"), "{error}");
     drop(database);
     assert_eq!(open(&folder).set_aside, None);
@@ -281,10 +284,10 @@ fn a_newer_journal_is_left_alone() {
         transaction.open_table(meta).unwrap().insert("format_version", version).unwrap();
         transaction.commit().unwrap();
     };
+    set_version(3);
+    let error = Journal::open(folder.path(), &[]).err().expect("it is newer").to_string();
+    assert!(error.ends_with(" fails: its format version is 3; expected 2, or a newer program"), "{error}");
     set_version(2);
-    let error = Journal::open(folder.path()).err().expect("it is newer").to_string();
-    assert!(error.ends_with(" fails: its format version is 2; expected 1, or a newer program"), "{error}");
-    set_version(1);
     assert_eq!(ids(&open(&folder).unfinished), [id]);
 }
 
@@ -300,7 +303,7 @@ fn a_journal_that_may_not_be_read_is_not_called_damaged() {
         fs::rename(file(&folder), &hidden).unwrap();
         fs::create_dir(file(&folder)).unwrap();
     }
-    assert!(matches!(Journal::open(folder.path()), Err(Error::Journal { .. })));
+    assert!(matches!(Journal::open(folder.path(), &[]), Err(Error::Journal { .. })));
     if hidden.exists() {
         fs::remove_dir(file(&folder)).unwrap();
         fs::rename(&hidden, file(&folder)).unwrap();
@@ -323,7 +326,7 @@ fn sample() -> (Vec<JobId>, [Vec<u8>; 2]) {
 fn opens(bytes: &[u8], accepted: &[JobId], damage: &str) -> bool {
     let folder = folder();
     fs::write(file(&folder), bytes).unwrap();
-    let Opened { journal, unfinished, set_aside } = open(&folder);
+    let Opened { journal, unfinished, set_aside, .. } = open(&folder);
     match &set_aside {
         Some(aside) => {
             assert_eq!(*aside, folder.path().join("journal.redb.corrupt-1"), "{damage}");
@@ -437,7 +440,7 @@ fn child(test: &str, folder: &TempDir) -> Command {
 #[ignore = "half of `a_killed_process_loses_nothing_it_told_of`"]
 fn accepts_until_it_is_killed() {
     let Some(folder) = env::var_os(CHILD_FOLDER) else { return };
-    let journal = Journal::open(Path::new(&folder)).unwrap().journal;
+    let journal = Journal::open(Path::new(&folder), &[]).unwrap().journal;
     thread::scope(|scope| {
         for n in 0..4 {
             let journal = &journal;
@@ -469,7 +472,7 @@ fn a_killed_process_loses_nothing_it_told_of() {
         kept.extend(ids.filter_map(|id| id.parse::<JobId>().ok()));
         let Opened { unfinished, set_aside, .. } = open(&folder);
         assert_eq!(set_aside, None);
-        let found: HashSet<_> = unfinished.into_iter().map(|(id, _)| id).collect();
+        let found: HashSet<_> = unfinished.into_iter().map(|job| job.id).collect();
         assert!(kept.is_subset(&found), "round {round} lost {:?}", kept.difference(&found));
     }
     assert!(kept.len() > 20);
@@ -488,7 +491,7 @@ fn limit_file_size(bytes: libc::rlim_t) {
 #[ignore = "half of `a_full_disk_refuses_jobs_until_there_is_room`"]
 fn fills_its_disk() {
     let Some(folder) = env::var_os(CHILD_FOLDER) else { return };
-    let journal = Journal::open(Path::new(&folder)).unwrap().journal;
+    let journal = Journal::open(Path::new(&folder), &[]).unwrap().journal;
     let long =
         Submission { idempotency_key: Some("order 7".into()), ..Submission::of("long ".repeat(20_000)) };
     let mut kept = vec![accept(&journal, 0)];
@@ -498,13 +501,13 @@ fn fills_its_disk() {
         let refused = JobId::new();
         let error = loop {
             let id = JobId::new();
-            match journal.accept(id, &Submission::of("long ".repeat(2000))).wait() {
+            match accept_one(&journal, id, &Submission::of("long ".repeat(2000))).wait() {
                 Ok(()) => kept.push(id),
                 Err(error) => break error,
             }
         };
         assert!(matches!(error, Error::Journal { .. }), "{error}");
-        assert!(journal.accept(refused, &long).wait().is_err());
+        assert!(accept_one(&journal, refused, &long).wait().is_err());
         assert!(
             kept.iter().all(|id| journal.find(*id).is_ok_and(|entry| entry.is_some())),
             "reading goes on"
@@ -515,7 +518,7 @@ fn fills_its_disk() {
         assert_eq!(journal.find_key("order 7").unwrap(), None);
     }
     drop(journal);
-    let Opened { unfinished, set_aside, .. } = Journal::open(Path::new(&folder)).unwrap();
+    let Opened { unfinished, set_aside, .. } = Journal::open(Path::new(&folder), &[]).unwrap();
     assert_eq!(set_aside, None);
     assert_eq!(ids(&unfinished), kept);
 }

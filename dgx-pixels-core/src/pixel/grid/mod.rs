@@ -65,7 +65,9 @@ const FEWEST_CELLS: f64 = 8.0;
 /// From this confidence on no other grid is looked for.
 pub(super) const SURE: f64 = 0.8;
 /// From this contrast on a grid may be right though the image looks as if it were at its own size.
-pub(super) const DOUBTFUL: f64 = 0.15;
+const DOUBTFUL: f64 = 0.15;
+/// Tiles of native art are so large, or a part of it. What repeats at a part of them is the content.
+const TILES: f64 = 96.0;
 /// Grids that are named where none is sure.
 const CANDIDATES: usize = 3;
 /// Axes may differ where each alone is this much better.
@@ -172,6 +174,13 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
 pub(crate) fn is_sure(grid: &Grid, image: &RgbaImage) -> bool {
     let small = image.width().min(image.height()) < SMALL;
     if small { grid.contrast >= FLAT && grid.confidence >= 0.9 } else { grid.confidence >= 0.5 }
+}
+
+/// Whether a sure grid of an image that looks as if it were at its own size may be right after all, as in a GIF that was
+/// enlarged and then dithered.
+pub(crate) fn rivals_native(grid: &Grid) -> bool {
+    let parts = TILES / grid.x.step;
+    grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05
 }
 
 /// Pictures with a shorter side may be sprites already.

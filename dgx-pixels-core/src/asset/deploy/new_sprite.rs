@@ -1,0 +1,121 @@
+//! A sprite that is read from files, to be deployed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::asset::{Animation, Frame, MadeBy, SheetIndex, SpriteName};
+use crate::error::Error;
+use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError, read_regular};
+use crate::picture_file::{Made, sidecar};
+
+/// A sprite on its way into a game.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSprite {
+    /// What the game calls it. A sprite of this name is replaced.
+    pub name: SpriteName,
+    /// A PNG file.
+    pub png: Vec<u8>,
+    /// Empty for one frame, as large as the picture.
+    pub frames: Vec<Frame>,
+    /// By name; they say which frames.
+    pub animations: BTreeMap<String, Animation>,
+    /// As [`ManifestSprite::anchor`].
+    pub anchor: [f32; 2],
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Edges that meet: left and right, top and bottom.
+    pub tile: [bool; 2],
+    /// How it was made, if that is known.
+    pub made: Option<MadeBy>,
+}
+
+impl NewSprite {
+    /// As the PNG file at `path` tells, and the JSON file beside it, if that is a sheet's index.
+    ///
+    /// The caller chose `path`, which may be a link. The JSON file is found by its name alone, so it may
+    /// not be one.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`] if one of them cannot be read; [`Error::Value`] for an index that cannot be used.
+    pub fn read(name: SpriteName, path: &Path) -> Result<NewSprite, Error> {
+        let png = read_regular(path, MAX_PICTURE_BYTES)
+            .map_err(|error| Error::NoFile { path: path.to_owned(), reason: error.to_string() })?;
+        let beside = sidecar(path);
+        let (parent, file) = (beside.parent().unwrap_or(Path::new("")), beside.file_name());
+        let folder = Folder::open(parent)
+            .map_err(|error| Error::NoFile { path: beside.clone(), reason: error.to_string() })?;
+        let index = read_beside(&folder, file.unwrap_or_default()).map_err(no_file)?;
+        NewSprite::with_index(name, png, index)
+    }
+
+    /// As [`read`](NewSprite::read), for the file `file` in an open folder. Neither it nor the JSON file
+    /// may be a link.
+    ///
+    /// # Errors
+    /// As [`read`](NewSprite::read).
+    pub fn read_in(name: SpriteName, folder: &Folder, file: &OsStr) -> Result<NewSprite, Error> {
+        let Some(png) = folder.read(file, MAX_PICTURE_BYTES).map_err(no_file)? else {
+            let reason = "it is not there".into();
+            return Err(Error::NoFile { path: folder.path().join(file), reason });
+        };
+        let beside = sidecar(Path::new(file));
+        let index = read_beside(folder, beside.as_os_str()).map_err(no_file)?;
+        NewSprite::with_index(name, png, index)
+    }
+
+    fn with_index(name: SpriteName, png: Vec<u8>, index: Option<Vec<u8>>) -> Result<NewSprite, Error> {
+        let mut sprite = NewSprite::new(name, png);
+        if let Some(index) = index.filter(|text| SheetIndex::is_meant(text)) {
+            let index = SheetIndex::read(&index)?;
+            sprite.frames = index.to_frames();
+            sprite.animations = index.to_animations();
+            sprite.made = sprite.made.or(index.made);
+        }
+        Ok(sprite)
+    }
+
+    /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
+    pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
+        let made = Made::read(&png).ok();
+        let wrap =
+            made.as_ref().and_then(|made| made.pixel.as_ref()).map(|pixel| pixel.wrap).unwrap_or_default();
+        NewSprite {
+            name,
+            frames: vec![],
+            animations: BTreeMap::new(),
+            anchor: [0.0; 2],
+            tags: vec![],
+            tile: [wrap.x, wrap.y],
+            made: made.map(MadeBy::from),
+            png,
+        }
+    }
+}
+
+impl From<Made> for MadeBy {
+    fn from(made: Made) -> MadeBy {
+        MadeBy {
+            prompt: made.request.prompt,
+            seed: made.request.seed,
+            model: made.model,
+            licence: made.licence,
+            program: Some(format!("dgx-pixels {}", made.program)),
+        }
+    }
+}
+
+/// Reads the JSON file `name` beside a picture; `None` if there is nothing, or a folder.
+///
+/// # Errors
+/// A refusal for a link, a pipe and a device, and for more than 16 MiB.
+pub(in crate::asset) fn read_beside(folder: &Folder, name: &OsStr) -> Result<Option<Vec<u8>>, PathError> {
+    match folder.kind(name)? {
+        Some(EntryKind::Folder) => Ok(None),
+        _ => folder.read(name, MAX_TEXT_BYTES),
+    }
+}
+
+fn no_file(error: PathError) -> Error {
+    Error::NoFile { path: error.path, reason: error.source.to_string() }
+}

@@ -1,0 +1,183 @@
+//! The size of the image that a model draws for a sprite of a given size.
+//!
+//! # Example
+//! ```
+//! use dgx_pixels_core::{ImageSize, canvas};
+//! let square = |side| ImageSize { width: side, height: side };
+//! // A model made for sprites draws a cell of 8 pixels for each of the sprite's pixels.
+//! assert_eq!(canvas::for_sprite(square(256), square(16)), square(128));
+//! // A model made for large images keeps its own area.
+//! assert_eq!(canvas::for_sprite(square(1024), square(16)), square(1024));
+//! ```
+
+use crate::pixel::{GridChoice, PixelOptions};
+use crate::request::{ImageSize, MAX_SIDE, MIN_SIDE};
+
+/// Pixels of a cell of a model's image that becomes one pixel of the sprite: those of a latent.
+pub const CELL_PX: u32 = 8;
+/// A model whose images are at least this large by default is made for more than sprites.
+const LARGE_SIDE: u32 = 512;
+
+/// `true` if a model that draws `native` by default is made for sprites, and for nothing else.
+pub fn draws_pixel_art(native: ImageSize) -> bool {
+    native.width.max(native.height) < LARGE_SIDE
+}
+
+/// The sprite that a model's own image becomes: one pixel for each cell.
+pub fn native_sprite(native: ImageSize) -> ImageSize {
+    ImageSize { width: native.width / CELL_PX, height: native.height / CELL_PX }
+}
+
+/// The image to draw for a `sprite`, with a model that draws `native` by default.
+///
+/// It has a cell of [`CELL_PX`] for each pixel of the sprite. A model made for large images draws
+/// about its own area in the sprite's proportions instead. Sides stay within what a request may ask for.
+pub fn for_sprite(native: ImageSize, sprite: ImageSize) -> ImageSize {
+    let area = |ImageSize { width, height }: ImageSize| f64::from(width) * f64::from(height);
+    let enlarged = (area(native_sprite(native)) / area(sprite)).sqrt();
+    let factor = if draws_pixel_art(native) { 1.0 } else { enlarged };
+    let side = |side: u32| {
+        let cells = (f64::from(side) * factor).round().min(f64::from(MAX_SIDE)) as u32;
+        (CELL_PX * cells).clamp(MIN_SIDE, MAX_SIDE)
+    };
+    ImageSize { width: side(sprite.width), height: side(sprite.height) }
+}
+
+/// A canvas and a sprite's size that do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`size` is {}x{}, and an image of {}x{} becomes a sprite of {}x{}; expected `width` {} and \
+     `height` {}, or neither",
+    size.width, size.height, canvas.width, canvas.height, cells.width, cells.height,
+    fitting.width, fitting.height
+)]
+pub struct Conflict {
+    /// The sprite, as asked for.
+    pub size: ImageSize,
+    /// The image, as asked for.
+    pub canvas: ImageSize,
+    /// The sprite that the image becomes.
+    pub cells: ImageSize,
+    /// The image that would fit.
+    pub fitting: ImageSize,
+}
+
+/// Chooses the image to draw and its grid, so that the sprite has `pixel.size`.
+///
+/// Returns the image's size, and sets `pixel.grid`. Without a `pixel.size`, or where the image's
+/// sprite fits into it, both stay as they are: the rest of the sprite is transparent.
+///
+/// # Errors
+/// [`Conflict`] if `asked`, the image that the caller wants, becomes a larger sprite.
+pub fn plan(
+    native: ImageSize,
+    asked: Option<ImageSize>,
+    pixel: &mut PixelOptions,
+) -> Result<Option<ImageSize>, Conflict> {
+    let Some(size) = pixel.size.filter(|size| size.width > 0 && size.height > 0) else { return Ok(asked) };
+    let cells = native_sprite(asked.unwrap_or(native));
+    if cells.width <= size.width && cells.height <= size.height {
+        return Ok(asked);
+    }
+    // More cells than the largest image has are left transparent.
+    let most = MAX_SIDE / CELL_PX;
+    let drawn = ImageSize { width: size.width.min(most), height: size.height.min(most) };
+    let fitting = for_sprite(native, drawn);
+    if let Some(canvas) = asked {
+        // Square cells: as wide as high, to a cell.
+        let across = f64::from(canvas.width) * f64::from(drawn.height);
+        let down = f64::from(canvas.height) * f64::from(drawn.width);
+        let is_square = (across / down - 1.0).abs() < 0.05;
+        let is_large = !draws_pixel_art(native);
+        let holds = canvas.width >= drawn.width && canvas.height >= drawn.height;
+        if !(is_large && is_square && holds) {
+            return Err(Conflict { size, canvas, cells, fitting });
+        }
+    }
+    pixel.grid = GridChoice::Cells(drawn);
+    Ok(Some(asked.unwrap_or(fitting)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn size(width: u32, height: u32) -> ImageSize {
+        ImageSize { width, height }
+    }
+
+    fn square(side: u32) -> ImageSize {
+        size(side, side)
+    }
+
+    fn planned(
+        native: u32,
+        asked: Option<ImageSize>,
+        sprite: ImageSize,
+    ) -> Result<(Option<ImageSize>, GridChoice), Conflict> {
+        let mut pixel = PixelOptions { size: Some(sprite), ..Default::default() };
+        let canvas = plan(square(native), asked, &mut pixel)?;
+        Ok((canvas, pixel.grid))
+    }
+
+    #[test]
+    fn a_model_draws_near_the_size_that_it_is_made_for() {
+        let drawn = |native: u32, width: u32, height: u32| {
+            let ImageSize { width, height } = for_sprite(square(native), size(width, height));
+            (width, height)
+        };
+        assert_eq!(drawn(256, 32, 32), (256, 256));
+        assert_eq!(drawn(256, 8, 48), (64, 384));
+        assert_eq!(drawn(1024, 32, 32), (1024, 1024));
+        assert_eq!(drawn(1024, 48, 24), (1448, 728));
+        assert_eq!(drawn(1024, 256, 256), (1024, 1024));
+        assert_eq!(drawn(1024, 256, 8), (2048, 184));
+    }
+
+    #[test]
+    fn a_sprite_smaller_than_the_models_own_gets_a_canvas_that_fits() {
+        let cells = |width, height| GridChoice::Cells(size(width, height));
+        assert_eq!(planned(256, None, square(16)), Ok((Some(square(128)), cells(16, 16))));
+        assert_eq!(planned(256, None, size(48, 24)), Ok((Some(size(384, 192)), cells(48, 24))));
+        assert_eq!(planned(256, None, square(4)), Ok((Some(square(64)), cells(4, 4))));
+        assert_eq!(planned(1024, None, square(64)), Ok((Some(square(1024)), cells(64, 64))));
+        assert_eq!(planned(256, None, size(4096, 8)), Ok((Some(size(2048, 64)), cells(256, 8))));
+    }
+
+    #[test]
+    fn a_larger_sprite_is_the_models_own_with_room_around_it() {
+        assert_eq!(planned(256, None, square(48)), Ok((None, GridChoice::Auto)));
+        assert_eq!(planned(256, Some(square(128)), square(16)), Ok((Some(square(128)), GridChoice::Auto)));
+    }
+
+    #[test]
+    fn a_canvas_that_becomes_a_larger_sprite_is_refused_with_one_that_fits() {
+        let conflict = planned(256, Some(square(256)), square(16)).unwrap_err();
+        assert_eq!(
+            conflict.to_string(),
+            "`size` is 16x16, and an image of 256x256 becomes a sprite of 32x32; expected `width` 128 \
+             and `height` 128, or neither"
+        );
+        // A large image has room for coarser cells, but only for square ones.
+        let grid = GridChoice::Cells(square(64));
+        assert_eq!(planned(1024, Some(square(1024)), square(64)), Ok((Some(square(1024)), grid)));
+        assert!(planned(1024, Some(size(1024, 512)), square(64)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_planned_canvas_can_be_drawn_and_holds_its_grid(
+            native in 8_u32..=256, width in 1_u32..=4096, height in 1_u32..=4096,
+        ) {
+            let (canvas, grid) = planned(8 * native, None, size(width, height)).unwrap();
+            let canvas = canvas.unwrap_or(square(8 * native));
+            prop_assert!(canvas.validate(CELL_PX).is_ok(), "{canvas:?}");
+            if let GridChoice::Cells(cells) = grid {
+                prop_assert!(cells.width <= canvas.width && cells.height <= canvas.height);
+                prop_assert!(cells.width <= width && cells.height <= height);
+            }
+        }
+    }
+}

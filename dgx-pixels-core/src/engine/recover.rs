@@ -1,0 +1,147 @@
+//! Jobs of earlier runs: those that go on, those that were given up, and those that had ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::time::Instant;
+
+use super::host::ModelInfo;
+use super::journal::{Entry, EntryState, Unfinished};
+use super::shared::{Shared, State, Task};
+use super::{Describe, post};
+use crate::error::{Error, ErrorKind};
+use crate::generator::Submission;
+use crate::job::{Job, JobId};
+use crate::request::GenerateRequest;
+
+/// What an earlier run did with a job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    None,
+    /// It accepted it, and ended before the job was done.
+    Accepted,
+    /// The process died while the job ran.
+    Died,
+}
+
+/// What a job needs on its way.
+pub(super) fn task(
+    shared: &Shared,
+    info: ModelInfo,
+    id: JobId,
+    submission: Submission,
+    submitted: Instant,
+    earlier: Earlier,
+) -> Task {
+    let request = GenerateRequest {
+        steps: Some(submission.request.steps.unwrap_or(info.steps)),
+        size: Some(submission.request.size.unwrap_or(info.native_size)),
+        ..submission.request.clone()
+    };
+    let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
+    let output = submission.output.clone().or(results);
+    let (client, model) = (submission.client.as_str().into(), info.name.as_str().into());
+    let bytes = submission.bytes();
+    let (_, writer) = Job::submitted_at(id, submission, submitted);
+    Task {
+        writer,
+        bytes,
+        info: Arc::new(info),
+        request,
+        output,
+        client,
+        model,
+        recovered: earlier != Earlier::None,
+        suspect: earlier == Earlier::Died,
+        marks: AtomicUsize::new(0),
+        alone: AtomicBool::new(false),
+        attempts: AtomicUsize::new(0),
+        steps_done: AtomicUsize::new(0),
+        redraws: AtomicU32::new(0),
+    }
+}
+
+/// Lets a task wait, and its job be cancelled while it does.
+pub(super) fn push(shared: &Arc<Shared>, state: &mut State, task: Arc<Task>) {
+    let number = state.queue.push(task.waiting());
+    let weak = Arc::downgrade(shared);
+    task.writer.on_cancel(move || {
+        let Some(shared) = weak.upgrade() else { return };
+        let waiting = shared.lock().queue.remove(number);
+        match waiting {
+            Some(waiting) => {
+                let steps = waiting.item.request.steps();
+                shared.fail(waiting.item, Error::Cancelled { steps_done: 0, steps });
+            }
+            None => shared.wake.notify_all(),
+        }
+    });
+    state.tell_place(number, &task, shared.config.max_batch);
+}
+
+/// Takes up what an earlier run accepted and did not finish.
+pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished>) -> Vec<Job> {
+    let mut jobs = vec![];
+    for Unfinished { id, submission, deaths } in unfinished {
+        // A journal is a file: what it asks for passes the same door as a caller's request.
+        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
+        let job = match described {
+            Ok(info) => {
+                let earlier = if deaths > 0 { Earlier::Died } else { Earlier::Accepted };
+                let task = Arc::new(task(shared, info, id, submission, Instant::now(), earlier));
+                let job = task.writer.job();
+                let mut state = shared.lock();
+                if task.suspect {
+                    tracing::warn!(job = %id, deaths, "the process died while this job ran; it runs alone now");
+                    state.suspects += 1;
+                }
+                state.know(&job);
+                push(shared, &mut state, task);
+                job
+            }
+            // Its model may be there in another run: it stays accepted.
+            Err(error) => {
+                tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
+                let (job, writer) = Job::new(id, submission);
+                writer.fail(error);
+                job
+            }
+        };
+        shared.metrics.recovered.inc();
+        jobs.push(job);
+    }
+    jobs
+}
+
+/// The jobs that failed as the engine started.
+pub(super) fn given_up_jobs(shared: &Shared, given_up: Vec<JobId>) -> Result<Vec<Job>, Error> {
+    let mut jobs = vec![];
+    let Some(journal) = shared.journal() else { return Ok(jobs) };
+    for id in given_up {
+        let Some(entry) = journal.find(id)? else { continue };
+        let job = restored(id, entry);
+        if let Some(Err(error)) = job.result() {
+            tracing::error!(job = %id, %error, "failed");
+            shared.metrics.ended("failed", error.kind().as_str());
+        }
+        jobs.push(job);
+    }
+    Ok(jobs)
+}
+
+/// A job that ended in an earlier run, or was displaced from memory.
+pub(super) fn restored(id: JobId, entry: Entry) -> Job {
+    let (job, writer) = Job::new(id, entry.submission);
+    match entry.state {
+        EntryState::Finished(record) => match post::read_back(record) {
+            Ok(finished) => writer.finish(finished),
+            Err(error) => writer.fail(error),
+        },
+        EntryState::Failed { kind: ErrorKind::Cancelled, .. } => {
+            let steps = job.submission().request.steps();
+            writer.fail(Error::Cancelled { steps_done: 0, steps })
+        }
+        EntryState::Failed { kind, message } => writer.fail(Error::Told { kind, message }),
+        EntryState::Accepted | EntryState::Writing(_) => writer.fail(Error::ShutDown),
+    };
+    job
+}
