@@ -12,7 +12,7 @@ use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
 use dgx_pixels_core::{Error, ImageSize, Submission, canvas, folders};
 use serde::Serialize;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -108,6 +108,10 @@ impl ModelCard {
 #[derive(Clone)]
 pub struct Studio(Arc<Inner>);
 
+/// Calls that submit at once. They take turns at the library and the journal, and each holds a thread that short calls
+/// need as well.
+const MAX_SUBMITTING: usize = 2;
+
 struct Inner {
     config: StudioConfig,
     library: Library,
@@ -117,6 +121,8 @@ struct Inner {
     pixel_work: PixelWork,
     stopping: CancellationToken,
     engine: OnceCell<Engine>,
+    /// Calls that submit wait here, where one whose client goes has done nothing yet.
+    submitting: Arc<Semaphore>,
     jobs: Mutex<Jobs>,
 }
 
@@ -185,6 +191,7 @@ impl Studio {
             pixel_work: PixelWork::new(),
             stopping: CancellationToken::new(),
             engine: OnceCell::new(),
+            submitting: Arc::new(Semaphore::new(MAX_SUBMITTING)),
             jobs: Mutex::default(),
         })))
     }
@@ -348,7 +355,9 @@ impl Studio {
     pub(crate) async fn submit(&self, wanted: Vec<Wanted>) -> Result<Vec<Work>, Error> {
         let engine = self.engine().await?.clone();
         let library = self.library().clone();
+        let turn = self.0.submitting.clone().acquire_owned().await.map_err(|_| Error::ShutDown)?;
         let submitted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let mut places = vec![];
             let mut submissions = vec![];
             for Wanted { name, submission, notes } in wanted {

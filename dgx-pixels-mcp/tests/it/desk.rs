@@ -214,8 +214,8 @@ pub(crate) struct Reply {
 impl Reply {
     /// The value of a header, whose name is lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
-        headers.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let mut headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The body as JSON: the whole, or the first message of its events.
