@@ -62,7 +62,7 @@ impl ToolSet {
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
         ALL.iter().filter(|kind| {
             let changes =
-                !kind.tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true));
+                kind.tool.annotations.as_ref().is_none_or(|hints| hints.read_only_hint != Some(true));
             self.groups.contains(&kind.group) && !(self.read_only && changes)
         })
     }
