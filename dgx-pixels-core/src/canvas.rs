@@ -90,7 +90,7 @@ pub fn plan(
         let is_square = (across / down - 1.0).abs() < 0.05;
         let is_large = !draws_pixel_art(native);
         let holds = canvas.width >= drawn.width && canvas.height >= drawn.height;
-        if !(is_large && is_square && holds) {
+        if canvas != fitting && !(is_large && is_square && holds) {
             return Err(Conflict { size, canvas, cells, fitting });
         }
     }
@@ -164,6 +164,9 @@ mod tests {
         let grid = GridChoice::Cells(square(64));
         assert_eq!(planned(1024, Some(square(1024)), square(64)), Ok((Some(square(1024)), grid)));
         assert!(planned(1024, Some(size(1024, 512)), square(64)).is_err());
+        // What an error says would fit does.
+        let smallest = GridChoice::Cells(square(2));
+        assert_eq!(planned(256, Some(square(64)), square(2)), Ok((Some(square(64)), smallest)));
     }
 
     proptest! {

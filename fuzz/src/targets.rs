@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::Cursor;
-use std::path::PathBuf;
 
 use dgx_pixels_core::asset::{Manifest, SheetIndex};
 use dgx_pixels_core::library::Asset;
@@ -135,7 +134,9 @@ pub fn palette(data: &[u8]) {
     if let Ok(palette) = serde_json::from_slice::<Palette>(data) {
         assert!((1..=256).contains(&palette.colors().len()));
     }
-    let path = file_of("palette", data);
+    let dir = folder();
+    let path = dir.path().join("file");
+    fs::write(&path, data).expect("the folder for scratch files can be written");
     if let Ok(palette) = Palette::read(&path) {
         assert!((1..=256).contains(&palette.colors().len()));
         assert!(palette.nearest([1, 2, 3]) < palette.colors().len());
@@ -258,9 +259,10 @@ pub fn scheduler_config(data: &[u8]) {
 
 /// A file of weights.
 pub fn safetensors(data: &[u8]) {
-    let dir = folder("safetensors");
-    fs::write(dir.join("model.safetensors"), data).expect("the folder for scratch files can be written");
-    let Ok(files) = WeightFiles::open(&dir, "model", false) else { return };
+    let dir = folder();
+    fs::write(dir.path().join("model.safetensors"), data)
+        .expect("the folder for scratch files can be written");
+    let Ok(files) = WeightFiles::open(dir.path(), "model", false) else { return };
     let _ = (files.parameters(), files.bytes(), files.dtypes());
     for shard in &files.shards {
         for info in shard.metadata.tensors().into_values() {
@@ -272,21 +274,13 @@ pub fn safetensors(data: &[u8]) {
 
 /// An index of shards.
 pub fn weights_index(data: &[u8]) {
-    let dir = folder("weights_index");
-    fs::write(dir.join("model.safetensors.index.json"), data)
+    let dir = folder();
+    fs::write(dir.path().join("model.safetensors.index.json"), data)
         .expect("the folder for scratch files can be written");
-    let _ = WeightFiles::open(&dir, "model", false).map(|files| files.parameters());
+    let _ = WeightFiles::open(dir.path(), "model", false).map(|files| files.parameters());
 }
 
-/// A folder of this process.
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("dgx-pixels-fuzz-{}-{name}", std::process::id()));
-    fs::create_dir_all(&folder).expect("the folder for scratch files can be made");
-    folder
-}
-
-fn file_of(name: &str, data: &[u8]) -> PathBuf {
-    let path = folder(name).join("file");
-    fs::write(&path, data).expect("the folder for scratch files can be written");
-    path
+/// A folder that is gone when it is dropped; replayed inputs run side by side.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("the folder for scratch files can be made")
 }

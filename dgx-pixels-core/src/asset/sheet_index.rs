@@ -322,7 +322,7 @@ impl<'de> Deserialize<'de> for Frames {
 /// Takes a frame, unless there are as many as there may be: the rest of a long list is not even read.
 fn push<E: serde::de::Error>(frames: &mut Vec<FileFrame>, frame: FileFrame) -> Result<(), E> {
     if frames.len() == MAX_FRAMES {
-        return Err(E::custom(format!("`frames` has more than {MAX_FRAMES} frames")));
+        return Err(E::custom(format!("more than {MAX_FRAMES} frames")));
     }
     frames.push(frame);
     Ok(())
@@ -420,7 +420,7 @@ mod tests {
             )
         };
         for (text, expected) in [
-            (index(MAX_FRAMES + 1, 0, 0), "`frames` has more than 4096 frames"),
+            (index(MAX_FRAMES + 1, 0, 0), "more than 4096 frames"),
             (index(1, 1025, 0), "1025 tags"),
             (index(4096, 17, 4095), "69632 frames in all tags"),
             (index(1, 1, usize::MAX), "frames 0 to 0"),

@@ -91,7 +91,7 @@ impl UNetConfig {
             (
                 "projection_class_embeddings_input_dim",
                 self.projection_class_embeddings_input_dim,
-                &(1..=1_000_000),
+                &(0..=1_000_000),
             ),
         ] {
             within(name, value, range)?;

@@ -161,7 +161,7 @@ fn faults_are_a_failure_of_validate_and_warnings_are_not() {
     assert!(ran.stdout.contains("text.png: error: "), "{}", ran.stdout);
     assert!(ran.stdout.ends_with("2 files, 1 error, 0 warnings\n"), "{}", ran.stdout);
     assert_eq!(ran.stderr, "error: 1 error found\n");
-    RgbaImage::new(8, 8).save(desk.path("text.png")).unwrap();
+    RgbaImage::from_pixel(8, 8, Rgba([9, 9, 9, 255])).save(desk.path("text.png")).unwrap();
     let ran = desk.run(["validate", ".", "--json"]);
     assert_eq!((ran.code, &ran.json()[0]["warnings"]), (Some(0), &json!(1)));
     assert_eq!(desk.run(["validate", "absent"]).code, Some(8));
@@ -205,7 +205,7 @@ fn a_full_disk_leaves_the_sprites_as_they_were() {
     let (_, before) = manifest(&desk);
     // Noise, so that the file is large.
     let noise = RgbaImage::from_fn(64, 64, |x, y| {
-        let hash = ((x * 73_856_093) ^ (y * 19_349_663)).wrapping_mul(2_654_435_761);
+        let hash = (x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663)).wrapping_mul(2_654_435_761);
         Rgba([(hash >> 24) as u8, (hash >> 16) as u8, (hash >> 8) as u8, 255])
     });
     noise.save(desk.path("enemy_noise.png")).unwrap();
