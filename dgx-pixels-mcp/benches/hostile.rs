@@ -20,7 +20,10 @@ const HONEST: usize = 4;
 /// One of this many honest calls draws.
 const DRAWS: usize = 100;
 
-const KINDS: [(&str, fn(&Load)); 8] = [
+/// The work of a hostile client, which it repeats.
+type Act = fn(&Load);
+
+const KINDS: [(&str, Act); 8] = [
     ("read answers a byte at a time", slow_reader),
     ("send heads a byte at a time", slow_head),
     ("send bodies a byte at a time", slow_body),
