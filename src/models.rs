@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(wanted) => {
             let places = search::places();
             let found = search::choose(&places, Some(wanted))?;
-            serve::tell_choice(&places, &found);
+            serve::tell_choice(&places, &found, true);
             let Found { name, path, model, .. } = found;
             let summary = Summary::of(&model?)?;
             if args.json {

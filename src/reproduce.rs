@@ -130,7 +130,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
 /// As it was computed before.
 #[cfg(feature = "torch")]
 fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
-    if before.model == SKETCH {
+    if args.model.as_deref().unwrap_or(&before.model) == SKETCH {
         return Ok(TorchArgs { dtype: None, device: Device::Cpu, mode: Mode::default(), vae_tiling: false });
     }
     let unknown = |what: &str, value: &str| Failure::Input {

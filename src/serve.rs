@@ -35,18 +35,18 @@ impl Choice {
             return Ok(Choice::Sketch);
         }
         let places = search::places();
-        Choice::of_found(&places, search::choose(&places, wanted)?)
+        Choice::of_found(&places, search::choose(&places, wanted)?, wanted.is_some())
     }
 
     #[cfg(feature = "torch")]
-    fn of_found(places: &[Place], found: Found) -> Result<Choice, Failure> {
-        tell_choice(places, &found);
+    fn of_found(places: &[Place], found: Found, is_asked_for: bool) -> Result<Choice, Failure> {
+        tell_choice(places, &found, is_asked_for);
         let Found { name, model, .. } = found;
         Ok(Choice::Folder(name, Box::new(model?)))
     }
 
     #[cfg(not(feature = "torch"))]
-    fn of_found(_: &[Place], Found { name, .. }: Found) -> Result<Choice, Failure> {
+    fn of_found(_: &[Place], Found { name, .. }: Found, _: bool) -> Result<Choice, Failure> {
         Choice::of(Some(&name))
     }
 
@@ -60,7 +60,7 @@ impl Choice {
             return Ok(Choice::Sketch);
         }
         let places = search::places();
-        Choice::of_found(&places, search::named(&places, name)?)
+        Choice::of_found(&places, search::named(&places, name)?, false)
     }
 
     /// BLAKE3 of the files that it would draw from; `None` for the sketch.
@@ -145,10 +145,10 @@ impl Choice {
     }
 }
 
-/// Says where a model is from that the user may not have meant: the current folder's own, or
-/// another than the current folder's of the same name.
-pub(crate) fn tell_choice(places: &[Place], chosen: &Found) {
-    if chosen.is_here {
+/// Says where a model is from that the user may not have meant: the current folder's own that nobody
+/// asked for by name, or another than the current folder's of the same name.
+pub(crate) fn tell_choice(places: &[Place], chosen: &Found, is_asked_for: bool) {
+    if chosen.is_here && !is_asked_for {
         let path = chosen.path.display();
         output::note(format_args!("warning: the model `{}` is this folder's own, `{path}`", chosen.name));
     }

@@ -59,11 +59,12 @@ const MAX_MADE_BYTES: usize = 1 << 20;
 /// The most bytes of the text [`SPRITE`], two sides.
 const MAX_SIDES_BYTES: usize = 32;
 
-/// The text, which may be compressed: a few bytes can stand for gigabytes.
-fn bounded(text: &ITXtChunk, limit: usize) -> Result<String, png::DecodingError> {
+/// The text, unless it has more than `limit` bytes. It may be compressed, so that a few bytes stand for
+/// gigabytes.
+fn bounded(text: &ITXtChunk, limit: usize) -> Option<String> {
     let mut text = text.clone();
-    text.decompress_text_with_limit(limit)?;
-    text.get_text()
+    text.decompress_text_with_limit(limit).ok()?;
+    text.get_text().ok().filter(|text| text.len() <= limit)
 }
 
 impl Made {
@@ -79,8 +80,9 @@ impl Made {
             .iter()
             .find(|text| text.keyword == MADE)
             .ok_or("it does not say how it was made; expected a picture that `dgx-pixels generate` wrote")?;
-        let text = bounded(text, MAX_MADE_BYTES)
-            .map_err(|_| format!("how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes"))?;
+        let text = bounded(text, MAX_MADE_BYTES).ok_or_else(|| {
+            format!("how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes")
+        })?;
         let made: Made =
             serde_json::from_str(&text).map_err(|error| format!("how it was made is not told: {error}"))?;
         made.validate().map_err(|error| format!("how it was made cannot be: {error}"))?;
@@ -116,7 +118,7 @@ pub fn says_sprite(png: impl BufRead + Seek) -> bool {
     let size = format!("{}x{}", info.width, info.height);
     info.utf8_text
         .iter()
-        .any(|text| text.keyword == SPRITE && bounded(text, MAX_SIDES_BYTES).is_ok_and(|text| text == size))
+        .any(|text| text.keyword == SPRITE && bounded(text, MAX_SIDES_BYTES).is_some_and(|text| text == size))
 }
 
 /// A model's picture as a PNG file.

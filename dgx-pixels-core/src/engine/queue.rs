@@ -151,9 +151,14 @@ impl<T> Queue<T> {
         self.entries.len()
     }
 
+    /// The number of places that are taken, by jobs that wait and by those that are being accepted.
+    pub(crate) fn taken(&self) -> usize {
+        self.entries.len() + self.reserved
+    }
+
     /// Keeps a place free for one of `client` that comes soon.
     pub(crate) fn reserve(&mut self, client: &Arc<str>, bytes: u64) -> Result<(), Full> {
-        if self.entries.len() + self.reserved >= self.limits.jobs {
+        if self.taken() >= self.limits.jobs {
             return Err(Full::Queue);
         }
         let share = self.shares.get(client).copied().unwrap_or_default();

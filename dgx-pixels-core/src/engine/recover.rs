@@ -91,7 +91,7 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
                 let job = task.writer.job();
                 let mut state = shared.lock();
                 if task.suspect {
-                    tracing::warn!(job = %id, deaths, "the process died while this job ran; it runs alone now");
+                    tracing::info!(job = %id, deaths, "the process died while this job ran; it runs alone now");
                     state.suspects += 1;
                 }
                 state.know(&job);

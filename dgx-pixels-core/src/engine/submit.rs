@@ -111,7 +111,7 @@ impl Engine {
             let work = f64::from(size.width) * f64::from(size.height) * 2.0;
             let eta = state.eta(info.steps, work, 0, 0.0, shared.config.max_batch);
             let retry_after = eta.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32;
-            return Err(self.refusal(full, state.queue.len(), &client, retry_after));
+            return Err(self.refusal(full, state.queue.taken(), &client, retry_after));
         }
         let task = Arc::new(task(shared, info, id, submission, began, Earlier::None));
         state.know(&task.writer.job());

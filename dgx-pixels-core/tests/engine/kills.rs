@@ -55,7 +55,7 @@ fn start(folder: &Path) -> Engine {
 
 fn sprite(folder: &Path, seed: u64) -> Submission {
     // Some are drawn twice.
-    let prompt = if seed % 5 == 0 { format!("frog blank:{seed}") } else { "frog".into() };
+    let prompt = if seed.is_multiple_of(5) { format!("frog blank:{seed}") } else { "frog".into() };
     Submission {
         output: Some(folder.join(format!("out/{seed}.png"))),
         idempotency_key: Some(seed.to_string()),

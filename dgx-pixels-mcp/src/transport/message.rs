@@ -152,6 +152,9 @@ pub(super) fn read_one(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
     let reason = match (&frame.version, &frame.method) {
         (None, _) => "`jsonrpc` is missing; expected `2.0`".to_owned(),
         (Some(version), _) if version != "2.0" => format!("`jsonrpc` is `{version}`; expected `2.0`"),
+        (_, Some(_)) if whole.get("result").or(whole.get("error")).is_some() => {
+            "`method` stands beside `result` or `error`; expected a request or a response".to_owned()
+        }
         (_, Some(Value::String(method))) if id.is_some() => {
             if let Some(reason) = fault_of_params(method, whole.get("params")) {
                 return Err(Fault { id, error: ErrorData::invalid_params(reason, None) });
@@ -369,6 +372,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, json!(null)),
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}"#, json!(null)),
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}"#, json!(1)),
+            (r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":7}"#, json!(null)),
         ] {
             assert_eq!(fault(text), (-32600, id), "{text}");
         }
@@ -406,7 +410,6 @@ mod tests {
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}",
             "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1.0,\"method\":\"tools/list\"}",
             r#"{"jsonrpc":"2.0","id":1,"method":"nothing/known","params":{"a":1}}"#,
-            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":7}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}"#,
             &call(r#"{"a":1,"a":2,"prompt":"\ud83d\ude00"}"#),

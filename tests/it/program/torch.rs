@@ -54,7 +54,7 @@ fn a_model_brings_its_own_steps_and_guidance() {
     let desk = desk();
     let config = desk.path("models/tiny/generation_config.json");
     fs::write(&config, r#"{"num_inference_steps": 2, "guidance_scale": 1.5}"#).unwrap();
-    let draw = ["generate", "key", "--device", "cpu", "--json", "--seed"];
+    let draw = ["generate", "key", "--model", "tiny", "--device", "cpu", "--json", "--seed"];
     let [own] = desk.run(draw.iter().chain(&["1"])).json().try_into().unwrap();
     assert_eq!((&own["steps"], &own["guidance_scale"]), (&2.into(), &1.5.into()));
     let [asked] = desk
@@ -67,12 +67,21 @@ fn a_model_brings_its_own_steps_and_guidance() {
     fs::write(&config, r#"{"num_inference_steps": 5000}"#).unwrap();
     let message = "cannot load the model in `models/tiny/generation_config.json`: \
                    `num_inference_steps` is 5000; expected 1 to 1000";
-    desk.run(["generate", "key"]).assert_failed(3, message);
+    desk.run(["generate", "key", "--model", "tiny"]).assert_failed(3, message);
+}
+
+#[test]
+fn the_only_model_that_is_found_is_told_where_it_is_the_folders_own() {
+    let ran = desk().run(["generate", "key", "--steps", "1", "--device", "cpu", "--quiet"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (Some(0), "warning: the model `tiny` is this folder's own, `models/tiny`\n")
+    );
 }
 
 #[test]
 fn a_gpu_that_is_not_there_ends_with_4() {
-    let ran = desk().run(["generate", "key", "--device", "cuda:99"]);
+    let ran = desk().run(["generate", "key", "--model", "tiny", "--device", "cuda:99"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(4), ""));
     assert!(ran.stderr.starts_with("error: device `cuda:99` is not available: "), "{}", ran.stderr);
 }
@@ -109,7 +118,8 @@ fn a_prompt_past_the_tokenizer_is_drawn_with_a_warning() {
 #[test]
 fn ctrl_c_stops_between_steps_and_leaves_nothing() {
     let desk = desk();
-    let long = ["generate", "key", "--steps", "1000", "--device", "cpu", "--output", "out"];
+    let long =
+        ["generate", "key", "--model", "tiny", "--steps", "1000", "--device", "cpu", "--output", "out"];
     let mut child = desk.command(long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "drawing with tiny");
