@@ -63,12 +63,6 @@ enum Command {
     Doctor(doctor::Args),
 }
 
-/// OpenMP's threads sleep while they wait, so that drawing on a busy machine does not crawl.
-#[cfg(feature = "torch")]
-#[used]
-#[unsafe(link_section = ".preinit_array")]
-static WAIT_PASSIVELY: dgx_pixels_core::torch::BeforeLibraries = dgx_pixels_core::torch::wait_passively;
-
 fn main() -> ExitCode {
     // What the library warns of; its faults are told as ours.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
@@ -88,8 +82,6 @@ fn main() -> ExitCode {
             return Failure::Flags(one_line(&error)).report(std::env::args_os().any(|arg| arg == "--json"));
         }
     };
-    #[cfg(feature = "torch")]
-    dgx_pixels_core::torch::limit_threads();
     let (json, result) = match &cli.command {
         Command::Generate(args) => (args.json, generate::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Batch(args) => (args.json, batch::run(args).map(|()| ExitCode::SUCCESS)),

@@ -136,6 +136,7 @@ impl Choice {
             #[cfg(feature = "torch")]
             Choice::Folder(name, model) => {
                 let TorchArgs { dtype, device, mode, vae_tiling } = torch;
+                torch::share_processors()?;
                 let devices = torch::devices(&[device])?;
                 let options = torch::Options { dtype, mode, vae_tiling, ..Default::default() };
                 let models = torch::Checkpoints::new([(name.as_str(), *model)], &name, options)?;

@@ -156,12 +156,6 @@ struct Cleaning {
 
 type Failure = Box<dyn std::error::Error>;
 
-/// OpenMP's threads sleep while they wait, so that drawing on a busy machine does not crawl.
-#[cfg(feature = "torch")]
-#[used]
-#[unsafe(link_section = ".preinit_array")]
-static WAIT_PASSIVELY: dgx_pixels_core::torch::BeforeLibraries = dgx_pixels_core::torch::wait_passively;
-
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(Cli { command }) => command,
@@ -172,8 +166,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    #[cfg(feature = "torch")]
-    dgx_pixels_core::torch::limit_threads();
     // Standard output is the protocol's.
     let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
     let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());

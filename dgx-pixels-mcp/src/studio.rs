@@ -342,6 +342,7 @@ impl Studio {
             let default = &self.model(None)?.name;
             let folders = self.models().iter().filter_map(|model| Some((&model.name, model.path.as_ref()?)));
             let models = Checkpoints::open(folders, default, Options::default())?;
+            dgx_pixels_core::torch::share_processors()?;
             Engine::start(models, devices(&[device])?, config)
         }
         #[cfg(not(feature = "torch"))]

@@ -37,7 +37,7 @@ pub use memory::{
 pub use mode::Mode;
 pub use rate::matrix_rate;
 pub use sdxl::{Options, Sdxl};
-pub use threads::{BeforeLibraries, limit_threads, wait_passively};
+pub use threads::share_processors;
 
 use tch::TchError;
 
