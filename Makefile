@@ -26,7 +26,7 @@ setup-test: ## The same, with Python and diffusers for the live parity test
 # All packages are named in every build, so that dependencies have the same features each time and are built once.
 demo: setup ## Build the programs, draw a sheet of eight sprites, and say where it is
 	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --example sheet
-	cargo run $(CARGO_FLAGS) $(MEMBERS) --example sheet -- --seed 1 --output demo/sheet.png
+	$(PROGRAMS)/examples/sheet --seed 1 --output demo/sheet.png
 	@echo 'Now draw your own: $(PROGRAMS)/dgx-pixels generate "a purple potion" --seed 7'
 
 test: test-torch ## All tests but those of the Bevy plugin (make test-bevy)

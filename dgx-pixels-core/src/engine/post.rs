@@ -162,7 +162,7 @@ fn draw_again(shared: &Shared, task: &Arc<Task>, number: u64) -> Result<(), Erro
     }
     task.redraws.store(redraw, Ordering::SeqCst);
     let seed = task.seed(redraw);
-    tracing::warn!(job = %task.id(), redraw, seed, "the sprite has no visible pixel and is drawn again");
+    tracing::info!(job = %task.id(), redraw, seed, "the sprite has no visible pixel and is drawn again");
     shared.metrics.redraws.inc();
     task.writer.tell(JobEvent::Redraw { redraw, seed });
     state.queue.put(number, task.waiting());
