@@ -1,6 +1,6 @@
 //! Serving: many requests share a device, step by step.
 //!
-//! An [`Engine`] takes [`Submission`]s and gives back [`Job`]s that can be waited for, awaited, watched, cancelled and found
+//! An [`Engine`] takes [`Submission`](crate::Submission)s and gives back [`Job`]s that can be waited for, awaited, watched, cancelled and found
 //! again by id. One thread for each device owns models and canvases; all devices share one queue.
 //!
 //! - **Batching by the step.** The denoising step is the unit of work: between two of them canvases join, leave, pause for a more
@@ -44,7 +44,7 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 //! In async code [`Job::finished`](crate::job::Job::finished) and [`Events::next`](crate::job::Events::next) are futures of any runtime, and
-//! [`Generator`] is the trait to be written against. Models on libtorch come from `torch::Checkpoints` and `torch::devices`.
+//! [`Generator`](crate::Generator) is the trait to be written against. Models on libtorch come from `torch::Checkpoints` and `torch::devices`.
 
 mod budget;
 mod costs;

@@ -20,7 +20,7 @@ pub struct NewSprite {
     pub frames: Vec<Frame>,
     /// By name; they say which frames.
     pub animations: BTreeMap<String, Animation>,
-    /// As [`ManifestSprite::anchor`].
+    /// As [`ManifestSprite::anchor`](crate::asset::ManifestSprite::anchor).
     pub anchor: [f32; 2],
     /// Words to find it by.
     pub tags: Vec<String>,
