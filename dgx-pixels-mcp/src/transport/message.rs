@@ -123,8 +123,10 @@ pub(super) fn read_one(bytes: &[u8]) -> Result<ClientJsonRpcMessage, Fault> {
     let error = match serde_json::from_slice(bytes) {
         Ok(JsonRpcMessage::Request(request)) => {
             let fault = match &request.request {
+                // rmcp takes `_meta` out of the `params` that it keeps.
                 ClientRequest::CustomRequest(custom) => {
-                    fault_of_params(&custom.method, custom.params.as_ref())
+                    let whole: Value = serde_json::from_slice(bytes).unwrap_or_default();
+                    fault_of_params(&custom.method, whole.get("params"))
                 }
                 // rmcp takes optional `params` that are wrong for none.
                 ClientRequest::ListToolsRequest(_)
@@ -232,10 +234,22 @@ impl<'de> Deserialize<'de> for Frame {
     }
 }
 
+/// The methods that revision 2026-07-28 has removed.
+const REMOVED: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// The place in `params` where a request names its revision, since 2026-07-28.
+const REVISION: &str = "/_meta/io.modelcontextprotocol~1protocolVersion";
+
 /// The fault in the `params` of a request that rmcp did not recognize, or `None` if its method is one that rmcp does
 /// not know either.
 fn fault_of_params(method: &str, params: Option<&Value>) -> Option<String> {
     let params = params.unwrap_or(&Value::Null);
+    // Since 2026-07-28 a request names its revision, which does not have these any more: they are as
+    // unknown as any other, whatever their `params` are.
+    if REMOVED.contains(&method) && params.pointer(REVISION).is_some() {
+        return None;
+    }
     let fault = match method {
         "initialize" => fault_as::<InitializeRequestParams>(params),
         "tools/call" => fault_as::<CallToolRequestParams>(params),
@@ -410,6 +424,7 @@ mod tests {
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}",
             "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1.0,\"method\":\"tools/list\"}",
             r#"{"jsonrpc":"2.0","id":1,"method":"nothing/known","params":{"a":1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"x"}}"#,
             &call(r#"{"a":1,"a":2,"prompt":"\ud83d\ude00"}"#),
