@@ -12,7 +12,7 @@ use crate::picture_file::{Made, sidecar};
 /// A sprite on its way into a game.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewSprite {
-    /// What the game calls it. A sprite of this name is replaced.
+    /// The name in the game. A deploy replaces the sprite of this name.
     pub name: SpriteName,
     /// A PNG file.
     pub png: Vec<u8>,
@@ -20,18 +20,18 @@ pub struct NewSprite {
     pub frames: Vec<Frame>,
     /// By name; they say which frames.
     pub animations: BTreeMap<String, Animation>,
-    /// As [`ManifestSprite::anchor`](crate::asset::ManifestSprite::anchor).
+    /// The anchor, see [`ManifestSprite::anchor`](crate::asset::ManifestSprite::anchor).
     pub anchor: [f32; 2],
     /// Words to find it by.
     pub tags: Vec<String>,
     /// Edges that meet: left and right, top and bottom.
     pub tile: [bool; 2],
-    /// How it was made, if that is known.
+    /// The record of how it was made, if that is known.
     pub made: Option<MadeBy>,
 }
 
 impl NewSprite {
-    /// As the PNG file at `path` tells, and the JSON file beside it, if that is a sheet's index.
+    /// Reads the PNG file at `path`, and the JSON file beside it if that is a sheet's index.
     ///
     /// The caller chose `path`, which may be a link. The JSON file is found by its name alone, so it may
     /// not be one.
