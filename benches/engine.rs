@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dgx_pixels_core::backend::{Sketch, paint};
-use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::backend::{Sketches, Unmetered};
+use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
 
 const STEPS: usize = 1000;

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas, paint};
-use dgx_pixels_core::engine::{Engine, EngineConfig, ModelInfo, Models, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::backend::{ModelInfo, Models, Sketches, Unmetered};
+use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
 use image::RgbImage;

@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, ModelInfo, Models, Shutdown};
+use dgx_pixels_core::backend::{ModelInfo, Models};
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl, devices};
 use dgx_pixels_core::{GenerateRequest, ImageSize, Model, Submission};

@@ -5,7 +5,8 @@
 //! `cargo run --release --example custom_backend`
 
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding};
-use dgx_pixels_core::engine::{Engine, EngineConfig, ModelInfo, Models, Unmetered};
+use dgx_pixels_core::backend::{ModelInfo, Models, Unmetered};
+use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::{DEFAULT_STEPS, Error, GenerateRequest, ImageSize, Submission};
 use image::{Rgb, RgbImage, imageops};
 

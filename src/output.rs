@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dgx_pixels_core::files;
 use dgx_pixels_core::job::JobTimings;
 use dgx_pixels_core::picture_file::{self, Made};
 use dgx_pixels_core::pixel::Certificate;
@@ -222,7 +223,7 @@ pub(crate) fn paths(output: Option<&Path>, prompt: &str, seeds: &[u64]) -> Vec<P
 ///
 /// # Errors
 /// [`Failure::Exists`] without `force`; [`Failure::Output`] for what `force` does not replace, see
-/// [`picture_file::check_replaceable`]; otherwise the folder's fault.
+/// [`files::check_replaceable`] and [`picture_file::check_beside`]; otherwise the folder's fault.
 pub(crate) fn check(
     output: Option<&Path>,
     named: &[PathBuf],
@@ -246,8 +247,8 @@ pub(crate) fn check(
         Ok(_) => return Err(Failure::Output { path: first.clone(), reason: not_a_folder(probed) }),
         Err(_) => return Err(Failure::Output { path: first.clone(), reason: missing(probed) }),
     }
-    named.iter().try_for_each(|path| picture_file::check_replaceable(path, force, false))?;
-    beside.iter().try_for_each(|path| picture_file::check_replaceable(path, force, true))?;
+    named.iter().try_for_each(|path| files::check_replaceable(path, force))?;
+    beside.iter().try_for_each(|path| picture_file::check_beside(path, force))?;
     // A file without a name: nothing is left even if the program is killed while it draws.
     match tempfile::tempfile_in(or_here(probed)) {
         Ok(_) => Ok(()),
@@ -258,9 +259,9 @@ pub(crate) fn check(
 /// Writes a picture's file, whole.
 ///
 /// # Errors
-/// As [`picture_file::write_whole`].
+/// As [`files::write_whole`].
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    Ok(interrupt::whole(|| picture_file::write_whole(path, bytes, force))?)
+    Ok(interrupt::whole(|| files::write_whole(path, bytes, force))?)
 }
 
 /// Writes a sprite's file and its certificate beside it.

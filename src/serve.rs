@@ -1,10 +1,11 @@
 //! The engine that the commands draw with.
 
 use dgx_pixels_core::ImageSize;
-use dgx_pixels_core::backend::Sketch;
 #[cfg(feature = "torch")]
-use dgx_pixels_core::engine::Models as _;
-use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
+use dgx_pixels_core::backend::Models as _;
+use dgx_pixels_core::backend::Sketch;
+use dgx_pixels_core::backend::{Sketches, Unmetered};
+use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::folders;
 use dgx_pixels_core::model::search::{self, Found, Place};
 #[cfg(feature = "torch")]

@@ -7,7 +7,8 @@ use dgx_pixels_core::asset::{
     BEVY_META, DEFAULT_FRAME_MS, Direction, MadeBy, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag,
     optimized,
 };
-use dgx_pixels_core::picture_file::{Made, plain_png, sidecar, write_whole};
+use dgx_pixels_core::files::write_whole;
+use dgx_pixels_core::picture_file::{Made, plain_png, sidecar};
 use serde_json::json;
 
 use crate::failure::{Failure, counted};

@@ -1,7 +1,9 @@
-//! Reading files that somebody else may have made.
+//! Reading files that another program may have made, and writing files that are whole or not there.
 
 #[cfg(feature = "engine")]
 mod folder;
+#[cfg(any(feature = "engine", feature = "torch"))]
+mod write;
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
@@ -11,6 +13,8 @@ use std::path::Path;
 
 #[cfg(feature = "engine")]
 pub use self::folder::{Entry, EntryKind, Folder, PathError};
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub use self::write::{check_replaceable, write_whole};
 
 /// The most bytes of a file that describes something: a manifest, a certificate, a model's config.
 pub const MAX_TEXT_BYTES: u64 = 16 << 20;

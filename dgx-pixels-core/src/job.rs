@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::generator::Submission;
 use crate::picture_file::Made;
 use crate::pixel::{Certificate, Verdict};
+use crate::submission::Submission;
 
 /// A job's name, unlike all others: a UUID whose order is that of submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -36,8 +36,6 @@ pub mod input_image;
 pub mod job;
 #[cfg(feature = "engine")]
 pub mod library;
-#[cfg(feature = "engine")]
-mod metrics;
 pub mod model;
 #[cfg(feature = "engine")]
 pub mod picture_file;
@@ -46,15 +44,19 @@ pub mod printable;
 mod redraw;
 mod request;
 pub mod scheduler;
+#[cfg(feature = "engine")]
+mod submission;
 #[cfg(feature = "torch")]
 pub mod torch;
 
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "engine")]
-pub use generator::{Generator, Priority, Submission};
+pub use generator::Generator;
 pub use model::Model;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
     Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
     MAX_STEPS, MIN_SIDE, RequestError, Timings,
 };
+#[cfg(feature = "engine")]
+pub use submission::{Priority, Submission};

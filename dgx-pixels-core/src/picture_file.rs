@@ -1,8 +1,7 @@
 //! Files of pictures: what they say of how they were made, and how they are written so that each is whole.
 
-use std::fs::{self, Permissions};
-use std::io::{self, BufRead, BufReader, Cursor, Seek, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
 use image::{RgbImage, RgbaImage};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, read_regular};
+use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, check_replaceable, read_regular, write_whole};
 use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::GenerateRequest;
 
@@ -185,7 +184,7 @@ pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force:
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
     let beside = sidecar(path);
-    check_replaceable(&beside, force, true)?;
+    check_beside(&beside, force)?;
     let is_new = !beside.exists();
     write_whole(&beside, certificate.as_bytes(), force)?;
     write_whole(path, bytes, force).inspect_err(|_| {
@@ -200,32 +199,21 @@ pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// Checks that a file may be written at `path`: nothing is there, or `force` may replace it.
-///
-/// `force` replaces regular files only: never a folder, a link, a pipe, a socket or a device. A file that goes `beside`
-/// another, and that the user therefore did not name, is replaced only if this library wrote it ([`is_ours`]).
+/// Checks that a file may be written at `path`, beside another that the user named: nothing is there, or `force` may
+/// replace it and this library wrote it ([`is_ours`]).
 ///
 /// # Errors
-/// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for what stays in any case.
-pub fn check_replaceable(path: &Path, force: bool, beside: bool) -> Result<(), Error> {
-    let fault = |reason: &str| Err(Error::Output { path: path.to_owned(), reason: reason.to_owned() });
-    let kind = match path.symlink_metadata() {
-        Ok(about) => about.file_type(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return fault(&error.to_string()),
-    };
-    if kind.is_dir() {
-        fault("it is a folder; expected a file or a free name")
-    } else if kind.is_symlink() {
-        fault("it is a link, which is not replaced; expected a file or a free name")
-    } else if !kind.is_file() {
-        fault("it is a pipe, a socket or a device; expected a file or a free name")
-    } else if beside && !is_ours(path) {
-        fault("it is a file of another program, which is not replaced; move it away, or give another output")
-    } else if !force {
-        Err(Error::Exists { path: path.to_owned() })
-    } else {
-        Ok(())
+/// As [`check_replaceable`]; [`Error::Output`] for a file of another program.
+pub fn check_beside(path: &Path, force: bool) -> Result<(), Error> {
+    match check_replaceable(path, true) {
+        Ok(()) if path.symlink_metadata().is_ok() && !is_ours(path) => Err(Error::Output {
+            path: path.to_owned(),
+            reason:
+                "it is a file of another program, which is not replaced; move it away, or give another output"
+                    .into(),
+        }),
+        Ok(()) => check_replaceable(path, force),
+        refused => refused,
     }
 }
 
@@ -260,42 +248,6 @@ fn has_ending(path: &Path, ending: &str) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending))
 }
 
-/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the folder if it is absent.
-/// `force` replaces a regular file that is there.
-///
-/// # Errors
-/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a folder, a link, a pipe
-/// or a device in the file's place. Neither leaves anything behind.
-pub fn write_whole(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
-    let fault = |error: io::Error| Error::Output { path: path.to_owned(), reason: error.to_string() };
-    if force {
-        check_replaceable(path, force, false)?;
-    }
-    let folder = match path.parent() {
-        // The empty path is the current folder to people, and nothing to the system.
-        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-        Some(folder) => folder,
-        None => path,
-    };
-    if !folder.is_dir() {
-        // Many may be written at once.
-        fs::create_dir_all(folder).map_err(fault)?;
-    }
-    // The mode of any new file; `tempfile` alone lets nobody but the owner read it.
-    let mode = Permissions::from_mode(0o666);
-    let mut builder = tempfile::Builder::new();
-    let mut file = builder.prefix(".dgx-pixels-").permissions(mode).tempfile_in(folder).map_err(fault)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(fault)?;
-    let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    match kept {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::Exists { path: path.to_owned() })
-        }
-        Err(error) => Err(fault(error.error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -306,7 +258,11 @@ mod tests {
     fn force_replaces_regular_files_and_beside_a_sprite_only_our_own() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let reason = |name: &str, force, beside| match check_replaceable(&at(name), force, beside) {
+        let reason = |name: &str, force, beside| match if beside {
+            check_beside(&at(name), force)
+        } else {
+            check_replaceable(&at(name), force)
+        } {
             Ok(()) => "free".to_owned(),
             Err(Error::Exists { .. }) => "exists".to_owned(),
             Err(error) => error.to_string(),

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dgx_pixels_core::backend::DeviceMemory as _;
 use dgx_pixels_core::backend::{Backend, Canvas};
-use dgx_pixels_core::engine::Device as _;
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::torch::{
     Device, Options, Sdxl, SdxlCanvas, devices, limit_memory, memory_stats, reset_peak,

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::backend::Backend;
-use dgx_pixels_core::engine::{ModelInfo, Models};
+use dgx_pixels_core::backend::{ModelInfo, Models};
 use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl};
 use dgx_pixels_core::{ErrorKind, GenerateRequest, ImageSize, Model};
 use image::RgbImage;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dgx_pixels_core::asset::GAME_PORT;
-use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Models, Shutdown};
+use dgx_pixels_core::backend::Models;
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
@@ -330,8 +331,8 @@ impl Studio {
 
     fn start_with(&self, config: EngineConfig) -> Result<Engine, Error> {
         if self.models().iter().all(|model| model.path.is_none()) {
-            let devices = vec![Box::new(dgx_pixels_core::engine::Unmetered("cpu".into())) as _];
-            return Engine::start(dgx_pixels_core::engine::Sketches, devices, config);
+            let devices = vec![Box::new(dgx_pixels_core::backend::Unmetered("cpu".into())) as _];
+            return Engine::start(dgx_pixels_core::backend::Sketches, devices, config);
         }
         #[cfg(feature = "torch")]
         {
@@ -461,7 +462,7 @@ fn add(
 /// The sketch, or the models that are found, with the default first.
 fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
     let sketch = || {
-        use dgx_pixels_core::engine::Sketches;
+        use dgx_pixels_core::backend::Sketches;
         let info = Sketches.describe(None, "cpu")?;
         Ok(vec![ModelCard {
             is_default: true,

@@ -1,5 +1,6 @@
 //! The denoising step as the unit of work, and the loop that drives it.
 
+mod host;
 mod sketch;
 
 use std::ops::ControlFlow;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
+pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered};
 pub use sketch::{Sketch, SketchCanvas};
 
 use crate::error::Error;

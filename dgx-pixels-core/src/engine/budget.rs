@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bytesize::ByteSize;
 
-use super::host::Memory;
+use crate::backend::Memory;
 
 /// How much of a device's memory an engine may use: `60GiB`, `80%` of it, or `-4GiB`, all but that of what is free.
 ///

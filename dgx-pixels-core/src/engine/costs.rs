@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::files::write_whole;
 use crate::files::{MAX_TEXT_BYTES, read_regular};
-use crate::picture_file::write_whole;
 use crate::request::{ImageSize, MAX_SIDE};
 
 /// What was not seen is predicted this much larger: calls differ in more than their work, as in the kernels that a library

@@ -14,9 +14,10 @@ use image::{DynamicImage, RgbImage};
 use super::journal::{NOWHERE, Record};
 use super::shared::{Course, Shared, Task};
 use crate::error::{Error, ErrorKind};
+use crate::files::write_whole;
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
 use crate::job::{Finished, JobEvent, JobTimings};
-use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite, write_whole};
+use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite};
 use crate::pixel::{Pixelized, is_empty, pixelize};
 use crate::redraw::MOST_REDRAWS;
 use crate::request::GenerateRequest;
@@ -229,7 +230,7 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
         Ok(finished) => {
             let JobTimings { waiting, begin, denoise, finish, pixel, total } = finished.timings;
             for (stage, time) in
-                crate::metrics::STAGES.into_iter().zip([waiting, begin, denoise, finish, pixel, total])
+                super::metrics::STAGES.into_iter().zip([waiting, begin, denoise, finish, pixel, total])
             {
                 metrics.stage(stage, time);
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::generator::Priority;
+use crate::submission::Priority;
 
 /// One that waits.
 #[derive(Debug)]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Instant;
 
-use super::host::ModelInfo;
 use super::journal::{Entry, EntryState, Unfinished};
 use super::shared::{Shared, State, Task};
 use super::{Describe, post};
+use crate::backend::ModelInfo;
 use crate::error::{Error, ErrorKind};
-use crate::generator::Submission;
 use crate::job::{Job, JobId};
 use crate::request::GenerateRequest;
+use crate::submission::Submission;
 
 /// What an earlier run did with a job.
 #[derive(Clone, Copy, PartialEq, Eq)]

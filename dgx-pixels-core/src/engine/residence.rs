@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::costs::{CostFile, Costs};
-use super::host::{Device, Memory, ModelInfo, Models};
 use super::journal::{LOADING, NOWHERE};
 use super::round::UnderWay;
 use super::shared::{State, Task};
 use super::worker::{Live, Worker};
 use crate::backend::{Backend, Canvas as _, Decoding};
+use crate::backend::{DeviceMemory, Memory, ModelInfo, Models};
 use crate::error::Error;
 use crate::job::JobEvent;
 use crate::request::{GenerateRequest, ImageSize};
@@ -438,13 +438,13 @@ impl<M: Models> Worker<M> {
 }
 
 /// Begins to measure; what is in use.
-fn start(device: &mut dyn Device) -> Option<Memory> {
+fn start(device: &mut dyn DeviceMemory) -> Option<Memory> {
     device.reset_peak();
     device.memory()
 }
 
 /// What was needed at the peak above what was in use before, and what is kept of it.
-fn stop(device: &dyn Device, before: Option<Memory>) -> (u64, u64) {
+fn stop(device: &dyn DeviceMemory, before: Option<Memory>) -> (u64, u64) {
     let (Some(before), Some(after)) = (before, device.memory()) else { return (0, 0) };
     let above = |bytes: u64| bytes.saturating_sub(before.used_bytes);
     (above(after.peak_bytes), above(after.used_bytes))

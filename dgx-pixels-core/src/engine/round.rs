@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::costs::{Costs, Peaks};
-use super::host::Models;
 use super::journal::NOWHERE;
 use super::post::{Decoded, Post, words};
 use super::residence::Loaded;
 use super::shared::{Busy, Shared, Task, work};
 use super::worker::{CanvasOf, Live, Worker};
+use crate::backend::Models;
 use crate::backend::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::job::{JobEvent, JobTimings};

@@ -8,14 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::EngineConfig;
-use super::host::ModelInfo;
 use super::journal::{Journal, NOWHERE, Pending};
+use super::metrics::Metrics;
 use super::pace::Pace;
 use super::post::Post;
 use super::queue::{Limits, Queue, Waiting};
+use crate::backend::ModelInfo;
 use crate::error::Error;
 use crate::job::{Job, JobEvent, JobId, JobWriter};
-use crate::metrics::Metrics;
 use crate::redraw::redraw_seed;
 use crate::request::{GenerateRequest, ImageSize};
 
@@ -295,7 +295,7 @@ impl Shared {
         };
         self.metrics.queue_clients.set(clients as i64);
         self.metrics.queue_largest_client.set(most as i64);
-        for (priority, (jobs, oldest)) in crate::generator::Priority::ALL.into_iter().zip(by_priority) {
+        for (priority, (jobs, oldest)) in crate::submission::Priority::ALL.into_iter().zip(by_priority) {
             let oldest = oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             self.metrics.queue(priority, jobs, oldest);
         }

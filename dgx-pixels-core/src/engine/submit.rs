@@ -11,9 +11,10 @@ use super::queue::Full;
 use super::recover::{Earlier, push, task};
 use super::shared::{Course, Task};
 use crate::error::Error;
-use crate::generator::{Generator, Submission};
+use crate::generator::Generator;
 use crate::job::{Job, JobId};
 use crate::picture_file::sidecar;
+use crate::submission::Submission;
 
 enum Checked {
     /// The job that has the submission's key.
@@ -39,7 +40,8 @@ impl Engine {
     /// # Example
     /// ```
     /// use dgx_pixels_core::Submission;
-    /// use dgx_pixels_core::engine::{Engine, EngineConfig, Sketches, Unmetered};
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig};
     ///
     /// let devices = vec![Box::new(Unmetered("cpu".into())) as _];
     /// let engine = Engine::start(Sketches, devices, EngineConfig::default())?;

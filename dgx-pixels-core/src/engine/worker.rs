@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::host::{Device, Models};
 use super::journal::Pending;
 use super::queue::{Rank, level};
 use super::residence::{Loaded, Loading};
 use super::shared::{Course, Shared, State, Task, work};
 use crate::backend::Canvas;
+use crate::backend::{DeviceMemory, Models};
 use crate::error::Error;
 
 /// Decoded pictures that may wait to be written before no new job is begun.
@@ -21,7 +21,7 @@ const NAP: Duration = Duration::from_millis(500);
 pub(super) struct Worker<M: Models> {
     pub(super) shared: Arc<Shared>,
     pub(super) models: Arc<M>,
-    pub(super) device: Box<dyn Device>,
+    pub(super) device: Box<dyn DeviceMemory>,
     pub(super) name: Arc<str>,
     /// Which of the engine's devices.
     pub(super) index: usize,

@@ -26,7 +26,7 @@ const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 const MAX_DEPTH: usize = 16;
 
 /// The begin of the names that files have until they are whole, here and in
-/// [`write_whole`](crate::picture_file::write_whole).
+/// [`write_whole`](crate::files::write_whole).
 const TEMPORARY: &str = ".dgx-pixels-";
 
 /// An open folder. No method follows a link below it, also if another program puts one there

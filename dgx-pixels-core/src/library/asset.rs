@@ -18,7 +18,7 @@ use crate::pixel::{Certificate, Verdict};
 
 const FORMAT_VERSION: u32 = 1;
 
-/// What files under way are called, here and in [`write_whole`](crate::picture_file::write_whole).
+/// What files under way are called, here and in [`write_whole`](crate::files::write_whole).
 pub(super) const UNDER_WAY: &str = ".dgx-pixels-";
 
 /// A picture that was kept, and how it was made: what `NAME.asset.json` holds.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::device::{Device, libtorch_version};
 use super::sdxl::{Options, Sdxl};
 use super::weights::is_float;
-use crate::engine::{ModelInfo, Models};
+use crate::backend::{ModelInfo, Models};
 use crate::error::Error;
 use crate::model::{Component, Model};
 
@@ -14,7 +14,7 @@ use crate::model::{Component, Model};
 ///
 /// # Example
 /// ```no_run
-/// use dgx_pixels_core::engine::Models as _;
+/// use dgx_pixels_core::backend::Models as _;
 /// use dgx_pixels_core::torch::{Checkpoints, Options};
 /// let models = Checkpoints::open([("sprite-xl", "models/sprite-xl")], "sprite-xl", Options::default())?;
 /// let info = models.describe(None, "cuda:0")?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::device::{Device, Gpu, checked, gpus};
-use crate::engine::{self, Memory};
+use crate::backend::{DeviceMemory, Memory};
 use crate::error::Error;
 
 /// Bytes in libtorch's allocator on one device.
@@ -146,7 +146,7 @@ pub fn limit_memory(device: Device, bytes: u64) -> Result<(), Error> {
 ///
 /// # Example
 /// ```
-/// use dgx_pixels_core::engine::Device as _;
+/// use dgx_pixels_core::backend::DeviceMemory as _;
 /// use dgx_pixels_core::torch::{Device, devices};
 /// let cpu = devices(&[Device::Cpu])?.remove(0);
 /// let memory = cpu.memory().expect("the CPU's memory is counted");
@@ -154,8 +154,8 @@ pub fn limit_memory(device: Device, bytes: u64) -> Result<(), Error> {
 /// assert!(memory.available_bytes <= memory.total_bytes);
 /// # Ok::<(), dgx_pixels_core::Error>(())
 /// ```
-pub fn devices(which: &[Device]) -> Result<Vec<Box<dyn engine::Device>>, Error> {
-    let mut devices: Vec<Box<dyn engine::Device>> = Vec::new();
+pub fn devices(which: &[Device]) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
+    let mut devices: Vec<Box<dyn DeviceMemory>> = Vec::new();
     for device in which {
         let device = device.resolve()?;
         let name = device.to_string();
@@ -189,7 +189,7 @@ struct Metered {
     gpu: Option<Gpu>,
 }
 
-impl engine::Device for Metered {
+impl DeviceMemory for Metered {
     fn name(&self) -> &str {
         &self.name
     }

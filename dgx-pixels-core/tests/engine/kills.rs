@@ -41,7 +41,7 @@ fn start(folder: &Path) -> Engine {
             costs: Some(folder.join("costs.json")),
             ..Default::default()
         };
-        let devices = vec![Box::new(dgx_pixels_core::engine::Unmetered("rig".into())) as _];
+        let devices = vec![Box::new(dgx_pixels_core::backend::Unmetered("rig".into())) as _];
         let rig = Rig::slow(MS / 4);
         rig.memory.limit.store(u64::MAX, Ordering::SeqCst);
         let models = crate::rig::RigModels(rig);

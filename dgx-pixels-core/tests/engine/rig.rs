@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas};
-use dgx_pixels_core::engine::{Device, Engine, EngineConfig, Memory, ModelInfo, Models, Sketches};
+use dgx_pixels_core::backend::{DeviceMemory, Memory, ModelInfo, Models, Sketches};
+use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::pixel::MATTE;
 use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
 use image::{Rgb, RgbImage};
@@ -66,7 +67,7 @@ pub(crate) struct Metered {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-impl Device for Metered {
+impl DeviceMemory for Metered {
     fn name(&self) -> &str {
         self.name
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown, Sketches, Unmetered};
+use dgx_pixels_core::backend::{Sketches, Unmetered};
+use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Job, JobEvent, JobId};
 use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Generator, Priority, Submission, backend};
 

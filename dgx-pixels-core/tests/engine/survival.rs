@@ -101,8 +101,8 @@ fn a_corrupt_journal_is_set_aside_and_named() {
     assert_eq!(fs::read_to_string(aside).unwrap(), "no journal at all");
     engine.submit(keyed(1, folder.path())).unwrap().wait().unwrap();
     let second = EngineConfig { journal: Some(journal), ..Default::default() };
-    let devices = vec![Box::new(dgx_pixels_core::engine::Unmetered("cpu".into())) as _];
-    let error = Engine::start(dgx_pixels_core::engine::Sketches, devices, second).err().unwrap();
+    let devices = vec![Box::new(dgx_pixels_core::backend::Unmetered("cpu".into())) as _];
+    let error = Engine::start(dgx_pixels_core::backend::Sketches, devices, second).err().unwrap();
     assert!(matches!(error, Error::Journal { .. }), "two engines with one journal: {error}");
 }
 

@@ -29,8 +29,8 @@ pub(crate) use self::record::{Entry, EntryState, LOADING, NOWHERE, Record, Unfin
 use self::store::Store;
 use self::tables::{Change, Left};
 use crate::error::{Error, ErrorKind};
-use crate::generator::Submission;
 use crate::job::JobId;
+use crate::submission::Submission;
 
 /// Ended jobs that are kept; when the journal is opened, older ones are forgotten with their idempotency keys. Their
 /// files stay.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorKind;
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
-use crate::generator::Submission;
 use crate::job::{JobId, JobTimings};
 use crate::pixel::{Certificate, Verdict};
+use crate::submission::Submission;
 
 /// A job as the journal knows it.
 #[derive(Clone, Debug)]

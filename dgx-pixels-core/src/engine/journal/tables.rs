@@ -13,8 +13,8 @@ use super::journal_error;
 use super::place::Place;
 use super::record::{Attempts, Entry, EntryState, Unfinished};
 use crate::error::Error;
-use crate::generator::Submission;
 use crate::job::JobId;
+use crate::submission::Submission;
 
 /// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors.
 /// Version 1 is read too, and becomes this one when it is opened.

@@ -11,8 +11,8 @@ use libloading::{Library, Symbol};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::files::write_whole;
 use crate::folders;
-use crate::picture_file::write_whole;
 
 /// It comes with libtorch, which has loaded it.
 const CUBLASLT: &str = "libcublasLt.so.13";

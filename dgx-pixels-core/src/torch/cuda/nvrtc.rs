@@ -10,8 +10,8 @@ use libloading::{Library, Symbol};
 
 use super::super::device::libtorch_folder;
 use crate::error::Error;
+use crate::files::write_whole;
 use crate::folders;
-use crate::picture_file::write_whole;
 
 /// CUDA's libraries come with libtorch: of CUDA 13.
 const NVRTC: &str = "libnvrtc.so.13";

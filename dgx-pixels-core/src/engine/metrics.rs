@@ -7,7 +7,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-use crate::generator::Priority;
+use crate::submission::Priority;
 
 /// Seconds, from 1 ms to 10 min, about three a decade.
 const SECONDS: [f64; 18] = [

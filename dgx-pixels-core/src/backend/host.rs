@@ -1,6 +1,6 @@
-//! What an engine runs on: models that can be opened, and devices whose memory can be told.
+//! The host of backends: models that can be opened, and devices that report their memory.
 
-use crate::backend::Backend;
+use super::{Backend, Sketch};
 use crate::error::Error;
 use crate::request::ImageSize;
 
@@ -16,7 +16,7 @@ pub trait Models: Send + Sync + 'static {
     /// [`Error::Model`]: there is none of this name, or its files are not what they should be.
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error>;
 
-    /// Loads a model onto `device`, one of the names in [`Device::name`], telling the bytes of weights that are read so
+    /// Loads a model onto `device`, one of the names in [`DeviceMemory::name`], telling the bytes of weights that are read so
     /// far.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ pub struct ModelInfo {
 }
 
 /// One device and its memory. Owned by the device's thread.
-pub trait Device: Send + 'static {
+pub trait DeviceMemory: Send + 'static {
     /// As `cuda:0`.
     fn name(&self) -> &str;
 
@@ -78,7 +78,7 @@ pub trait Device: Send + 'static {
     fn limit(&mut self, _bytes: u64) {}
 }
 
-impl Device for Box<dyn Device> {
+impl DeviceMemory for Box<dyn DeviceMemory> {
     fn name(&self) -> &str {
         (**self).name()
     }
@@ -113,7 +113,7 @@ pub struct Memory {
     pub available_bytes: u64,
     /// In tensors of this process.
     pub used_bytes: u64,
-    /// Most that was in tensors since [`Device::reset_peak`].
+    /// Most that was in tensors since [`DeviceMemory::reset_peak`].
     pub peak_bytes: u64,
 }
 
@@ -121,7 +121,7 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 pub struct Unmetered(pub String);
 
-impl Device for Unmetered {
+impl DeviceMemory for Unmetered {
     fn name(&self) -> &str {
         &self.0
     }
@@ -135,12 +135,12 @@ impl Device for Unmetered {
     }
 }
 
-/// The built-in [`Sketch`](crate::backend::Sketch) as the only model, under the name `sketch`.
+/// The built-in [`Sketch`](Sketch) as the only model, under the name `sketch`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sketches;
 
 impl Models for Sketches {
-    type Backend = crate::backend::Sketch;
+    type Backend = Sketch;
 
     fn describe(&self, model: Option<&str>, _: &str) -> Result<ModelInfo, Error> {
         match model {
@@ -149,8 +149,8 @@ impl Models for Sketches {
                 architecture: "sketch".into(),
                 dtype: "none".into(),
                 weight_bytes: 0,
-                native_size: crate::backend::Sketch::NATIVE_SIZE,
-                multiple: crate::backend::Sketch::CELL_PX,
+                native_size: Sketch::NATIVE_SIZE,
+                multiple: Sketch::CELL_PX,
                 steps: crate::DEFAULT_STEPS,
                 vae_tiling: false,
                 mode: None,
@@ -164,8 +164,8 @@ impl Models for Sketches {
         }
     }
 
-    fn load(&self, _: &str, _: &str, _: &mut dyn FnMut(u64)) -> Result<crate::backend::Sketch, Error> {
-        Ok(crate::backend::Sketch)
+    fn load(&self, _: &str, _: &str, _: &mut dyn FnMut(u64)) -> Result<Sketch, Error> {
+        Ok(Sketch)
     }
 
     fn hash(&self, _: &str) -> Result<Option<String>, Error> {
