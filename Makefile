@@ -32,7 +32,7 @@ demo: setup ## Build the programs, draw a sheet of eight sprites, and say where 
 test: test-torch ## All tests but those of the Bevy plugin (make test-bevy)
 
 test-core: ## The library without libtorch, alone: quick where libtorch is not built yet
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features deploy
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features deploy,fields
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 test-torch: setup-test ## Everything, with parity against diffusers

@@ -7,6 +7,7 @@ mod deploy;
 mod doctor;
 mod drawing;
 mod failure;
+mod follow;
 mod generate;
 mod interrupt;
 mod models;
@@ -18,7 +19,6 @@ mod progress;
 mod reproduce;
 mod serve;
 mod sheet;
-mod stages;
 mod terminal;
 mod validate;
 

@@ -1,9 +1,9 @@
 //! The engine that the commands draw with.
 
-use dgx_pixels_core::ImageSize;
+use dgx_pixels_core::ModelDefaults;
 #[cfg(feature = "torch")]
 use dgx_pixels_core::backend::Models as _;
-use dgx_pixels_core::backend::Sketch;
+use dgx_pixels_core::backend::{Backend as _, Sketch};
 use dgx_pixels_core::backend::{Sketches, Unmetered};
 use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::folders;
@@ -105,21 +105,12 @@ impl Choice {
         }
     }
 
-    /// What both sides of a picture must be multiples of.
-    pub(crate) fn multiple(&self) -> u32 {
+    /// Its values for what a request leaves open.
+    pub(crate) fn defaults(&self) -> ModelDefaults {
         match self {
-            Choice::Sketch => Sketch::CELL_PX,
+            Choice::Sketch => Sketch.defaults(),
             #[cfg(feature = "torch")]
-            Choice::Folder(_, model) => model.vae.scale_factor(),
-        }
-    }
-
-    /// The size of the image that it draws where none is asked for.
-    pub(crate) fn native_size(&self) -> ImageSize {
-        match self {
-            Choice::Sketch => Sketch::NATIVE_SIZE,
-            #[cfg(feature = "torch")]
-            Choice::Folder(_, model) => model.native_size(),
+            Choice::Folder(_, model) => model.defaults(),
         }
     }
 

@@ -25,6 +25,8 @@ pub mod canvas;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
+#[cfg(feature = "fields")]
+pub mod fields;
 mod file_kind;
 pub mod files;
 pub mod folders;
@@ -45,6 +47,8 @@ mod redraw;
 mod request;
 pub mod scheduler;
 #[cfg(feature = "engine")]
+mod stored;
+#[cfg(feature = "engine")]
 mod submission;
 #[cfg(feature = "torch")]
 pub mod torch;
@@ -56,7 +60,7 @@ pub use model::Model;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
     Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
-    MAX_STEPS, MIN_SIDE, RequestError, Timings,
+    MAX_STEPS, MIN_SIDE, ModelDefaults, RequestError, ResolvedRequest, SizeError, Timings,
 };
 #[cfg(feature = "engine")]
-pub use submission::{Priority, Submission};
+pub use submission::{Priority, Resolved, Submission};

@@ -11,7 +11,7 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
-use dgx_pixels_core::{Error, ImageSize, Submission, canvas, folders};
+use dgx_pixels_core::{Error, ImageSize, ModelDefaults, Submission, canvas, folders};
 use serde::Serialize;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -91,17 +91,19 @@ pub struct ModelCard {
     pub steps: usize,
     /// Its folder; none for `sketch`.
     pub path: Option<PathBuf>,
-    /// The image that it draws where no size is asked for, in pixels.
+    /// The model's values for what a request leaves open.
     #[serde(skip)]
-    pub native_size: ImageSize,
+    #[schemars(skip)]
+    pub defaults: ModelDefaults,
 }
 
 impl ModelCard {
-    pub(crate) fn new(name: &str, size: ImageSize, steps: usize, path: Option<PathBuf>) -> ModelCard {
-        let draws_pixel_art = canvas::draws_pixel_art(size);
-        let ImageSize { width, height } = canvas::native_sprite(size);
+    pub(crate) fn new(name: &str, defaults: ModelDefaults, path: Option<PathBuf>) -> ModelCard {
+        let draws_pixel_art = canvas::draws_pixel_art(defaults.size);
+        let ImageSize { width, height } = canvas::native_sprite(defaults.size);
         let name = name.into();
-        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, native_size: size }
+        let steps = defaults.steps;
+        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, defaults }
     }
 }
 
@@ -243,7 +245,7 @@ impl Studio {
         self.models().iter().find(wanted).ok_or_else(|| {
             let names: Vec<_> = self.models().iter().map(|model| format!("`{}`", model.name)).collect();
             let name = name.unwrap_or_default();
-            let name = crate::arguments::cut(name);
+            let name = dgx_pixels_core::fields::json::cut(name);
             Error::ModelChoice(format!("`model` is `{name}`; there are {}", names.join(", ")))
         })
     }
@@ -464,10 +466,7 @@ fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
     let sketch = || {
         use dgx_pixels_core::backend::Sketches;
         let info = Sketches.describe(None, "cpu")?;
-        Ok(vec![ModelCard {
-            is_default: true,
-            ..ModelCard::new(&info.name, info.native_size, info.steps, None)
-        }])
+        Ok(vec![ModelCard { is_default: true, ..ModelCard::new(&info.name, info.defaults.clone(), None) }])
     };
     #[cfg(not(feature = "torch"))]
     match wanted {
@@ -493,7 +492,7 @@ fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
         let Found { name: default, path, model, .. } = chosen;
         let card = |name: &str, path: PathBuf, model: &dgx_pixels_core::Model| {
             let path = path.canonicalize().unwrap_or(path);
-            ModelCard::new(name, model.native_size(), model.generation.num_inference_steps, Some(path))
+            ModelCard::new(name, model.defaults(), Some(path))
         };
         let mut models = vec![ModelCard { is_default: true, ..card(&default, path, &model?) }];
         for found in find(&places).into_iter().filter(|_| wanted.is_none()) {

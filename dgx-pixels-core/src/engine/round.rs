@@ -15,7 +15,7 @@ use crate::backend::Models;
 use crate::backend::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::job::{JobEvent, JobTimings};
-use crate::request::{GenerateRequest, ImageSize};
+use crate::request::{ImageSize, ResolvedRequest};
 
 /// Times a job is begun anew after memory ran out beside others, before it is given up.
 const MOST_ATTEMPTS: usize = 3;
@@ -107,7 +107,7 @@ impl<M: Models> Worker<M> {
             return tasks.into_iter().for_each(|task| self.begin_some(vec![task], begun));
         }
         let started = Instant::now();
-        let requests: Vec<GenerateRequest> = tasks.iter().map(|(_, task)| task.draw()).collect();
+        let requests: Vec<ResolvedRequest> = tasks.iter().map(|(_, task)| task.draw()).collect();
         let everybody = self.everybody(&tasks);
         let size = tasks[0].1.size();
         let predicted = self.loaded[model].costs.begin.predict(size, tasks.len());

@@ -28,11 +28,11 @@ impl PixelOptions {
         let pixels = "a number of pixels from 1 to 256";
         match self.grid {
             GridChoice::Step(step) if !STEPS.contains(&step) => {
-                return refuse("grid.step", step.to_string(), pixels);
+                return refuse("grid", step.to_string(), pixels);
             }
             GridChoice::Cells(size) if size.width == 0 || size.height == 0 => {
                 let value = format!("{}x{}", size.width, size.height);
-                return refuse("grid.cells", value, "one column and one row, or more");
+                return refuse("grid", value, "one column and one row, or more");
             }
             GridChoice::Auto | GridChoice::Step(_) | GridChoice::Cells(_) => {}
         }
@@ -192,8 +192,9 @@ mod tests {
                 transparent: ["auto", "off", "#000000", "#FFFFFF"][words.3].parse().unwrap(),
                 palette: flags[0].then(|| Palette::load("1-bit").unwrap()),
                 bleed: flags[1],
-                clean_up: flags[2],
-                wrap: crate::pixel::Wrap { x: flags[3], y: flags[0] },
+                cleanup: flags[2],
+                tile_x: flags[3],
+                tile_y: flags[0],
                 ..Default::default()
             };
             let made = pixelize(&picture(side), &options);

@@ -17,7 +17,7 @@ use super::tokenizer::Tokenizer;
 use super::unet::{Conditioning, UNet};
 use super::vae::Vae;
 use super::weights::Weights;
-use crate::backend::{Backend, Canvas, paint};
+use crate::backend::{Backend, Canvas, begin, paint};
 use crate::model::{Component, Model};
 use crate::request::GenerateRequest;
 
@@ -160,7 +160,7 @@ impl Golden {
     fn check_runs(&self) {
         let mut sdxl = self.sdxl();
         for Run { name, requests } in &self.told.runs {
-            let mut canvases = sdxl.begin(requests).unwrap();
+            let mut canvases = begin(&mut sdxl, requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }
@@ -188,7 +188,7 @@ impl Golden {
 }
 
 fn begun<const N: usize>(sdxl: &mut Sdxl, requests: &[GenerateRequest; N]) -> [SdxlCanvas; N] {
-    sdxl.begin(requests).unwrap().try_into().unwrap_or_else(|_| panic!("as many canvases as requests"))
+    begin(sdxl, requests).unwrap().try_into().unwrap_or_else(|_| panic!("as many canvases as requests"))
 }
 
 /// Fails with the largest and the mean difference, and where the largest is.
@@ -295,7 +295,7 @@ fn three_together_equal_three_alone() {
         ]))
         .unwrap();
         let draw = |sdxl: &mut Sdxl, requests: &[GenerateRequest]| {
-            let mut canvases = sdxl.begin(requests).unwrap();
+            let mut canvases = begin(sdxl, requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }
@@ -338,7 +338,7 @@ fn texts_read_together_equal_texts_read_alone() {
                 ..Default::default()
             })
             .collect();
-        let mut together = golden.sdxl().begin(&requests).unwrap();
+        let mut together = begin(&mut golden.sdxl(), &requests).unwrap();
         let mut sdxl = golden.sdxl();
         sdxl.step(&mut together.iter_mut().collect::<Vec<_>>()).unwrap();
         for (i, (request, together)) in requests.into_iter().zip(&together).enumerate() {
@@ -359,7 +359,7 @@ fn one_invalid_request_begins_none() {
     let mut sdxl = Golden::committed("a").sdxl();
     let good = GenerateRequest { prompt: "a brass key".into(), ..Default::default() };
     let bad = GenerateRequest { steps: Some(0), ..good.clone() };
-    let error = sdxl.begin(&[good.clone(), bad]).err().unwrap();
+    let error = begin(&mut sdxl, &[good.clone(), bad]).err().unwrap();
     assert_eq!(error.to_string(), "`steps` is 0; expected 1 to 1000");
     let [canvas] = begun(&mut sdxl, &[good]);
     assert_eq!((canvas.steps_done(), canvas.rows()), (0, 2));
@@ -405,7 +405,7 @@ fn tiled_decoding_is_near_the_whole() {
 
 /// The latents of requests drawn together.
 fn latents(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Vec<Tensor> {
-    let mut canvases = sdxl.begin(requests).unwrap();
+    let mut canvases = begin(sdxl, requests).unwrap();
     while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
         sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
     }
@@ -425,7 +425,7 @@ fn guidance_in_an_interval_is_guidance_there_and_none_elsewhere() {
     for (what, other) in [("guided", &whole), ("unguided", &none)] {
         assert!((&half - other).abs().max().double_value(&[]) > 1e-3, "half of the steps is as {what}");
     }
-    let mut canvas = sdxl.begin(&[with(Some([0.0, 0.5]))]).unwrap().remove(0);
+    let mut canvas = begin(&mut sdxl, &[with(Some([0.0, 0.5]))]).unwrap().remove(0);
     let mut rows = vec![];
     while canvas.steps_done() < canvas.steps() {
         rows.push(canvas.rows());

@@ -11,7 +11,7 @@ use crate::rig::{Rig, WEIGHTS, raw};
 
 fn sized(side: u32, seed: u64) -> Submission {
     let mut submission = raw("a", seed, 4);
-    submission.request.size = Some(ImageSize { width: side, height: side });
+    submission.request = submission.request.with_size(ImageSize { width: side, height: side });
     submission
 }
 

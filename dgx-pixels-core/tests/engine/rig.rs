@@ -10,7 +10,7 @@ use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas};
 use dgx_pixels_core::backend::{DeviceMemory, Memory, ModelInfo, Models, Sketches};
 use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::pixel::MATTE;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, ModelDefaults, ResolvedRequest, Submission};
 use image::{Rgb, RgbImage};
 
 /// What is shared with the test.
@@ -128,12 +128,12 @@ impl RiggedCanvas {
 
 /// Bytes of a call: they grow with pixels.
 fn area(canvas: &RiggedCanvas) -> u64 {
-    let size = canvas.request().size.unwrap();
+    let size = canvas.request().size;
     u64::from(size.width) * u64::from(size.height) / 1024
 }
 
 impl Canvas for RiggedCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         self.sketch.request()
     }
     fn steps_done(&self) -> usize {
@@ -153,7 +153,11 @@ impl Canvas for RiggedCanvas {
 impl Backend for Rigged {
     type Canvas = RiggedCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<RiggedCanvas>, Error> {
+    fn defaults(&self) -> ModelDefaults {
+        Sketch.defaults()
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<RiggedCanvas>, Error> {
         self.rig.begun.fetch_add(requests.len(), Ordering::SeqCst);
         let canvases = Sketch.begin(requests)?;
         let begin = |sketch| {
@@ -250,8 +254,8 @@ impl Models for RigModels {
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error> {
         let name = model.unwrap_or("a").into();
         let info = Sketches.describe(None, device)?;
-        let native_size = ImageSize { width: 64, height: 64 };
-        Ok(ModelInfo { name, weight_bytes: WEIGHTS, native_size, ..info })
+        let defaults = ModelDefaults { size: ImageSize { width: 64, height: 64 }, ..info.defaults.clone() };
+        Ok(ModelInfo { name, weight_bytes: WEIGHTS, defaults, ..info })
     }
 
     fn load(&self, model: &str, _: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Rigged, Error> {
@@ -301,8 +305,7 @@ impl Rig {
 
 /// A small picture as the model gives it, of so many steps.
 pub(crate) fn raw(prompt: &str, seed: u64, steps: usize) -> Submission {
-    let size = Some(ImageSize { width: 64, height: 64 });
-    let request =
-        GenerateRequest { prompt: prompt.into(), seed, steps: Some(steps), size, ..Default::default() };
+    let request = GenerateRequest { prompt: prompt.into(), seed, steps: Some(steps), ..Default::default() };
+    let request = request.with_size(ImageSize { width: 64, height: 64 });
     Submission { pixel: None, ..request.into() }
 }

@@ -389,9 +389,8 @@ fn what_is_wrong_with_a_request_is_said_before_it_waits() {
         bad(GenerateRequest { steps: Some(0), ..Default::default() }),
         "`steps` is 0; expected 1 to 1000"
     );
-    let size = Some(dgx_pixels_core::ImageSize { width: 68, height: 64 });
     assert_eq!(
-        bad(GenerateRequest { size, ..Default::default() }),
+        bad(GenerateRequest { width: Some(68), height: Some(64), ..Default::default() }),
         "`width` is 68; expected a multiple of 8, 64 to 2048"
     );
     let error = engine.submit(Submission { model: Some("none".into()), ..Submission::of("a") }).unwrap_err();

@@ -18,11 +18,11 @@ use serde_json::{Map, json};
 
 use super::{Answer, Call, Group, Kind, Wanted, blocking, reads, wrong};
 use crate::answer::{Fault, structured, with_picture_of};
-use crate::arguments::cut;
 use crate::pictures::{self, MAX_FILE_BYTES, MAX_PIXELS, Use, decode, dimensions};
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{SCREENSHOT_SIDES, shrunk};
 use crate::studio::Studio;
+use dgx_pixels_core::fields::json::cut;
 
 const DEPLOY: &str = "deploy_to_bevy";
 const STATUS: &str = "game_status";

@@ -78,8 +78,11 @@ impl NewSprite {
     /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
     pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
         let made = Made::read(&png).ok();
-        let wrap =
-            made.as_ref().and_then(|made| made.pixel.as_ref()).map(|pixel| pixel.wrap).unwrap_or_default();
+        let wrap = made
+            .as_ref()
+            .and_then(|made| made.pixel.as_ref())
+            .map(crate::pixel::PixelOptions::wrap)
+            .unwrap_or_default();
         NewSprite {
             name,
             frames: vec![],

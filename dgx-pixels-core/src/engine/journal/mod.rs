@@ -30,6 +30,7 @@ use self::store::Store;
 use self::tables::{Change, Left};
 use crate::error::{Error, ErrorKind};
 use crate::job::JobId;
+use crate::stored;
 use crate::submission::Submission;
 
 /// Ended jobs that are kept; when the journal is opened, older ones are forgotten with their idempotency keys. Their
@@ -107,7 +108,7 @@ impl Journal {
     pub(crate) fn accept<'a>(&self, jobs: impl IntoIterator<Item = (JobId, &'a Submission)>) -> Vec<Pending> {
         let accept = |(id, submission): (JobId, &Submission)| {
             let key = submission.idempotency_key.clone();
-            let json = self.json(id, submission);
+            let json = self.json(id, &stored::Submission::from(submission.clone()));
             (id, json.map(|submission| Change::Accept { submission, key }))
         };
         self.change_all(jobs.into_iter().map(accept))

@@ -14,6 +14,7 @@ use super::place::Place;
 use super::record::{Attempts, Entry, EntryState, Unfinished};
 use crate::error::Error;
 use crate::job::JobId;
+use crate::stored;
 use crate::submission::Submission;
 
 /// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors.
@@ -114,7 +115,7 @@ pub(super) fn recover(
         let text = id.value();
         let id: JobId = text.parse().map_err(redb::Error::Corrupted)?;
         let submission = tables.submissions.get(text)?.ok_or_else(|| no_submission(text))?;
-        let submission: Submission = parse(text, submission.value())?;
+        let submission = submission_of(text, submission.value())?;
         match parse(text, state.value())? {
             EntryState::Accepted => {
                 let known = attempts.entry(text.to_owned()).or_default();
@@ -190,7 +191,7 @@ pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, 
             continue;
         }
         let text = submissions.get(id)?.ok_or_else(|| no_submission(id))?;
-        let submission: Submission = parse(id, text.value())?;
+        let submission = submission_of(id, text.value())?;
         if let Some(key) = &submission.idempotency_key
             && tables.keys.get(&**key)?.is_none()
         {
@@ -234,7 +235,7 @@ pub(super) fn find(database: &Database, id: JobId) -> Result<Option<Entry>, redb
     let Some(state) = transaction.open_table(STATES)?.get(&*id)? else { return Ok(None) };
     let submission = transaction.open_table(SUBMISSIONS)?.get(&*id)?;
     let submission = submission.ok_or_else(|| no_submission(&id))?;
-    Ok(Some(Entry { submission: parse(&id, submission.value())?, state: parse(&id, state.value())? }))
+    Ok(Some(Entry { submission: submission_of(&id, submission.value())?, state: parse(&id, state.value())? }))
 }
 
 pub(super) fn find_key(database: &Database, key: &str) -> Result<Option<JobId>, redb::Error> {
@@ -347,7 +348,7 @@ impl<'a> Tables<'a> {
         self.states.remove(id)?;
         self.attempts.remove(id)?;
         let submission = match self.submissions.remove(id)? {
-            Some(submission) => parse::<Submission>(id, submission.value())?,
+            Some(submission) => submission_of(id, submission.value())?,
             None => return Ok(()),
         };
         // In merged journals a key may stand for another job.
@@ -367,6 +368,10 @@ fn json(state: &EntryState) -> String {
 fn parse<T: DeserializeOwned>(id: &str, json: &str) -> Result<T, redb::Error> {
     serde_json::from_str(json)
         .map_err(|error| redb::Error::Corrupted(format!("job {id} cannot be read: {error}")))
+}
+
+fn submission_of(id: &str, json: &str) -> Result<Submission, redb::Error> {
+    parse::<stored::Submission>(id, json).map(Submission::from)
 }
 
 fn no_submission(id: &str) -> redb::Error {

@@ -1,23 +1,28 @@
-//! The arguments of a tool: their schema, and the errors for arguments that do not fit it.
-
-mod numbers;
+//! Fields as JSON: their schema, and the errors for values that do not fit it.
+//!
+//! The rule is the same wherever a door takes JSON: a field that is null counts as left out, a text that is exactly a number is
+//! taken for it where a number is expected, and an unknown field is refused with the nearest known ones.
 
 use std::sync::Arc;
 
-use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+
+use super::{FieldError, numbers};
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
 
 /// The most names that an error offers in place of an unknown one.
 const MOST_NEAREST: usize = 3;
 /// Names less alike than this share no meaning (0 to 1, Jaro-Winkler).
 const ALIKE: f64 = 0.6;
 
-/// The schema of `T` in one piece: clients are poor at references and at lists of types, and know nothing of the formats that Rust's
-/// numbers have. What may be left out is not required; that it may be null as well is not told.
-pub(crate) fn schema<T: JsonSchema>() -> Arc<JsonObject> {
+/// Returns the schema of `T` in one piece: clients are poor at references, and know nothing of the formats that Rust's numbers
+/// have. A field that may be left out is not required; that it may be null as well is not said.
+pub fn schema<T: JsonSchema>() -> Arc<Object> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     tidy(&mut schema);
@@ -30,9 +35,12 @@ pub(crate) fn schema<T: JsonSchema>() -> Arc<JsonObject> {
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
-            for name in ["title", "format", "$schema"] {
-                // Not a property that is called so.
-                if fields.get(name).is_some_and(Value::is_string) {
+            for name in ["title", "format", "$schema", "default"] {
+                // Not a property that is called so, whose value is a schema.
+                if fields
+                    .get(name)
+                    .is_some_and(|value| name == "default" && !value.is_object() || value.is_string())
+                {
                     fields.remove(name);
                 }
             }
@@ -50,81 +58,92 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// Says in a tool's input schema that it takes no other arguments, as [`parse`] does.
-pub(crate) fn close(schema: &mut JsonObject) {
+/// Says in a schema that there are no other fields, as [`parse`] does.
+pub fn close(schema: &mut Object) {
     schema.entry("properties").or_insert_with(|| json!({}));
     schema.insert("additionalProperties".into(), json!(false));
 }
 
-/// The arguments of a call. An argument that is null counts as left out, because many clients fill in every
-/// field. Where a number is expected, `32.0` and `"32"` are taken for 32.
+/// Reads a `T` from the fields that are given.
 ///
 /// # Errors
-/// The name of the wrong argument, its value, and what would be right.
-pub(crate) fn parse<T: DeserializeOwned>(
-    schema: &JsonObject,
-    arguments: Option<JsonObject>,
-) -> Result<T, String> {
-    let mut arguments = arguments.unwrap_or_default();
-    arguments.retain(|_, value| !value.is_null());
-    only_known(schema, &arguments)?;
+/// The name of the field at fault, its value, and what would be right.
+pub fn parse<T: DeserializeOwned>(schema: &Object, given: Option<Object>) -> Result<T, FieldError> {
+    let mut given = given.unwrap_or_default();
+    only_known(schema, &given)?;
+    take(schema, &mut given)
+}
+
+/// Takes the fields that `schema` names out of those that are given, and reads a `T` from them.
+///
+/// # Errors
+/// As [`parse`], but for unknown fields, which stay in `given`.
+pub fn take<T: DeserializeOwned>(schema: &Object, given: &mut Object) -> Result<T, FieldError> {
     let property = |name: &str| properties(schema).and_then(|properties| properties.get(name));
+    let names = properties(schema).into_iter().flat_map(Map::keys);
+    let mut mine: Object = names.filter_map(|name| given.remove_entry(name)).collect();
+    mine.retain(|_, value| !value.is_null());
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-    if let Some(missing) = required.filter_map(Value::as_str).find(|name| !arguments.contains_key(*name)) {
-        return Err(format!(
-            "`{missing}` is missing; expected {}",
-            property(missing).map_or("a value".into(), expected)
-        ));
+    if let Some(missing) = required.filter_map(Value::as_str).find(|name| !mine.contains_key(*name)) {
+        let expected = property(missing).map_or("a value".into(), expected);
+        return Err(FieldError::new(missing, format!("`{missing}` is missing; expected {expected}")));
     }
-    let mut taken = arguments.clone();
+    let mut taken = mine.clone();
     for (name, value) in &mut taken {
         if let Some(schema) = property(name) {
             numbers::take(schema, value);
         }
     }
-    // A fault shows a value as it came.
+    // An error shows a value as it came.
     serde_path_to_error::deserialize(Value::Object(taken)).map_err(|error| {
-        let path = error.path().to_string();
+        let (path, inner) = (error.path().to_string(), error.inner().to_string());
         let field = path.split(['.', '[']).next().unwrap_or_default();
-        match (arguments.get(field), property(field)) {
+        let text = match (mine.get(field), property(field)) {
+            // A type that knows its own words says all of it.
+            _ if inner.starts_with('`') => inner,
+            (Some(value), _) if inner.starts_with("expected ") => {
+                format!("`{field}` is {}; {inner}", short(value))
+            }
             (Some(value), Some(schema)) if path == field => {
                 format!("`{field}` is {}; expected {}", short(value), expected(schema))
             }
-            _ => format!("`{path}`: {}", error.inner()),
-        }
+            _ => format!("`{path}`: {inner}"),
+        };
+        FieldError::new(field, text)
     })
 }
 
-fn properties(schema: &JsonObject) -> Option<&Map<String, Value>> {
+fn properties(schema: &Object) -> Option<&Map<String, Value>> {
     schema.get("properties").and_then(Value::as_object)
 }
 
-/// Refuses an argument that the schema does not name.
+/// Refuses a field that the schema does not name, also one that is null.
 ///
 /// # Errors
 /// Its name and value, and the known names that are most like it.
-pub(crate) fn only_known(schema: &JsonObject, arguments: &JsonObject) -> Result<(), String> {
+pub fn only_known(schema: &Object, given: &Object) -> Result<(), FieldError> {
     let is_known = |name: &String| properties(schema).is_some_and(|known| known.contains_key(name));
-    match arguments.iter().find(|(name, _)| !is_known(name)) {
+    match given.iter().find(|(name, _)| !is_known(name)) {
         Some((unknown, value)) => Err(no_such(schema, unknown, value)),
         None => Ok(()),
     }
 }
 
-/// The error for an argument that a tool does not have.
-pub(crate) fn no_such(schema: &JsonObject, unknown: &str, value: &Value) -> String {
+/// Returns the error for a field that does not exist.
+fn no_such(schema: &Object, unknown: &str, value: &Value) -> FieldError {
     let known: Vec<_> = properties(schema).into_iter().flat_map(Map::keys).map(String::as_str).collect();
     let name = cut(unknown);
     let expected = match (nearest(unknown, &known).as_slice(), known.as_slice()) {
-        (_, []) => "this tool takes no arguments".to_owned(),
+        (_, []) => "there are no fields".to_owned(),
         ([], known) => format!("expected one of {}", quoted(known, ", ")),
         (near, _) => format!("the nearest are {}", quoted(near, ", ")),
     };
-    format!("`{name}` is {}, and there is no such argument; {expected}", short(value))
+    let text = format!("`{name}` is {}, and there is no such field; {expected}", short(value));
+    FieldError::new(&name, text)
 }
 
-/// The names most like `unknown`, the nearest first.
-pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
+/// Returns the names most like `unknown`, the nearest first.
+pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
     // A name that is far longer than any of ours is like none, and comparing takes time.
     if unknown.len() > 100 {
         return vec![];
@@ -141,13 +160,13 @@ pub(crate) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
     near.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Names in backticks.
-pub(crate) fn quoted(names: &[&str], between: &str) -> String {
+/// Returns names in backticks.
+pub fn quoted(names: &[&str], between: &str) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(between)
 }
 
-/// A value as it came, cut where it is long.
-pub(crate) fn short(value: &Value) -> String {
+/// Returns a value as it came, cut where it is long.
+pub fn short(value: &Value) -> String {
     // The text of a long value is not made only to be cut.
     match value {
         Value::String(text) if text.len() > 1000 => {
@@ -158,20 +177,15 @@ pub(crate) fn short(value: &Value) -> String {
     }
 }
 
-/// A text, cut where it is long.
-pub(crate) fn cut(text: &str) -> String {
+/// Returns a text, cut where it is long.
+pub fn cut(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
         None => text.to_owned(),
     }
 }
 
-/// The length of a text as JSON.
-pub(crate) fn escaped_bytes(text: &str) -> usize {
-    serde_json::to_vec(text).map_or(usize::MAX, |bytes| bytes.len())
-}
-
-/// What a schema allows, in words.
+/// Returns in words what a schema allows.
 fn expected(schema: &Value) -> String {
     let one_of = |values: &Vec<Value>| {
         let values: Vec<_> = values.iter().map(Value::to_string).collect();
@@ -195,6 +209,3 @@ fn expected(schema: &Value) -> String {
         _ => what.into(),
     }
 }
-
-#[cfg(test)]
-mod tests;
