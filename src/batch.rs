@@ -128,6 +128,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             path.display()
         ));
     }
+    if engine.unreadable() > 0 {
+        let records = counted(engine.unreadable(), "record");
+        output::note(format_args!(
+            "warning: {records} of the journal could not be read; those pictures are made again"
+        ));
+    }
     let bar = Bar::pictures(args.quiet, todo.len());
     let mut batch = Batch { args, folder, engine, model, began, bar, made: kept.made.len(), failed: vec![] };
     let started = Instant::now();

@@ -198,43 +198,57 @@ impl Asked {
                 return None;
             }
         };
+        faults.extend(json::unknown(&SCHEMAS[1], &fields).map(|error| error.to_string()));
         match Asked::of_fields(&mut fields, defaults) {
-            Ok(asked) => Some(asked),
-            Err(error) => {
-                faults.push(error.to_string());
+            Ok(asked) if faults.is_empty() => Some(asked),
+            Ok(_) => None,
+            Err(errors) => {
+                faults.extend(errors.into_iter().map(|error| error.to_string()));
                 None
             }
         }
     }
 
-    fn of_fields(fields: &mut Object, defaults: &Defaults) -> Result<Asked, FieldError> {
-        let [line_schema, all] = &*SCHEMAS;
-        json::only_known(all, fields)?;
+    fn of_fields(fields: &mut Object, defaults: &Defaults) -> Result<Asked, Vec<FieldError>> {
         fields.retain(|_, value| !value.is_null());
         let given: HashSet<String> = fields.keys().cloned().collect();
-        let LineFields { name, raw } = json::take(line_schema, fields)?;
-        if let Some(name) = &name {
-            check_name(name)?;
-        }
+        let mut faults = vec![];
+        let LineFields { name, raw } = json::take(&SCHEMAS[0], fields).unwrap_or_else(|error| {
+            faults.push(error);
+            LineFields::default()
+        });
+        faults.extend(name.as_deref().and_then(|name| check_name(name).err()));
         // In a batch, as on the command line, the palette may be a file.
         if let Some(Value::String(text)) = fields.get("palette") {
-            let palette =
-                Palette::load(text).map_err(|error| FieldError::new("palette", one_line(&error)))?;
-            fields.insert("palette".into(), palette.colors().iter().map(hex).collect());
+            match Palette::load(text) {
+                Ok(palette) => {
+                    fields.insert("palette".into(), palette.colors().iter().map(hex).collect());
+                }
+                Err(error) => {
+                    faults.push(FieldError::new("palette", one_line(&error)));
+                    fields.remove("palette");
+                }
+            }
         }
         // The flags hold where the line says nothing; they have no prompt.
         let mut whole = defaults.drawing.fields.to_json();
         whole.remove("prompt");
         whole.extend(std::mem::take(fields));
-        let drawing = Drawing {
-            fields: SpriteFields::take(&mut whole)?,
-            raw: raw.unwrap_or(defaults.drawing.raw),
-            ..defaults.drawing.clone()
+        faults.extend(SpriteFields::faults(&whole));
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let mut checked = || {
+            let drawing = Drawing {
+                fields: SpriteFields::take(&mut whole)?,
+                raw: raw.unwrap_or(defaults.drawing.raw),
+                ..defaults.drawing.clone()
+            };
+            // The flags hold for all lines, and some lines may have no use for them.
+            drawing.check_given(|name| given.contains(name))?;
+            Ok(Asked { name, drawing })
         };
-        drawing.fields.request.size().map_err(|error| FieldError::new("width", error.to_string()))?;
-        // The flags hold for all lines, and some lines may have no use for them.
-        drawing.check_given(|name| given.contains(name))?;
-        Ok(Asked { name, drawing })
+        checked().map_err(|error: FieldError| vec![error])
     }
 
     /// Adds the line's pictures, unless there are faults, or what is wrong with them.

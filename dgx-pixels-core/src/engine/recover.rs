@@ -94,9 +94,14 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
                 push(shared, &mut state, task);
                 job
             }
-            // Its model may be there in another run: it stays accepted.
+            // Its model may be there in another run: it stays accepted. What no model does ends.
             Err(error) => {
                 tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
+                if let (Err(error), Some(journal)) = (submission.validate(), shared.journal())
+                    && let Err(error) = journal.failed(id, error.kind(), &error.to_string()).wait()
+                {
+                    tracing::warn!(job = %id, %error, "the end of a job cannot be kept");
+                }
                 let (job, writer) = Job::new(id, submission);
                 writer.fail(error);
                 job

@@ -100,7 +100,7 @@ pub fn take<T: DeserializeOwned>(schema: &Object, given: &mut Object) -> Result<
         let field = path.split(['.', '[']).next().unwrap_or_default();
         let text = match (mine.get(field), property(field)) {
             // A type that knows its own words says all of it.
-            _ if inner.starts_with('`') => inner,
+            _ if inner.starts_with('`') => cut_to(&inner, 800),
             (Some(value), _) if inner.starts_with("expected ") => {
                 format!("`{field}` is {}; {inner}", short(value))
             }
@@ -122,11 +122,13 @@ fn properties(schema: &Object) -> Option<&Map<String, Value>> {
 /// # Errors
 /// Its name and value, and the known names that are most like it.
 pub fn only_known(schema: &Object, given: &Object) -> Result<(), FieldError> {
-    let is_known = |name: &String| properties(schema).is_some_and(|known| known.contains_key(name));
-    match given.iter().find(|(name, _)| !is_known(name)) {
-        Some((unknown, value)) => Err(no_such(schema, unknown, value)),
-        None => Ok(()),
-    }
+    unknown(schema, given).next().map_or(Ok(()), Err)
+}
+
+/// Returns an error for each field that the schema does not name, also for one that is null.
+pub fn unknown(schema: &Object, given: &Object) -> impl Iterator<Item = FieldError> {
+    let is_known = |name: &str| properties(schema).is_some_and(|known| known.contains_key(name));
+    given.iter().filter(move |(name, _)| !is_known(name)).map(|(name, value)| no_such(schema, name, value))
 }
 
 /// Returns the error for a field that does not exist.
@@ -177,9 +179,33 @@ pub fn short(value: &Value) -> String {
     }
 }
 
+/// Returns every field that `schema` names and a `T` cannot be read from, each alone; every other has its default.
+pub(super) fn faults<T: DeserializeOwned>(schema: &Object, given: &Object) -> Vec<FieldError> {
+    let mut faults: Vec<_> = match take::<T>(schema, &mut given.clone()) {
+        Ok(_) => return vec![],
+        Err(error) if !given.contains_key(&error.field) => vec![error],
+        Err(_) => vec![],
+    };
+    let open = Object::from_iter(
+        schema
+            .iter()
+            .filter(|(name, _)| *name != "required")
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
+    for (name, value) in given {
+        let mut alone = Object::from_iter([(name.clone(), value.clone())]);
+        faults.extend(take::<T>(&open, &mut alone).err());
+    }
+    faults
+}
+
 /// Returns a text, cut where it is long.
 pub fn cut(text: &str) -> String {
-    match text.char_indices().nth(80) {
+    cut_to(text, 80)
+}
+
+fn cut_to(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
         None => text.to_owned(),
     }

@@ -121,7 +121,9 @@ struct Schemas {
 }
 
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
-    let (request, pixel) = (json::schema::<GenerateRequest>(), json::schema::<PixelOptions>());
+    let mut request = (*json::schema::<GenerateRequest>()).clone();
+    request.insert("required".into(), serde_json::json!(["prompt"]));
+    let (request, pixel) = (Arc::new(request), json::schema::<PixelOptions>());
     let series = json::schema::<Series>();
     let mut all = Object::from_iter([("type".to_owned(), "object".into())]);
     let mut properties = Object::new();
@@ -157,6 +159,16 @@ impl SpriteFields {
             request: json::take(&SCHEMAS.request, given)?,
             pixel: json::take(&SCHEMAS.pixel, given)?,
         })
+    }
+
+    /// Returns every field that cannot be read, each with what would be right.
+    pub fn faults(given: &Object) -> Vec<FieldError> {
+        [
+            json::faults::<GenerateRequest>(&SCHEMAS.request, given),
+            json::faults::<PixelOptions>(&SCHEMAS.pixel, given),
+            json::faults::<Series>(&SCHEMAS.series, given),
+        ]
+        .concat()
     }
 
     /// Returns the fields as JSON, so that others can be put over them before they are [taken](Self::take).

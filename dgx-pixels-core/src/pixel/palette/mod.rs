@@ -40,9 +40,18 @@ pub struct Palette {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaletteError {
-    /// Neither a name, nor a file, nor colours.
-    #[error("`palette` is `{text}`; expected colors such as `#1A1C2C,#5D275D`, or one of {}", known::names().collect::<Vec<_>>().join(", "))]
+    /// Neither a name nor colors.
+    #[error("`palette` is `{text}`; expected colors such as `#1A1C2C,#5D275D`, or one of {}", known_names())]
     Unknown {
+        /// As given.
+        text: String,
+    },
+    /// Neither a name, nor a file, nor colors.
+    #[error(
+        "`palette` is `{text}`; expected a file, colors such as `#1A1C2C,#5D275D`, or one of {}",
+        known_names()
+    )]
+    NoFile {
         /// As given.
         text: String,
     },
@@ -60,6 +69,10 @@ pub enum PaletteError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+}
+
+fn known_names() -> String {
+    known::names().collect::<Vec<_>>().join(", ")
 }
 
 impl Palette {
@@ -84,6 +97,7 @@ impl Palette {
     pub fn load(text: &str) -> Result<Palette, PaletteError> {
         match Palette::of_text(text) {
             Err(PaletteError::Unknown { .. }) if Path::new(text).exists() => Palette::read(Path::new(text)),
+            Err(PaletteError::Unknown { text }) => Err(PaletteError::NoFile { text }),
             answer => answer,
         }
     }
@@ -202,7 +216,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_those_there_are() {
         let error = Palette::load("picotron").unwrap_err().to_string();
-        assert!(error.starts_with("`palette` is `picotron`; expected a file, colours"), "{error}");
+        assert!(error.starts_with("`palette` is `picotron`; expected a file, colors"), "{error}");
         assert!(error.contains("pico-8, "), "{error}");
     }
 
