@@ -19,6 +19,7 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
+#[cfg(feature = "deploy")]
 pub mod asset;
 pub mod backend;
 pub mod canvas;

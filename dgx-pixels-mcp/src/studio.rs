@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dgx_pixels_core::asset::GAME_PORT;
 use dgx_pixels_core::backend::Models;
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
 use dgx_pixels_core::{Error, ImageSize, ModelDefaults, Submission, canvas, folders};
+use dgx_pixels_manifest::GAME_PORT;
 use serde::Serialize;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;

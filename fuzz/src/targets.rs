@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::Cursor;
 
-use dgx_pixels_core::asset::{Manifest, SheetIndex};
+use dgx_pixels_core::asset::SheetIndex;
 use dgx_pixels_core::backend::{Backend as _, Sketch};
 use dgx_pixels_core::fields::SpriteFields;
 use dgx_pixels_core::library::Asset;
@@ -18,6 +18,7 @@ use dgx_pixels_core::pixel::{
 };
 use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
 use dgx_pixels_core::{GenerateRequest, Submission, engine};
+use dgx_pixels_manifest::Manifest;
 use image::{ImageFormat, ImageReader, Limits, Rgba, RgbaImage};
 
 /// A target's name, and what it does with the bytes.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dgx_pixels_core::asset::{
-    Change, DEFAULT_FRAME_MS, Deployed, Game, GameStatus, MadeBy, NewSprite, Project, Sheet, SheetFrame,
-    SheetOptions, SpriteName, Tag,
+    Change, DEFAULT_FRAME_MS, Deployed, Game, NewSprite, Project, Sheet, SheetFrame, SheetOptions, Tag,
 };
 use dgx_pixels_core::files::read_opened;
 use dgx_pixels_core::picture_file::{Made, plain_png};
 use dgx_pixels_core::{Error, ErrorKind};
+use dgx_pixels_manifest::{GameStatus, MadeBy, SpriteName};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
