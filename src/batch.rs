@@ -94,7 +94,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     output::folder(&args.output)?;
     // Lines may give the `size` that an `anchor` needs.
-    args.drawing.check_given(|name| name != "anchor" && args.drawing.fields.differs(name))?;
+    args.drawing.check_asked(|name| name != "anchor")?;
     let choice = Choice::of(args.drawing.model.as_deref())?;
     let pictures = pictures(args, &choice)?;
     interrupt::listen();

@@ -32,20 +32,21 @@ impl Drawing {
     /// # Errors
     /// The field that is given in vain.
     pub(crate) fn check(&self) -> Result<(), FieldError> {
-        self.check_given(|name| self.fields.differs(name))
+        self.check_asked(|_| true)
     }
 
-    /// As [`check`](Self::check), of the fields that `is_given` names.
+    /// As [`check`](Self::check), of the fields that `is_asked` names.
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub(crate) fn check_given(&self, is_given: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+    pub(crate) fn check_asked(&self, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
         if self.raw
-            && let Some(field) = SpriteFields::pixel_names().find(|name| is_given(name))
+            && let Some(field) =
+                SpriteFields::pixel_names().find(|name| is_asked(name) && self.fields.differs(name))
         {
             return Err(FieldError::new(field, format!("`{field}` does not go with `raw`")));
         }
-        self.fields.check(is_given)
+        self.fields.check(is_asked)
     }
 
     /// The submission of one image.

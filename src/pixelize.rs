@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use dgx_pixels_core::fields::{check_pixel, pixel_differs};
+use dgx_pixels_core::fields::check_pixel;
 use dgx_pixels_core::picture_file::{is_sprite, says_sprite, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{
     Axis, Certificate, Grid, GridChoice, MAX_COLORS, MaxColors, Palette, PixelError, PixelOptions, Pixelized,
@@ -118,7 +118,7 @@ struct Timings {
 
 /// Makes all that can be made, and then says how many could not.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    check_pixel(&args.options, |name| pixel_differs(&args.options, name))?;
+    check_pixel(&args.options, |_| true)?;
     args.options.validate().map_err(PixelError::from).map_err(Error::from)?;
     let mut jobs = plan(args)?;
     for job in jobs.iter_mut().filter(|job| is_stream(&job.input)) {

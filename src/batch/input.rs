@@ -245,7 +245,7 @@ impl Asked {
                 ..defaults.drawing.clone()
             };
             // The flags hold for all lines, and some lines may have no use for them.
-            drawing.check_given(|name| given.contains(name))?;
+            drawing.check_asked(|name| given.contains(name))?;
             Ok(Asked { name, drawing })
         };
         checked().map_err(|error: FieldError| vec![error])

@@ -123,6 +123,10 @@ struct Schemas {
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
     let mut request = (*json::schema::<GenerateRequest>()).clone();
     request.insert("required".into(), serde_json::json!(["prompt"]));
+    // The seed belongs to the series, which also knows that none is given.
+    if let Some(properties) = request.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("seed");
+    }
     let (request, pixel) = (Arc::new(request), json::schema::<PixelOptions>());
     let series = json::schema::<Series>();
     let mut all = Object::from_iter([("type".to_owned(), "object".into())]);
@@ -152,10 +156,8 @@ impl SpriteFields {
     /// # Errors
     /// The name of the field at fault, its value, and what would be right.
     pub fn take(given: &mut Object) -> Result<SpriteFields, FieldError> {
-        // The seed belongs to the series, which also knows that none is given.
-        let series = json::take(&SCHEMAS.series, given)?;
         Ok(SpriteFields {
-            series,
+            series: json::take(&SCHEMAS.series, given)?,
             request: json::take(&SCHEMAS.request, given)?,
             pixel: json::take(&SCHEMAS.pixel, given)?,
         })
@@ -181,11 +183,12 @@ impl SpriteFields {
         parts.into_iter().filter_map(|part| part.ok()?.as_object().cloned()).flatten().collect()
     }
 
-    /// Refuses fields that would change nothing, if `is_given` says that the caller gave them.
+    /// Refuses fields that would change nothing although they are not at their defaults, among those that `is_asked` names.
     ///
     /// # Errors
     /// The field that is given in vain, and what would be right.
-    pub fn check(&self, is_given: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+    pub fn check(&self, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+        let is_given = |name: &str| is_asked(name) && self.differs(name);
         let refuse = |field: &str, text: String| Err(FieldError::new(field, text));
         let GenerateRequest { guidance_scale, .. } = self.request;
         if let Some(scale) = guidance_scale.filter(|scale| *scale <= 1.0) {
@@ -200,7 +203,7 @@ impl SpriteFields {
                 );
             }
         }
-        check_pixel(&self.pixel, is_given)
+        check_pixel(&self.pixel, is_asked)
     }
 
     /// `true` if the field of this name is not at its default.
@@ -221,11 +224,13 @@ impl SpriteFields {
     }
 }
 
-/// Refuses pixel fields that would change nothing, if `is_given` says that the caller gave them.
+/// Refuses pixel fields that would change nothing although they are not at their defaults, among those that `is_asked`
+/// names.
 ///
 /// # Errors
 /// The field that is given in vain, and what would be right.
-pub fn check_pixel(options: &PixelOptions, is_given: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+pub fn check_pixel(options: &PixelOptions, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+    let is_given = |name: &str| is_asked(name) && pixel_differs(options, name);
     let refuse = |field: &str, text: String| Err(FieldError::new(field, text));
     let PixelOptions { dither, max_colors, anchor, grid, detail, .. } = options;
     let keeps_all = *max_colors == MaxColors::All && options.palette.is_none();
@@ -252,7 +257,7 @@ pub fn check_pixel(options: &PixelOptions, is_given: impl Fn(&str) -> bool) -> R
 }
 
 /// `true` if the pixel field of this name is not at its default.
-pub fn pixel_differs(options: &PixelOptions, name: &str) -> bool {
+fn pixel_differs(options: &PixelOptions, name: &str) -> bool {
     let json = |options: &PixelOptions| serde_json::to_value(options).unwrap_or_default();
     json(options).get(name) != json(&PixelOptions::default()).get(name)
 }

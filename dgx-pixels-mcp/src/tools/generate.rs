@@ -222,7 +222,7 @@ impl GenerateSprite {
             client: call.client.clone(),
             ..self.in_words_of(style).submission(*seeds.start())
         };
-        submission.resolve(&model.defaults)?;
+        submission.resolve(&model.defaults).map_err(|error| wrong(tool, &error.to_string()))?;
         let wanted = seeds.map(|seed| {
             let request = GenerateRequest { seed, ..submission.request.clone() };
             let submission = Submission { request, ..submission.clone() };

@@ -461,7 +461,7 @@ fn ctrl_c_leaves_whole_pictures_and_ends_with_130() {
 fn help_tells_flags_and_exit_codes() {
     let Ran { code, stdout, .. } = Desk::new().run(["generate", "--help"]);
     assert_eq!(code, Some(0));
-    for text in ["Exit codes:", "  130  cancelled", "--negative-prompt", "Default: 1."] {
+    for text in ["Exit codes:", "  130  cancelled", "--negative-prompt", "Default: 1"] {
         assert!(stdout.contains(text), "{text}: {stdout}");
     }
 }

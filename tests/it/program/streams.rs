@@ -186,7 +186,7 @@ fn flags_that_would_change_nothing_are_refused() {
     fs::create_dir(desk.path("game")).unwrap();
     let cases: [(&[&str], &str); 9] = [
         (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--detail", "high"], "`detail` is `high`"),
-        (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--strip", "3"], "`--strip` is 3"),
+        (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--strip", "3"], "`strip` is 3"),
         (&["pixelize", "art.png", "-o", "-", "--overlay"], "`--overlay`"),
         (&["pixelize", "art.png", "-o", "-", "--preview", "2"], "`--preview`"),
         (&["pixelize", "art.png", "-o", "o.png", "--anchor", "bottom"], "`anchor`"),
