@@ -331,7 +331,7 @@ pub(super) fn at_most(colors: u32) -> Result<MaxColors, String> {
 async fn draw(call: &Call, wanted: Vec<Wanted>, onto: Option<Onto>) -> Response {
     // Being taken is part of the time that a client waits.
     let begun = Instant::now();
-    let works = call.studio.submit(wanted).await?;
+    let works = call.studio.submit(wanted, &call.stop).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
     let time = call.studio.wait().saturating_sub(begun.elapsed());
     match (wait(&call.listener, call.stop.set(), &works, time).await, &call.tasks) {
