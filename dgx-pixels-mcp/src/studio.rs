@@ -16,8 +16,9 @@ use serde::Serialize;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Fault;
 use crate::metrics::Metrics;
-use crate::pixel_work::PixelWork;
+use crate::pixel_work::{PixelWork, Stop};
 use crate::tools::Wanted;
 
 /// Jobs that have ended and are still known by their asset; the engine finds older ones.
@@ -355,11 +356,17 @@ impl Studio {
     /// Takes jobs, and sees to it that each becomes an asset.
     ///
     /// # Errors
-    /// As [`Engine::submit`], [`Library::reserve`]. Nothing is drawn then.
-    pub(crate) async fn submit(&self, wanted: Vec<Wanted>) -> Result<Vec<Work>, Error> {
+    /// As [`Engine::submit`], [`Library::reserve`]; the fault for a call that was given up before its turn. Nothing is
+    /// drawn then.
+    pub(crate) async fn submit(&self, wanted: Vec<Wanted>, stop: &Stop) -> Result<Vec<Work>, Fault> {
         let engine = self.engine().await?.clone();
         let library = self.library().clone();
-        let turn = self.0.submitting.clone().acquire_owned().await.map_err(|_| Error::ShutDown)?;
+        // Clients that go come faster than their calls get a turn, and each call that waits takes 45 KB.
+        let turn = tokio::select! {
+            biased;
+            () = stop.set() => return Err(stop.fault()),
+            turn = self.0.submitting.clone().acquire_owned() => turn.map_err(|_| Error::ShutDown)?,
+        };
         let submitted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut places = vec![];
@@ -391,7 +398,7 @@ impl Studio {
         });
         let (jobs, error) = submitted.await.unwrap_or((vec![], Some(Error::ShutDown)));
         let works = jobs.into_iter().filter_map(|(job, notes)| self.watch(job, notes)).collect();
-        error.map_or(Ok(works), Err)
+        error.map_or(Ok(works), |error| Err(error.into()))
     }
 
     /// The job of this id.
@@ -505,3 +512,6 @@ fn models(wanted: Option<&str>) -> Result<Vec<ModelCard>, Error> {
         Ok(models)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@
 //! In async code [`Job::finished`](crate::job::Job::finished) and [`Events::next`](crate::job::Events::next) are futures of any runtime, and
 //! [`Generator`](crate::Generator) is the trait to be written against. Models on libtorch come from `torch::Checkpoints` and `torch::devices`.
 
+mod attempts;
 mod budget;
 mod config;
 mod costs;

@@ -20,6 +20,7 @@ mod passes;
 mod preview;
 mod prompts;
 mod rate;
+mod recent;
 mod resnet;
 mod sdxl;
 mod threads;

@@ -159,6 +159,7 @@ impl Golden {
 
     fn check_runs(&self) {
         let mut sdxl = self.sdxl();
+        let mut compared = vec![];
         for Run { name, requests } in &self.told.runs {
             let mut canvases = begin(&mut sdxl, requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
@@ -178,12 +179,19 @@ impl Golden {
             self.assert_close(&stage, &latents.view_as(theirs), tolerance);
 
             let images = sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap().wait().unwrap();
+            assert_eq!(images.len(), requests.len(), "{}: images of {name}", self.name);
             let bytes: Vec<u8> = images.into_iter().flat_map(|image| image.into_raw()).collect();
             let stage = format!("runs.{name}.image");
             if let Some(theirs) = self.tensors.get(&stage) {
                 self.assert_close(&stage, &Tensor::from_slice(&bytes).view_as(theirs), 1.0);
+                compared.push(name.as_str());
             }
         }
+        let expected: Vec<&str> = match self.committed {
+            true => vec!["default_scheduler", "wide", "three"],
+            false => self.told.runs.iter().map(|run| run.name.as_str()).collect(),
+        };
+        assert_eq!(compared, expected, "{}: runs whose images were compared", self.name);
     }
 }
 

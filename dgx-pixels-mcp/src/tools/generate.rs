@@ -287,7 +287,7 @@ fn style_of(name: &str) -> Result<&'static Style, FieldError> {
 async fn draw(call: &Call, wanted: Vec<Wanted>, onto: Option<Onto>) -> Response {
     // Being taken is part of the time that a client waits.
     let begun = Instant::now();
-    let works = call.studio.submit(wanted).await?;
+    let works = call.studio.submit(wanted, &call.stop).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
     let time = call.studio.wait().saturating_sub(begun.elapsed());
     match (wait(&call.listener, call.stop.set(), &works, time).await, &call.tasks) {
