@@ -33,6 +33,16 @@ pub(crate) struct Request {
     target_size: Option<ImageSize>,
 }
 
+impl Request {
+    /// The newest version of a record that has a request, as this program reads it.
+    pub(super) const NEWEST: u32 = 1;
+
+    /// Returns the oldest version that can hold this request: records do not change with the program.
+    pub(super) fn version(&self) -> u32 {
+        1
+    }
+}
+
 impl From<GenerateRequest> for Request {
     fn from(request: GenerateRequest) -> Request {
         let size = request.width.zip(request.height).map(|(width, height)| ImageSize { width, height });
