@@ -12,7 +12,7 @@ use super::tokenizer::{Tokenizer, Tokens};
 use super::unet::UNet;
 use crate::error::Error;
 use crate::model::Model;
-use crate::request::ResolvedRequest;
+use crate::request::{RequestError, ResolvedRequest};
 
 /// Of full-size SDXL each takes 26 MB in half precision.
 const KEPT: usize = 8;
@@ -30,16 +30,20 @@ pub(super) struct Text {
 pub(super) struct Words {
     /// `None` stands for zeros in place of an encoded text.
     text: Option<String>,
+    /// The last layers whose output is not used, beyond the one that SDXL never uses.
+    skip: u8,
 }
 
 impl Words {
     /// Returns the prompt of a request, and the negative prompt where guidance needs it.
     pub(super) fn of(request: &ResolvedRequest, model: &Model) -> Vec<Words> {
-        let mut words = vec![Words { text: Some(request.prompt.clone()) }];
+        let mut words =
+            vec![Words { text: Some(request.prompt.clone()), skip: request.clip_skip.unwrap_or(0) }];
         if request.rows(&model.defaults()) > 1 {
             let zeros = request.negative_prompt.is_none() && model.force_zeros_for_empty_prompt;
             let text = (!zeros).then(|| request.negative_prompt.clone().unwrap_or_default());
-            words.push(Words { text });
+            // Source: diffusers 0.42.1, `StableDiffusionXLPipeline.encode_prompt`: the negative prompt skips none.
+            words.push(Words { text, skip: 0 });
         }
         words
     }
@@ -111,6 +115,12 @@ impl Prompts {
             .iter()
             .map(|tokenizer| tokenizer.encode(words.text.as_deref().unwrap_or_default()))
             .collect::<Result<Vec<Tokens>, _>>()?;
+        let skip = usize::from(words.skip);
+        let layers = self.text_encoders.iter().map(TextEncoder::layers).min().unwrap_or(0);
+        if skip >= layers {
+            let most = u8::try_from(layers.saturating_sub(1)).unwrap_or(u8::MAX);
+            return Err(RequestError::ClipSkip { layers: words.skip, most }.into());
+        }
         let encode = || -> TorchResult<(Option<Tensor>, Tensor)> {
             let encoded = self
                 .text_encoders
@@ -118,14 +128,14 @@ impl Prompts {
                 .zip(&tokens)
                 .map(|(text_encoder, tokens)| {
                     let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
-                    text_encoder.forward(&place(&ids, self.device.tch())?)
+                    text_encoder.forward(&place(&ids, self.device.tch())?, skip)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
             let pooled = &encoded[1].pooled;
             if words.text.is_none() {
                 return Ok((None, pooled.f_zeros_like()?));
             }
-            let hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
+            let hidden = Tensor::f_cat(&[&encoded[0].hidden, &encoded[1].hidden], -1)?;
             Ok((Some(unet.keys_values(&hidden)?), pooled.shallow_clone()))
         };
         let (keys_values, pooled) =
