@@ -29,7 +29,7 @@ fn step(sdxl: &mut Sdxl, canvases: &mut [SdxlCanvas]) -> Result<(), Error> {
 }
 
 fn pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(sdxl: &mut Sdxl) {
-    let mut canvases = begin(&mut sdxl, &requests(512, 2)).unwrap();
+    let mut canvases = begin(sdxl, &requests(512, 2)).unwrap();
     // Passes are recorded from their second time on.
     for _ in 0..3 {
         step(sdxl, &mut canvases).unwrap();
@@ -41,7 +41,7 @@ fn pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(sdxl: &mut 
         let decoding = sdxl.finish(&[&finished]).unwrap();
         drop(finished);
         step(sdxl, &mut canvases).unwrap();
-        canvases.extend(begin(&mut sdxl, &requests(512, 1)).unwrap());
+        canvases.extend(begin(sdxl, &requests(512, 1)).unwrap());
         step(sdxl, &mut canvases).unwrap();
         assert!(decoding.wait().unwrap() == alone, "a picture taken later is another");
     }
