@@ -9,6 +9,7 @@ use bevy::image::{ImageLoaderSettings, ImageSampler};
 use bevy::prelude::*;
 use bevy::reflect::TypePath;
 use dgx_pixels_core::asset::Manifest;
+use dgx_pixels_core::one_line;
 
 /// A manifest whose pictures are being loaded, or are.
 #[derive(Asset, TypePath, Debug)]
@@ -37,7 +38,8 @@ pub enum ManifestLoadError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// It is no manifest, was cut off, or is of a newer version.
-    #[error(transparent)]
+    // Bevy logs this text alone, without its causes.
+    #[error("{}", one_line(.0))]
     Read(#[from] dgx_pixels_core::Error),
     /// It says what cannot be.
     #[error("`{field}` {reason}")]

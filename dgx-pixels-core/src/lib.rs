@@ -48,8 +48,9 @@ pub mod scheduler;
 mod submission;
 #[cfg(feature = "torch")]
 pub mod torch;
+mod value_error;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Cause, Error, ErrorKind, Reason, one_line};
 #[cfg(feature = "engine")]
 pub use generator::Generator;
 pub use model::Model;
@@ -60,3 +61,4 @@ pub use request::{
 };
 #[cfg(feature = "engine")]
 pub use submission::{Priority, Submission};
+pub use value_error::ValueError;

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::name::SpriteName;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 
 /// Where the manifest is in a game's `assets` folder.
 pub const MANIFEST_PATH: &str = "sprites/manifest.json";
@@ -203,14 +203,15 @@ impl Manifest {
         struct Version {
             version: u32,
         }
-        let fault = |error: serde_json::Error| Error::Manifest(error.to_string());
-        let Version { version } = serde_json::from_slice(json).map_err(fault)?;
+        let fault = |reason: Reason| Error::Manifest { reason: reason.words, cause: reason.cause };
+        let Version { version } = serde_json::from_slice(json).map_err(|error| fault(error.into()))?;
         if version != MANIFEST_VERSION {
-            return Err(Error::Manifest(format!(
+            let reason = format!(
                 "`version` is {version}; expected {MANIFEST_VERSION}, as this program knows no other"
-            )));
+            );
+            return Err(fault(reason.into()));
         }
-        serde_json::from_slice(json).map_err(fault)
+        serde_json::from_slice(json).map_err(|error| fault(error.into()))
     }
 
     /// As it is written to a file: the same manifest gives the same text.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::value_error::ValueError;
 
 const MAX_LEN: usize = 64;
 
@@ -20,7 +20,7 @@ const MAX_LEN: usize = 64;
 /// assert_eq!(name.as_str(), "enemy_green-slime");
 /// assert!(name.is_of("enemy"));
 /// assert!("../slime".parse::<SpriteName>().is_err());
-/// # Ok::<(), dgx_pixels_core::Error>(())
+/// # Ok::<(), dgx_pixels_core::ValueError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -32,8 +32,8 @@ impl SpriteName {
     /// its category already is kept.
     ///
     /// # Errors
-    /// [`Error::Value`] where nothing is left of either, or too much.
-    pub fn new(category: &str, name: &str) -> Result<SpriteName, Error> {
+    /// A [`ValueError`] where nothing is left of either, or too much.
+    pub fn new(category: &str, name: &str) -> Result<SpriteName, ValueError> {
         check_category(category)?;
         let name = mended(name);
         match name.strip_prefix(category) {
@@ -61,12 +61,12 @@ impl SpriteName {
 /// Whether a text can be a category: a word of `a-z`, `0-9` and `-`.
 ///
 /// # Errors
-/// [`Error::Value`].
-pub fn check_category(category: &str) -> Result<(), Error> {
-    let expected = || "a word of `a-z`, `0-9` and `-`, as `enemy`".to_owned();
+/// A [`ValueError`] for other text.
+pub fn check_category(category: &str) -> Result<(), ValueError> {
+    let expected = "a word of `a-z`, `0-9` and `-`, for example `enemy`";
     match is_word(category) && category.len() < MAX_LEN / 2 {
         true => Ok(()),
-        false => Err(Error::Value { field: "category", value: shown(category), expected: expected() }),
+        false => Err(ValueError::new("category", shown(category), expected)),
     }
 }
 
@@ -93,23 +93,23 @@ fn mended(text: &str) -> String {
 }
 
 impl FromStr for SpriteName {
-    type Err = Error;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<SpriteName, Error> {
+    fn from_str(text: &str) -> Result<SpriteName, ValueError> {
         let words: Vec<_> = text.split('_').collect();
         if (2..=5).contains(&words.len()) && text.len() <= MAX_LEN && words.iter().all(|word| is_word(word)) {
             return Ok(SpriteName(text.to_owned()));
         }
         let expected = "two to five words of `a-z`, `0-9` and `-`, joined by `_`, the first its category, at most 64 characters, as \
             `enemy_slime` or `tile_grass_2`";
-        Err(Error::Value { field: "name", value: shown(text), expected: expected.into() })
+        Err(ValueError::new("name", shown(text), expected))
     }
 }
 
 impl TryFrom<String> for SpriteName {
-    type Error = Error;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<SpriteName, Error> {
+    fn try_from(text: String) -> Result<SpriteName, ValueError> {
         text.parse()
     }
 }

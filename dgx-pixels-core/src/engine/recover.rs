@@ -8,7 +8,7 @@ use super::journal::{Entry, EntryState, Unfinished};
 use super::shared::{Shared, State, Task};
 use super::{Describe, post};
 use crate::backend::ModelInfo;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, one_line};
 use crate::job::{Job, JobId};
 use crate::request::GenerateRequest;
 use crate::submission::Submission;
@@ -100,7 +100,7 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
             }
             // Its model may be there in another run: it stays accepted.
             Err(error) => {
-                tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
+                tracing::warn!(job = %id, error = one_line(&error), "a job of an earlier run cannot be done in this one");
                 let (job, writer) = Job::new(id, submission);
                 writer.fail(error);
                 job
@@ -140,7 +140,7 @@ pub(super) fn restored(id: JobId, entry: Entry) -> Job {
             let steps = job.submission().request.steps();
             writer.fail(Error::Cancelled { steps_done: 0, steps })
         }
-        EntryState::Failed { kind, message } => writer.fail(Error::Told { kind, message }),
+        EntryState::Failed { kind, message } => writer.fail(Error::Recorded { kind, message }),
         EntryState::Accepted | EntryState::Writing(_) => writer.fail(Error::ShutDown),
     };
     job

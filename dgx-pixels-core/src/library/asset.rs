@@ -11,7 +11,7 @@ use image::ImageFormat;
 use serde::{Deserialize, Serialize};
 
 use super::name::AssetId;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, read_opened};
 use crate::picture_file::{Made, says_sprite, sidecar};
 use crate::pixel::{Certificate, Verdict};
@@ -103,7 +103,7 @@ pub(super) enum Found {
     Unfinished,
     /// A record that cannot be used, and what is wrong with it.
     Broken {
-        reason: String,
+        reason: Reason,
         by_newer_version: bool,
     },
 }
@@ -127,8 +127,9 @@ impl<'a> Place<'a> {
         self.picture.symlink_metadata().is_ok()
     }
 
-    pub(super) fn broken(&self, path: &Path, reason: impl ToString) -> Error {
-        Error::BrokenAsset { id: self.id.to_string(), path: path.to_owned(), reason: reason.to_string() }
+    pub(super) fn broken(&self, path: &Path, reason: impl Into<Reason>) -> Error {
+        let Reason { words: reason, cause } = reason.into();
+        Error::BrokenAsset { id: self.id.to_string(), path: path.to_owned(), reason, cause }
     }
 
     /// The record's stamp now; `None` if there is none.
@@ -138,7 +139,7 @@ impl<'a> Place<'a> {
 
     /// What is recorded.
     pub(super) fn read(&self) -> Found {
-        let broken = |reason: String, by_newer_version| Found::Broken { reason, by_newer_version };
+        let broken = |reason: Reason, by_newer_version| Found::Broken { reason, by_newer_version };
         if !self.is_folder() {
             return Found::Unfinished;
         }
@@ -147,26 +148,26 @@ impl<'a> Place<'a> {
         {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Unfinished,
-            Err(error) => return broken(format!("cannot be read: {}", words(&error)), false),
+            Err(error) => return broken(("cannot be read", plainly(error)).into(), false),
         };
         let asset: Asset = match serde_json::from_slice(&text) {
             Ok(asset) => asset,
             Err(error) => {
                 let newer = version(&text).filter(|version| *version > FORMAT_VERSION);
                 return match newer {
-                    Some(version) => broken(newer_version(version), true),
-                    None => broken(format!("is no record of an asset: {error}"), false),
+                    Some(version) => broken(newer_version(version).into(), true),
+                    None => broken(("is no record of an asset", error).into(), false),
                 };
             }
         };
         if asset.format_version > FORMAT_VERSION {
-            return broken(newer_version(asset.format_version), true);
+            return broken(newer_version(asset.format_version).into(), true);
         }
         if asset.id != *self.id || Some(asset.file.as_ref()) != self.picture.file_name() {
-            return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file), false);
+            return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file).into(), false);
         }
         if let Some(Err(error)) = asset.made.as_ref().map(Made::validate) {
-            return broken(format!("says how it was made, which cannot be: {error}"), false);
+            return broken(("says how it was made, which cannot be", error).into(), false);
         }
         Found::Asset(Box::new(asset), stamp)
     }
@@ -183,7 +184,7 @@ impl<'a> Place<'a> {
             .and_then(|(bytes, metadata)| Ok((bytes, metadata.modified()?)));
         read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.broken(&self.picture, "is not there"),
-            _ => self.broken(&self.picture, format!("cannot be read: {}", words(&error))),
+            _ => self.broken(&self.picture, ("cannot be read", plainly(error))),
         })
     }
 
@@ -196,11 +197,10 @@ impl<'a> Place<'a> {
         let made = match Made::read(&bytes) {
             Ok(made) => Some(made),
             Err(_) if says_sprite(Cursor::new(&bytes)) => None,
-            Err(reason) => return Err(self.broken(&self.picture, format!("is no picture of ours: {reason}"))),
+            Err(error) => return Err(self.broken(&self.picture, ("is no picture of ours", error))),
         };
         let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png);
-        let image =
-            image.map_err(|error| self.broken(&self.picture, format!("is damaged: {error}")))?.into_rgba8();
+        let image = image.map_err(|error| self.broken(&self.picture, ("is damaged", error)))?.into_rgba8();
         let seen: HashSet<_> =
             image.pixels().filter(|pixel| pixel[3] > 0).map(|pixel| &pixel.0[..3]).collect();
         let (width, height, colors) = (image.width(), image.height(), seen.len());
@@ -321,10 +321,10 @@ fn read_plain(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
     Ok((read_opened(file, limit)?, metadata))
 }
 
-/// The words of an error of [`read_plain`].
-fn words(error: &io::Error) -> String {
+/// An error of [`read_plain`], in words that say what is there.
+fn plainly(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::ELOOP) => "it is a symbolic link".into(),
-        _ => error.to_string(),
+        Some(libc::ELOOP) => io::Error::new(error.kind(), "it is a symbolic link"),
+        _ => error,
     }
 }

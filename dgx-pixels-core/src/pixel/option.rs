@@ -1,17 +1,5 @@
 //! Options as the words that people and programs write them.
 
-/// A word that an option does not take.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{option}` is `{value}`; expected {expected}")]
-pub struct OptionError {
-    /// The option's name.
-    pub option: &'static str,
-    /// As given.
-    pub value: String,
-    /// What would be right.
-    pub expected: &'static str,
-}
-
 /// Three or six hexadecimal digits after `#`, in either case.
 pub(super) fn parse_rgb(text: &str) -> Option<[u8; 3]> {
     let digits = text.strip_prefix('#')?;
@@ -36,7 +24,7 @@ pub(super) fn show_rgb([r, g, b]: [u8; 3]) -> String {
 macro_rules! serde_by_word {
     ($option:ty) => {
         impl TryFrom<String> for $option {
-            type Error = $crate::pixel::OptionError;
+            type Error = $crate::ValueError;
 
             fn try_from(word: String) -> Result<Self, Self::Error> {
                 word.parse()

@@ -13,10 +13,11 @@ use super::grid::{self, Axis, Grid};
 use super::native::Native;
 use super::option::serde_by_word;
 use super::{
-    Anchor, Certificate, Dither, FrameError, OptionError, Outline, Palette, PaletteError, Transparent, Wrap,
-    bleed, cells, clean_up, cut_out, fit, outline, quantize,
+    Anchor, Certificate, Dither, FrameError, Outline, Palette, PaletteError, Transparent, Wrap, bleed, cells,
+    clean_up, cut_out, fit, outline, quantize,
 };
 use crate::request::ImageSize;
+use crate::value_error::ValueError;
 
 /// What [`pixelize`] is to do. The default finds the grid, cuts a plain background out, and keeps all colours that an
 /// elbow in their number keeps.
@@ -67,13 +68,15 @@ pub enum GridChoice {
 }
 
 impl FromStr for GridChoice {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        let error = || OptionError {
-            option: "grid",
-            value: text.to_owned(),
-            expected: "`auto`, columns and rows as `32x32`, or pixels of a cell from 1 to 256 as `8` or `7.6`",
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let error = || {
+            ValueError::new(
+                "grid",
+                text,
+                "`auto`, columns and rows as `32x32`, or pixels of a cell from 1 to 256 as `8` or `7.6`",
+            )
         };
         if text == "auto" {
             return Ok(GridChoice::Auto);
@@ -119,20 +122,16 @@ impl fmt::Display for MaxColors {
 }
 
 impl FromStr for MaxColors {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
         match word {
             "auto" => Ok(MaxColors::Auto),
             "elbow" => Ok(MaxColors::Elbow),
             "all" => Ok(MaxColors::All),
             count => match count.parse() {
                 Ok(count @ 1..=256) => Ok(MaxColors::AtMost(count)),
-                _ => Err(OptionError {
-                    option: "max_colors",
-                    value: word.to_owned(),
-                    expected: "`auto`, `elbow`, `all` or 1 to 256",
-                }),
+                _ => Err(ValueError::new("max_colors", word, "`auto`, `elbow`, `all` or 1 to 256")),
             },
         }
     }
@@ -221,7 +220,7 @@ pub enum PixelError {
     },
     /// An option is out of its range.
     #[error(transparent)]
-    Option(#[from] OptionError),
+    Option(#[from] ValueError),
     /// More cells than pixels.
     #[error("`grid` is {columns}x{rows}; expected at most {width}x{height}, the picture's pixels")]
     Grid {
@@ -253,6 +252,19 @@ pub enum PixelError {
     /// The caller stopped it.
     #[error("stopped before the sprite was made")]
     Stopped,
+}
+
+impl PixelError {
+    /// The name of the field at fault, if the error is about one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            PixelError::Option(error) => Some(&error.field),
+            PixelError::Frame(error) => Some(error.field()),
+            PixelError::Palette(_) => Some("palette"),
+            PixelError::Grid { .. } | PixelError::TooManyCells { .. } => Some("grid"),
+            PixelError::Empty { .. } | PixelError::Large { .. } | PixelError::Stopped => None,
+        }
+    }
 }
 
 /// The bounds that a caller sets to pixel work.
