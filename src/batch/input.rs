@@ -8,8 +8,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use dgx_pixels_core::files;
-use dgx_pixels_core::pixel::{OptionError, Palette, PixelOptions};
-use dgx_pixels_core::{Crop, Error, GenerateRequest, ImageSize};
+use dgx_pixels_core::pixel::{Palette, PixelOptions};
+use dgx_pixels_core::{Crop, Error, GenerateRequest, ImageSize, ValueError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -100,9 +100,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         fs::read(path)
     };
-    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    let bytes = read.map_err(|error| fault(error.to_string()))?;
-    Ok(files::utf16_to_utf8(&bytes).map_err(fault)?.into_owned())
+    let bytes = read.map_err(|error| Failure::input(path, error))?;
+    let text = files::utf16_to_utf8(&bytes).map_err(|reason| Failure::input(path, reason))?;
+    Ok(text.into_owned())
 }
 
 /// `true` if the lines are JSON objects: the file's name says so, or its first line does.
@@ -115,7 +115,7 @@ pub(super) fn is_json(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
     if is_list(first) {
         let reason =
             "it is a JSON list; expected a JSON object a line, without brackets and commas around them";
-        return Err(Failure::Input { path: path.to_owned(), reason: reason.into() });
+        return Err(Failure::input(path, reason));
     }
     Ok(["jsonl", "ndjson"].iter().any(|ending| named(ending)) || is_object(first))
 }
@@ -391,12 +391,12 @@ fn number(value: &Value) -> Result<f64, String> {
 }
 
 /// What a flag takes as a word, here also as a number.
-fn word<T: FromStr<Err = OptionError>>(value: &Value) -> Result<T, String> {
+fn word<T: FromStr<Err = ValueError>>(value: &Value) -> Result<T, String> {
     let word = match value {
         Value::Number(number) => number.to_string(),
         value => text(value)?.to_owned(),
     };
-    word.parse().map_err(|error: OptionError| error.to_string())
+    word.parse().map_err(|error: ValueError| error.to_string())
 }
 
 fn object<T: DeserializeOwned>(value: &Value, example: impl Display) -> Result<T, String> {
