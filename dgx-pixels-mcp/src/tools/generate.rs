@@ -10,7 +10,7 @@ use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::pixel::{GridChoice, MaxColors, Palette, PixelOptions, Transparent, Wrap};
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, canvas};
+use dgx_pixels_core::{GenerateRequest, ImageSize, Submission, ValueError, canvas};
 use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::game::Onto;
-use super::{Answer, Call, Group, Kind, Listener, Response, blocking, wrong};
+use super::{Answer, Call, Group, Kind, Listener, Response, Wrong, blocking, wrong};
 use crate::answer::{Fault, bytes, facts, text, with_picture, without_nulls};
 use crate::arguments;
 use crate::pictures::of_library;
@@ -155,9 +155,10 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     let schema = arguments::schema::<GenerateSprite>();
     let (mut wanted, mut last) = (vec![], None);
     for (n, prompt) in prompts.into_iter().enumerate() {
+        check_prompt(n, &prompt).map_err(|fault| wrong(BATCH, fault))?;
         let mut one = arguments.clone();
         one.insert("prompt".into(), prompt);
-        let fault = |fault: String| wrong(BATCH, &fault.replace("`prompt`", &format!("`prompts[{n}]`")));
+        let fault = |fault: String| wrong(BATCH, &fault);
         let one: GenerateSprite = arguments::parse(&schema, Some(one)).map_err(fault)?;
         wanted.extend(one.plan(&call).map_err(fault)?);
         last = Some(one);
@@ -165,6 +166,18 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     // All go into one game.
     let onto = last.map_or(Ok(None), |one| one.onto(&call.studio, &wanted));
     draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, &fault))?).await
+}
+
+/// Checks one of many prompts under the name that it has in the list.
+fn check_prompt(n: usize, prompt: &Value) -> Result<(), Wrong> {
+    let fault = match prompt.as_str().map(|text| text.chars().count()) {
+        None => format!("is {}; expected a text", arguments::short(prompt)),
+        Some(chars) if chars > MAX_PROMPT_CHARS => {
+            format!("has {chars} characters; expected at most {MAX_PROMPT_CHARS}")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Wrong::of(format!("prompts[{n}]"), fault))
 }
 
 /// A picture that is asked for.
@@ -197,7 +210,7 @@ impl GenerateSprite {
         let request = self.request(model, style, size)?;
         request.validate().map_err(|error| error.to_string())?;
         let name = match &self.name {
-            Some(name) => name.parse().map_err(|error: Error| error.to_string())?,
+            Some(name) => name.parse().map_err(|error: ValueError| error.to_string())?,
             None => AssetName::from_prompt(&self.prompt),
         };
         let count = self.count.unwrap_or(1);

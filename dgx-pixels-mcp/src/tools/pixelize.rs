@@ -7,7 +7,7 @@ use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
 use dgx_pixels_core::pixel::{
     GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, is_lost, pixelize_within,
 };
-use dgx_pixels_core::{Error, ImageSize};
+use dgx_pixels_core::{Error, ImageSize, ValueError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -58,7 +58,7 @@ struct PixelizeImage {
 async fn pixelize_image(call: Call, arguments: PixelizeImage) -> Answer {
     let options = arguments.options().map_err(|fault| wrong(TOOL, &fault))?;
     let name: AssetName = match &arguments.name {
-        Some(name) => name.parse().map_err(|error: Error| wrong(TOOL, &error.to_string()))?,
+        Some(name) => name.parse().map_err(|error: ValueError| wrong(TOOL, error))?,
         None => AssetName::from_prompt(&arguments.path.file_stem().unwrap_or_default().to_string_lossy()),
     };
     let make = move |studio: &Studio, stop: &Stop| make(studio, stop, &arguments.path, &options, &name);
