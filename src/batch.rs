@@ -13,7 +13,7 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
-use dgx_pixels_core::{Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
+use dgx_pixels_core::{Cause, Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
 use serde_json::json;
 
 use self::folder::{Allowed, Entry, Folder, Kept, Told};
@@ -178,8 +178,8 @@ fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
     let json = input::is_json(&args.input, &bytes)?;
     match input::pictures(&bytes, json, &defaults) {
         Ok(pictures) if pictures.is_empty() => {
-            let reason = "it has no prompts; expected one a line".into();
-            Err(Failure::Input { path: args.input.clone(), reason })
+            let reason = "it has no prompts; expected one a line";
+            Err(Failure::input(&args.input, reason))
         }
         Ok(pictures) => {
             let has_size = |picture: &Picture| {
@@ -345,10 +345,7 @@ impl Batch<'_> {
                 Err(Error::Exists { .. }) if may_remove && self.is_ours(picture) => {
                     may_remove = false;
                     let path = self.folder.output(picture);
-                    remove_picture(&path).map_err(|failure| Error::Output {
-                        path: path.clone(),
-                        reason: one_line(&failure),
-                    })?;
+                    remove_picture(&path).map_err(|failure| Error::output(&path, Cause::from(failure)))?;
                 }
                 answer => return answer,
             }
@@ -433,7 +430,7 @@ impl Batch<'_> {
         if stops {
             return Err(failure);
         }
-        let told = Told { kind: failure.kind().into(), message: one_line(&failure) };
+        let told = Told { kind: failure.kind().as_str().into(), message: one_line(&failure) };
         let entry = Entry::failed(picture, job, told);
         self.folder.tell(&entry)?;
         self.failed.push(entry.clone());

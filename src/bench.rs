@@ -14,7 +14,7 @@ use dgx_pixels_core::torch::{
     Device, Dtype, Gpu, Mode, Options, Sdxl, empty_cache, gpus, libtorch_version, matrix_rate, memory_stats,
     reset_peak,
 };
-use dgx_pixels_core::{Error, GenerateRequest, Model};
+use dgx_pixels_core::{Cause, Error, GenerateRequest, Model};
 use image::RgbImage;
 use serde::Serialize;
 
@@ -331,8 +331,7 @@ fn changing(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Result<Duration, F
 
 /// A first picture by a program of its own: the second of two, so that the weights are in the page cache.
 fn cold(args: &Args, subject: &Subject, mode: Mode, dtype: Dtype) -> Result<f64, Failure> {
-    let folder = tempfile::tempdir()
-        .map_err(|error| Failure::Output { path: "".into(), reason: error.to_string() })?;
+    let folder = tempfile::tempdir().map_err(|error| Failure::output("", error))?;
     let program = std::env::current_exe()
         .map_err(|error| Failure::Flags(format!("this program cannot be started: {error}")))?;
     let path = folder.path().join("cold.png");
@@ -363,10 +362,7 @@ fn cold(args: &Args, subject: &Subject, mode: Mode, dtype: Dtype) -> Result<f64,
         time = begun.elapsed();
         interrupt::check()?;
         if !status.as_ref().is_ok_and(|status| status.success()) || !path.exists() {
-            return Err(Failure::Input {
-                path,
-                reason: format!("`generate` made no first picture: {status:?}"),
-            });
+            return Err(Failure::input(path, format!("`generate` made no first picture: {status:?}")));
         }
     }
     Ok(milliseconds(time))
@@ -376,7 +372,7 @@ fn save(folder: &Path, mode: Mode, picture: &RgbImage) -> Result<(), Failure> {
     let path = folder.join(format!("{mode}.png"));
     let saved =
         fs::create_dir_all(folder).map_err(image::ImageError::from).and_then(|()| picture.save(&path));
-    saved.map_err(|error| Failure::Output { path, reason: error.to_string() })
+    saved.map_err(|error| Failure::output(path, Cause::from(error)))
 }
 
 impl Machine {

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use dgx_pixels_core::Error;
 use dgx_pixels_core::asset::{Change, Deployed, Game, Live, NewSprite, Project};
+use dgx_pixels_core::{Error, Reason};
 use dgx_pixels_manifest::{GAME_PORT, SpriteName};
 use serde_json::json;
 
@@ -165,7 +165,7 @@ fn sprite(args: &Args, path: &Path) -> Result<NewSprite, Failure> {
         })?,
     };
     let mut sprite = NewSprite::read(name, path).map_err(|error| match error {
-        Error::NoFile { path, reason } => Failure::Input { path, reason },
+        Error::NoFile { path, reason: words, cause } => Failure::input(path, Reason { words, cause }),
         error => error.into(),
     })?;
     sprite.anchor = args.anchor.0;

@@ -145,7 +145,7 @@ fn torch() -> (Option<String>, Cuda) {
                         let fp8 = if fp8 { "`fp8` can be had" } else { "`fp8` is `fast` here" };
                         format!("{own}; {fp8}")
                     }
-                    Err(reason) => format!("libtorch's, as ours cannot be had: {reason}"),
+                    Err(error) => format!("libtorch's, as ours cannot be used: {}", one_line(&error)),
                 },
             });
             Cuda { available: true, reason: None, gpus: gpus.collect() }

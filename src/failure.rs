@@ -5,37 +5,77 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dgx_pixels_core::fields::FieldError;
-use dgx_pixels_core::{Error, ErrorKind};
+pub(crate) use dgx_pixels_core::one_line;
+use dgx_pixels_core::{Error, ErrorKind, Reason, ValueError};
 use serde_json::json;
 
 use crate::{interrupt, output};
 
-/// The exit codes, as `--help` tells them. [`Failure::exit_code`] is the same table.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0    done
-  1    internal: a fault of ours or of the installation; from `doctor`: no model can be drawn with
-  2    invalid_request: a flag or its value
-  3    invalid_model: no model, several to choose from, or its files are not what they should be
-  4    device_unavailable: the device asked for is not there
-  5    out_of_memory
-  6    not_finite: the arithmetic left the number range; no picture is written
-  7    output: the picture cannot be written
-  8    input: a file cannot be read, or a picture not made; of several, the others were
-  9    changed: `reproduce` made another picture
-  10   queue_full: as many pictures wait as may; try again
-  11   deadline_exceeded: it took longer than it may
-  12   shut_down: the engine stopped before the picture was made
-  13   not_found: an asset or a file that is not there, or not as it was
-  14   forbidden_path: a path out of the folders that may be used
-  15   library_full: as many assets are kept as may be
-  16   faults: `validate` found what a game would stumble over
-  17   process_died: the process died each time that the job ran
-  18   empty_sprite: no draw gave a sprite with a visible pixel
-  19   quota_exceeded: as much of one client waits as may; try again
-  130  cancelled: Ctrl-C
+/// The one word and the exit code of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// A kind that the library has too.
+    Core(ErrorKind),
+    /// An input cannot be read.
+    Input,
+    /// `reproduce` drew another image.
+    Changed,
+    /// `validate` found errors.
+    Faults,
+}
 
-With --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}";
+impl FailureKind {
+    /// All kinds.
+    fn all() -> impl Iterator<Item = FailureKind> {
+        let own = [FailureKind::Input, FailureKind::Changed, FailureKind::Faults];
+        ErrorKind::ALL.iter().copied().map(FailureKind::Core).chain(own)
+    }
+
+    /// The word, for example `invalid_request`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Core(kind) => kind.as_str(),
+            FailureKind::Input => "input",
+            FailureKind::Changed => "changed",
+            FailureKind::Faults => "faults",
+        }
+    }
+
+    /// The program's exit code.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            FailureKind::Core(kind) => kind.exit_code(),
+            FailureKind::Input => 8,
+            FailureKind::Changed => 9,
+            FailureKind::Faults => 16,
+        }
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            FailureKind::Core(ErrorKind::Internal) => {
+                "a fault of the program or its installation; `doctor` found no model that can draw"
+            }
+            FailureKind::Core(kind) => kind.meaning(),
+            FailureKind::Input => {
+                "a file cannot be read, or an image cannot be made of it; of several, the others are made"
+            }
+            FailureKind::Changed => "`reproduce` drew another image",
+            FailureKind::Faults => "`validate` found errors",
+        }
+    }
+}
+
+/// The exit codes for `--help`, in their order.
+pub(crate) fn exit_codes() -> String {
+    let mut kinds: Vec<_> = FailureKind::all().collect();
+    kinds.sort_by_key(|kind| kind.exit_code());
+    let mut text = "Exit codes:\n  0    done".to_owned();
+    for kind in kinds {
+        text += &format!("\n  {:<5}{}: {}", kind.exit_code(), kind.as_str(), kind.meaning());
+    }
+    text + "\n\nWith --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}"
+}
 
 /// What ends a subcommand early.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +88,12 @@ pub(crate) enum Failure {
     Flags(String),
     #[error(transparent)]
     Field(#[from] FieldError),
-    #[error("cannot read `{}`: {reason}", path.display())]
-    Input { path: PathBuf, reason: String },
+    #[error("cannot read `{}`", path.display())]
+    Input {
+        path: PathBuf,
+        #[source]
+        reason: Reason,
+    },
     /// The faults themselves are told before.
     #[error("`{}` has {}; nothing was drawn", path.display(), counted(*faults, "fault"))]
     Lines { path: PathBuf, faults: usize },
@@ -62,8 +106,12 @@ pub(crate) enum Failure {
         path.display(), counted(*of, "picture")
     )]
     Unfinished { path: PathBuf, made: usize, of: usize },
-    #[error("cannot write `{}`: {reason}", path.display())]
-    Output { path: PathBuf, reason: String },
+    #[error("cannot write `{}`", path.display())]
+    Output {
+        path: PathBuf,
+        #[source]
+        reason: Reason,
+    },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf, source: io::Error },
     /// `reproduce` made something else. The text is whole: it says what has changed.
@@ -90,64 +138,54 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<ValueError> for Failure {
+    fn from(error: ValueError) -> Failure {
+        Failure::Core(error.into())
+    }
+}
+
 impl Failure {
-    /// The one word: a core error's own, `input`, `output`, `changed` or `faults`.
-    pub(crate) fn kind(&self) -> &'static str {
+    /// A [`Failure::Input`].
+    pub(crate) fn input(path: impl Into<PathBuf>, reason: impl Into<Reason>) -> Failure {
+        Failure::Input { path: path.into(), reason: reason.into() }
+    }
+
+    /// A [`Failure::Output`].
+    pub(crate) fn output(path: impl Into<PathBuf>, reason: impl Into<Reason>) -> Failure {
+        Failure::Output { path: path.into(), reason: reason.into() }
+    }
+
+    /// The kind, which decides the word and the exit code.
+    pub(crate) fn kind(&self) -> FailureKind {
         match self {
-            Failure::Core(error) => error.kind().as_str(),
+            Failure::Core(error) => FailureKind::Core(error.kind()),
             Failure::Flags(_) | Failure::Field(_) | Failure::Lines { .. } => {
-                ErrorKind::InvalidRequest.as_str()
+                FailureKind::Core(ErrorKind::InvalidRequest)
             }
-            Failure::Input { .. } | Failure::Some { .. } => "input",
+            Failure::Input { .. } | Failure::Some { .. } => FailureKind::Input,
             Failure::Exists { .. }
             | Failure::Unfinished { .. }
             | Failure::Output { .. }
             | Failure::Write { .. }
-            | Failure::Stdout(_) => "output",
-            Failure::Changed(_) => "changed",
-            Failure::Faults { .. } => "faults",
-            Failure::Interrupted | Failure::Paused { .. } => ErrorKind::Cancelled.as_str(),
-        }
-    }
-
-    /// As [`EXIT_CODES`] tells.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self.kind() {
-            "invalid_request" => 2,
-            "invalid_model" => 3,
-            "device_unavailable" => 4,
-            "out_of_memory" => 5,
-            "not_finite" => 6,
-            "output" => 7,
-            "input" => 8,
-            "changed" => 9,
-            "queue_full" => 10,
-            "deadline_exceeded" => 11,
-            "shut_down" => 12,
-            "not_found" => 13,
-            "forbidden_path" => 14,
-            "library_full" => 15,
-            "faults" => 16,
-            "process_died" => 17,
-            "empty_sprite" => 18,
-            "quota_exceeded" => 19,
-            "cancelled" => interrupt::EXIT_CODE,
-            _ => 1,
+            | Failure::Stdout(_) => FailureKind::Core(ErrorKind::Output),
+            Failure::Changed(_) => FailureKind::Changed,
+            Failure::Faults { .. } => FailureKind::Faults,
+            Failure::Interrupted | Failure::Paused { .. } => FailureKind::Core(ErrorKind::Cancelled),
         }
     }
 
     /// Says why on stderr in one line, with `json` on stdout too, and gives the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
-        let message = one_line(self);
+        let (kind, message) = (self.kind(), one_line(self));
         output::note(format_args!("error: {message}"));
         if json {
             // Nobody is left to be told that stdout does not take it.
-            let _ = output::say_json(&json!({ "error": { "kind": self.kind(), "message": message } }));
+            let _ = output::say_json(&json!({ "error": { "kind": kind.as_str(), "message": message } }));
         }
-        if self.exit_code() == interrupt::EXIT_CODE {
+        if kind == FailureKind::Core(ErrorKind::Cancelled) {
             interrupt::exit_now();
         }
-        ExitCode::from(self.exit_code())
+        ExitCode::from(kind.exit_code())
     }
 }
 
@@ -156,58 +194,32 @@ pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The error and its causes in one line, joined by `: `.
-pub(crate) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text.replace(['\n', '\r'], " ")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::collections::HashSet;
 
     use super::*;
 
     #[test]
-    fn help_tells_the_code_of_each_kind() {
-        let path = PathBuf::from("key.png");
-        let core = |error| Failure::Core(error);
-        let failures = [
-            core(Error::Internal { doing: "loading", message: "no".into() }),
-            FieldError::new("seed", "no").into(),
-            core(Error::ModelChoice("none".into())),
-            core(Error::Device { device: "cuda:7".into(), reason: "no".into() }),
-            core(Error::OutOfMemory { device: "cpu".into(), doing: "decoding" }),
-            core(Error::NotFinite { what: "the picture", dtype: "f16" }),
-            Error::Exists { path }.into(),
-            Failure::Changed("no".into()),
-            core(Error::QueueFull { waiting: 9, capacity: 9, retry_after: Duration::ZERO }),
-            core(Error::DeadlineExceeded { deadline: Duration::ZERO, steps_done: 1, steps: 2 }),
-            core(Error::ShutDown),
-            core(Error::ProcessDied { deaths: 2, alone: 2, place: None }),
-            core(Error::EmptySprite { seeds: vec![7, 8] }),
-            core(Error::QuotaExceeded {
-                client: "one".into(),
-                used: 3,
-                allowed: 2,
-                unit: "jobs",
-                retry_after: Duration::ZERO,
-            }),
-            core(Error::NoAsset { id: "key".into() }),
-            core(Error::ForbiddenPath { path: "/key.png".into(), reason: "no".into(), roots: vec![] }),
-            core(Error::LibraryFull { root: "/".into(), used: "2".into(), allowed: "1".into() }),
-            Failure::Faults { errors: 1 },
-            core(Error::Cancelled { steps_done: 1, steps: 2 }),
-        ];
-        for failure in failures {
-            let line = format!("\n  {:<5}{}", failure.exit_code(), failure.kind());
-            assert!(EXIT_CODES.contains(&line), "{line:?}");
+    fn help_lists_each_kind_once_with_a_code_of_its_own() {
+        let help = exit_codes();
+        let codes: HashSet<_> = FailureKind::all().map(FailureKind::exit_code).collect();
+        assert_eq!(codes.len(), FailureKind::all().count());
+        for kind in FailureKind::all() {
+            let line = format!("\n  {:<5}{}: ", kind.exit_code(), kind.as_str());
+            assert_eq!(help.matches(&line).count(), 1, "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_programs_own_kinds_keep_their_words_and_codes() {
+        let own = |failure: Failure| (failure.kind().as_str(), failure.kind().exit_code());
+        assert_eq!(own(Failure::input("key.png", "no")), ("input", 8));
+        assert_eq!(own(Failure::Changed("no".into())), ("changed", 9));
+        assert_eq!(own(Failure::Faults { errors: 1 }), ("faults", 16));
+        assert_eq!(own(Failure::Interrupted), ("cancelled", 130));
+        assert_eq!(own(Error::Exists { path: "key.png".into() }.into()), ("output", 7));
+        assert_eq!(own(Error::ShutDown.into()), ("shut_down", 12));
     }
 
     #[test]

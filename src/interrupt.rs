@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use dgx_pixels_core::ErrorKind;
+
 use crate::failure::Failure;
 
 /// What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
-pub(crate) const EXIT_CODE: u8 = 130;
+const EXIT_CODE: u8 = ErrorKind::Cancelled.exit_code();
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static WRITING: Mutex<()> = Mutex::new(());

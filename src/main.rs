@@ -28,11 +28,11 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use dgx_pixels_core::printable::PrintableWriter;
 
-use crate::failure::{EXIT_CODES, Failure};
+use crate::failure::{Failure, exit_codes};
 
 /// Game-ready pixel art from a prompt, on your own machine.
 #[derive(Parser)]
-#[command(name = "dgx-pixels", bin_name = "dgx-pixels", version, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "dgx-pixels", bin_name = "dgx-pixels", version, after_help = exit_codes(), max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -40,26 +40,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", generate::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", generate::NOTES, exit_codes()))]
     Generate(generate::Args),
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", batch::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", batch::NOTES, exit_codes()))]
     Batch(batch::Args),
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", pixelize::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", pixelize::NOTES, exit_codes()))]
     Pixelize(pixelize::Args),
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", reproduce::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", reproduce::NOTES, exit_codes()))]
     Reproduce(reproduce::Args),
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", deploy::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", deploy::NOTES, exit_codes()))]
     Deploy(deploy::Args),
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", sheet::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", sheet::NOTES, exit_codes()))]
     Sheet(sheet::Args),
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", validate::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", validate::NOTES, exit_codes()))]
     Validate(validate::Args),
     #[cfg(feature = "torch")]
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", bench::NOTES))]
+    #[command(after_help = format!("{}\n\n{}", bench::NOTES, exit_codes()))]
     Bench(bench::Args),
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = exit_codes())]
     Models(models::Args),
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = exit_codes())]
     Doctor(doctor::Args),
 }
 

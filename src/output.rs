@@ -10,7 +10,7 @@ use dgx_pixels_core::files;
 use dgx_pixels_core::job::JobTimings;
 use dgx_pixels_core::picture_file::{self, Made};
 use dgx_pixels_core::pixel::Certificate;
-use dgx_pixels_core::printable;
+use dgx_pixels_core::{Cause, printable};
 use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use crate::interrupt;
 /// # Errors
 /// [`Failure::Input`].
 pub(crate) fn read_made(path: &Path, bytes: &[u8]) -> Result<Made, Failure> {
-    Made::read(bytes).map_err(|reason| Failure::Input { path: path.to_owned(), reason })
+    Made::read(bytes).map_err(|error| Failure::input(path, Cause::from(error)))
 }
 
 /// Longest text taken from a prompt for a file's name, in characters.
@@ -46,7 +46,7 @@ impl<'a> Destination<'a> {
     /// [`Failure::Output`] for the name of another format, which would become a folder of that name; for standard
     /// output that is a terminal.
     pub(crate) fn of(output: &'a Path) -> Result<Destination<'a>, Failure> {
-        let fault = |reason: String| Err(Failure::Output { path: output.to_owned(), reason });
+        let fault = |reason: String| Err(Failure::output(output, reason));
         if output == Path::new("-") {
             return match io::stdout().is_terminal() {
                 true => {
@@ -88,8 +88,8 @@ impl<'a> Destination<'a> {
 pub(crate) fn single(output: &Path) -> Result<Destination<'_>, Failure> {
     match Destination::of(output)? {
         Destination::Folder(_) => {
-            let reason = "one image is written; expected a file's name that ends in `.png`, or `-`".into();
-            Err(Failure::Output { path: output.to_owned(), reason })
+            let reason = "one image is written; expected a file's name that ends in `.png`, or `-`";
+            Err(Failure::output(output, reason))
         }
         destination => Ok(destination),
     }
@@ -100,7 +100,7 @@ pub(crate) fn single(output: &Path) -> Result<Destination<'_>, Failure> {
 /// # Errors
 /// As [`Destination::of`]; [`Failure::Output`] for anything but a folder.
 pub(crate) fn folder(output: &Path) -> Result<&Path, Failure> {
-    let fault = |reason: &str| Err(Failure::Output { path: output.to_owned(), reason: reason.into() });
+    let fault = |reason: &str| Err(Failure::output(output, reason));
     if output == Path::new("-") {
         return fault("many files do not go to standard output; expected a folder");
     }
@@ -235,17 +235,17 @@ pub(crate) fn check(
     let may_make_folder = output.is_some_and(|output| !is_file_name(output));
     let probed = match or_here(folder).metadata() {
         Ok(metadata) if metadata.is_dir() => folder,
-        Ok(_) => return Err(Failure::Output { path: first.clone(), reason: not_a_folder(folder) }),
+        Ok(_) => return Err(Failure::output(first, not_a_folder(folder))),
         Err(error) if error.kind() == io::ErrorKind::NotFound && may_make_folder => folder_of(folder),
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             return Err(Failure::Write { path: first.clone(), source });
         }
-        Err(_) => return Err(Failure::Output { path: first.clone(), reason: missing(folder) }),
+        Err(_) => return Err(Failure::output(first, missing(folder))),
     };
     match or_here(probed).metadata() {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(Failure::Output { path: first.clone(), reason: not_a_folder(probed) }),
-        Err(_) => return Err(Failure::Output { path: first.clone(), reason: missing(probed) }),
+        Ok(_) => return Err(Failure::output(first, not_a_folder(probed))),
+        Err(_) => return Err(Failure::output(first, missing(probed))),
     }
     named.iter().try_for_each(|path| files::check_replaceable(path, force))?;
     beside.iter().try_for_each(|path| picture_file::check_beside(path, force))?;
@@ -413,6 +413,7 @@ pub(crate) fn note(line: fmt::Arguments) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::one_line;
 
     #[test]
     fn a_prompt_makes_a_short_plain_name() {
@@ -453,7 +454,7 @@ mod tests {
             assert_eq!(Destination::of(Path::new(name)).unwrap(), expected, "{name}");
         }
         for name in ["o.tga", "o.json", "hero.aseprite", "a/o.JPG", "o.qoi", "o.psd", "o.txt"] {
-            let failure = Destination::of(Path::new(name)).unwrap_err().to_string();
+            let failure = one_line(&Destination::of(Path::new(name)).unwrap_err());
             assert!(failure.contains("ends in `.png`"), "{failure}");
             assert!(folder(Path::new(name)).is_err() && single(Path::new(name)).is_err(), "{name}");
         }

@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::files::MAX_PICTURE_BYTES;
-use dgx_pixels_core::input_image::{self, InputImage, InputImageError};
+use dgx_pixels_core::input_image::{self, InputImage};
+use dgx_pixels_core::{Cause, Reason};
 use image::RgbaImage;
 
 use crate::failure::Failure;
@@ -26,9 +27,9 @@ pub(crate) fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut seen = HashSet::new();
     for path in inputs {
         let input = path.to_str().unwrap_or_default();
-        let fault = |reason: String| Failure::Input { path: path.clone(), reason };
+        let fault = |reason: Reason| Failure::input(path, reason);
         let mut new = if path.is_dir() {
-            let entries = path.read_dir().map_err(|error| fault(error.to_string()))?;
+            let entries = path.read_dir().map_err(|error| fault(error.into()))?;
             let mut files: Vec<_> =
                 entries.flatten().map(|entry| entry.path()).filter(|path| is_picture(path)).collect();
             files.sort_unstable_by(|a, b| by_number(a, b));
@@ -36,16 +37,14 @@ pub(crate) fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         } else if path.exists() || !input.contains(['*', '?', '[']) {
             vec![path.clone()]
         } else {
-            let paths = glob::glob(input).map_err(|error| fault(error.to_string()))?;
+            let paths = glob::glob(input).map_err(|error| fault(Cause::from(error).into()))?;
             let mut files: Vec<_> = paths.flatten().filter(|path| is_picture(path)).collect();
             files.sort_unstable_by(|a, b| by_number(a, b));
             files
         };
         if new.is_empty() {
-            return Err(fault(format!(
-                "it has no pictures; expected files that end in {}",
-                ENDINGS.join(", ")
-            )));
+            let reason = format!("it has no pictures; expected files that end in {}", ENDINGS.join(", "));
+            return Err(fault(reason.into()));
         }
         // A file that is not there is reported when it is read.
         new.retain(|path| {
@@ -66,7 +65,11 @@ fn is_picture(path: &Path) -> bool {
 /// # Errors
 /// [`Failure::Input`]: it is not there, no image, damaged, too large, or animated.
 pub(crate) fn read(path: &Path, quiet: bool) -> Result<RgbaImage, Failure> {
-    decode(path, &input_image::read_file(path).map_err(|error| fault(path, &error))?, quiet)
+    decode(
+        path,
+        &input_image::read_file(path).map_err(|error| Failure::input(path, Cause::from(error)))?,
+        quiet,
+    )
 }
 
 /// Reads standard input, which stands for the file `-`.
@@ -74,12 +77,14 @@ pub(crate) fn read(path: &Path, quiet: bool) -> Result<RgbaImage, Failure> {
 /// # Errors
 /// [`Failure::Input`] if it cannot be read, or is larger than an image file may be.
 pub(crate) fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
-    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
     let mut bytes = vec![];
     let stdin = io::stdin().lock();
-    stdin.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    stdin.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| Failure::input(path, error))?;
     match bytes.len() as u64 > MAX_PICTURE_BYTES {
-        true => Err(fault(format!("it has more than {MAX_PICTURE_BYTES} bytes; expected a smaller file"))),
+        true => {
+            let reason = format!("it has more than {MAX_PICTURE_BYTES} bytes; expected a smaller file");
+            Err(Failure::input(path, reason))
+        }
         false => Ok(bytes),
     }
 }
@@ -89,15 +94,12 @@ pub(crate) fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// As [`read`].
 pub(crate) fn decode(path: &Path, bytes: &[u8], quiet: bool) -> Result<RgbaImage, Failure> {
-    let InputImage { pixels, warnings } = input_image::decode(bytes).map_err(|error| fault(path, &error))?;
+    let InputImage { pixels, warnings } =
+        input_image::decode(bytes).map_err(|error| Failure::input(path, Cause::from(error)))?;
     for warning in warnings.iter().filter(|_| !quiet) {
         output::note(format_args!("warning: `{}`: {warning}", path.display()));
     }
     Ok(pixels)
-}
-
-fn fault(path: &Path, error: &InputImageError) -> Failure {
-    Failure::Input { path: path.to_owned(), reason: error.to_string() }
 }
 
 #[cfg(test)]

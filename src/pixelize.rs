@@ -153,7 +153,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 let message = one_line(&failure);
                 output::note(format_args!("error: `{}`: {message}", job.input.display()));
                 if args.json {
-                    let error = serde_json::json!({ "kind": failure.kind(), "message": message });
+                    let error = serde_json::json!({ "kind": failure.kind().as_str(), "message": message });
                     output::say_json(&serde_json::json!({ "input": job.input, "error": error }))?;
                 }
             }
@@ -228,7 +228,7 @@ fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
     let is_single = !matches!(destination, Destination::Folder(_));
     if is_single && inputs.len() > 1 {
         let reason = format!("{} images do not go into one file; expected a folder", inputs.len());
-        return Err(Failure::Output { path: args.output.clone(), reason });
+        return Err(Failure::output(&args.output, reason));
     }
     let mut jobs: Vec<Job> = vec![];
     let mut taken: HashMap<PathBuf, PathBuf> = HashMap::new();
@@ -239,7 +239,7 @@ fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
         let output = if is_single { args.output.clone() } else { args.output.join(name) };
         if let Some(other) = taken.insert(output.clone(), input.clone()) {
             let reason = format!("`{}` and `{}` would both become it", other.display(), input.display());
-            return Err(Failure::Output { path: output, reason });
+            return Err(Failure::output(output, reason));
         }
         jobs.push(Job { input, stdin: None, output });
     }

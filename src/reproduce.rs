@@ -7,6 +7,8 @@ use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
 use dgx_pixels_core::picture_file::Made;
 #[cfg(feature = "torch")]
 use dgx_pixels_core::torch::{Device, Mode};
+#[cfg(feature = "torch")]
+use dgx_pixels_core::{Cause, ValueError};
 use dgx_pixels_core::{GenerateRequest, Submission};
 use serde_json::json;
 
@@ -55,8 +57,8 @@ pub(crate) struct Args {
 
 /// Draws it as it says it was drawn.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let fault = |reason: String| Failure::Input { path: args.input.clone(), reason };
-    let bytes = read_regular(&args.input, MAX_PICTURE_BYTES).map_err(|error| fault(error.to_string()))?;
+    let bytes =
+        read_regular(&args.input, MAX_PICTURE_BYTES).map_err(|error| Failure::input(&args.input, error))?;
     let before = output::read_made(&args.input, &bytes)?;
     let destination = args.output.as_deref().map(output::single).transpose()?;
     match destination {
@@ -134,16 +136,13 @@ fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
     if args.model.as_deref().unwrap_or(&before.model) == SKETCH {
         return Ok(TorchArgs { dtype: None, device: Device::Cpu, mode: Mode::default(), vae_tiling: false });
     }
-    let unknown = |what: &str, value: &str| Failure::Input {
-        path: args.input.clone(),
-        reason: format!("its {what} is `{value}`, which is none"),
-    };
+    let unknown = |error: ValueError| Failure::input(&args.input, Cause::from(error));
     Ok(TorchArgs {
-        dtype: Some(before.dtype.parse().map_err(|_| unknown("dtype", &before.dtype))?),
-        device: before.device.parse().map_err(|_| unknown("device", &before.device))?,
+        dtype: Some(before.dtype.parse().map_err(unknown)?),
+        device: before.device.parse().map_err(unknown)?,
         // Pictures from before there were modes were drawn as `exact` draws.
         mode: match &before.mode {
-            Some(mode) => mode.parse().map_err(|_| unknown("mode", mode))?,
+            Some(mode) => mode.parse().map_err(unknown)?,
             None => Mode::Exact,
         },
         vae_tiling: before.vae_tiling,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use dgx_pixels_core::Error;
 use dgx_pixels_core::asset::{Report, Severity, validate};
+use dgx_pixels_core::{Error, Reason};
 
 use crate::failure::{Failure, counted};
 use crate::output;
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut report = Report::default();
     for path in &args.paths {
         report.extend(validate(path).map_err(|error| match error {
-            Error::NoFile { path, reason } => Failure::Input { path, reason },
+            Error::NoFile { path, reason: words, cause } => Failure::input(path, Reason { words, cause }),
             error => error.into(),
         })?);
     }

@@ -1,13 +1,22 @@
 //! What can go wrong, each with one word ([`ErrorKind`]) that every door uses.
 
+mod kind;
+mod reason;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::kind::ErrorKind;
+pub use self::reason::{Cause, Reason, one_line};
 use crate::pixel::PixelError;
 use crate::request::RequestError;
 use crate::scheduler::SchedulerError;
+use crate::value_error::ValueError;
 
-/// Everything this library reports. Causes are in [`source`](std::error::Error::source), not in the text.
+/// Everything this library reports. A cause is in [`source`](std::error::Error::source) and not in the
+/// text; [`one_line`] joins both.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,23 +30,29 @@ pub enum Error {
     #[error(transparent)]
     Scheduler(#[from] SchedulerError),
     /// The model's folder, a component or a weight file is not what it should be.
-    #[error("cannot load the model in `{}`: {reason}", path.display())]
+    #[error("cannot load the model in `{}`{}", path.display(), because(reason))]
     Model {
         /// The file or folder at fault.
         path: PathBuf,
         /// What is wrong with it, and what would be right.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// No model, not the one that was asked for, or several to choose from. The text is whole: it says what there is.
     #[error("{0}")]
     ModelChoice(String),
     /// The device asked for is not there.
-    #[error("device `{device}` is not available: {reason}")]
+    #[error("device `{device}` is not available{}", because(reason))]
     Device {
         /// As it was asked for.
         device: String,
         /// Why, and which devices there are.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// The device refused an allocation.
     #[error("out of memory on `{device}` while {doing}")]
@@ -147,12 +162,15 @@ pub enum Error {
     #[error("the engine is shut down; the job was not done")]
     ShutDown,
     /// A result's file cannot be written, or not read again.
-    #[error("cannot write `{}`: {reason}", path.display())]
+    #[error("cannot write `{}`{}", path.display(), because(reason))]
     Output {
         /// The file or folder at fault.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A file is there already, and may not be replaced.
     #[error("`{}` already exists", path.display())]
@@ -160,38 +178,37 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A value of a call is not one that it takes.
-    #[error("`{field}` is `{value}`; expected {expected}")]
-    Value {
-        /// The field.
-        field: &'static str,
-        /// As given; a long one is cut.
-        value: String,
-        /// What would be right.
-        expected: String,
-    },
+    /// A value is not one that its field takes.
+    #[error(transparent)]
+    Value(#[from] ValueError),
     /// A game's project is not one that sprites can be deployed into.
-    #[error("`{}` cannot be deployed into: {reason}", path.display())]
+    #[error("`{}` cannot be deployed into{}", path.display(), because(reason))]
     Project {
         /// The folder or file at fault.
         path: PathBuf,
         /// What is wrong with it, and what helps.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// No game answers, or not as ours do.
-    #[error("no game answers at port {port}: {reason}")]
+    #[error("no game answers at port {port}{}", because(reason))]
     Game {
         /// Of this machine.
         port: u16,
         /// Why, and what helps.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A manifest of sprites, or a name in one, cannot be used.
     #[cfg(feature = "deploy")]
     #[error(transparent)]
     Manifest(#[from] dgx_pixels_manifest::ManifestError),
     /// The asset library has no such asset.
-    #[error("`id` is `{id}`, and there is no such asset; expected one that a list of the library names")]
+    #[error("there is no asset `{id}`; expected an id that a list of the library names")]
     NoAsset {
         /// As asked for.
         id: String,
@@ -205,6 +222,9 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it, and what helps.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// As many assets or bytes are kept as may be.
     #[error(
@@ -220,12 +240,15 @@ pub enum Error {
         allowed: String,
     },
     /// The asset library's folder cannot be read or written.
-    #[error("the library fails at `{}`: {reason}", path.display())]
+    #[error("the library fails at `{}`{}", path.display(), because(reason))]
     Library {
         /// The file or folder at fault.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A path leads out of the folders that may be used, or to what is no plain file.
     #[error(
@@ -241,80 +264,46 @@ pub enum Error {
         roots: Vec<PathBuf>,
     },
     /// A path in the folders that may be used leads to nothing that can be.
-    #[error("`{}` cannot be used: {reason}", path.display())]
+    #[error("`{}` cannot be used{}", path.display(), because(reason))]
     NoFile {
         /// As given.
         path: PathBuf,
         /// Why not.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// The journal of jobs cannot be read or written.
-    #[error("the journal `{}` fails: {reason}", path.display())]
+    #[error("the journal `{}` fails{}", path.display(), because(reason))]
     Journal {
         /// Its file.
         path: PathBuf,
         /// The store's own words.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
-    /// A failure of an earlier run or of another machine, of which only the words are left.
+    /// A failure of an earlier run, of which the journal keeps the kind and the text.
     #[error("{message}")]
-    Told {
-        /// Its one word.
+    Recorded {
+        /// The kind of the error.
         kind: ErrorKind,
-        /// Its text.
+        /// The text of the error and its causes.
         message: String,
     },
     /// A call that must not fail did; a fault of ours or of the installation.
-    #[error("failed while {doing}: {message}")]
+    #[error("failed while {doing}{}", because(message))]
     Internal {
         /// The stage of the request.
         doing: &'static str,
         /// What failed, in its own words, first line.
         message: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
-}
-
-/// The one word for an error: metric label, MCP error, Python exception, exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The request is at fault.
-    InvalidRequest,
-    /// The model's files are at fault.
-    InvalidModel,
-    /// The device asked for is not there.
-    DeviceUnavailable,
-    /// The device's memory did not suffice.
-    OutOfMemory,
-    /// The arithmetic left the number range.
-    NotFinite,
-    /// The caller stopped it.
-    Cancelled,
-    /// Too many jobs wait.
-    QueueFull,
-    /// Too much of one client waits.
-    QuotaExceeded,
-    /// It took longer than it may.
-    DeadlineExceeded,
-    /// The process died each time that the job ran.
-    ProcessDied,
-    /// The sprite has no visible pixel.
-    EmptySprite,
-    /// The engine is not running.
-    ShutDown,
-    /// A result cannot be written.
-    Output,
-    /// What is named is not there, or not as it was.
-    NotFound,
-    /// The path leads where this program may not go.
-    ForbiddenPath,
-    /// As many assets are kept as may be.
-    LibraryFull,
-    /// No game answers.
-    GameUnavailable,
-    /// Our fault, or the installation's.
-    Internal,
 }
 
 impl Error {
@@ -336,7 +325,7 @@ impl Error {
             | Error::Scheduler(_)
             | Error::KeyTaken { .. }
             | Error::Project { .. }
-            | Error::Value { .. } => ErrorKind::InvalidRequest,
+            | Error::Value(_) => ErrorKind::InvalidRequest,
             #[cfg(feature = "deploy")]
             Error::Manifest(_) => ErrorKind::InvalidRequest,
             Error::Model { .. } | Error::ModelChoice(_) => ErrorKind::InvalidModel,
@@ -355,13 +344,33 @@ impl Error {
             Error::ForbiddenPath { .. } => ErrorKind::ForbiddenPath,
             Error::LibraryFull { .. } => ErrorKind::LibraryFull,
             Error::Game { .. } => ErrorKind::GameUnavailable,
-            Error::Told { kind, .. } => *kind,
+            Error::Recorded { kind, .. } => *kind,
             Error::Journal { .. } | Error::Internal { .. } => ErrorKind::Internal,
         }
     }
 }
 
 impl Error {
+    /// The name of the field at fault, if the error is about one.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{Error, ImageSize};
+    /// let error = Error::from(ImageSize { width: 7, height: 64 }.validate(1).unwrap_err());
+    /// assert_eq!(error.field(), Some("width"));
+    /// ```
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Error::Request(error) => Some(error.field()),
+            Error::Pixel(error) => error.field(),
+            Error::Scheduler(error) => error.field(),
+            Error::Value(error) => Some(&error.field),
+            Error::ModelChoice(_) => Some("model"),
+            Error::KeyTaken { .. } => Some("idempotency_key"),
+            _ => None,
+        }
+    }
+
     /// When the same submission is likely to be taken; `None` where waiting does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -373,30 +382,9 @@ impl Error {
     }
 }
 
-impl ErrorKind {
-    /// The word, as in `invalid_request`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorKind::InvalidRequest => "invalid_request",
-            ErrorKind::InvalidModel => "invalid_model",
-            ErrorKind::DeviceUnavailable => "device_unavailable",
-            ErrorKind::OutOfMemory => "out_of_memory",
-            ErrorKind::NotFinite => "not_finite",
-            ErrorKind::Cancelled => "cancelled",
-            ErrorKind::QueueFull => "queue_full",
-            ErrorKind::QuotaExceeded => "quota_exceeded",
-            ErrorKind::DeadlineExceeded => "deadline_exceeded",
-            ErrorKind::ProcessDied => "process_died",
-            ErrorKind::EmptySprite => "empty_sprite",
-            ErrorKind::ShutDown => "shut_down",
-            ErrorKind::Output => "output",
-            ErrorKind::NotFound => "not_found",
-            ErrorKind::ForbiddenPath => "forbidden_path",
-            ErrorKind::LibraryFull => "library_full",
-            ErrorKind::GameUnavailable => "game_unavailable",
-            ErrorKind::Internal => "internal",
-        }
-    }
+/// The words of a reason after a colon; nothing where the cause says everything.
+pub(crate) fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 fn nothing_visible(seeds: &[u64]) -> String {

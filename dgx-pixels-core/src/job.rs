@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::picture_file::Made;
 use crate::pixel::{Certificate, Verdict};
 use crate::submission::Submission;
+use crate::value_error::ValueError;
 
 /// A job's name, unlike all others: a UUID whose order is that of submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,11 +38,11 @@ impl fmt::Display for JobId {
 }
 
 impl FromStr for JobId {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<JobId, String> {
-        let id = Uuid::try_parse(text);
-        id.map(JobId).map_err(|_| format!("`job` is `{text}`; expected an id as `{}`", JobId::new()))
+    fn from_str(text: &str) -> Result<JobId, ValueError> {
+        let expected = || format!("an id, for example `{}`", JobId::new());
+        Uuid::try_parse(text).map(JobId).map_err(|_| ValueError::new("job", text, expected()))
     }
 }
 
@@ -420,8 +421,7 @@ impl JobWriter {
 
 impl Drop for JobWriter {
     fn drop(&mut self) {
-        let message = "its generator forgot it".into();
-        self.fail(Error::Internal { doing: "serving a job", message });
+        self.fail(Error::internal("serving a job", "its generator forgot it"));
     }
 }
 
@@ -463,8 +463,8 @@ mod tests {
     fn ids_are_read_back_and_others_refused() {
         let id = JobId::new();
         assert_eq!(id.to_string().parse(), Ok(id));
-        let error = "7".parse::<JobId>().unwrap_err();
-        assert!(error.starts_with("`job` is `7`; expected an id as `0"), "{error}");
+        let error = "7".parse::<JobId>().unwrap_err().to_string();
+        assert!(error.starts_with("`job` is `7`; expected an id, for example `0"), "{error}");
     }
 
     #[test]

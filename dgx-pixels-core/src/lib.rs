@@ -53,8 +53,9 @@ mod stored;
 mod submission;
 #[cfg(feature = "torch")]
 pub mod torch;
+mod value_error;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Cause, Error, ErrorKind, Reason, one_line};
 #[cfg(feature = "engine")]
 pub use generator::Generator;
 pub use model::Model;
@@ -65,3 +66,4 @@ pub use request::{
 };
 #[cfg(feature = "engine")]
 pub use submission::{Priority, Resolved, Submission};
+pub use value_error::ValueError;

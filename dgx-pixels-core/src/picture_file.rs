@@ -9,7 +9,7 @@ use png::text_metadata::ITXtChunk;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, check_replaceable, read_regular, write_whole};
 use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::{GenerateRequest, ResolvedRequest};
@@ -43,6 +43,43 @@ pub struct Made {
     pub licence: Option<String>,
 }
 
+/// The reason why a file's record of how it was made cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MadeError {
+    /// The file is no PNG.
+    #[error("it is no PNG file")]
+    Png(#[from] png::DecodingError),
+    /// The file has no record.
+    #[error("it does not say how it was made; expected a picture that `dgx-pixels generate` wrote")]
+    Missing,
+    /// The record cannot be decompressed, or is too long.
+    #[error("its record of how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes")]
+    Damaged,
+    /// The record is no JSON of ours.
+    #[error("its record of how it was made cannot be read")]
+    Json(#[from] serde_json::Error),
+    /// A newer program wrote the record.
+    #[error(
+        "its record of how it was made has format version {version}; expected at most {newest}: a newer program wrote it"
+    )]
+    Newer {
+        /// Of the record.
+        version: u32,
+        /// The newest that this program reads.
+        newest: u32,
+    },
+    /// The record lacks a value that every image has.
+    #[error("its record of how it was made is wrong: `{field}` is missing; expected a value")]
+    Lacks {
+        /// The name of the field.
+        field: &'static str,
+    },
+    /// The record has a value out of its range.
+    #[error("its record of how it was made is wrong")]
+    Invalid(#[source] Error),
+}
+
 /// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.
 const SPRITE: &str = "dgx-pixels-sprite";
 
@@ -70,21 +107,14 @@ impl Made {
     /// ranges as a user's request.
     ///
     /// # Errors
-    /// What is wrong with the file, in words: it is no PNG, says nothing, or a value is out of its range.
-    pub fn read(png: &[u8]) -> Result<Made, String> {
-        let reader = png::Decoder::new(Cursor::new(png)).read_info().map_err(|error| error.to_string())?;
+    /// A [`MadeError`] for a file that is no PNG, that says nothing, or that has a value out of its range.
+    pub fn read(png: &[u8]) -> Result<Made, MadeError> {
+        let reader = png::Decoder::new(Cursor::new(png)).read_info()?;
         let texts = &reader.info().utf8_text;
-        let text = texts
-            .iter()
-            .find(|text| text.keyword == MADE)
-            .ok_or("it does not say how it was made; expected a picture that `dgx-pixels generate` wrote")?;
-        let text = bounded(text, MAX_MADE_BYTES).ok_or_else(|| {
-            format!("how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes")
-        })?;
-        let stored = stored::Provenance::parse(&text)
-            .map_err(|reason| format!("how it was made is not told: {reason}"))?;
-        let made = Made::try_from(stored).map_err(|reason| format!("how it was made cannot be: {reason}"))?;
-        made.validate().map_err(|error| format!("how it was made cannot be: {error}"))?;
+        let text = texts.iter().find(|text| text.keyword == MADE).ok_or(MadeError::Missing)?;
+        let text = bounded(text, MAX_MADE_BYTES).ok_or(MadeError::Damaged)?;
+        let made = Made::try_from(stored::Provenance::parse(&text)?)?;
+        made.validate().map_err(MadeError::Invalid)?;
         Ok(made)
     }
 
@@ -170,7 +200,7 @@ fn png(
     };
     match encode() {
         Ok(()) => Ok(bytes),
-        Err(error) => Err(Error::Internal { doing: "encoding a picture", message: error.to_string() }),
+        Err(error) => Err(Error::internal("encoding a picture", Cause::from(error))),
     }
 }
 
@@ -206,12 +236,10 @@ pub fn sidecar(path: &Path) -> PathBuf {
 /// As [`check_replaceable`]; [`Error::Output`] for a file of another program.
 pub fn check_beside(path: &Path, force: bool) -> Result<(), Error> {
     match check_replaceable(path, true) {
-        Ok(()) if path.symlink_metadata().is_ok() && !is_ours(path) => Err(Error::Output {
-            path: path.to_owned(),
-            reason:
-                "it is a file of another program, which is not replaced; move it away, or give another output"
-                    .into(),
-        }),
+        Ok(()) if path.symlink_metadata().is_ok() && !is_ours(path) => Err(Error::output(
+            path,
+            "it is a file of another program, which is not replaced; move it away, or give another output",
+        )),
         Ok(()) => check_replaceable(path, force),
         refused => refused,
     }

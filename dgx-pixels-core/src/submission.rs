@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::pixel::{GridChoice, MaxColors, PixelError, PixelOptions, Transparent};
 use crate::request::{GenerateRequest, ModelDefaults, RequestError, ResolvedRequest};
 use crate::stored;
+use crate::value_error::ValueError;
 
 /// A request, and how it is to be served.
 #[derive(Clone, Debug, PartialEq)]
@@ -206,10 +207,10 @@ impl fmt::Display for Priority {
 }
 
 impl FromStr for Priority {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Priority, String> {
+    fn from_str(text: &str) -> Result<Priority, ValueError> {
         let found = Priority::ALL.into_iter().find(|priority| priority.as_str() == text);
-        found.ok_or_else(|| format!("`priority` is `{text}`; expected `urgent`, `high`, `normal` or `low`"))
+        found.ok_or_else(|| ValueError::new("priority", text, "`urgent`, `high`, `normal` or `low`"))
     }
 }

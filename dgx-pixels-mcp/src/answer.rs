@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use dgx_pixels_core::library::{Asset, Library};
-use dgx_pixels_core::{Error, ErrorKind};
+use dgx_pixels_core::{Error, ErrorKind, one_line};
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -35,7 +35,8 @@ impl Fault {
         Fault { text: text.into(), kind, field: None, retry_after: None }
     }
 
-    /// The facts for a program that reads the answer: what kind of fault it is, and when to call again.
+    /// The facts for a program that reads the answer: the kind of the fault, the argument at fault, and when to
+    /// call again.
     fn facts(&self) -> Map<String, Value> {
         let mut facts = Map::from_iter([("kind".to_owned(), json!(self.kind.as_str()))]);
         if let Some(field) = &self.field {
@@ -84,13 +85,9 @@ impl From<Error> for Fault {
             ErrorKind::ForbiddenPath => String::new(),
             _ => "Tell the user: this is not mended by calling again.".into(),
         };
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
-        Fault { text: format!("{text}. {next}").trim_end().to_owned(), kind, field: None, retry_after }
+        let text = format!("{}. {next}", one_line(&error));
+        let field = error.field().map(str::to_owned);
+        Fault { text: text.trim_end().to_owned(), kind, field, retry_after }
     }
 }
 

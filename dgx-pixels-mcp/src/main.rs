@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_core::printable::{PrintableWriter, printable};
+use dgx_pixels_core::{Error, ErrorKind, one_line};
 use dgx_pixels_manifest::GAME_PORT;
 use dgx_pixels_mcp::clients::Client;
 use dgx_pixels_mcp::transport::{self, HttpConfig, Ops, Token, TransportError};
@@ -193,14 +194,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text += &format!(": {error}");
-                cause = error.source();
-            }
-            let _ = writeln!(io::stderr(), "error: {}", printable(&text));
-            ExitCode::FAILURE
+            let _ = writeln!(io::stderr(), "error: {}", printable(&one_line(&*error)));
+            let kind = error.downcast_ref().map_or(ErrorKind::Internal, Error::kind);
+            ExitCode::from(kind.exit_code())
         }
     }
 }
@@ -259,7 +255,8 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
         let warm = studio.clone();
         tokio::spawn(async move {
             if let Err(error) = warm.warm_up().await {
-                tracing::warn!(%error, "nothing can be drawn yet; it is tried again at the first call");
+                let error = one_line(&error);
+                tracing::warn!(error, "nothing can be drawn yet; it is tried again at the first call");
             }
         });
         let server = Server::new(studio.clone()).with_tools(tools);

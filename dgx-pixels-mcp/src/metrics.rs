@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dgx_pixels_core::ErrorKind;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 /// From answers out of memory to pictures that take minutes.
@@ -9,7 +10,7 @@ const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1
 
 pub(crate) struct Metrics {
     pub(crate) registry: Registry,
-    /// `dgx_pixels_mcp_tool_calls_total{tool,outcome}`.
+    /// `dgx_pixels_mcp_tool_calls_total{tool,outcome,kind}`.
     calls: IntCounterVec,
     /// `dgx_pixels_mcp_tool_seconds{tool}`.
     seconds: HistogramVec,
@@ -18,9 +19,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Metrics {
         const NAMED: &str = "names are constants and each is taken once; this is a bug";
-        let calls =
-            Opts::new("dgx_pixels_mcp_tool_calls_total", "Calls of tools, by outcome `ok` or `error`.");
-        let calls = IntCounterVec::new(calls, &["tool", "outcome"]).expect(NAMED);
+        let calls = Opts::new(
+            "dgx_pixels_mcp_tool_calls_total",
+            "Calls of tools, by outcome `ok` or `error`, and the kind of the error.",
+        );
+        let calls = IntCounterVec::new(calls, &["tool", "outcome", "kind"]).expect(NAMED);
         let seconds = HistogramOpts::new("dgx_pixels_mcp_tool_seconds", "Time of a tool's call.");
         let seconds = HistogramVec::new(seconds.buckets(SECONDS.into()), &["tool"]).expect(NAMED);
         let registry = Registry::new();
@@ -29,8 +32,13 @@ impl Metrics {
         Metrics { registry, calls, seconds }
     }
 
-    pub(crate) fn called(&self, tool: &str, is_ok: bool, time: Duration) {
-        self.calls.with_label_values(&[tool, if is_ok { "ok" } else { "error" }]).inc();
+    /// Counts a call; `kind` is that of its error.
+    pub(crate) fn called(&self, tool: &str, kind: Option<ErrorKind>, time: Duration) {
+        let labels = match kind {
+            None => [tool, "ok", ""],
+            Some(kind) => [tool, "error", kind.as_str()],
+        };
+        self.calls.with_label_values(&labels).inc();
         self.seconds.with_label_values(&[tool]).observe(time.as_secs_f64());
     }
 }

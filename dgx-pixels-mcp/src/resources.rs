@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use dgx_pixels_core::library::{AssetId, Cursor, Query};
-use dgx_pixels_core::{Error, ErrorKind};
+use dgx_pixels_core::{ErrorKind, ValueError};
 use rmcp::ErrorData;
 use rmcp::model::{
     CacheScope, ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
@@ -46,9 +46,9 @@ pub(crate) async fn list(
     cursor: Option<String>,
 ) -> Result<ListResourcesResult, ErrorData> {
     let after: Option<Cursor> = match &cursor {
-        Some(cursor) => {
-            Some(cursor.parse().map_err(|error: Error| ErrorData::invalid_params(error.to_string(), None))?)
-        }
+        Some(cursor) => Some(
+            cursor.parse().map_err(|error: ValueError| ErrorData::invalid_params(error.to_string(), None))?,
+        ),
         None => None,
     };
     let page = blocking(studio, stop, move |studio| match readable.assets {

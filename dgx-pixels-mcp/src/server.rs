@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dgx_pixels_core::ErrorKind;
 use dgx_pixels_core::library::Changes;
+use dgx_pixels_core::{ErrorKind, one_line};
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
     CompleteResult, CompletionInfo, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
@@ -143,7 +143,7 @@ impl Server {
                     let studio = self.studio.clone();
                     let looked = spawn_blocking(move || studio.library().refresh()).await;
                     if let Ok(Err(error)) = looked {
-                        tracing::warn!(%error, "changes of the library are not seen");
+                        tracing::warn!(error = one_line(&error), "changes of the library are not seen");
                     }
                 }
             }

@@ -10,7 +10,7 @@ use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Job, JobId};
 use dgx_pixels_core::library::{AssetId, Library, Quota, Roots};
 use dgx_pixels_core::pixel::Verdict;
-use dgx_pixels_core::{Error, ImageSize, ModelDefaults, Submission, canvas, folders};
+use dgx_pixels_core::{Error, ImageSize, ModelDefaults, Submission, canvas, folders, one_line};
 use dgx_pixels_manifest::GAME_PORT;
 use serde::Serialize;
 use tokio::sync::{OnceCell, Semaphore, watch};
@@ -340,9 +340,10 @@ impl Studio {
         #[cfg(feature = "torch")]
         {
             use dgx_pixels_core::torch::{Checkpoints, Device, Options, devices};
+            use dgx_pixels_core::{Cause, ValueError};
             let name = &self.0.config.device;
             let device: Device =
-                name.parse().map_err(|reason| Error::Device { device: name.clone(), reason })?;
+                name.parse().map_err(|error: ValueError| Error::device(name, Cause::from(error)))?;
             let default = &self.model(None)?.name;
             let folders = self.models().iter().filter_map(|model| Some((&model.name, model.path.as_ref()?)));
             let models = Checkpoints::open(folders, default, Options::default())?;
@@ -438,7 +439,7 @@ impl Studio {
                 Err(Error::ShutDown) => Err(Error::ShutDown),
                 Err(error) => {
                     if let Err(error) = library.discard(&asset) {
-                        tracing::warn!(%asset, %error, "an id that was not used cannot be given back");
+                        tracing::warn!(%asset, error = one_line(&error), "an id that was not used cannot be given back");
                     }
                     Err(error)
                 }

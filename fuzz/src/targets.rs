@@ -89,7 +89,7 @@ pub fn made(data: &[u8]) {
             let again = serde_json::to_string(&made).expect("what was read is written");
             assert_eq!(serde_json::from_str::<Made>(&again).expect("and read again"), made);
         }
-        Err(reason) => assert!(!reason.is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_core::Reason;
 use dgx_pixels_core::files::{self, EntryKind, MAX_PICTURE_BYTES, PathError};
 use dgx_pixels_core::job::{Finished, JobId};
 use dgx_pixels_core::picture_file::sidecar;
@@ -127,7 +128,7 @@ impl Folder {
         pictures: &[Picture],
         allowed: Allowed,
     ) -> Result<(Folder, Kept), Failure> {
-        let fault = |reason: &str| Failure::Output { path: path.to_owned(), reason: reason.into() };
+        let fault = |reason: &str| Failure::output(path, reason);
 
         // 1. what is there
         let open = match files::Folder::open(path) {
@@ -279,7 +280,7 @@ impl Entry {
 fn lock(folder: &Path, hidden: &files::Folder) -> Result<Option<File>, Failure> {
     match hidden.try_lock() {
         Ok(Some(lock)) => Ok(Some(lock)),
-        Ok(None) => Err(Failure::Output { path: folder.to_owned(), reason: IN_USE.into() }),
+        Ok(None) => Err(Failure::output(folder, IN_USE)),
         // The journal is locked by the engine besides.
         Err(_) => Ok(None),
     }
@@ -288,7 +289,7 @@ fn lock(folder: &Path, hidden: &files::Folder) -> Result<Option<File>, Failure> 
 /// A failure of a file in the folder.
 fn refused(error: PathError) -> Failure {
     match error.is_refusal() {
-        true => Failure::Output { path: error.path, reason: error.source.to_string() },
+        true => Failure::output(error.path, error.source),
         false => Failure::Write { path: error.path, source: error.source },
     }
 }
@@ -299,14 +300,15 @@ fn is_file(folder: Option<&files::Folder>, name: &str) -> bool {
 
 /// The batch that the folder holds, if it does.
 fn read_plan(hidden: &files::Folder) -> Result<Option<Plan>, Failure> {
-    let fault = |reason: String| Failure::Input { path: hidden.path().join(PLAN), reason };
+    let fault = |reason: Reason| Failure::input(hidden.path().join(PLAN), reason);
     let read = hidden.read(PLAN, MAX_PLAN_BYTES);
-    let Some(bytes) = read.map_err(|error| fault(error.source.to_string()))? else { return Ok(None) };
+    let Some(bytes) = read.map_err(|error| fault(error.source.into()))? else { return Ok(None) };
     let plan: Plan = serde_json::from_slice(&bytes)
-        .map_err(|error| fault(format!("{error}; `--force` without `--resume` begins anew")))?;
+        .map_err(|error| fault(("it is damaged; `--force` without `--resume` begins anew", error).into()))?;
     if plan.format_version != FORMAT_VERSION {
         let version = plan.format_version;
-        return Err(fault(format!("`format_version` is {version}; expected {FORMAT_VERSION}")));
+        let reason = format!("`format_version` is {version}; expected {FORMAT_VERSION}");
+        return Err(fault(reason.into()));
     }
     Ok(Some(plan))
 }
@@ -314,8 +316,7 @@ fn read_plan(hidden: &files::Folder) -> Result<Option<Plan>, Failure> {
 /// The manifest's whole lines. The last one may have been broken off.
 fn read_manifest(folder: &files::Folder) -> Result<Vec<Entry>, Failure> {
     let read = folder.read(MANIFEST, MAX_MANIFEST_BYTES);
-    let bytes =
-        read.map_err(|error| Failure::Input { path: error.path, reason: error.source.to_string() })?;
+    let bytes = read.map_err(|error| Failure::input(error.path, error.source))?;
     let bytes = bytes.unwrap_or_default();
     let lines = bytes.split(|byte| *byte == b'\n');
     Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())

@@ -83,9 +83,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         fs::read(path)
     };
-    let fault = |reason: String| Failure::Input { path: path.to_owned(), reason };
-    let bytes = read.map_err(|error| fault(error.to_string()))?;
-    Ok(files::utf16_to_utf8(&bytes).map_err(fault)?.into_owned())
+    let bytes = read.map_err(|error| Failure::input(path, error))?;
+    let text = files::utf16_to_utf8(&bytes).map_err(|reason| Failure::input(path, reason))?;
+    Ok(text.into_owned())
 }
 
 /// `true` if the lines are JSON objects: the file's name says so, or its first line does.
@@ -98,7 +98,7 @@ pub(super) fn is_json(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
     if is_list(first) {
         let reason =
             "it is a JSON list; expected a JSON object a line, without brackets and commas around them";
-        return Err(Failure::Input { path: path.to_owned(), reason: reason.into() });
+        return Err(Failure::input(path, reason));
     }
     Ok(["jsonl", "ndjson"].iter().any(|ending| named(ending)) || is_object(first))
 }

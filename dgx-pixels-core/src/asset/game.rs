@@ -1,6 +1,6 @@
 //! The running game, asked over Bevy's remote protocol: JSON-RPC over HTTP on this machine.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Deployed, DeployedSprite, Project};
-use crate::error::Error;
+use crate::error::{Cause, Error, Reason, one_line};
 
 /// For an answer that takes one frame of the game.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -71,9 +71,7 @@ impl Game {
         }
         let params = json!({ "id": uuid::Uuid::now_v7().to_string() });
         let Screenshot { png } = self.watch("sprites/screenshot+watch", params, SCREENSHOT_PATIENCE)?;
-        BASE64_STANDARD
-            .decode(png)
-            .map_err(|error| self.fault(format!("its screenshot is not Base64: {error}")))
+        BASE64_STANDARD.decode(png).map_err(|error| self.fault(("its screenshot is not Base64", error)))
     }
 
     /// Has the game read its manifest anew, and waits until it shows the one with this BLAKE3, or says why not.
@@ -93,7 +91,7 @@ impl Game {
         loop {
             let status = match self.reload(&wanted, patience.saturating_sub(begun.elapsed())) {
                 Ok(status) => status,
-                Err(error) => return not(error.to_string(), None),
+                Err(error) => return not(one_line(&error), None),
             };
             let ms = begun.elapsed().as_secs_f64() * 1e3;
             if let Some(reason) = self.is_another(project, &status) {
@@ -103,7 +101,7 @@ impl Game {
                 Ok(newest) => {
                     newest.map(|(manifest, text)| (manifest, blake3::hash(&text).to_hex().to_string()))
                 }
-                Err(error) => return not(error.to_string(), Some(status)),
+                Err(error) => return not(one_line(&error), Some(status)),
             };
             match newest {
                 _ if status.manifest.as_ref() == Some(&deployed.blake3) => {}
@@ -143,20 +141,21 @@ impl Game {
         })
     }
 
-    fn fault(&self, reason: impl ToString) -> Error {
-        Error::Game { port: self.port, reason: reason.to_string() }
+    fn fault(&self, reason: impl Into<Reason>) -> Error {
+        let Reason { words: reason, cause } = reason.into();
+        Error::Game { port: self.port, reason, cause }
     }
 
     fn post(&self, method: &str, params: Value, patience: Duration) -> Result<ureq::Body, Error> {
         let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let request = self.agent.post(format!("http://127.0.0.1:{}/", self.port));
         let sent = request.config().timeout_global(Some(patience)).build().send_json(call);
-        sent.map(ureq::http::Response::into_body).map_err(|error| self.fault(unreachable(&error)))
+        sent.map(ureq::http::Response::into_body).map_err(|error| self.fault(unreachable(error)))
     }
 
     fn call<T: DeserializeOwned>(&self, method: &str, params: Value, patience: Duration) -> Result<T, Error> {
         let mut body = self.post(method, params, patience)?;
-        let text = body.read_to_string().map_err(|error| self.fault(unreachable(&error)))?;
+        let text = body.read_to_string().map_err(|error| self.fault(unreachable(error)))?;
         self.read(&text)
     }
 
@@ -170,7 +169,7 @@ impl Game {
         let body = self.post(method, params, patience)?;
         let body = body.into_with_config().limit(MAX_ANSWER_BYTES).reader();
         for line in BufReader::new(body).lines() {
-            let line = line.map_err(|error| self.fault(timed_out(&error, patience)))?;
+            let line = line.map_err(|error| self.fault(timed_out(error, patience)))?;
             if let Some(text) = line.strip_prefix("data:") {
                 return self.read(text);
             }
@@ -191,7 +190,7 @@ impl Game {
         }
         const METHOD_NOT_FOUND: i64 = -32601;
         let answer: Answer<T> = serde_json::from_str(text)
-            .map_err(|error| self.fault(format!("what answers there is no game of Bevy: {error}")))?;
+            .map_err(|error| self.fault(("what answers there is no game of Bevy", error)))?;
         match (answer.result, answer.error) {
             (Some(result), _) => Ok(result),
             (None, Some(Fault { code: METHOD_NOT_FOUND, message })) => {
@@ -213,22 +212,22 @@ fn replaced<'a>(project: &Project, manifest: &Manifest, deployed: &'a Deployed) 
     deployed.sprites.iter().find(|sprite| !is_there(sprite)).map(|sprite| &sprite.name)
 }
 
-fn unreachable(error: &ureq::Error) -> String {
+fn unreachable(error: ureq::Error) -> Reason {
     match error {
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "nothing listens there; start the game, with feature `remote` of dgx-pixels-bevy".into()
         }
         ureq::Error::Timeout(_) => "it does not answer; it hangs, or stands still in a debugger".into(),
-        error => error.to_string(),
+        error => Cause::from(error).into(),
     }
 }
 
-fn timed_out(error: &std::io::Error, patience: Duration) -> String {
+fn timed_out(error: io::Error, patience: Duration) -> Reason {
     match error.kind() {
-        std::io::ErrorKind::TimedOut | std::io::ErrorKind::Other => {
-            format!("it has not answered within {} s", patience.as_secs_f64())
+        io::ErrorKind::TimedOut | io::ErrorKind::Other => {
+            format!("it has not answered within {} s", patience.as_secs_f64()).into()
         }
-        _ => error.to_string(),
+        _ => error.into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use oxipng::{Deflater, Options, StripChunks};
 
 use crate::error::Error;
+use crate::value_error::ValueError;
 
 /// The same picture in fewer bytes, and the same bytes each time. Texts stay, so that the file still says how it was made.
 ///
@@ -15,11 +16,8 @@ pub fn optimized(png: &[u8]) -> Result<Vec<u8>, Error> {
     options.interlace = Some(false);
     options.strip = StripChunks::None;
     options.deflater = Deflater::Libdeflater { compression: 11 };
-    oxipng::optimize_from_memory(png, &options).map_err(|error| Error::Value {
-        field: "png",
-        value: error.to_string(),
-        expected: "a PNG file".into(),
-    })
+    oxipng::optimize_from_memory(png, &options)
+        .map_err(|error| ValueError::new("png", error, "a PNG file").into())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Sheets: the frames of a sprite, or many sprites, in one picture.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use dgx_pixels_manifest::Rect;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sheet_index::{IndexedFrame, SheetIndex, Tag};
 use crate::error::Error;
+use crate::value_error::ValueError;
 
 /// The largest texture that every GPU takes, in pixels a side.
 pub const MAX_SIDE: u32 = 4096;
@@ -131,8 +133,8 @@ impl Sheet {
     }
 }
 
-fn fault(field: &'static str, value: impl ToString, expected: impl Into<String>) -> Error {
-    Error::Value { field, value: value.to_string(), expected: expected.into() }
+fn fault(field: &'static str, value: impl ToString, expected: impl Into<Cow<'static, str>>) -> Error {
+    ValueError::new(field, value, expected).into()
 }
 
 fn check(frames: &[SheetFrame], tags: &[Tag]) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::sheet::{MAX_FRAMES, check_tags};
 use crate::error::Error;
+use crate::value_error::ValueError;
 
 /// The most bytes of the JSON. Aseprite writes some 2 MB for [`MAX_FRAMES`] frames.
 pub const MAX_INDEX_BYTES: usize = 16 << 20;
@@ -112,9 +113,9 @@ impl Tag {
 
 /// As `walk=0-3`, `hurt=4` or `walk=0-3:pingpong`.
 impl FromStr for Tag {
-    type Err = Error;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Tag, Error> {
+    fn from_str(text: &str) -> Result<Tag, ValueError> {
         let read = || {
             let (name, range) = text.split_once('=')?;
             let (range, direction) = range.split_once(':').unwrap_or((range, "forward"));
@@ -131,7 +132,7 @@ impl FromStr for Tag {
             (!name.is_empty()).then_some(tag)
         };
         let expected = "a name and frames, as `walk=0-3` or `walk=0-3:pingpong`";
-        read().ok_or_else(|| Error::Value { field: "tag", value: text.into(), expected: expected.into() })
+        read().ok_or_else(|| ValueError::new("tag", text, expected))
     }
 }
 
@@ -144,7 +145,7 @@ impl SheetIndex {
     /// all tags, and a sheet of more than 16,384 pixels a side.
     pub fn read(text: &[u8]) -> Result<SheetIndex, Error> {
         let fault =
-            |value: String, expected: &str| Error::Value { field: "sheet", value, expected: expected.into() };
+            |value: String, expected: &str| Error::from(ValueError::new("sheet", value, expected.to_owned()));
         if text.len() > MAX_INDEX_BYTES {
             let expected = format!("at most {} MiB", MAX_INDEX_BYTES >> 20);
             return Err(fault(format!("JSON of {} bytes", text.len()), &expected));

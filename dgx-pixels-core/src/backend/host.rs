@@ -151,10 +151,7 @@ impl Models for Sketches {
                 libtorch: None,
                 licence: None,
             }),
-            Some(name) => {
-                let reason = "the only model is `sketch`".into();
-                Err(Error::Model { path: name.into(), reason })
-            }
+            Some(name) => Err(Error::model(name, "the only model is `sketch`")),
         }
     }
 

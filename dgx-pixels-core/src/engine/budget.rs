@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 
 use crate::backend::Memory;
+use crate::value_error::ValueError;
 
 /// How much of a device's memory an engine may use: `60GiB`, `80%` of it, or `-4GiB`, all but that of what is free.
 ///
@@ -15,8 +16,8 @@ use crate::backend::Memory;
 /// assert_eq!("80%".parse(), Ok(Budget::Share(0.8)));
 /// assert_eq!("-4GiB".parse(), Ok(Budget::Leave(4 << 30)));
 /// assert_eq!(
-///     "much".parse::<Budget>().unwrap_err(),
-///     "`budget` is `much`; expected bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`"
+///     "much".parse::<Budget>().unwrap_err().to_string(),
+///     "`budget` is `much`; expected bytes such as `60GiB`, a share such as `80%`, or `-4GiB` to leave free"
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,9 +49,9 @@ impl Budget {
 }
 
 impl FromStr for Budget {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Budget, String> {
+    fn from_str(text: &str) -> Result<Budget, ValueError> {
         let budget = if let Some(percent) = text.strip_suffix('%') {
             let share = percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0);
             share.filter(|share| *share > 0.0 && *share <= 1.0).map(Budget::Share)
@@ -61,8 +62,10 @@ impl FromStr for Budget {
             bytes.filter(|bytes| *bytes > 0).map(Budget::Bytes)
         };
         budget.ok_or_else(|| {
-            format!(
-                "`budget` is `{text}`; expected bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`"
+            ValueError::new(
+                "budget",
+                text,
+                "bytes such as `60GiB`, a share such as `80%`, or `-4GiB` to leave free",
             )
         })
     }

@@ -116,10 +116,7 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<Engine, Error> {
         if devices.is_empty() {
-            return Err(Error::Device {
-                device: String::new(),
-                reason: "an engine needs at least one".into(),
-            });
+            return Err(Error::device("", "an engine needs at least one"));
         }
         let config = EngineConfig { max_batch: config.max_batch.max(1), ..config };
         let (journal, unfinished, given_up, unreadable, set_aside) = match &config.journal {
@@ -166,10 +163,11 @@ impl Engine {
             };
             worker.set_budget();
             let builder = thread::Builder::new().name(format!("dgx-pixels {}", worker.name));
-            threads.push(builder.spawn(move || worker.run()).map_err(|error| Error::Internal {
-                doing: "starting a device's thread",
-                message: error.to_string(),
-            })?);
+            threads.push(
+                builder
+                    .spawn(move || worker.run())
+                    .map_err(|error| Error::internal("starting a device's thread", error))?,
+            );
         }
         let watched = shared.clone();
         thread::spawn(move || watchdog::run(watched));

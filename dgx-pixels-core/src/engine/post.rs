@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,7 @@ use image::{DynamicImage, RgbImage};
 
 use super::journal::{NOWHERE, Record};
 use super::shared::{Course, Shared, Task};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Cause, Error, ErrorKind, one_line};
 use crate::files::write_whole;
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
 use crate::job::{Finished, JobEvent, JobTimings};
@@ -60,9 +59,7 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
                     Ok(Ok(Some(finished))) => Some(Ok(finished)),
                     Ok(Ok(None)) => draw_again(shared, &task, number).err().map(Err),
                     Ok(Err(error)) => Some(Err(error)),
-                    Err(panic) => {
-                        Some(Err(Error::Internal { doing: "making a sprite", message: words(&*panic) }))
-                    }
+                    Err(panic) => Some(Err(Error::internal("making a sprite", words(&*panic)))),
                 };
                 shared.unwritten.fetch_sub(1, Ordering::SeqCst);
                 shared.lock().observe_tail(last_step.elapsed());
@@ -210,9 +207,10 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
     let result = match (result, shared.journal()) {
         // What was not done for want of an engine is done by the next.
         (Err(error), Some(journal)) if error.kind() != ErrorKind::ShutDown => {
-            let told = journal.failed(id, error.kind(), &error.to_string()).wait();
+            let told = journal.failed(id, error.kind(), &one_line(&error)).wait();
             if let Err(journal_error) = told {
-                tracing::error!(job = %id, %journal_error, "the journal does not know that a job failed");
+                let journal_error = one_line(&journal_error);
+                tracing::error!(job = %id, journal_error, "the journal does not know that a job failed");
             }
             Err(error)
         }
@@ -239,7 +237,7 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
         Err(error) => {
             let kind = error.kind();
             let outcome = if kind == ErrorKind::Cancelled { "cancelled" } else { "failed" };
-            tracing::info!(job = %id, kind = kind.as_str(), %error, outcome);
+            tracing::info!(job = %id, kind = kind.as_str(), error = one_line(&error), outcome);
             metrics.ended(outcome, kind.as_str());
             task.writer.fail(error);
         }
@@ -257,15 +255,14 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
 /// # Errors
 /// [`Error::Output`] if the file is gone, or another.
 pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
-    let fault = |path: &PathBuf, reason: String| Error::Output { path: path.clone(), reason };
     let path = record.path;
     let bytes = read_regular(&path, MAX_PICTURE_BYTES)
-        .map_err(|error| fault(&path, format!("it was written, and cannot be read again: {error}")))?;
+        .map_err(|error| Error::output(&path, ("it was written, and cannot be read again", error)))?;
     if blake3::hash(&bytes).to_hex().as_str() != record.blake3 {
-        return Err(fault(&path, "it was written, and has changed since".into()));
+        return Err(Error::output(path, "it was written, and has changed since"));
     }
-    let made = Made::read(&bytes).map_err(|reason| fault(&path, reason))?;
-    let image = image::load_from_memory(&bytes).map_err(|error| fault(&path, error.to_string()))?;
+    let made = Made::read(&bytes).map_err(|error| Error::output(&path, Cause::from(error)))?;
+    let image = image::load_from_memory(&bytes).map_err(|error| Error::output(&path, Cause::from(error)))?;
     Ok(Finished {
         image: image.into_rgba8(),
         made,

@@ -8,7 +8,7 @@ use super::journal::{Entry, EntryState, Unfinished};
 use super::shared::{Shared, State, Task};
 use super::{Describe, post};
 use crate::backend::ModelInfo;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, one_line};
 use crate::job::{Job, JobId};
 use crate::submission::{Resolved, Submission};
 
@@ -96,11 +96,11 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
             }
             // Its model may be there in another run: it stays accepted. What no model does ends.
             Err(error) => {
-                tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
+                tracing::warn!(job = %id, error = one_line(&error), "a job of an earlier run cannot be done in this one");
                 if let (Err(error), Some(journal)) = (submission.validate(), shared.journal())
-                    && let Err(error) = journal.failed(id, error.kind(), &error.to_string()).wait()
+                    && let Err(error) = journal.failed(id, error.kind(), &one_line(&error)).wait()
                 {
-                    tracing::warn!(job = %id, %error, "the end of a job cannot be kept");
+                    tracing::warn!(job = %id, error = one_line(&error), "the end of a job cannot be kept");
                 }
                 let (job, writer) = Job::new(id, submission);
                 writer.fail(error);
@@ -141,7 +141,7 @@ pub(super) fn restored(id: JobId, entry: Entry) -> Job {
             let steps = job.submission().request.steps.unwrap_or_default();
             writer.fail(Error::Cancelled { steps_done: 0, steps })
         }
-        EntryState::Failed { kind, message } => writer.fail(Error::Told { kind, message }),
+        EntryState::Failed { kind, message } => writer.fail(Error::Recorded { kind, message }),
         EntryState::Accepted | EntryState::Writing(_) => writer.fail(Error::ShutDown),
     };
     job

@@ -14,7 +14,7 @@ use super::shared::{State, Task};
 use super::worker::{Live, Worker};
 use crate::backend::{Backend, Canvas as _, Decoding};
 use crate::backend::{DeviceMemory, Memory, ModelInfo, Models};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::job::JobEvent;
 use crate::request::{GenerateRequest, ImageSize};
 
@@ -141,15 +141,14 @@ impl<M: Models> Worker<M> {
                 }
             };
             for error in mark.into_iter().filter_map(|mark| mark.wait().err()) {
-                tracing::warn!(%error, "the journal does not know that a model is loaded");
+                tracing::warn!(error = one_line(&error), "the journal does not know that a model is loaded");
             }
             if is_alone {
                 shared.note_place(&told_of, LOADING);
             }
             let load = std::panic::AssertUnwindSafe(|| models.load(&name, &device, &mut on_bytes));
-            let result = std::panic::catch_unwind(load).unwrap_or_else(|panic| {
-                Err(Error::Internal { doing: "loading a model", message: super::post::words(&*panic) })
-            });
+            let result = std::panic::catch_unwind(load)
+                .unwrap_or_else(|panic| Err(Error::internal("loading a model", super::post::words(&*panic))));
             if is_alone {
                 shared.note_place(&told_of, NOWHERE);
             }
@@ -253,7 +252,12 @@ impl<M: Models> Worker<M> {
                 continue;
             }
             if let Err(error) = self.profile_at(model, size) {
-                tracing::warn!(model = info.name, device = &*self.name, %error, "measuring what a step costs failed");
+                tracing::warn!(
+                    model = info.name,
+                    device = &*self.name,
+                    error = one_line(&error),
+                    "measuring what a step costs failed"
+                );
                 self.device.empty_cache();
                 if size == small {
                     return Err(error);
@@ -403,7 +407,7 @@ impl<M: Models> Worker<M> {
     pub(super) fn keep_costs(&self, loaded: &Loaded<M::Backend>) {
         let Some(path) = self.shared.config.costs.as_deref().filter(|_| loaded.costs_changed) else { return };
         if let Err(error) = CostFile::keep(path, &self.costs_key(&loaded.info), &loaded.costs) {
-            tracing::warn!(%error, "measured costs cannot be kept");
+            tracing::warn!(error = one_line(&error), "measured costs cannot be kept");
         }
     }
 

@@ -15,7 +15,7 @@ use super::shared::{Busy, Shared, Task, work};
 use super::worker::{CanvasOf, Live, Worker};
 use crate::backend::Models;
 use crate::backend::{Backend, Canvas, Decoding};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::job::{JobEvent, JobTimings};
 use crate::request::{ImageSize, ResolvedRequest};
 
@@ -36,7 +36,7 @@ pub(super) struct Panic(String);
 
 impl From<Panic> for Error {
     fn from(Panic(message): Panic) -> Error {
-        Error::Internal { doing: "calling the model", message: format!("it panicked: {message}") }
+        Error::internal("calling the model", format!("it panicked: {message}"))
     }
 }
 
@@ -197,7 +197,11 @@ impl<M: Models> Worker<M> {
         let shared = self.shared.clone();
         shared.metrics.panics.with_label_values(&[&*self.name]).inc();
         let error = Error::from(panic);
-        tracing::error!(device = &*self.name, %error, "a model is dropped, its jobs are begun anew");
+        tracing::error!(
+            device = &*self.name,
+            error = one_line(&error),
+            "a model is dropped, its jobs are begun anew"
+        );
         let gone = self.forget(&mut shared.lock(), model);
         let numbered = |live: Live<_>| (live.number, live.task);
         let live: Vec<_> = gone.live.into_iter().map(numbered).collect();
@@ -360,7 +364,7 @@ impl<M: Models> Worker<M> {
             let preview = || backend.preview(&live.canvas);
             match self.shared.guarded(self.index, "previewing", vec![task.clone()], preview) {
                 Ok(Ok(image)) => drop(task.writer.tell(JobEvent::Preview { n, image: Arc::new(image) })),
-                Ok(Err(error)) => tracing::warn!(job = %task.id(), %error, "no preview"),
+                Ok(Err(error)) => tracing::warn!(job = %task.id(), error = one_line(&error), "no preview"),
                 Err(panic) => return self.lose(model, panic, vec![]),
             }
         }

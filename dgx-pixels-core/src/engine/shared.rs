@@ -351,8 +351,7 @@ impl State {
         let all_hang = self.devices.iter().all(|device| !device.up && device.busy.is_some());
         all_hang.then(|| {
             let names: Vec<_> = self.devices.iter().map(|device| &*device.name).collect();
-            let reason = "it does not answer; restarting the program may help".into();
-            Error::Device { device: names.join(", "), reason }
+            Error::device(names.join(", "), "it does not answer; restarting the program may help")
         })
     }
 

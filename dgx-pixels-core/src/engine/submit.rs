@@ -206,16 +206,14 @@ fn same(job: Job, submission: &Submission) -> Result<Job, Error> {
 
 /// Whether a job's file can be written, as far as can be told now.
 fn check_output(path: &Path, submission: &Submission) -> Result<(), Error> {
-    let fault = |reason: &str| Error::Output { path: path.to_owned(), reason: reason.into() };
     if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
-        return Err(fault("pictures are written as PNG; expected a name that ends in `.png`"));
+        return Err(Error::output(path, "pictures are written as PNG; expected a name that ends in `.png`"));
     }
     let beside = submission.pixel.is_some().then(|| sidecar(path));
     for path in [path.to_owned()].into_iter().chain(beside) {
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {
-                let reason = "it is a folder; expected a file or a free name".into();
-                return Err(Error::Output { path, reason });
+                return Err(Error::output(path, "it is a folder; expected a file or a free name"));
             }
             Ok(_) if !submission.force => return Err(Error::Exists { path }),
             _ => {}

@@ -32,7 +32,7 @@ pub(super) fn run(shared: Arc<Shared>) {
             tracing::error!(device = &*device.name, reason, "the device hangs; its jobs fail");
             shared.metrics.hangs.with_label_values(&[&*device.name]).inc();
             shared.metrics.device_up.with_label_values(&[&*device.name]).set(0);
-            let error = Error::Device { device: device.name.to_string(), reason };
+            let error = Error::device(&*device.name, reason);
             lost.extend(busy.tasks.drain(..).map(|task| (task, error.clone())));
         }
         // With no device left, those that wait are told instead of left waiting.

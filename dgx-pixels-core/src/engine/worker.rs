@@ -12,7 +12,7 @@ use super::residence::{Loaded, Loading};
 use super::shared::{Course, Shared, State, Task, work};
 use crate::backend::Canvas;
 use crate::backend::{DeviceMemory, Models};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 
 /// Decoded pictures that may wait to be written before no new job is begun.
 const MOST_UNWRITTEN: usize = 64;
@@ -93,7 +93,7 @@ impl<M: Models> Worker<M> {
     fn begin_marked(&mut self, marks: Vec<Pending>) -> Vec<u64> {
         for error in marks.into_iter().filter_map(|mark| mark.wait().err()) {
             // Without it they run all the same: only a death of the process would not be counted.
-            tracing::warn!(%error, "the journal does not know that a job runs");
+            tracing::warn!(error = one_line(&error), "the journal does not know that a job runs");
         }
         let taken = std::mem::take(&mut self.taken);
         self.begin(taken)

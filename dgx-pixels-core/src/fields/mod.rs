@@ -47,15 +47,6 @@ impl FieldError {
     pub fn new(field: &str, text: impl Into<String>) -> FieldError {
         FieldError { field: field.to_owned(), text: text.into() }
     }
-
-    /// The error with another name for the field `from`: that of a list's item, for example.
-    pub fn renamed(self, from: &str, to: &str) -> FieldError {
-        if self.field != from {
-            return self;
-        }
-        let text = self.text.replacen(&format!("`{from}`"), &format!("`{to}`"), 1);
-        FieldError { field: to.to_owned(), text }
-    }
 }
 
 /// The fields that ask for a sprite.

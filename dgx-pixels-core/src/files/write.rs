@@ -14,11 +14,11 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for anything that stays in any case.
 pub fn check_replaceable(path: &Path, force: bool) -> Result<(), Error> {
-    let fault = |reason: &str| Err(Error::Output { path: path.to_owned(), reason: reason.to_owned() });
+    let fault = |reason: &str| Err(Error::output(path, reason));
     let kind = match path.symlink_metadata() {
         Ok(about) => about.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return fault(&error.to_string()),
+        Err(error) => return Err(Error::output(path, error)),
     };
     if kind.is_dir() {
         fault("it is a folder; expected a file or a free name")
@@ -40,7 +40,7 @@ pub fn check_replaceable(path: &Path, force: bool) -> Result<(), Error> {
 /// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a folder, a link, a pipe
 /// or a device in the file's place. Neither leaves anything behind.
 pub fn write_whole(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
-    let fault = |error: io::Error| Error::Output { path: path.to_owned(), reason: error.to_string() };
+    let fault = |error: io::Error| Error::output(path, error);
     if force {
         check_replaceable(path, force)?;
     }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::name::AssetId;
 use super::record::{Record, Unreadable};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, read_opened};
 use crate::picture_file::{Made, says_sprite, sidecar};
 use crate::pixel::{Certificate, Verdict};
@@ -80,7 +80,7 @@ pub(super) enum Found {
     Unfinished,
     /// A record that cannot be used, and what is wrong with it.
     Broken {
-        reason: String,
+        reason: Reason,
         by_newer_version: bool,
     },
 }
@@ -104,8 +104,9 @@ impl<'a> Place<'a> {
         self.picture.symlink_metadata().is_ok()
     }
 
-    pub(super) fn broken(&self, path: &Path, reason: impl ToString) -> Error {
-        Error::BrokenAsset { id: self.id.to_string(), path: path.to_owned(), reason: reason.to_string() }
+    pub(super) fn broken(&self, path: &Path, reason: impl Into<Reason>) -> Error {
+        let Reason { words: reason, cause } = reason.into();
+        Error::BrokenAsset { id: self.id.to_string(), path: path.to_owned(), reason, cause }
     }
 
     /// The record's stamp now; `None` if there is none.
@@ -115,7 +116,7 @@ impl<'a> Place<'a> {
 
     /// What is recorded.
     pub(super) fn read(&self) -> Found {
-        let broken = |reason: String, by_newer_version| Found::Broken { reason, by_newer_version };
+        let broken = |reason: Reason, by_newer_version| Found::Broken { reason, by_newer_version };
         if !self.is_folder() {
             return Found::Unfinished;
         }
@@ -124,17 +125,17 @@ impl<'a> Place<'a> {
         {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Unfinished,
-            Err(error) => return broken(format!("cannot be read: {}", words(&error)), false),
+            Err(error) => return broken(("cannot be read", plainly(error)).into(), false),
         };
         let asset = match Record::parse(&text) {
             Ok(asset) => asset,
             Err(Unreadable { reason, by_newer_version }) => return broken(reason, by_newer_version),
         };
         if asset.id != *self.id || Some(asset.file.as_ref()) != self.picture.file_name() {
-            return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file), false);
+            return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file).into(), false);
         }
         if let Some(Err(error)) = asset.made.as_ref().map(Made::validate) {
-            return broken(format!("says how it was made, which cannot be: {error}"), false);
+            return broken(("says how it was made, which cannot be", error).into(), false);
         }
         Found::Asset(Box::new(asset), stamp)
     }
@@ -151,7 +152,7 @@ impl<'a> Place<'a> {
             .and_then(|(bytes, metadata)| Ok((bytes, metadata.modified()?)));
         read.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.broken(&self.picture, "is not there"),
-            _ => self.broken(&self.picture, format!("cannot be read: {}", words(&error))),
+            _ => self.broken(&self.picture, ("cannot be read", plainly(error))),
         })
     }
 
@@ -164,11 +165,10 @@ impl<'a> Place<'a> {
         let made = match Made::read(&bytes) {
             Ok(made) => Some(made),
             Err(_) if says_sprite(Cursor::new(&bytes)) => None,
-            Err(reason) => return Err(self.broken(&self.picture, format!("is no picture of ours: {reason}"))),
+            Err(error) => return Err(self.broken(&self.picture, ("is no picture of ours", error))),
         };
         let image = image::load_from_memory_with_format(&bytes, ImageFormat::Png);
-        let image =
-            image.map_err(|error| self.broken(&self.picture, format!("is damaged: {error}")))?.into_rgba8();
+        let image = image.map_err(|error| self.broken(&self.picture, ("is damaged", error)))?.into_rgba8();
         let seen: HashSet<_> =
             image.pixels().filter(|pixel| pixel[3] > 0).map(|pixel| &pixel.0[..3]).collect();
         let (width, height, colors) = (image.width(), image.height(), seen.len());
@@ -275,10 +275,10 @@ fn read_plain(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
     Ok((read_opened(file, limit)?, metadata))
 }
 
-/// The words of an error of [`read_plain`].
-fn words(error: &io::Error) -> String {
+/// An error of [`read_plain`], in words that say what is there.
+fn plainly(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::ELOOP) => "it is a symbolic link".into(),
-        _ => error.to_string(),
+        Some(libc::ELOOP) => io::Error::new(error.kind(), "it is a symbolic link"),
+        _ => error,
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::asset::gone;
 use super::name::AssetId;
 use super::{Library, fault};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 
 /// Where assets go first when they are removed: no asset can be called so.
 const TRASH: &str = ".trash";
@@ -146,7 +146,7 @@ impl Library {
                     cleaned.removed.push(id);
                     cleaned.bytes = cleaned.bytes.saturating_add(bytes);
                 }
-                Err(error) => cleaned.kept.push((id, error.to_string())),
+                Err(error) => cleaned.kept.push((id, one_line(&error))),
             }
         }
         Ok(cleaned)

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::asset::{Asset, Stamp};
 use super::clean::Usage;
 use super::name::{AssetId, shown};
-use crate::error::Error;
+use crate::value_error::ValueError;
 
 /// Most assets on one page.
 pub const MAX_LIMIT: usize = 1000;
@@ -78,25 +78,22 @@ impl fmt::Display for Cursor {
 }
 
 impl FromStr for Cursor {
-    type Err = Error;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Cursor, Error> {
+    fn from_str(text: &str) -> Result<Cursor, ValueError> {
         let parsed = text.split_once("Z.").and_then(|(time, id)| {
             let created = humantime::parse_rfc3339(&format!("{time}Z")).ok()?;
             Some(Cursor { created, id: id.parse().ok()? })
         });
-        parsed.ok_or_else(|| Error::Value {
-            field: "cursor",
-            value: shown(text),
-            expected: "the one that came with the page before, or none for the first page".into(),
-        })
+        let expected = "the one that came with the page before, or none for the first page";
+        parsed.ok_or_else(|| ValueError::new("cursor", shown(text), expected))
     }
 }
 
 impl TryFrom<String> for Cursor {
-    type Error = Error;
+    type Error = ValueError;
 
-    fn try_from(text: String) -> Result<Cursor, Error> {
+    fn try_from(text: String) -> Result<Cursor, ValueError> {
         text.parse()
     }
 }
@@ -114,10 +111,9 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    pub(super) fn new(query: &'a Query) -> Result<Wanted<'a>, Error> {
+    pub(super) fn new(query: &'a Query) -> Result<Wanted<'a>, ValueError> {
         if !(1..=MAX_LIMIT).contains(&query.limit) {
-            let expected = format!("1 to {MAX_LIMIT}");
-            return Err(Error::Value { field: "limit", value: query.limit.to_string(), expected });
+            return Err(ValueError::new("limit", query.limit, format!("1 to {MAX_LIMIT}")));
         }
         Ok(Wanted { query, text: query.text.as_ref().map(|text| text.to_lowercase()) })
     }

@@ -49,7 +49,7 @@ pub use self::index::{Changes, Cursor, MAX_LIMIT, Page, Query};
 use self::index::{Index, Wanted};
 pub use self::name::{AssetId, AssetName};
 pub use self::roots::Roots;
-use crate::error::Error;
+use crate::error::{Error, Reason, one_line};
 use crate::pixel::Verdict;
 
 /// How old a folder without a picture must be to be taken for one whose program died.
@@ -234,7 +234,7 @@ impl Library {
                     page.assets.push(asset)
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "left out of a list"),
+                Err(error) => tracing::debug!(error = one_line(&error), "left out of a list"),
             }
             last = Some(cursor);
         }
@@ -335,7 +335,7 @@ impl Library {
                 index.unfinished.insert(id.clone());
                 index.warned.insert(id.clone());
                 if !was_warned {
-                    tracing::warn!(asset = %id, reason, "the record of an asset cannot be used");
+                    tracing::warn!(asset = %id, reason = one_line(&reason), "the record of an asset cannot be used");
                 }
             }
         }
@@ -365,7 +365,7 @@ impl Library {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(place.broken(&place.picture, "was deleted; put it back, or remove the asset"));
             }
-            Err(error) => return Err(place.broken(&place.picture, format!("cannot be read: {error}"))),
+            Err(error) => return Err(place.broken(&place.picture, ("cannot be read", error))),
         };
         let is_known = seen.modified().is_ok_and(|modified| writable(modified) == entry.modified);
         if seen.len() != entry.asset.bytes || !is_known {
@@ -424,7 +424,9 @@ impl Library {
         };
         match mended() {
             Ok(()) => self.take_in(index, id),
-            Err(error) => tracing::warn!(asset = %id, %error, "a picture cannot be recorded"),
+            Err(error) => {
+                tracing::warn!(asset = %id, error = one_line(&error), "a picture cannot be recorded")
+            }
         }
     }
 
@@ -485,13 +487,14 @@ impl Drop for Reserved {
         if !self.is_kept
             && let Err(error) = self.library.discard(&self.id)
         {
-            tracing::warn!(asset = %self.id, %error, "an id cannot be given back");
+            tracing::warn!(asset = %self.id, error = one_line(&error), "an id cannot be given back");
         }
     }
 }
 
-fn fault(path: &Path, reason: impl ToString) -> Error {
-    Error::Library { path: path.to_owned(), reason: reason.to_string() }
+fn fault(path: &Path, reason: impl Into<Reason>) -> Error {
+    let Reason { words: reason, cause } = reason.into();
+    Error::Library { path: path.to_owned(), reason, cause }
 }
 
 /// Whether it was not touched for a day. By a clock that was set back, nothing is old.

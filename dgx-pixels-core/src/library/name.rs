@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::value_error::ValueError;
 
 const MAX_LEN: usize = 64;
 
@@ -71,17 +71,17 @@ impl Borrow<str> for AssetId {
 macro_rules! word {
     ($word:ident, $field:literal) => {
         impl FromStr for $word {
-            type Err = Error;
+            type Err = ValueError;
 
-            fn from_str(text: &str) -> Result<$word, Error> {
+            fn from_str(text: &str) -> Result<$word, ValueError> {
                 checked($field, text).map($word)
             }
         }
 
         impl TryFrom<String> for $word {
-            type Error = Error;
+            type Error = ValueError;
 
-            fn try_from(text: String) -> Result<$word, Error> {
+            fn try_from(text: String) -> Result<$word, ValueError> {
                 text.parse()
             }
         }
@@ -103,7 +103,7 @@ macro_rules! word {
 word!(AssetName, "name");
 word!(AssetId, "id");
 
-fn checked(field: &'static str, text: &str) -> Result<String, Error> {
+fn checked(field: &'static str, text: &str) -> Result<String, ValueError> {
     let is_plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     // One that begins with `-` is a flag to every program that it is handed to.
     let fits = (1..=MAX_LEN).contains(&text.len()) && text.bytes().all(is_plain) && !text.starts_with('-');
@@ -112,7 +112,7 @@ fn checked(field: &'static str, text: &str) -> Result<String, Error> {
     }
     let mended = mended(text, MAX_LEN);
     let expected = format!("1 to {MAX_LEN} of `a-z`, `0-9`, `_` and `-`, the first not `-`, as `{mended}`");
-    Err(Error::Value { field, value: shown(text), expected })
+    Err(ValueError::new(field, shown(text), expected))
 }
 
 /// The words of `text` that fit, joined by `-`.
@@ -180,7 +180,7 @@ mod tests {
         ];
         for text in wrong {
             let error = text.parse::<AssetName>().unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::InvalidRequest);
+            assert_eq!(error.field, "name");
             assert!(error.to_string().starts_with("`name` is `"), "{error}");
             assert!(!error.to_string().contains(['\0', '\n']), "{error:?}");
             assert!(text.parse::<AssetId>().unwrap_err().to_string().starts_with("`id` is `"));

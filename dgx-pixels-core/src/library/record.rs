@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asset::Asset;
 use super::name::AssetId;
+use crate::error::{Reason, one_line};
 use crate::picture_file::Made;
 use crate::pixel::{Certificate, Verdict};
 use crate::stored;
@@ -37,9 +38,9 @@ pub(super) struct Record {
 }
 
 /// Why a record cannot be used.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Unreadable {
-    pub(super) reason: String,
+    pub(super) reason: Reason,
     pub(super) by_newer_version: bool,
 }
 
@@ -57,15 +58,16 @@ impl Record {
             let reason = format!(
                 "has format version {version}; expected at most {FORMAT_VERSION}: a newer program wrote it"
             );
-            return Err(Unreadable { reason, by_newer_version: true });
+            return Err(Unreadable { reason: reason.into(), by_newer_version: true });
         }
-        let broken = |reason: String| Unreadable { reason, by_newer_version: false };
+        let broken = |reason: Reason| Unreadable { reason, by_newer_version: false };
         let record: Record = serde_json::from_slice(json)
-            .map_err(|error| broken(format!("is no record of an asset: {error}")))?;
-        let cannot_be = |reason: String| broken(format!("says how it was made, which cannot be: {reason}"));
-        let made = record.made.map(Made::try_from).transpose().map_err(cannot_be)?;
+            .map_err(|error| broken(("is no record of an asset", error).into()))?;
+        let cannot_be = "says how it was made, which cannot be";
+        let made = record.made.map(Made::try_from).transpose();
+        let made = made.map_err(|error| broken((cannot_be, error).into()))?;
         if let Some(made) = &made {
-            made.validate().map_err(|error| cannot_be(error.to_string()))?;
+            made.validate().map_err(|error| broken((cannot_be, error).into()))?;
         }
         Ok(Asset {
             id: record.id,
@@ -100,7 +102,7 @@ impl Asset {
     /// # Errors
     /// A clause that says what is wrong with it.
     pub fn from_json(json: &[u8]) -> Result<Asset, String> {
-        Record::parse(json).map_err(|unreadable| unreadable.reason)
+        Record::parse(json).map_err(|unreadable| one_line(&unreadable.reason))
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Error, because};
 use crate::files::Folder;
 
 /// The folders in which files may be read and written on behalf of others.
@@ -39,10 +39,10 @@ impl Roots {
     pub fn new(roots: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Roots, Error> {
         let resolved = roots.into_iter().map(|root| {
             let root = root.as_ref();
-            let found = root.canonicalize().map_err(|error| missing(root, error.to_string()))?;
+            let found = root.canonicalize().map_err(|error| Error::no_file(root, error))?;
             match found.is_dir() {
                 true => Ok(found),
-                false => Err(missing(root, "it is a file; expected a folder".into())),
+                false => Err(Error::no_file(root, "it is a file; expected a folder")),
             }
         });
         resolved.collect::<Result<_, _>>().map(Roots)
@@ -60,7 +60,7 @@ impl Roots {
     /// lies outside nothing is told, not even whether it is there.
     pub fn resolve(&self, path: &Path) -> Result<PathBuf, Error> {
         let found = self.inside(path)?;
-        let metadata = found.symlink_metadata().map_err(|error| missing(path, error.to_string()))?;
+        let metadata = found.symlink_metadata().map_err(|error| Error::no_file(path, error))?;
         if !metadata.is_file() {
             return Err(self.forbidden(path, "it is no plain file"));
         }
@@ -89,8 +89,8 @@ impl Roots {
         let (folder, name) = self.open_beside(path)?;
         match folder.file(&name) {
             Ok(Some(file)) => Ok(file),
-            Ok(None) => Err(missing(path, "it is not there any more".into())),
-            Err(error) => Err(missing(path, error.source.to_string())),
+            Ok(None) => Err(Error::no_file(path, "it is not there any more")),
+            Err(error) => Err(Error::no_file(path, error.source)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Roots {
 
     /// Opens the folder `found`, which was inside when `path` was resolved.
     fn open_found(&self, found: &Path, path: &Path) -> Result<Folder, Error> {
-        let folder = Folder::open(found).map_err(|error| missing(path, error.to_string()))?;
+        let folder = Folder::open(found).map_err(|error| Error::no_file(path, error))?;
         let opened = fs::read_link(format!("/proc/self/fd/{}", folder.handle().as_raw_fd()));
         match opened {
             Ok(opened) if self.contain(&opened) => Ok(folder.named(opened)),
@@ -134,7 +134,10 @@ impl Roots {
             _ => Path::new("."),
         };
         let folder = self.inside(folder).map_err(|error| match error {
-            Error::NoFile { reason, .. } => missing(path, format!("its folder: {reason}")),
+            Error::NoFile { reason, cause, .. } => {
+                let reason = format!("its folder{}", because(&reason));
+                Error::NoFile { path: path.to_owned(), reason, cause }
+            }
             Error::ForbiddenPath { reason, .. } => self.forbidden(path, &reason),
             error => error,
         })?;
@@ -143,7 +146,7 @@ impl Roots {
             Ok(metadata) if metadata.is_file() => Ok(found),
             Ok(_) => Err(self.forbidden(path, "what is there is no plain file")),
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Ok(found),
-            Err(error) => Err(missing(path, error.to_string())),
+            Err(error) => Err(Error::no_file(path, error)),
         }
     }
 
@@ -164,7 +167,7 @@ impl Roots {
                 let leads_astray =
                     path.ancestors().any(|way| way.is_symlink() && way.canonicalize().is_err());
                 match known.is_some_and(|folder| self.contain(&folder)) && !leads_astray {
-                    true => Err(missing(path, error.to_string())),
+                    true => Err(Error::no_file(path, error)),
                     false => Err(outside()),
                 }
             }
@@ -178,10 +181,6 @@ impl Roots {
     fn forbidden(&self, path: &Path, reason: &str) -> Error {
         Error::ForbiddenPath { path: path.to_owned(), reason: reason.into(), roots: self.0.clone() }
     }
-}
-
-fn missing(path: &Path, reason: String) -> Error {
-    Error::NoFile { path: path.to_owned(), reason }
 }
 
 #[cfg(test)]

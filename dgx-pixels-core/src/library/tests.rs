@@ -135,7 +135,7 @@ fn a_sprite_of_any_picture_is_an_asset_and_a_picture_of_others_is_not() {
     fs::write(reserved.png(), plain_png(&sprite()).unwrap()).unwrap();
     let add = || library.add(reserved.id(), None, BTreeMap::new());
     let error = add().unwrap_err();
-    assert!(error.to_string().contains("key.png` is no picture of ours: "), "{error}");
+    assert!(one_line(&error).contains("key.png` is no picture of ours: "), "{error}");
     fs::write(reserved.png(), "no picture").unwrap();
     assert_eq!(add().unwrap_err().kind(), ErrorKind::NotFound);
     fs::write(reserved.png(), sprite_png(&sprite(), None).unwrap()).unwrap();
@@ -147,10 +147,7 @@ fn what_is_not_there_is_not_added() {
     let root = folder();
     let library = open(&root);
     let error = library.add(&id("key"), None, BTreeMap::new()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`id` is `key`, and there is no such asset; expected one that a list of the library names"
-    );
+    assert_eq!(error.to_string(), "there is no asset `key`; expected an id that a list of the library names");
     let reserved = library.reserve(&name("key")).unwrap();
     let error = library.add(reserved.id(), None, BTreeMap::new()).unwrap_err();
     assert!(error.to_string().ends_with("key.png` is not there"), "{error}");
@@ -397,7 +394,7 @@ fn a_damaged_record_without_a_picture_is_named() {
     fs::write(&record, "{").unwrap();
     age(&root.path().join("key"), DAYS);
     let library = open(&root);
-    let error = library.get(&asset.id).unwrap_err().to_string();
+    let error = one_line(&library.get(&asset.id).unwrap_err());
     assert!(error.contains("key.asset.json` is no record of an asset: "), "{error}");
     assert!(record.exists());
     library.remove(&asset.id).unwrap();
@@ -471,7 +468,7 @@ fn links_are_neither_assets_nor_pictures() {
     assert_eq!(reserved.id().as_str(), "key-2");
     symlink(outside.path().join("key/key.png"), reserved.png()).unwrap();
     let error = library.add(reserved.id(), None, BTreeMap::new()).unwrap_err();
-    assert!(error.to_string().ends_with("key-2.png` cannot be read: it is a symbolic link"), "{error}");
+    assert!(one_line(&error).ends_with("key-2.png` cannot be read: it is a symbolic link"), "{error}");
     assert!(all(&open(&root)).is_empty());
 
     // A folder that becomes a link, and a trash that is one.
@@ -498,9 +495,9 @@ fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
         pipe(&path);
     }
     assert!(
-        library.add(&kept, None, BTreeMap::new()).unwrap_err().to_string().ends_with("it is no plain file")
+        one_line(&library.add(&kept, None, BTreeMap::new()).unwrap_err()).ends_with("it is no plain file")
     );
-    assert!(library.get(&asset.id).unwrap_err().to_string().ends_with("it is no plain file"));
+    assert!(one_line(&library.get(&asset.id).unwrap_err()).ends_with("it is no plain file"));
     assert_eq!(all(&open(&root)), ["map"], "the record is made anew");
 }
 
@@ -548,7 +545,7 @@ fn uses_a_root_that_cannot_be_written() {
         library.add(&id("half"), None, BTreeMap::new()).map(drop).unwrap_err(),
     ];
     for error in errors {
-        assert!(error.to_string().contains("Permission denied (os error 13)"), "{error}");
+        assert!(one_line(&error).contains("Permission denied (os error 13)"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Output);
     }
 }
@@ -855,11 +852,11 @@ fn files_that_are_huge_are_refused_at_once() {
     let record = picture.with_extension("asset.json");
     let whole = fs::read(&record).unwrap();
     File::create(&record).unwrap().set_len(1 << 40).unwrap();
-    let error = library.get(&asset.id).unwrap_err().to_string();
+    let error = one_line(&library.get(&asset.id).unwrap_err());
     assert!(error.contains("it has 1099511627776 bytes; expected at most 16777216"), "{error}");
     fs::write(&record, whole).unwrap();
     File::create(&picture).unwrap().set_len(1 << 40).unwrap();
     for error in [library.get(&asset.id).unwrap_err(), library.read_png(&asset.id).unwrap_err()] {
-        assert!(error.to_string().contains("it has 1099511627776 bytes"), "{error}");
+        assert!(one_line(&error).contains("it has 1099511627776 bytes"), "{error}");
     }
 }

@@ -234,6 +234,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::error::{Reason, one_line};
 
     fn unet() -> Value {
         json!({
@@ -244,10 +245,11 @@ mod tests {
         })
     }
 
-    fn edited<T>(base: &Value, (name, value): (&str, Value), parse: fn(&str) -> Result<T, String>) -> String {
+    fn edited<T>(base: &Value, (name, value): (&str, Value), parse: fn(&str) -> Result<T, Reason>) -> String {
         let mut edited = base.clone();
         edited[name] = value;
-        parse(&edited.to_string()).err().unwrap_or_else(|| panic!("`{name}` is taken: {edited}"))
+        let error = parse(&edited.to_string()).err();
+        one_line(&error.unwrap_or_else(|| panic!("`{name}` is taken: {edited}")))
     }
 
     #[test]

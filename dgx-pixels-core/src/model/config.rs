@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::error::Reason;
 use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_GUIDANCE, MAX_STEPS};
 
 /// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`, `UNet2DConditionModel`.
@@ -116,7 +117,7 @@ impl UNetConfig {
     ///
     /// # Errors
     /// Names the option, its value and what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Reason> {
         let map = object(text)?;
         only(&map, "_class_name", &["UNet2DConditionModel".into()])?;
         only(&map, "addition_embed_type", &["text_time".into()])?;
@@ -149,7 +150,9 @@ impl UNetConfig {
             ("up_block_types", &config.up_block_types, ["UpBlock2D", "CrossAttnUpBlock2D"]),
         ] {
             if let Some(unknown) = types.iter().find(|class| !known.contains(&class.as_str())) {
-                return Err(format!("`{name}` has `{unknown}`; expected `{}` or `{}`", known[0], known[1]));
+                return Err(
+                    format!("`{name}` has `{unknown}`; expected `{}` or `{}`", known[0], known[1]).into()
+                );
             }
         }
         let mid = config.mid_block_type.as_deref();
@@ -157,7 +160,8 @@ impl UNetConfig {
             return Err(format!(
                 "`mid_block_type` is `{}`; expected `UNetMidBlock2DCrossAttn`, `UNetMidBlock2D` or null",
                 mid.unwrap_or_default()
-            ));
+            )
+            .into());
         }
         config.check()?;
         Ok(config)
@@ -245,15 +249,15 @@ impl GenerationConfig {
     ///
     /// # Errors
     /// Names the option, its value and what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Reason> {
         let config: GenerationConfig = typed(object(text)?)?;
         if !(1..=MAX_STEPS).contains(&config.num_inference_steps) {
             let steps = config.num_inference_steps;
-            return Err(format!("`num_inference_steps` is {steps}; expected 1 to {MAX_STEPS}"));
+            return Err(format!("`num_inference_steps` is {steps}; expected 1 to {MAX_STEPS}").into());
         }
         if !(0.0..=MAX_GUIDANCE).contains(&config.guidance_scale) {
             let scale = config.guidance_scale;
-            return Err(format!("`guidance_scale` is {scale}; expected 0 to {MAX_GUIDANCE}"));
+            return Err(format!("`guidance_scale` is {scale}; expected 0 to {MAX_GUIDANCE}").into());
         }
         Ok(config)
     }
@@ -264,7 +268,7 @@ impl VaeConfig {
     ///
     /// # Errors
     /// Names the option, its value and what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Reason> {
         let map = object(text)?;
         only(&map, "_class_name", &["AutoencoderKL".into()])?;
         only(&map, "shift_factor", &[Value::Null])?;
@@ -273,7 +277,7 @@ impl VaeConfig {
         {
             for class in map.get(name).and_then(Value::as_array).into_iter().flatten() {
                 if class != known {
-                    return Err(format!("`{name}` has {class}; expected `{known}`"));
+                    return Err(format!("`{name}` has {class}; expected `{known}`").into());
                 }
             }
         }
@@ -340,7 +344,7 @@ impl ClipConfig {
     ///
     /// # Errors
     /// Names the option, its value and what would be right.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Reason> {
         let config: ClipConfig = typed(object(text)?)?;
         config.check()?;
         Ok(config)
@@ -413,14 +417,14 @@ impl<T> OneOrMany<T> {
     }
 }
 
-pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, Reason> {
+    serde_json::from_str(text).map_err(|error| Reason::from(("not a JSON object", error)))
 }
 
-fn typed<T: serde::de::DeserializeOwned>(mut map: Map<String, Value>) -> Result<T, String> {
+fn typed<T: serde::de::DeserializeOwned>(mut map: Map<String, Value>) -> Result<T, Reason> {
     // A null is an absent value, except where null means something; those fields are `Option`s.
     map.retain(|name, value| !value.is_null() || name == "mid_block_type");
-    serde_json::from_value(Value::Object(map)).map_err(|error| error.to_string())
+    Ok(serde_json::from_value(Value::Object(map))?)
 }
 
 fn only(map: &Map<String, Value>, name: &str, supported: &[Value]) -> Result<(), String> {
@@ -453,7 +457,7 @@ mod tests {
     fn a_models_own_steps_and_guidance_are_in_range() {
         let config = GenerationConfig::parse(r#"{"num_inference_steps": 12}"#).unwrap();
         assert_eq!(config, GenerationConfig { num_inference_steps: 12, guidance_scale: 5.0 });
-        let fault = |text| GenerationConfig::parse(text).unwrap_err();
+        let fault = |text| GenerationConfig::parse(text).unwrap_err().to_string();
         assert_eq!(fault(r#"{"num_inference_steps": 0}"#), "`num_inference_steps` is 0; expected 1 to 1000");
         assert!(fault(r#"{"steps": 12}"#).contains("unknown field `steps`"));
     }
@@ -473,10 +477,10 @@ mod tests {
                 "`layers_per_block` has 2 entries; expected 4, as `block_out_channels` has",
             ),
         ] {
-            let error = UNetConfig::parse(&format!("{base}, {option}}}")).unwrap_err();
+            let error = UNetConfig::parse(&format!("{base}, {option}}}")).unwrap_err().to_string();
             assert_eq!(error, message);
         }
-        let error = UNetConfig::parse("{}").unwrap_err();
+        let error = UNetConfig::parse("{}").unwrap_err().to_string();
         assert_eq!(error, "`addition_embed_type` is missing; expected \"text_time\"");
     }
 

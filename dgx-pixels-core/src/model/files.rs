@@ -100,7 +100,7 @@ impl WeightPaths {
         }
         // What is wrong with it is said when it is opened.
         first.unwrap_or_else(|| {
-            Err(fault(dir, format!("no weights; expected `{}` or an index of shards", plain[1])))
+            Err(Error::model(dir, format!("no weights; expected `{}` or an index of shards", plain[1])))
         })
     }
 }
@@ -114,20 +114,20 @@ impl Shard {
     fn open(path: PathBuf) -> Result<Self, Error> {
         // Opening a pipe would wait for its writer.
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
-        let file = file.map_err(|error| fault(&path, error.to_string()))?;
+        let file = file.map_err(|error| Error::model(&path, error))?;
         if !file.metadata().is_ok_and(|about| about.is_file()) {
-            return Err(fault(&path, "it is no regular file; expected one in the format safetensors".into()));
+            return Err(Error::model(&path, "it is no regular file; expected one in the format safetensors"));
         }
         // SAFETY: a mapping is undefined if another process truncates the file meanwhile. Weights are not written
         // while they are in use, and every loader of safetensors relies on that.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(|error| fault(&path, error.to_string()))?;
+        let bytes = unsafe { Mmap::map(&file) }.map_err(|error| Error::model(&path, error))?;
         let header_bytes = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
         if header_bytes > MAX_HEADER_BYTES {
             let reason = format!("its header has {header_bytes} bytes; expected at most {MAX_HEADER_BYTES}");
-            return Err(fault(&path, reason));
+            return Err(Error::model(&path, reason));
         }
         let (header_len, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            fault(&path, format!("truncated or corrupt ({} bytes): {error}", bytes.len()))
+            Error::model(&path, (format!("truncated or corrupt ({} bytes)", bytes.len()), error))
         })?;
         Ok(Shard { path, bytes, metadata, data_start: header_len + 8 })
     }
@@ -143,15 +143,15 @@ fn shard_paths(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
     struct Index {
         weight_map: BTreeMap<String, Value>,
     }
-    let text = read_text(index).map_err(|error| fault(index, error.to_string()))?;
+    let text = read_text(index).map_err(|error| Error::model(index, error))?;
     let Index { weight_map } = serde_json::from_str(&text)
-        .map_err(|error| fault(index, format!("not an index of shards: {error}")))?;
+        .map_err(|error| Error::model(index, ("not an index of shards", error)))?;
     let mut names = BTreeSet::new();
     for (tensor, shard) in &weight_map {
         match shard.as_str() {
             Some(name) if is_file_name(name) => names.insert(name),
             _ => {
-                return Err(fault(
+                return Err(Error::model(
                     index,
                     format!("`{tensor}` lies in {shard}; expected the name of a file beside the index"),
                 ));
@@ -159,7 +159,10 @@ fn shard_paths(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
         };
     }
     if names.len() > MAX_SHARDS {
-        return Err(fault(index, format!("it names {} files; expected at most {MAX_SHARDS}", names.len())));
+        return Err(Error::model(
+            index,
+            format!("it names {} files; expected at most {MAX_SHARDS}", names.len()),
+        ));
     }
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
@@ -168,10 +171,6 @@ fn shard_paths(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Error> {
 fn is_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
-}
-
-fn fault(path: &Path, reason: String) -> Error {
-    Error::Model { path: path.to_owned(), reason }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::{WeightFiles, WeightPaths};
 
-use crate::error::Error;
+use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::request::{ImageSize, ModelDefaults};
 use crate::scheduler::SchedulerConfig;
@@ -94,13 +94,13 @@ impl Model {
             } else {
                 "it does not exist; expected a folder as diffusers' `save_pretrained` writes it"
             };
-            return Err(Error::Model { path: path.to_owned(), reason: reason.into() });
+            return Err(Error::model(path, reason));
         }
         let index = read(&index_path, object)?;
         let class = index.get("_class_name").and_then(|class| class.as_str()).unwrap_or("none");
         if !class.starts_with("StableDiffusionXL") {
             let reason = format!("`_class_name` is `{class}`; expected `StableDiffusionXLPipeline`");
-            return Err(Error::Model { path: index_path, reason });
+            return Err(Error::model(index_path, reason));
         }
         for component in ["tokenizer", "tokenizer_2", "scheduler"]
             .into_iter()
@@ -109,7 +109,7 @@ impl Model {
             if !path.join(component).is_dir() {
                 let reason =
                     format!("the component `{component}` is missing; expected a folder of that name");
-                return Err(Error::Model { path: path.to_owned(), reason });
+                return Err(Error::model(path, reason));
             }
         }
         let force_zeros = index.get("force_zeros_for_empty_prompt").and_then(|value| value.as_bool());
@@ -121,7 +121,7 @@ impl Model {
             unet: read(&path.join("unet/config.json"), UNetConfig::parse)?,
             vae: read(&path.join("vae/config.json"), VaeConfig::parse)?,
             scheduler: read(&path.join("scheduler/scheduler_config.json"), |text| {
-                SchedulerConfig::from_json(text).map_err(|error| error.to_string())
+                SchedulerConfig::from_json(text).map_err(|error| Cause::from(error).into())
             })?,
             generation: if generation.exists() {
                 read(&generation, GenerationConfig::parse)?
@@ -214,9 +214,9 @@ impl Model {
         let mut names = vec!["model_index.json".to_owned(), "scheduler/scheduler_config.json".to_owned()];
         for folder in ["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"] {
             let dir = self.path.join(folder);
-            let listed = std::fs::read_dir(&dir).map_err(|error| fault(&dir, &error))?;
+            let listed = std::fs::read_dir(&dir).map_err(|error| Error::model(&dir, error))?;
             for entry in listed {
-                let entry = entry.map_err(|error| fault(&dir, &error))?;
+                let entry = entry.map_err(|error| Error::model(&dir, error))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let is_index = name.ends_with(".json") && name.contains(".index.");
                 let is_text = [".json", ".txt"].iter().any(|ending| name.ends_with(ending));
@@ -236,17 +236,17 @@ impl Model {
         let mut hasher = blake3::Hasher::new();
         for name in names {
             let path = self.path.join(&name);
-            let file = File::open(&path).map_err(|error| fault(&path, &error))?;
+            let file = File::open(&path).map_err(|error| Error::model(&path, error))?;
             let mut one = blake3::Hasher::new();
             one.update_reader(BufReader::with_capacity(1 << 20, file))
-                .map_err(|error| fault(&path, &error))?;
+                .map_err(|error| Error::model(&path, error))?;
             hasher.update(name.as_bytes()).update(&[0]).update(one.finalize().as_bytes());
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
 
     fn check_widths(&self) -> Result<(), Error> {
-        let fault = |file: &str, reason: String| Error::Model { path: self.path.join(file), reason };
+        let fault = |file: &str, reason: String| Error::model(self.path.join(file), reason);
         let text = self.text_encoder.hidden_size + self.text_encoder_2.hidden_size;
         for i in 0..self.unet.block_out_channels.len() {
             let expects = *self.unet.cross_attention_dim.get(i);
@@ -287,9 +287,9 @@ fn licence(card: &str) -> Option<String> {
     (!said.is_empty()).then(|| said.to_owned())
 }
 
-fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Error> {
-    let text = read_text(path).map_err(|error| fault(path, &error))?;
-    parse(&text).map_err(|reason| Error::Model { path: path.to_owned(), reason })
+fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Reason>) -> Result<T, Error> {
+    let text = read_text(path).map_err(|error| Error::model(path, error))?;
+    parse(&text).map_err(|reason| Error::model(path, reason))
 }
 
 /// A file that describes a model. Model folders come from elsewhere: a pipe or a file without end is refused.
@@ -298,15 +298,12 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
-fn fault(path: &Path, error: &std::io::Error) -> Error {
-    Error::Model { path: path.to_owned(), reason: error.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::error::one_line;
 
     #[test]
     fn files_that_no_component_uses_do_not_change_the_hash() {
@@ -342,7 +339,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model_index.json");
         fs::write(&file, [0xff, 0xfe]).unwrap();
-        assert!(Model::open(folder.path()).unwrap_err().to_string().contains("utf-8"));
+        assert!(one_line(&Model::open(folder.path()).unwrap_err()).contains("utf-8"));
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
         assert!(Model::open(folder.path()).is_err());

@@ -11,7 +11,8 @@ use super::background::Background;
 use super::despill::despill;
 use super::neighbours::{Field, oklabs, visible};
 use super::option::{parse_rgb, serde_by_word, show_rgb};
-use super::{Oklab, OptionError, Wrap};
+use super::{Oklab, Wrap};
+use crate::value_error::ValueError;
 
 /// What the embedded model paints where there is nothing, exactly; its sprites keep clear of it.
 pub const MATTE: [u8; 3] = [255, 0, 255];
@@ -55,16 +56,14 @@ impl fmt::Display for Transparent {
 }
 
 impl FromStr for Transparent {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
         match word {
             "auto" | "true" => Ok(Transparent::Auto),
             "off" | "false" => Ok(Transparent::Off),
-            color => parse_rgb(color).map(Transparent::Key).ok_or_else(|| OptionError {
-                option: "transparent",
-                value: word.to_owned(),
-                expected: "`auto`, `off` or a color such as `#ff00ff`",
+            color => parse_rgb(color).map(Transparent::Key).ok_or_else(|| {
+                ValueError::new("transparent", word, "`auto`, `off` or a color such as `#ff00ff`")
             }),
         }
     }

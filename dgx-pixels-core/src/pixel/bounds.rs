@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{GridChoice, MAX_COLORS, MaxColors, OptionError, PixelError, PixelOptions};
+use super::{GridChoice, MAX_COLORS, MaxColors, PixelError, PixelOptions};
 use crate::request::MAX_SIDE;
+use crate::value_error::ValueError;
 
 /// Pixels of a cell.
 pub(super) const STEPS: RangeInclusive<f64> = 1.0..=256.0;
@@ -23,8 +24,10 @@ impl PixelOptions {
     /// let error = options.validate().unwrap_err().to_string();
     /// assert_eq!(error, "`grid` is `0.000000001`; expected a number of pixels from 1 to 256");
     /// ```
-    pub fn validate(&self) -> Result<(), OptionError> {
-        let refuse = |option, value: String, expected| Err(OptionError { option, value, expected });
+    pub fn validate(&self) -> Result<(), ValueError> {
+        let refuse = |option: &'static str, value: String, expected: &'static str| {
+            Err(ValueError::new(option, value, expected))
+        };
         let pixels = "a number of pixels from 1 to 256";
         match self.grid {
             GridChoice::Step(step) if !STEPS.contains(&step) => {

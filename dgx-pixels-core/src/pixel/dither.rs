@@ -8,7 +8,8 @@ use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
 use super::option::serde_by_word;
-use super::{Oklab, OptionError, Palette, Wrap};
+use super::{Oklab, Palette, Wrap};
+use crate::value_error::ValueError;
 
 /// How colours between those of a palette are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,13 +89,15 @@ impl fmt::Display for Dither {
 }
 
 impl FromStr for Dither {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
-        Dither::ALL.into_iter().find(|dither| dither.word() == word).ok_or_else(|| OptionError {
-            option: "dither",
-            value: word.to_owned(),
-            expected: "`none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or `atkinson`",
+    fn from_str(word: &str) -> Result<Self, ValueError> {
+        Dither::ALL.into_iter().find(|dither| dither.word() == word).ok_or_else(|| {
+            ValueError::new(
+                "dither",
+                word,
+                "`none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or `atkinson`",
+            )
         })
     }
 }

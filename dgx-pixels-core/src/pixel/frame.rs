@@ -7,8 +7,8 @@ use image::imageops::{self, FilterType};
 use image::{GenericImageView, RgbaImage};
 use serde::{Deserialize, Serialize};
 
-use super::OptionError;
 use super::option::serde_by_word;
+use crate::value_error::ValueError;
 use crate::{ImageSize, MAX_SIDE};
 
 /// Where on its canvas a sprite stands.
@@ -39,17 +39,13 @@ impl fmt::Display for Anchor {
 }
 
 impl FromStr for Anchor {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
         match word {
             "center" => Ok(Anchor::Center),
             "bottom" => Ok(Anchor::Bottom),
-            _ => Err(OptionError {
-                option: "anchor",
-                value: word.to_owned(),
-                expected: "`center` or `bottom`",
-            }),
+            _ => Err(ValueError::new("anchor", word, "`center` or `bottom`")),
         }
     }
 }
@@ -87,6 +83,17 @@ pub enum FrameError {
         /// What would still fit.
         largest: u32,
     },
+}
+
+impl FrameError {
+    /// The name of the field at fault.
+    pub(super) fn field(&self) -> &'static str {
+        match self {
+            FrameError::TooSmall { .. } => "size",
+            FrameError::Side { side, .. } => side,
+            FrameError::Factor { .. } => "factor",
+        }
+    }
 }
 
 /// Largest side of an enlarged sprite, in pixels.

@@ -36,7 +36,6 @@ pub use frame::{Anchor, FrameError, fit, nearest_upscale, trim};
 pub use grid::{Axis, Grid};
 pub use lint::{Lint, lint};
 pub use oklab::Oklab;
-pub use option::OptionError;
 pub use options::{Detail, GridChoice, MaxColors, PixelOptions};
 pub use outline::{Outline, outline};
 pub use palette::{MAX_COLORS, Palette, PaletteError};

@@ -1,19 +1,6 @@
 //! Options as the words that people and programs write them.
 
 use serde::Deserialize;
-
-/// A word that an option does not take.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{option}` is `{value}`; expected {expected}")]
-pub struct OptionError {
-    /// The option's name.
-    pub option: &'static str,
-    /// As given.
-    pub value: String,
-    /// What would be right.
-    pub expected: &'static str,
-}
-
 /// Three or six hexadecimal digits after `#`, in either case.
 pub(super) fn parse_rgb(text: &str) -> Option<[u8; 3]> {
     let digits = text.strip_prefix('#')?;
@@ -58,7 +45,7 @@ impl Word {
 macro_rules! serde_by_word {
     ($option:ty, $types:tt) => {
         impl TryFrom<$crate::pixel::option::Word> for $option {
-            type Error = $crate::pixel::OptionError;
+            type Error = $crate::ValueError;
 
             fn try_from(word: $crate::pixel::option::Word) -> Result<Self, Self::Error> {
                 word.text().parse()

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::STEPS;
 use super::option::serde_by_word;
-use super::{Anchor, Dither, OptionError, Outline, Palette, Transparent, Wrap};
+use super::{Anchor, Dither, Outline, Palette, Transparent, Wrap};
 use crate::request::ImageSize;
+use crate::value_error::ValueError;
 
 /// The options of [`pixelize`](super::pixelize).
 ///
@@ -135,13 +136,15 @@ impl fmt::Display for GridChoice {
 }
 
 impl FromStr for GridChoice {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        let error = || OptionError {
-            option: "grid",
-            value: text.to_owned(),
-            expected: "`auto`, columns and rows such as `32x32`, or the pixels of a cell from 1 to 256 such as `8` or `7.6`",
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let error = || {
+            ValueError::new(
+                "grid",
+                text,
+                "`auto`, columns and rows such as `32x32`, or the pixels of a cell from 1 to 256 such as `8` or `7.6`",
+            )
         };
         if text == "auto" {
             return Ok(GridChoice::Auto);
@@ -188,20 +191,16 @@ impl fmt::Display for MaxColors {
 }
 
 impl FromStr for MaxColors {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
         match word {
             "auto" => Ok(MaxColors::Auto),
             "elbow" => Ok(MaxColors::Elbow),
             "all" => Ok(MaxColors::All),
             count => match count.parse() {
                 Ok(count @ 1..=256) => Ok(MaxColors::AtMost(count)),
-                _ => Err(OptionError {
-                    option: "max_colors",
-                    value: word.to_owned(),
-                    expected: "`auto`, `elbow`, `all` or 1 to 256",
-                }),
+                _ => Err(ValueError::new("max_colors", word, "`auto`, `elbow`, `all` or 1 to 256")),
             },
         }
     }
@@ -243,18 +242,14 @@ impl fmt::Display for Detail {
 }
 
 impl FromStr for Detail {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
         match word {
             "low" => Ok(Detail::Low),
             "medium" => Ok(Detail::Medium),
             "high" => Ok(Detail::High),
-            _ => Err(OptionError {
-                option: "detail",
-                value: word.to_owned(),
-                expected: "`low`, `medium` or `high`",
-            }),
+            _ => Err(ValueError::new("detail", word, "`low`, `medium` or `high`")),
         }
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::neighbours::Cells;
 use super::option::{parse_rgb, serde_by_word, show_rgb};
-use super::{Oklab, OptionError, Wrap};
+use super::{Oklab, Wrap};
+use crate::value_error::ValueError;
 
 /// What to do with a sprite's outline.
 ///
@@ -56,9 +57,9 @@ impl fmt::Display for Outline {
 }
 
 impl FromStr for Outline {
-    type Err = OptionError;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, OptionError> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
         match word {
             "keep" => return Ok(Outline::Keep),
             "add" => return Ok(Outline::Add(None)),
@@ -67,10 +68,8 @@ impl FromStr for Outline {
             _ => {}
         }
         let color = word.strip_prefix("add:").and_then(parse_rgb);
-        color.map(|color| Outline::Add(Some(color))).ok_or_else(|| OptionError {
-            option: "outline",
-            value: word.to_owned(),
-            expected: "`keep`, `add`, `add:#RRGGBB`, `selective` or `remove`",
+        color.map(|color| Outline::Add(Some(color))).ok_or_else(|| {
+            ValueError::new("outline", word, "`keep`, `add`, `add:#RRGGBB`, `selective` or `remove`")
         })
     }
 }

@@ -10,10 +10,11 @@ use super::bounds::check_sides;
 use super::grid::{self, Axis, Grid};
 use super::native::Native;
 use super::{
-    Certificate, FrameError, GridChoice, MaxColors, OptionError, Outline, Palette, PaletteError,
-    PixelOptions, bleed, cells, clean_up, cut_out, fit, outline, quantize,
+    Certificate, FrameError, GridChoice, MaxColors, Outline, Palette, PaletteError, PixelOptions, bleed,
+    cells, clean_up, cut_out, fit, outline, quantize,
 };
 use crate::request::ImageSize;
+use crate::value_error::ValueError;
 
 /// Whether the picture has a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ pub enum PixelError {
     },
     /// An option is out of its range.
     #[error(transparent)]
-    Option(#[from] OptionError),
+    Option(#[from] ValueError),
     /// More cells than pixels.
     #[error("`grid` is {columns}x{rows}; expected at most {width}x{height}, the picture's pixels")]
     Grid {
@@ -105,6 +106,19 @@ pub enum PixelError {
     /// The caller stopped it.
     #[error("stopped before the sprite was made")]
     Stopped,
+}
+
+impl PixelError {
+    /// The name of the field at fault, if the error is about one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            PixelError::Option(error) => Some(&error.field),
+            PixelError::Frame(error) => Some(error.field()),
+            PixelError::Palette(_) => Some("palette"),
+            PixelError::Grid { .. } | PixelError::TooManyCells { .. } => Some("grid"),
+            PixelError::Empty { .. } | PixelError::Large { .. } | PixelError::Stopped => None,
+        }
+    }
 }
 
 /// The bounds that a caller sets to pixel work.

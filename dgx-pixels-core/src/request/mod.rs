@@ -220,6 +220,24 @@ pub enum RequestError {
     },
 }
 
+impl RequestError {
+    /// The name of the field at fault.
+    pub fn field(&self) -> &'static str {
+        match self {
+            RequestError::Side { side, .. } => side,
+            RequestError::Conditioning { field, .. } => field,
+            RequestError::Alone { missing, .. } => missing,
+            RequestError::Canvas(_) => "size",
+            RequestError::ClipSkip { .. } => "clip_skip",
+            RequestError::Steps { .. } => "steps",
+            RequestError::GuidanceScale { .. } => "guidance_scale",
+            RequestError::GuidanceRescale { .. } => "guidance_rescale",
+            RequestError::GuidanceInterval { .. } => "guidance_interval",
+            RequestError::DeepCache { .. } => "deep_cache",
+        }
+    }
+}
+
 fn multiple_of(multiple: u32) -> String {
     if multiple > 1 { format!("a multiple of {multiple}, ") } else { String::new() }
 }

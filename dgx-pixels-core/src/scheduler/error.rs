@@ -61,6 +61,17 @@ pub enum SchedulerError {
 }
 
 impl SchedulerError {
+    /// The name of the field at fault, if the error is about one.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            SchedulerError::Name { .. } => Some("scheduler"),
+            SchedulerError::Class { .. } => Some("_class_name"),
+            SchedulerError::Option { option, .. } => Some(option),
+            SchedulerError::Steps { .. } => Some("steps"),
+            SchedulerError::Json { .. } | SchedulerError::NotFinite { .. } => None,
+        }
+    }
+
     /// [`SchedulerError::Option`] with the value as text.
     pub(super) fn option(option: &'static str, value: impl Into<Value>, expected: impl Into<String>) -> Self {
         let value = match value.into() {

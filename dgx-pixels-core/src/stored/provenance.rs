@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Pixel, Request};
-use crate::picture_file::Made;
+use crate::picture_file::{Made, MadeError};
 use crate::pixel::PixelOptions;
 
 /// How an image was made. A record says the oldest version that can hold it, so that files do not change with the program.
@@ -40,19 +40,18 @@ impl Provenance {
     /// Reads a record.
     ///
     /// # Errors
-    /// The reason in words; a record of a newer version is named as such.
-    pub(crate) fn parse(json: &str) -> Result<Provenance, String> {
+    /// [`MadeError::Newer`] and [`MadeError::Json`].
+    pub(crate) fn parse(json: &str) -> Result<Provenance, MadeError> {
         #[derive(Deserialize)]
         struct Version {
             #[serde(default = "oldest")]
             format_version: u32,
         }
         match serde_json::from_str::<Version>(json) {
-            Ok(Version { format_version }) if format_version > Request::NEWEST => Err(format!(
-                "its format version is {format_version}; expected at most {}: a newer program wrote it",
-                Request::NEWEST
-            )),
-            _ => serde_json::from_str(json).map_err(|error| error.to_string()),
+            Ok(Version { format_version: version }) if version > Request::NEWEST => {
+                Err(MadeError::Newer { version, newest: Request::NEWEST })
+            }
+            _ => Ok(serde_json::from_str(json)?),
         }
     }
 }
@@ -78,9 +77,9 @@ impl From<Made> for Provenance {
 }
 
 impl TryFrom<Provenance> for Made {
-    type Error = String;
+    type Error = MadeError;
 
-    fn try_from(stored: Provenance) -> Result<Made, String> {
+    fn try_from(stored: Provenance) -> Result<Made, MadeError> {
         Ok(Made {
             request: stored.request.try_into()?,
             pixel: stored.pixel.map(PixelOptions::from),

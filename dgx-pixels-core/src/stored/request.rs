@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::picture_file::MadeError;
 use crate::pixel::{
     Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Wrap,
 };
@@ -91,10 +92,10 @@ impl From<Request> for GenerateRequest {
 }
 
 impl TryFrom<Request> for ResolvedRequest {
-    type Error = String;
+    type Error = MadeError;
 
-    fn try_from(stored: Request) -> Result<ResolvedRequest, String> {
-        let missing = |field: &str| format!("`{field}` is missing; expected a value");
+    fn try_from(stored: Request) -> Result<ResolvedRequest, MadeError> {
+        let missing = |field| MadeError::Lacks { field };
         let size = stored.size.ok_or_else(|| missing("size"))?;
         Ok(ResolvedRequest {
             prompt: stored.prompt,

@@ -126,7 +126,10 @@ fn equal_content_is_equal_json_in_every_version() {
 #[test]
 fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
-    assert_eq!(error, "its format version is 9; expected at most 2: a newer program wrote it");
+    assert_eq!(
+        error.to_string(),
+        "its record of how it was made has format version 9; expected at most 2: a newer program wrote it"
+    );
 }
 
 #[test]
@@ -147,6 +150,7 @@ fn a_record_without_a_value_that_every_image_has_is_refused() {
     for field in ["steps", "guidance_scale", "scheduler", "size"] {
         let mut lacking = whole.clone();
         lacking.as_object_mut().unwrap().remove(field);
-        assert_eq!(read(&lacking).unwrap_err(), format!("`{field}` is missing; expected a value"));
+        let error = read(&lacking).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("`{field}` is missing; expected a value")), "{error}");
     }
 }

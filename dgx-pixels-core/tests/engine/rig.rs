@@ -347,7 +347,7 @@ impl Models for RigModels {
             std::process::abort();
         }
         if model == "broken" {
-            return Err(Error::Model { path: model.into(), reason: "its files are gone".into() });
+            return Err(Error::model(model, "its files are gone"));
         }
         Ok(Rigged { _weights: self.0.memory.take(WEIGHTS)?, rig: self.0.clone() })
     }

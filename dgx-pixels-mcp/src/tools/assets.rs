@@ -1,12 +1,12 @@
 //! `list_assets`, `get_asset` and `validate_assets`.
 
 use dgx_pixels_core::library::{Asset, AssetId, Cursor, Query};
-use dgx_pixels_core::{Error, ErrorKind};
+use dgx_pixels_core::{ErrorKind, ValueError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Group, Kind, blocking, reads, wrong};
+use super::{Answer, Call, Group, Kind, Wrong, blocking, reads, wrong};
 use crate::answer::{Fault, cut, facts, has_room, structured, with_picture};
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
@@ -124,10 +124,11 @@ struct AssetFault {
 
 async fn list_assets(call: Call, arguments: ListAssets) -> Answer {
     let after = arguments.cursor.as_deref().map(str::parse::<Cursor>).transpose();
-    let after = after.map_err(|error| wrong(LIST, &error.to_string()))?;
+    let after = after.map_err(|error| wrong(LIST, error))?;
     let limit = arguments.limit.unwrap_or(50);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(wrong(LIST, &format!("`limit` is {limit}; expected 1 to {MAX_LIMIT}")));
+        let fault = format!("is {limit}; expected 1 to {MAX_LIMIT}");
+        return Err(wrong(LIST, Wrong::of("limit", fault)));
     }
     let mut query =
         Query { text: arguments.query, model: arguments.model, after, limit, ..Default::default() };
@@ -201,5 +202,5 @@ fn check(studio: &Studio, stop: &Stop, id: &AssetId) -> Result<(), Fault> {
 }
 
 fn id(tool: &str, text: &str) -> Result<AssetId, Fault> {
-    text.parse().map_err(|error: Error| wrong(tool, &error.to_string().replace("`id`", "`asset_id`")))
+    text.parse().map_err(|error: ValueError| wrong(tool, error.of("asset_id")))
 }

@@ -9,14 +9,14 @@ use dgx_pixels_core::asset::{
 };
 use dgx_pixels_core::files::read_opened;
 use dgx_pixels_core::picture_file::{Made, plain_png};
-use dgx_pixels_core::{Error, ErrorKind};
+use dgx_pixels_core::{Error, ErrorKind, ValueError, one_line};
 use dgx_pixels_manifest::{GameStatus, MadeBy, SpriteName};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use super::{Answer, Call, Group, Kind, Wanted, blocking, reads, wrong};
+use super::{Answer, Call, Group, Kind, Wanted, Wrong, blocking, reads, wrong};
 use crate::answer::{Fault, structured, with_picture_of};
 use crate::pictures::{self, MAX_FILE_BYTES, MAX_PIXELS, Use, decode, dimensions};
 use crate::pixel_work::{Length, Stop};
@@ -216,7 +216,7 @@ fn game(studio: &Studio, port: Option<u16>) -> Game {
 fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, String> {
     if let Some(path) = named {
         let folder = studio.roots().open_folder(path);
-        return folder.and_then(Project::open_in).map_err(|error| error.to_string());
+        return folder.and_then(Project::open_in).map_err(|error| one_line(&error));
     }
     let mut found = studio.roots().folders().iter().filter_map(|folder| Project::open(folder).ok());
     found.next().ok_or_else(|| {
@@ -382,12 +382,11 @@ impl DeployToBevy {
         animations: &[String],
     ) -> Result<NewSprite, Fault> {
         let tags = animations.iter().map(|text| text.parse::<Tag>()).collect::<Result<Vec<_>, _>>();
-        let tags =
-            tags.map_err(|error| wrong(DEPLOY, &error.to_string().replace("`tag`", "`animations`")))?;
+        let tags = tags.map_err(|error| wrong(DEPLOY, error.of("animations")))?;
         let duration_ms = self.frame_ms.unwrap_or(DEFAULT_FRAME_MS);
         if !(1..=MAX_FRAME_MS).contains(&duration_ms) {
-            let text = format!("`frame_ms` is {duration_ms}; expected 1 to {MAX_FRAME_MS}");
-            return Err(wrong(DEPLOY, &text));
+            let fault = format!("is {duration_ms}; expected 1 to {MAX_FRAME_MS}");
+            return Err(wrong(DEPLOY, Wrong::of("frame_ms", fault)));
         }
         let (mut frames, mut made) = (vec![], None);
         for asset in assets {
@@ -425,11 +424,9 @@ fn cannot_be_read(asset: &str, reason: &str) -> Fault {
 fn bytes_of(studio: &Studio, asset: &str) -> Result<Vec<u8>, Fault> {
     if is_path(asset) {
         let file = studio.roots().open(Path::new(asset))?;
-        return read_opened(file, MAX_FILE_BYTES).map_err(|error| cannot_be_read(asset, &error.to_string()));
+        return read_opened(file, MAX_FILE_BYTES).map_err(|error| cannot_be_read(asset, &one_line(&error)));
     }
-    let id = asset
-        .parse()
-        .map_err(|error: Error| wrong(DEPLOY, &error.to_string().replace("`id`", "`assets`")))?;
+    let id = asset.parse().map_err(|error: ValueError| wrong(DEPLOY, error.of("assets")))?;
     Ok(studio.library().read_png(&id)?)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dgx_pixels_core::fields::{FieldError, SpriteFields, json};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, ValueError, one_line};
 use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::game::Onto;
-use super::{Answer, Call, Group, Kind, Listener, Response, blocking, wrong, wrong_field};
+use super::{Answer, Call, Group, Kind, Listener, Response, Wrong, blocking, wrong};
 use crate::answer::{Fault, bytes, facts, text, with_picture, without_nulls};
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
@@ -152,7 +152,7 @@ fn batch_schema() -> JsonObject {
 }
 
 async fn generate_sprite(call: Call, arguments: JsonObject) -> Response {
-    let arguments = GenerateSprite::parse(arguments).map_err(|error| wrong_field(SPRITE, &error))?;
+    let arguments = GenerateSprite::parse(arguments).map_err(|error| wrong(SPRITE, error))?;
     let wanted = arguments.plan(SPRITE, &call)?;
     let onto = arguments.onto(&call.studio, &wanted).map_err(|fault| wrong(SPRITE, &fault))?;
     draw(&call, wanted, onto).await
@@ -175,17 +175,28 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     };
     let (mut wanted, mut last) = (vec![], None);
     for (n, prompt) in prompts.into_iter().enumerate() {
+        check_prompt(n, &prompt).map_err(|fault| wrong(BATCH, fault))?;
         let mut one = arguments.clone();
         one.insert("prompt".into(), prompt);
-        let fault =
-            |error: FieldError| wrong_field(BATCH, &error.renamed("prompt", &format!("prompts[{n}]")));
-        let one = GenerateSprite::parse(one).map_err(fault)?;
+        let one = GenerateSprite::parse(one).map_err(|error| wrong(BATCH, error))?;
         wanted.extend(one.plan(BATCH, &call)?);
         last = Some(one);
     }
     // All go into one game.
     let onto = last.map_or(Ok(None), |one| one.onto(&call.studio, &wanted));
     draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, &fault))?).await
+}
+
+/// Checks one of many prompts under the name that it has in the list.
+fn check_prompt(n: usize, prompt: &Value) -> Result<(), Wrong> {
+    let fault = match prompt.as_str().map(|text| text.chars().count()) {
+        None => format!("is {}; expected a text", json::short(prompt)),
+        Some(chars) if chars > MAX_PROMPT_CHARS => {
+            format!("has {chars} characters; expected at most {MAX_PROMPT_CHARS}")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Wrong::of(format!("prompts[{n}]"), fault))
 }
 
 /// A picture that is asked for.
@@ -202,14 +213,14 @@ impl GenerateSprite {
     /// # Errors
     /// The argument at fault, its value, and what would be right.
     fn plan(&self, tool: &str, call: &Call) -> Result<Vec<Wanted>, Fault> {
-        let fault = |error: FieldError| wrong_field(tool, &error);
+        let fault = |error: FieldError| wrong(tool, error);
         let field = |name: &str, error: Error| fault(FieldError::new(name, error.to_string()));
         let OwnArguments { model, style, name, .. } = &self.own;
         let studio = &call.studio;
         let model = studio.model(model.as_deref()).map_err(|error| field("model", error))?;
         let prompt = self.fields.request.prompt.clone();
         let name = match name {
-            Some(name) => name.parse().map_err(|error| field("name", error))?,
+            Some(name) => name.parse().map_err(|error: ValueError| wrong(tool, error))?,
             None => AssetName::from_prompt(&prompt),
         };
         // 32 bits: exact in every JSON reader.
@@ -222,7 +233,7 @@ impl GenerateSprite {
             client: call.client.clone(),
             ..self.in_words_of(style).submission(*seeds.start())
         };
-        submission.resolve(&model.defaults).map_err(|error| wrong(tool, &error.to_string()))?;
+        submission.resolve(&model.defaults).map_err(|error| wrong(tool, of_error(&error)))?;
         let wanted = seeds.map(|seed| {
             let request = GenerateRequest { seed, ..submission.request.clone() };
             let submission = Submission { request, ..submission.clone() };
@@ -273,6 +284,11 @@ impl OwnArguments {
             (sides, size) => Ok(sides.or(size)),
         }
     }
+}
+
+/// A fault of the request that the library found.
+fn of_error(error: &Error) -> Wrong {
+    Wrong { field: error.field().map(str::to_owned), text: one_line(error) }
 }
 
 fn style_of(name: &str) -> Result<&'static Style, FieldError> {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use dgx_pixels_core::ErrorKind;
 use dgx_pixels_core::job::JobId;
+use dgx_pixels_core::{ErrorKind, ValueError};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::generate::{Ended, answer, wait};
-use super::{Answer, Call, Group, Kind, reads, wrong};
+use super::{Answer, Call, Group, Kind, Wrong, reads, wrong};
 use crate::answer::{Fault, structured};
 use crate::studio::Work;
 
@@ -58,7 +58,8 @@ struct Cancelled {
 async fn get_job(call: Call, arguments: GetJob) -> Answer {
     let seconds = arguments.wait_seconds.unwrap_or(MAX_WAIT_SECONDS);
     if seconds > MAX_WAIT_SECONDS {
-        return Err(wrong(GET, &format!("`wait_seconds` is {seconds}; expected 0 to {MAX_WAIT_SECONDS}")));
+        let fault = format!("is {seconds}; expected 0 to {MAX_WAIT_SECONDS}");
+        return Err(wrong(GET, Wrong::of("wait_seconds", fault)));
     }
     let work = find(&call, GET, &arguments.job_id).await?;
     let _waiting = work.wait();
@@ -82,11 +83,10 @@ async fn cancel_job(call: Call, arguments: CancelJob) -> Answer {
 }
 
 async fn find(call: &Call, tool: &str, id: &str) -> Result<Work, Fault> {
-    let parsed: JobId =
-        id.parse().map_err(|fault: String| wrong(tool, &fault.replace("`job`", "`job_id`")))?;
+    let parsed: JobId = id.parse().map_err(|error: ValueError| wrong(tool, error.of("job_id")))?;
     call.studio.find(parsed).await?.ok_or_else(|| {
         let known = "`list_assets` names the pictures that were finished.";
         let text = format!("`job_id` is `{id}`, and there is no such job. {known}");
-        Fault::new(ErrorKind::NotFound, text)
+        Fault { field: Some("job_id".into()), ..Fault::new(ErrorKind::NotFound, text) }
     })
 }

@@ -8,11 +8,12 @@ mod jobs;
 mod models;
 mod pixelize;
 
+use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use dgx_pixels_core::ErrorKind;
+use dgx_pixels_core::{ErrorKind, ValueError};
 use futures::future::BoxFuture;
 use rmcp::model::{
     CallToolResponse, CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken, Tool,
@@ -101,7 +102,7 @@ impl Kind {
             let arguments = json::parse(&parsed, Some(arguments));
             let call = call.clone();
             Box::pin(async move {
-                let arguments = arguments.map_err(|error| wrong_field(name, &error))?;
+                let arguments = arguments.map_err(|error| wrong(name, error))?;
                 call(context, arguments).await.map(Into::into)
             })
         });
@@ -133,14 +134,50 @@ impl Kind {
     }
 }
 
-/// What is wrong with arguments, and what to do.
-fn wrong(tool: &str, fault: &str) -> Fault {
-    Fault::new(ErrorKind::InvalidRequest, format!("{fault}. Mend it and call `{tool}` again."))
+/// A fault of a call's arguments.
+struct Wrong {
+    /// The argument at fault, if it is one.
+    field: Option<String>,
+    text: String,
 }
 
-/// As [`wrong`], of a field, which a program finds in the answer by its name.
-fn wrong_field(tool: &str, error: &FieldError) -> Fault {
-    Fault { field: Some(error.field.clone()), ..wrong(tool, &error.to_string()) }
+impl Wrong {
+    /// A fault as the rest of the sentence that begins with the argument's name.
+    fn of(field: impl Into<String>, fault: impl Display) -> Wrong {
+        let field = field.into();
+        Wrong { text: format!("`{field}` {fault}"), field: Some(field) }
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(text: &str) -> Wrong {
+        Wrong { field: None, text: text.to_owned() }
+    }
+}
+
+impl From<&String> for Wrong {
+    fn from(text: &String) -> Wrong {
+        text.as_str().into()
+    }
+}
+
+impl From<FieldError> for Wrong {
+    fn from(error: FieldError) -> Wrong {
+        Wrong { text: error.to_string(), field: Some(error.field) }
+    }
+}
+
+impl From<ValueError> for Wrong {
+    fn from(error: ValueError) -> Wrong {
+        Wrong { text: error.to_string(), field: Some(error.field.into_owned()) }
+    }
+}
+
+/// The answer for arguments that are wrong: the fault, and what to do.
+fn wrong(tool: &str, fault: impl Into<Wrong>) -> Fault {
+    let Wrong { field, text } = fault.into();
+    let text = format!("{text}. Mend it and call `{tool}` again.");
+    Fault { field, ..Fault::new(ErrorKind::InvalidRequest, text) }
 }
 
 /// Runs work that reads or writes files beside the calls that only answer.
@@ -191,11 +228,12 @@ pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) 
     let arguments = arguments.unwrap_or_default();
     let answer = match json::only_known(&call.tools.describe(kind).input_schema, &arguments) {
         Ok(()) => (kind.run)(call, arguments).await,
-        Err(error) => Err(wrong_field(name, &error)),
+        Err(error) => Err(wrong(name, error)),
     };
-    studio.metrics().called(name, answer.is_ok(), started.elapsed());
+    let kind = answer.as_ref().err().map(|fault| fault.kind);
+    studio.metrics().called(name, kind, started.elapsed());
     if let Err(fault) = &answer {
-        tracing::info!(tool = name, fault = fault.text, "answered with a fault");
+        tracing::info!(tool = name, kind = fault.kind.as_str(), fault = fault.text, "answered with a fault");
     }
     Some(answer.unwrap_or_else(|fault| CallToolResult::from(fault).into()))
 }

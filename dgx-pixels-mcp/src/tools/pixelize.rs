@@ -7,13 +7,13 @@ use dgx_pixels_core::fields::{FieldError, check_pixel, json};
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
 use dgx_pixels_core::pixel::{GridChoice, PixelBounds, PixelError, PixelOptions, is_lost, pixelize_within};
-use dgx_pixels_core::{Error, ImageSize};
+use dgx_pixels_core::{Error, ImageSize, ValueError};
 use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Group, Kind, Response, adds, blocking, wrong, wrong_field};
+use super::{Answer, Call, Group, Kind, Response, adds, blocking, wrong};
 use crate::answer::{facts, with_picture};
 use crate::pictures::{self, MAX_SPRITE_PIXELS, Use};
 use crate::pixel_work::{Length, Stop};
@@ -58,7 +58,7 @@ static SCHEMAS: LazyLock<[Arc<JsonObject>; 3]> = LazyLock::new(|| {
 });
 
 async fn pixelize_image(call: Call, mut given: JsonObject) -> Response {
-    let fault = |error: FieldError| wrong_field(TOOL, &error);
+    let fault = |error: FieldError| wrong(TOOL, error);
     let [own, pixel, _] = &*SCHEMAS;
     let own: OwnArguments = json::take(own, &mut given).map_err(fault)?;
     let names: Vec<_> =
@@ -66,11 +66,9 @@ async fn pixelize_image(call: Call, mut given: JsonObject) -> Response {
     let mut options: PixelOptions = json::take(pixel, &mut given).map_err(fault)?;
     own.put_grid(&mut options).map_err(fault)?;
     check_pixel(&options, |name| names.iter().any(|given| given == name)).map_err(fault)?;
-    options.validate().map_err(|error| wrong(TOOL, &error.to_string()))?;
+    options.validate().map_err(|error| wrong(TOOL, error))?;
     let name: AssetName = match &own.name {
-        Some(name) => {
-            name.parse().map_err(|error: Error| fault(FieldError::new("name", error.to_string())))?
-        }
+        Some(name) => name.parse().map_err(|error: ValueError| wrong(TOOL, error))?,
         None => AssetName::from_prompt(&own.path.file_stem().unwrap_or_default().to_string_lossy()),
     };
     let make = move |studio: &Studio, stop: &Stop| make(studio, stop, &own.path, &options, &name);

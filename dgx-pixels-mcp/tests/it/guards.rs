@@ -163,7 +163,7 @@ fn operators_see_calls_and_the_engine() {
     assert_eq!(server.send("GET", "/readyz", &[], "").body, "ready");
     let metrics = server.send("GET", "/metrics", &[], "").body;
     for line in [
-        "dgx_pixels_mcp_tool_calls_total{outcome=\"ok\",tool=\"generate_sprite\"} 1",
+        "dgx_pixels_mcp_tool_calls_total{kind=\"\",outcome=\"ok\",tool=\"generate_sprite\"} 1",
         "dgx_pixels_jobs_total{kind=\"\",outcome=\"finished\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

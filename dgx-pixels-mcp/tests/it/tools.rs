@@ -207,17 +207,41 @@ fn ids_of_jobs_and_assets_are_checked() {
     let desk = Desk::new();
     let mut client = desk.stdio(&[]);
     for (tool, arguments, message) in [
-        ("get_job", json!({ "job_id": "7" }), "`job_id` is `7`; expected an id as `0"),
+        ("get_job", json!({ "job_id": "7" }), "`job_id` is `7`; expected an id, for example `0"),
         ("get_job", json!({ "job_id": "01a2093c-ac63-7568-bd21-cc926afd35b8" }), "`job_id` is `01a2093c"),
         ("get_job", json!({ "job_id": "7", "wait_seconds": 26 }), "`wait_seconds` is 26; expected 0 to 25"),
-        ("cancel_job", json!({ "job_id": "" }), "`job_id` is ``; expected an id as `0"),
-        ("get_asset", json!({ "asset_id": "nope" }), "`id` is `nope`, and there is no such asset"),
+        ("cancel_job", json!({ "job_id": "" }), "`job_id` is ``; expected an id, for example `0"),
+        ("get_asset", json!({ "asset_id": "nope" }), "there is no asset `nope`; expected an id"),
         ("get_asset", json!({ "asset_id": "../../etc" }), "`asset_id` is `../../etc`; expected 1 to 64 of"),
         ("list_assets", json!({ "limit": 0 }), "`limit` is 0; expected 1 to 200"),
         ("list_assets", json!({ "cursor": "nope" }), "`cursor` is `nope`; expected"),
     ] {
         let fault = client.fault(tool, arguments);
         assert!(fault.starts_with(message), "{fault}");
+    }
+}
+
+#[test]
+fn a_fault_tells_programs_its_kind_and_the_argument() {
+    let desk = Desk::new();
+    let mut client = desk.stdio(&[]);
+    for (tool, arguments, kind, field) in [
+        ("get_job", json!({ "job_id": "7" }), "invalid_request", json!("job_id")),
+        (
+            "get_job",
+            json!({ "job_id": "01a2093c-ac63-7568-bd21-cc926afd35b8" }),
+            "not_found",
+            json!("job_id"),
+        ),
+        ("get_asset", json!({ "asset_id": "../x" }), "invalid_request", json!("asset_id")),
+        ("get_asset", json!({ "asset_id": "nope" }), "not_found", Value::Null),
+        ("list_assets", json!({ "limit": 0 }), "invalid_request", json!("limit")),
+        ("generate_batch", json!({ "prompts": ["a", 7] }), "invalid_request", json!("prompts[1]")),
+        ("pixelize_image", json!({ "path": "/etc/passwd" }), "forbidden_path", Value::Null),
+    ] {
+        let meta = &client.call(tool, arguments)["_meta"];
+        assert_eq!(meta["dgx-pixels/kind"], kind, "{tool}: {meta}");
+        assert_eq!(meta["dgx-pixels/field"], field, "{tool}: {meta}");
     }
 }
 

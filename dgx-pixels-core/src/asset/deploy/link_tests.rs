@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::tests::{assert_whole, game, plain, sprite};
 use super::*;
+use crate::error::one_line;
 
 /// Files that a deploy would empty, replace or remove if it followed a link to their folder.
 const DIARIES: [&str; 10] = [
@@ -125,7 +126,7 @@ fn a_link_of_any_kind_at_any_place_is_refused_by_name_and_nothing_changes() {
             let new = [sprite("enemy_slime", 3)];
             let errors = [project.plan(&new), project.deploy(&new)].map(|result| result.unwrap_err());
             for error in errors {
-                let told = error.to_string();
+                let told = one_line(&error);
                 assert_eq!(error.kind(), crate::ErrorKind::InvalidRequest, "{place}, {kind}: {told}");
                 assert!(told.contains(&format!("`{}`", path.display())), "{place}, {kind}: {told}");
                 let what = if kind == "pipe" { "it is a pipe" } else { "it is a symbolic link" };
@@ -153,7 +154,7 @@ fn a_rollback_refuses_links_too() {
         clear(&path);
         symlink(outside.path(), &path).unwrap();
         let before = [all(outside.path()), all(folder.path())];
-        let told = project.rollback().unwrap_err().to_string();
+        let told = one_line(&project.rollback().unwrap_err());
         assert!(told.contains(&format!("`{}`", path.display())), "{place}: {told}");
         assert!(told.contains("it is a symbolic link"), "{place}: {told}");
         assert_eq!(all(outside.path()), before[0], "{place}");
@@ -167,7 +168,7 @@ fn a_cargo_toml_that_is_no_file_is_refused_at_once() {
     let (folder, project) = game();
     let path = folder.path().join("Cargo.toml");
     let told = |expected: &str| {
-        let told = Project::open(project.root()).unwrap_err().to_string();
+        let told = one_line(&Project::open(project.root()).unwrap_err());
         assert!(told.contains("its `Cargo.toml` cannot be read") && told.contains(expected), "{told}");
     };
     fs::remove_file(&path).unwrap();
@@ -187,7 +188,7 @@ fn a_manifest_that_is_huge_is_refused_at_once() {
     for path in [project.manifest_path(), project.root().join(".dgx-pixels/previous.json")] {
         let whole = fs::read(&path).unwrap();
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        let told = project.rollback().unwrap_err().to_string();
+        let told = one_line(&project.rollback().unwrap_err());
         assert!(told.contains("1099511627776 bytes"), "{told}");
         fs::write(&path, whole).unwrap();
     }
@@ -277,7 +278,7 @@ fn assets_may_be_a_link_where_the_user_says_so_and_no_other_folder() {
     let disk = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
     let (folder, project) = game();
     symlink(disk.path(), folder.path().join("assets")).unwrap();
-    let told = project.deploy(&[sprite("enemy_slime", 1)]).unwrap_err().to_string();
+    let told = one_line(&project.deploy(&[sprite("enemy_slime", 1)]).unwrap_err());
     assert!(told.contains("--follow-assets-link"), "{told}");
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 
@@ -291,13 +292,13 @@ fn assets_may_be_a_link_where_the_user_says_so_and_no_other_folder() {
     let outside = outside();
     let before = all(outside.path());
     symlink(outside.path(), disk.path().join("sprites/item")).unwrap();
-    let told = project.deploy(&[sprite("item_key", 1)]).unwrap_err().to_string();
+    let told = one_line(&project.deploy(&[sprite("item_key", 1)]).unwrap_err());
     assert!(told.contains("assets/sprites/item`") && told.contains("it is a symbolic link"), "{told}");
     assert_eq!(all(outside.path()), before);
 
     fs::remove_file(folder.path().join("assets")).unwrap();
     symlink(outside.path().join("new"), folder.path().join("assets")).unwrap();
-    let told = project.deploy(&[sprite("item_key", 1)]).unwrap_err().to_string();
+    let told = one_line(&project.deploy(&[sprite("item_key", 1)]).unwrap_err());
     assert!(told.contains("it is a symbolic link to nothing"), "{told}");
     assert!(!outside.path().join("new").exists());
 }
@@ -347,7 +348,7 @@ fn what_lies_beside_a_sprite_is_read_only_if_it_is_a_file() {
             NewSprite::read(name.clone(), &picture),
             NewSprite::read_in(name.clone(), &open, "slime.png".as_ref()),
         ];
-        ways.map(|read| read.unwrap_err().to_string())
+        ways.map(|read| one_line(&read.unwrap_err()))
     };
     symlink(&secret, &index).unwrap();
     for told in read() {
@@ -369,5 +370,5 @@ fn what_lies_beside_a_sprite_is_read_only_if_it_is_a_file() {
     assert!(NewSprite::read_in(name.clone(), &open, "link.png".as_ref()).is_err());
     fs::remove_file(&link).unwrap();
     pipe(&link);
-    assert!(NewSprite::read(name, &link).unwrap_err().to_string().contains("it is a pipe"));
+    assert!(one_line(&NewSprite::read(name, &link).unwrap_err()).contains("it is a pipe"));
 }

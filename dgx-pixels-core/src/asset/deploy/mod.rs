@@ -30,6 +30,7 @@ use super::png::optimized;
 use super::sheet::{DEFAULT_FRAME_MS, MAX_SIDE};
 use crate::error::Error;
 use crate::files::{Entry, EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
+use crate::value_error::ValueError;
 
 /// A manifest lists the colours of pictures that have no more than these.
 const MAX_PALETTE: usize = 256;
@@ -163,7 +164,7 @@ impl Project {
     /// # Errors
     /// [`Error::Project`] if there is none, or a picture of it is not there any more; [`Error::Output`] for a full disk and the like.
     pub fn rollback(&self) -> Result<Deployed, Error> {
-        let fault = |reason: String| Error::Project { path: self.root().to_owned(), reason };
+        let fault = |reason: String| project::fault(self.root(), reason);
         self.look([])?;
         let locked = self.lock()?;
         let Some((manifest, text)) = self.read_previous()? else {
@@ -296,11 +297,7 @@ impl Project {
             if names.contains(&name) {
                 let expected =
                     "each name once in a deploy; give another `name`, or deploy one after the other";
-                return Err(Error::Value {
-                    field: "name",
-                    value: name.to_string(),
-                    expected: expected.into(),
-                });
+                return Err(ValueError::new("name", name, expected).into());
             }
             files.insert(sprite.image.clone(), png);
             manifest.images.insert(sprite.image.clone(), image);
@@ -310,11 +307,8 @@ impl Project {
         let used: BTreeSet<_> = manifest.sprites.values().map(|sprite| sprite.image.clone()).collect();
         manifest.images.retain(|path, _| used.contains(path));
         if let Some(fault) = manifest.faults().first() {
-            return Err(Error::Value {
-                field: "sprite",
-                value: fault.field.clone(),
-                expected: format!("what a manifest may say: it {}", fault.reason),
-            });
+            let expected = format!("what a manifest may say: it {}", fault.reason);
+            return Err(ValueError::new("sprite", &fault.field, expected).into());
         }
         let describe = |name: &SpriteName| {
             let sprite = &manifest.sprites[name];
@@ -360,11 +354,11 @@ impl Project {
 fn text_of(manifest: &Manifest) -> Result<Vec<u8>, Error> {
     let text = manifest.to_json().into_bytes();
     match text.len() as u64 > MAX_TEXT_BYTES {
-        true => Err(Error::Value {
-            field: "sprite",
-            value: format!("one that makes the manifest {} bytes long", text.len()),
-            expected: format!("at most {MAX_TEXT_BYTES}; give it fewer or shorter animations"),
-        }),
+        true => {
+            let value = format!("one that makes the manifest {} bytes long", text.len());
+            let expected = format!("at most {MAX_TEXT_BYTES}; give it fewer or shorter animations");
+            Err(ValueError::new("sprite", value, expected).into())
+        }
         false => Ok(text),
     }
 }
@@ -395,7 +389,7 @@ fn ready(sprites: &[NewSprite]) -> Result<Vec<Ready>, Error> {
 }
 
 fn decoded(sprite: &NewSprite) -> Result<RgbaImage, Error> {
-    let fault = |value: String, expected: String| Error::Value { field: "sprite", value, expected };
+    let fault = |value: String, expected: String| ValueError::new("sprite", value, expected);
     let named = |what: &str| format!("{} ({what})", sprite.name);
     let picture = image::load_from_memory_with_format(&sprite.png, ImageFormat::Png)
         .map_err(|error| fault(named(&error.to_string()), "a PNG file".into()))?
@@ -403,7 +397,10 @@ fn decoded(sprite: &NewSprite) -> Result<RgbaImage, Error> {
     let (width, height) = picture.dimensions();
     match width.max(height) {
         1..=MAX_SIDE => Ok(picture),
-        _ => Err(fault(named(&format!("{width}x{height}")), format!("at most {MAX_SIDE} pixels a side"))),
+        _ => {
+            Err(fault(named(&format!("{width}x{height}")), format!("at most {MAX_SIDE} pixels a side"))
+                .into())
+        }
     }
 }
 

@@ -41,12 +41,10 @@ impl NewSprite {
     /// # Errors
     /// [`Error::NoFile`] if one of them cannot be read; [`Error::Value`] for an index that cannot be used.
     pub fn read(name: SpriteName, path: &Path) -> Result<NewSprite, Error> {
-        let png = read_regular(path, MAX_PICTURE_BYTES)
-            .map_err(|error| Error::NoFile { path: path.to_owned(), reason: error.to_string() })?;
+        let png = read_regular(path, MAX_PICTURE_BYTES).map_err(|error| Error::no_file(path, error))?;
         let beside = sidecar(path);
         let (parent, file) = (beside.parent().unwrap_or(Path::new("")), beside.file_name());
-        let folder = Folder::open(parent)
-            .map_err(|error| Error::NoFile { path: beside.clone(), reason: error.to_string() })?;
+        let folder = Folder::open(parent).map_err(|error| Error::no_file(&beside, error))?;
         let index = read_beside(&folder, file.unwrap_or_default()).map_err(no_file)?;
         NewSprite::with_index(name, png, index)
     }
@@ -58,8 +56,7 @@ impl NewSprite {
     /// As [`read`](NewSprite::read).
     pub fn read_in(name: SpriteName, folder: &Folder, file: &OsStr) -> Result<NewSprite, Error> {
         let Some(png) = folder.read(file, MAX_PICTURE_BYTES).map_err(no_file)? else {
-            let reason = "it is not there".into();
-            return Err(Error::NoFile { path: folder.path().join(file), reason });
+            return Err(Error::no_file(folder.path().join(file), "it is not there"));
         };
         let beside = sidecar(Path::new(file));
         let index = read_beside(folder, beside.as_os_str()).map_err(no_file)?;
@@ -122,5 +119,5 @@ pub(in crate::asset) fn read_beside(folder: &Folder, name: &OsStr) -> Result<Opt
 }
 
 fn no_file(error: PathError) -> Error {
-    Error::NoFile { path: error.path, reason: error.source.to_string() }
+    Error::no_file(error.path, error.source)
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use dgx_pixels_manifest::{MANIFEST_PATH, Manifest};
 
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError};
 
 const ASSETS: &str = "assets";
@@ -59,10 +59,8 @@ impl Project {
     pub fn open(root: impl AsRef<Path>) -> Result<Project, Error> {
         let root = root.as_ref();
         let found = root.canonicalize().and_then(|found| Folder::open(&found));
-        let found = found.map_err(|error| Error::Project {
-            path: root.to_owned(),
-            reason: format!("{error}; {EXPECTED}"),
-        })?;
+        let found =
+            found.map_err(|error| fault(root, (format!("it cannot be opened; {EXPECTED}"), error)))?;
         Project::open_in(found)
     }
 
@@ -71,13 +69,12 @@ impl Project {
     /// # Errors
     /// As [`open`](Project::open).
     pub fn open_in(folder: Folder) -> Result<Project, Error> {
-        let fault = |reason: String| Error::Project { path: folder.path().to_owned(), reason };
+        let refuse = |reason: Reason| fault(folder.path(), reason);
         let cargo_toml = match folder.read("Cargo.toml", MAX_TEXT_BYTES) {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return Err(fault(format!("it has no `Cargo.toml`; {EXPECTED}"))),
+            Ok(None) => return Err(refuse(format!("it has no `Cargo.toml`; {EXPECTED}").into())),
             Err(error) => {
-                let reason = error.source;
-                return Err(fault(format!("its `Cargo.toml` cannot be read: {reason}")));
+                return Err(refuse(("its `Cargo.toml` cannot be read", error.source).into()));
             }
         };
         let cargo_toml = String::from_utf8_lossy(&cargo_toml);
@@ -85,7 +82,7 @@ impl Project {
         if !cargo_toml.lines().any(is_bevys) {
             let reason =
                 "its `Cargo.toml` does not name Bevy; expected a game's; `cargo add bevy@0.19` makes it one";
-            return Err(fault(reason.into()));
+            return Err(refuse(reason.into()));
         }
         Ok(Project { folder: Arc::new(folder), follows_assets_link: false })
     }
@@ -162,12 +159,11 @@ impl Project {
             return self.folder.folder_or_link(ASSETS).map_err(reading);
         }
         self.folder.folder(ASSETS).map_err(|error| match self.folder.kind(ASSETS) {
-            Ok(Some(EntryKind::Link)) => Error::Project {
-                path: error.path,
-                reason: "it is a symbolic link; expected a folder. If you made the link yourself, \
-                         `dgx-pixels deploy --follow-assets-link` follows it"
-                    .into(),
-            },
+            Ok(Some(EntryKind::Link)) => fault(
+                &error.path,
+                "it is a symbolic link; expected a folder. If you made the link yourself, \
+                 `dgx-pixels deploy --follow-assets-link` follows it",
+            ),
             _ => reading(error),
         })
     }
@@ -209,11 +205,16 @@ impl Project {
                 let seconds = LOCK_PATIENCE.as_secs();
                 let reason =
                     format!("another deploy has held it for {seconds} s; end that one, and try again");
-                return Err(Error::Project { path: ours.path().to_owned(), reason });
+                return Err(fault(ours.path(), reason));
             }
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+pub(super) fn fault(path: &Path, reason: impl Into<Reason>) -> Error {
+    let Reason { words: reason, cause } = reason.into();
+    Error::Project { path: path.to_owned(), reason, cause }
 }
 
 const EXPECTED: &str = "expected the folder of a Bevy game, with its `Cargo.toml`";
@@ -231,12 +232,13 @@ fn tidied(ours: &Folder) -> Result<(), Error> {
 }
 
 fn read_manifest_in(folder: &Folder, name: &str) -> Result<Option<(Manifest, Vec<u8>)>, Error> {
-    let fault = |reason: String| Error::Project { path: folder.path().join(name), reason };
+    let refuse = |reason: Reason| fault(&folder.path().join(name), reason);
     let Some(text) = folder.read(name, MAX_TEXT_BYTES).map_err(reading)? else { return Ok(None) };
     let advice = "`dgx-pixels deploy --rollback` puts back the one before";
-    let manifest = Manifest::read(&text).map_err(|error| fault(format!("{error}; {advice}")))?;
+    let manifest = Manifest::read(&text)
+        .map_err(|error| refuse((format!("it cannot be used; {advice}"), error).into()))?;
     match manifest.faults().first() {
-        Some(first) => Err(fault(format!("{first}; {advice}"))),
+        Some(first) => Err(refuse(format!("{first}; {advice}").into())),
         None => Ok(Some((manifest, text))),
     }
 }
@@ -258,14 +260,14 @@ pub(super) fn image_parts(image: &str) -> (&str, &str) {
 
 /// A failure to read.
 pub(super) fn reading(error: PathError) -> Error {
-    Error::Project { path: error.path, reason: error.source.to_string() }
+    fault(&error.path, error.source)
 }
 
 /// A failure to write.
 pub(super) fn writing(error: PathError) -> Error {
     match error.is_refusal() {
         true => reading(error),
-        false => Error::Output { path: error.path, reason: error.source.to_string() },
+        false => Error::output(error.path, error.source),
     }
 }
 

@@ -7,7 +7,7 @@ use image::Rgba;
 use tempfile::TempDir;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, one_line};
 use crate::picture_file::sprite_png;
 
 pub(super) fn game() -> (TempDir, Project) {
@@ -178,7 +178,7 @@ fn a_manifest_that_cannot_be_read_is_named_and_the_one_before_comes_back() {
 #[test]
 fn only_a_bevy_project_is_deployed_into() {
     let folder = tempfile::tempdir().unwrap();
-    let said = |path: &Path| Project::open(path).unwrap_err().to_string();
+    let said = |path: &Path| one_line(&Project::open(path).unwrap_err());
     assert!(said(&folder.path().join("absent")).contains("No such file"));
     assert!(said(folder.path()).contains("it has no `Cargo.toml`"));
     fs::write(folder.path().join("Cargo.toml"), "[dependencies]\nserde = \"1\" # not bevy\n").unwrap();
@@ -231,6 +231,6 @@ fn a_project_that_may_not_be_written_is_as_it_was() {
     });
     set(0o755);
     assert_eq!(error.kind(), ErrorKind::Output);
-    assert!(error.to_string().contains("Permission denied"), "{error}");
+    assert!(one_line(&error).contains("Permission denied"), "{error}");
     assert_eq!(fs::read(&deployed.manifest).unwrap(), before);
 }

@@ -16,7 +16,7 @@ use self::picture::Picture;
 use super::SheetIndex;
 use super::deploy::{MANIFEST, NAME_DIGITS, previous_manifest, read_beside};
 use super::sheet::MAX_SIDE;
-use crate::error::Error;
+use crate::error::{Cause, Error, Reason, one_line};
 use crate::files::{Entry, EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError, read_regular};
 use crate::picture_file::{Made, sidecar};
 use crate::pixel::Certificate;
@@ -94,8 +94,8 @@ impl Report {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn validate(path: &Path) -> Result<Report, Error> {
-    let no_file = |reason: String| Error::NoFile { path: path.to_owned(), reason };
-    let metadata = fs::metadata(path).map_err(|error| no_file(error.to_string()))?;
+    let no_file = |reason: Reason| Error::no_file(path, reason);
+    let metadata = fs::metadata(path).map_err(|error| no_file(error.into()))?;
     let is_png = has_extension(path, "png");
     let (folder, file) = match (metadata.is_dir(), path.file_name()) {
         (true, _) => (path, None),
@@ -108,16 +108,16 @@ pub fn validate(path: &Path) -> Result<Report, Error> {
             ));
         }
     };
-    let root = Folder::open(folder).map_err(|error| no_file(error.to_string()))?;
+    let root = Folder::open(folder).map_err(|error| no_file(error.into()))?;
     let mut files = Files { root, named: file.clone(), pngs: vec![], manifests: vec![], findings: vec![] };
     match file {
         Some(file) if is_png => files.pngs.push(file),
         Some(file) => {
-            files.collect().map_err(|error| no_file(error.to_string()))?;
+            files.collect().map_err(|error| no_file(Cause::from(error).into()))?;
             files.manifests = vec![file];
             files.findings.clear();
         }
-        None => files.collect().map_err(|error| no_file(error.to_string()))?,
+        None => files.collect().map_err(|error| no_file(Cause::from(error).into()))?,
     }
     Ok(files.report())
 }
@@ -270,7 +270,7 @@ impl Files {
     /// The manifest, and what is wrong in it.
     fn read_manifest(&self, path: &Path, findings: &mut Vec<Finding>) -> Option<Manifest> {
         let read = self.read(path, MAX_TEXT_BYTES);
-        let read = read.and_then(|text| Manifest::read(&text).map_err(|error| error.to_string()));
+        let read = read.and_then(|text| Manifest::read(&text).map_err(|error| one_line(&error)));
         match read {
             Ok(manifest) => {
                 of_manifest(&self.shown(path), &manifest, findings);

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::file::{Fault, attempt, put_aside, sync_folder};
 use super::store::{lock, read};
 use super::tables::{self, Left};
+use crate::error::one_line;
 use crate::job::JobId;
 
 /// The names of journals that were taken and are not merged yet.
@@ -58,7 +59,7 @@ fn take_one(folder: &Path, other: &Path, given_up: &mut Vec<JobId>) -> io::Resul
         match attempt(|| read(&file, usize::MAX).map(|(_, left)| left)) {
             Ok(left) => given_up.extend(left.given_up),
             Err(fault) => {
-                let (journal, reason) = (file.display(), fault.reason());
+                let (journal, reason) = (file.display(), one_line(&fault.reason()));
                 tracing::warn!(%journal, reason, "a journal cannot be adopted");
                 continue;
             }
@@ -109,10 +110,11 @@ pub(super) fn merge_adopted(folder: &Path, database: &Database, left: &mut Left,
             }
             Err(Fault::Corrupt(reason)) => {
                 let aside = put_aside(&file).ok();
-                tracing::warn!(journal = %file.display(), ?aside, reason, "an adopted journal is damaged");
+                tracing::warn!(journal = %file.display(), ?aside, reason = one_line(&reason), "an adopted journal is damaged");
             }
             Err(Fault::Other(reason)) => {
-                tracing::warn!(journal = %file.display(), reason, "an adopted journal cannot be merged now");
+                let (journal, reason) = (file.display(), one_line(&reason));
+                tracing::warn!(%journal, reason, "an adopted journal cannot be merged now");
             }
         }
     }

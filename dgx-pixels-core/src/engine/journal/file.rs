@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use redb::Database;
 use redb::backends::FileBackend;
 
+use crate::error::{Cause, Reason};
+
 /// The store reads what it needs again; its own default is 1 GiB.
 const CACHE_BYTES: usize = 32 << 20;
 
@@ -17,13 +19,13 @@ pub(super) const OPEN_ELSEWHERE: &str =
 /// Why the database does not do what it should.
 pub(super) enum Fault {
     /// The file is not what was written; another may take its place.
-    Corrupt(String),
+    Corrupt(Reason),
     /// The file may be as it was: a lock, the disk, permissions.
-    Other(String),
+    Other(Reason),
 }
 
 impl Fault {
-    pub(super) fn reason(self) -> String {
+    pub(super) fn reason(self) -> Reason {
         match self {
             Fault::Corrupt(reason) | Fault::Other(reason) => reason,
         }
@@ -33,8 +35,10 @@ impl Fault {
 impl From<redb::Error> for Fault {
     fn from(error: redb::Error) -> Fault {
         use redb::Error as E;
-        match &error {
-            E::DatabaseAlreadyOpen | E::LockProtocolMismatch => Fault::Other(OPEN_ELSEWHERE.into()),
+        let is_corrupt = match &error {
+            E::DatabaseAlreadyOpen | E::LockProtocolMismatch => {
+                return Fault::Other(OPEN_ELSEWHERE.into());
+            }
             // Not one of ours: we never wrote `redb`'s older formats, nor tables of other types, and a journal has all its
             // tables from the beginning.
             E::Corrupted(_)
@@ -42,17 +46,17 @@ impl From<redb::Error> for Fault {
             | E::TableTypeMismatch { .. }
             | E::TypeDefinitionChanged { .. }
             | E::TableIsMultimap(_)
-            | E::TableDoesNotExist(_) => Fault::Corrupt(error.to_string()),
+            | E::TableDoesNotExist(_) => true,
             // A wrong magic number, a file that is too short, a place that no file has. Systems answer so to none of what we
             // ask of them.
-            E::Io(io) => match io.kind() {
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => {
-                    Fault::Corrupt(error.to_string())
-                }
-                _ => Fault::Other(error.to_string()),
-            },
-            _ => Fault::Other(error.to_string()),
-        }
+            E::Io(io) => matches!(
+                io.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
+            ),
+            _ => false,
+        };
+        let reason = Cause::from(error).into();
+        if is_corrupt { Fault::Corrupt(reason) } else { Fault::Other(reason) }
     }
 }
 
@@ -61,7 +65,7 @@ pub(super) fn attempt<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, F
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(Fault::Corrupt(format!("reading it panics: {text}")))
+        Err(Fault::Corrupt(format!("reading it panics: {text}").into()))
     })
 }
 

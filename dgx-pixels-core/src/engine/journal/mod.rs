@@ -28,7 +28,7 @@ use self::place::PlaceFile;
 pub(crate) use self::record::{Entry, EntryState, LOADING, NOWHERE, Record, Unfinished};
 use self::store::Store;
 use self::tables::{Change, Left};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Reason, one_line};
 use crate::job::JobId;
 use crate::stored;
 use crate::submission::Submission;
@@ -65,8 +65,9 @@ pub(crate) struct Opened {
     pub(crate) set_aside: Option<PathBuf>,
 }
 
-fn journal_error(path: &Path, reason: impl ToString) -> Error {
-    Error::Journal { path: path.to_owned(), reason: reason.to_string() }
+fn journal_error(path: &Path, reason: impl Into<Reason>) -> Error {
+    let Reason { words: reason, cause } = reason.into();
+    Error::Journal { path: path.to_owned(), reason, cause }
 }
 
 impl Journal {
@@ -137,7 +138,7 @@ impl Journal {
     pub(crate) fn writing(&self, id: JobId, record: &Record) -> Pending {
         let change = || {
             let path = std::path::absolute(&record.path);
-            let path = path.map_err(|error| self.0.store.error(format!("job {id} has no file: {error}")))?;
+            let path = path.map_err(|error| self.0.store.error((format!("job {id} has no file"), error)))?;
             let state = EntryState::Writing(Record { path, ..record.clone() });
             Ok(Change::Write(self.json(id, &state)?))
         };
@@ -175,7 +176,7 @@ impl Journal {
     fn json<T: Serialize + DeserializeOwned>(&self, id: JobId, value: &T) -> Result<String, Error> {
         let json =
             serde_json::to_string(value).and_then(|json| serde_json::from_str::<T>(&json).map(|_| json));
-        json.map_err(|error| self.0.store.error(format!("job {id} cannot be kept as JSON: {error}")))
+        json.map_err(|error| self.0.store.error((format!("job {id} cannot be kept as JSON"), error)))
     }
 
     fn change(&self, id: JobId, change: Result<Change, Error>) -> Pending {
@@ -237,7 +238,11 @@ fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>) {
     if !revoked.is_empty()
         && let Err(error) = store.commit(&revoked, &[])
     {
-        tracing::warn!(%error, jobs = revoked.len(), "jobs that were refused may run after the next start");
+        tracing::warn!(
+            error = one_line(&error),
+            jobs = revoked.len(),
+            "jobs that were refused may run after the next start"
+        );
     }
 }
 
@@ -292,8 +297,7 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let message = "its thread ended".into();
-        let _ = self.0.result.set(Err(Error::Internal { doing: "writing the journal", message }));
+        let _ = self.0.result.set(Err(Error::internal("writing the journal", "its thread ended")));
         self.0.given.notify(usize::MAX);
     }
 }

@@ -13,7 +13,7 @@ use super::journal_error;
 use super::place::Place;
 use super::record::Entry;
 use super::tables::{self, Change, FORMAT_VERSION, Left};
-use crate::error::Error;
+use crate::error::{Error, Reason, one_line};
 use crate::job::JobId;
 
 /// The one open database of a folder.
@@ -55,7 +55,7 @@ impl Store {
                 Err(Fault::Corrupt(reason)) if set_aside.is_none() => {
                     let aside = put_aside(&store.path).map_err(fault)?;
                     let (journal, aside_to) = (store.path.display(), aside.display());
-                    tracing::warn!(%journal, %aside_to, reason, "the journal is damaged; a new one begins");
+                    tracing::warn!(%journal, %aside_to, reason = one_line(&reason), "the journal is damaged; a new one begins");
                     set_aside = Some(aside);
                 }
                 Err(fault) => return Err(store.error(fault.reason())),
@@ -67,7 +67,7 @@ impl Store {
         &self.path
     }
 
-    pub(super) fn error(&self, reason: impl ToString) -> Error {
+    pub(super) fn error(&self, reason: impl Into<Reason>) -> Error {
         journal_error(&self.path, reason)
     }
 
@@ -100,7 +100,7 @@ impl Store {
         };
         worked.map_err(|fault| {
             if let Err(error) = self.reopen() {
-                tracing::warn!(%error, "the journal cannot be opened again for now");
+                tracing::warn!(error = one_line(&error), "the journal cannot be opened again for now");
             }
             self.error(fault.reason())
         })
@@ -137,7 +137,7 @@ fn begin(path: &Path) -> Result<(), Fault> {
     tables::create(&database)?;
     drop(database);
     let named = fs::rename(&unnamed, path).and_then(|()| sync_folder(path));
-    named.map_err(|error| Fault::Other(error.to_string()))
+    named.map_err(|error| Fault::Other(error.into()))
 }
 
 /// The lock of a journal's folder; `None` while another has it.
@@ -151,7 +151,9 @@ pub(super) fn lock(folder: &Path) -> io::Result<Option<File>> {
 }
 
 fn newer_version(newer: u64) -> Fault {
-    Fault::Other(format!("its format version is {newer}; expected {FORMAT_VERSION}, or a newer program"))
+    Fault::Other(
+        format!("its format version is {newer}; expected {FORMAT_VERSION}, or a newer program").into(),
+    )
 }
 
 /// A journal's database, if this program reads its version.

@@ -9,10 +9,11 @@ use serde::de::DeserializeOwned;
 use super::journal_error;
 use super::place::Place;
 use super::record::{Attempts, Entry, EntryState, Unfinished};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::job::JobId;
 use crate::stored;
 use crate::submission::Submission;
+use crate::value_error::ValueError;
 
 /// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors. 3: the
 /// table of unreadable records, and submissions as [`stored`] has them. Older versions are read too, and become this one when
@@ -114,7 +115,7 @@ pub(super) fn recover(
     for entry in tables.states.iter()?.rev() {
         let (id, state) = entry?;
         let text = id.value();
-        let id: JobId = text.parse().map_err(redb::Error::Corrupted)?;
+        let id: JobId = text.parse().map_err(no_id)?;
         let submission = tables.submissions.get(text)?.ok_or_else(|| no_submission(text))?;
         let submission = submission_of(text, submission.value())?;
         match parse(text, state.value())? {
@@ -130,7 +131,7 @@ pub(super) fn recover(
                     ended += 1;
                     let (deaths, alone) = (known.deaths(), known.alone);
                     let error = Error::ProcessDied { deaths, alone, place: known.place.clone() };
-                    let failed = EntryState::Failed { kind: error.kind(), message: error.to_string() };
+                    let failed = EntryState::Failed { kind: error.kind(), message: one_line(&error) };
                     changed.push((text.into(), failed));
                     left.given_up.push(id);
                 } else {
@@ -207,7 +208,7 @@ pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, 
         if let Some(known) = attempts.get(id)? {
             tables.attempts.insert(id, known.value())?;
         }
-        copied.insert(id.parse().map_err(redb::Error::Corrupted)?);
+        copied.insert(id.parse().map_err(no_id)?);
     }
     drop(tables);
     transaction.commit()?;
@@ -245,7 +246,7 @@ pub(super) fn find(database: &Database, id: JobId) -> Result<Option<Entry>, redb
 
 pub(super) fn find_key(database: &Database, key: &str) -> Result<Option<JobId>, redb::Error> {
     let id = database.begin_read()?.open_table(KEYS)?.get(key)?;
-    id.map(|id| id.value().parse().map_err(redb::Error::Corrupted)).transpose()
+    id.map(|id| id.value().parse().map_err(no_id)).transpose()
 }
 
 struct Tables<'a> {
@@ -422,6 +423,10 @@ fn parse<T: DeserializeOwned>(id: &str, json: &str) -> Result<T, redb::Error> {
 
 fn submission_of(id: &str, json: &str) -> Result<Submission, redb::Error> {
     parse::<stored::Submission>(id, json).map(Submission::from)
+}
+
+fn no_id(error: ValueError) -> redb::Error {
+    redb::Error::Corrupted(error.to_string())
 }
 
 fn no_submission(id: &str) -> redb::Error {

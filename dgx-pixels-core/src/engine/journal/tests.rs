@@ -219,7 +219,7 @@ fn what_could_not_be_read_again_is_refused() {
     infinite.request.guidance_rescale = f64::INFINITY;
     for submission in [latin, infinite] {
         let error = accept_one(&journal, JobId::new(), &submission).wait().unwrap_err();
-        assert!(error.to_string().contains(" cannot be kept as JSON: "), "{error}");
+        assert!(one_line(&error).contains(" cannot be kept as JSON: "), "{error}");
     }
     drop(journal);
     assert_eq!(open(&folder).set_aside, None);

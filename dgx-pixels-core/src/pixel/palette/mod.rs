@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Oklab;
 use super::option::{parse_rgb, show_rgb};
+use crate::error::{Cause, Reason, because};
 use crate::files;
 
 /// The longest file that is read as a palette.
@@ -62,12 +63,15 @@ pub enum PaletteError {
         count: usize,
     },
     /// The file cannot be read or is no palette.
-    #[error("cannot read the palette in `{}`: {reason}", path.display())]
+    #[error("cannot read the palette in `{}`{}", path.display(), because(reason))]
     File {
         /// The file.
         path: PathBuf,
         /// What is wrong, and what would be right.
         reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
 }
 
@@ -126,10 +130,11 @@ impl Palette {
     /// # Errors
     /// [`PaletteError::File`].
     pub fn read(path: &Path) -> Result<Palette, PaletteError> {
-        let fault = |reason: String| PaletteError::File { path: path.to_owned(), reason };
-        let bytes = files::read_regular(path, MAX_FILE_BYTES).map_err(|error| fault(error.to_string()))?;
+        let fault =
+            |Reason { words: reason, cause }| PaletteError::File { path: path.to_owned(), reason, cause };
+        let bytes = files::read_regular(path, MAX_FILE_BYTES).map_err(|error| fault(error.into()))?;
         let colors = file::parse(&bytes).map_err(fault)?;
-        Palette::new(colors).map_err(|error| fault(error.to_string()))
+        Palette::new(colors).map_err(|error| fault(Cause::from(error).into()))
     }
 
     /// Names that [`load`](Self::load) knows.

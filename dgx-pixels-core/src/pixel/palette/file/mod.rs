@@ -9,6 +9,7 @@ use std::io::Cursor;
 use image::codecs::png::PngDecoder;
 use image::{DynamicImage, ImageDecoder as _, Limits};
 
+use crate::error::{Cause, Reason};
 use crate::file_kind;
 use crate::files;
 
@@ -19,19 +20,19 @@ const MAX_PIXELS: u64 = 1 << 22;
 ///
 /// # Errors
 /// What is wrong, with its line and value.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<[u8; 3]>, Reason> {
     if let Some(named) = file_kind::pointer(bytes) {
-        return Err(named.to_owned());
+        return Err(named.into());
     }
     match bytes {
         [] => return Err("it is empty (0 bytes)".into()),
         [0x89, b'P', b'N', b'G', ..] => return png(bytes),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'P', b'A', b'L', b' ', ..] => return riff(bytes),
-        [b'A', b'S', b'E', b'F', ..] => return adobe::ase(bytes),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'P', b'A', b'L', b' ', ..] => return Ok(riff(bytes)?),
+        [b'A', b'S', b'E', b'F', ..] => return Ok(adobe::ase(bytes)?),
         _ => {}
     }
     if let Some(text) = as_text(bytes)? {
-        return text::parse(&text);
+        return Ok(text::parse(&text)?);
     }
     if let Some(colors) = adobe::act(bytes) {
         return Ok(colors);
@@ -40,7 +41,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
         return Ok(colors);
     }
     let named = file_kind::name(bytes).unwrap_or("it has no known header");
-    Err(format!("{named} ({} bytes); expected hex, GPL, PAL, ACT, ASE, ACO, text or PNG", bytes.len()))
+    Err(format!("{named} ({} bytes); expected hex, GPL, PAL, ACT, ASE, ACO, text or PNG", bytes.len()).into())
 }
 
 /// The file as text; `None` for one that is binary.
@@ -50,18 +51,19 @@ fn as_text(bytes: &[u8]) -> Result<Option<String>, String> {
     Ok(text.map(|text| text.trim_start_matches('\u{feff}').to_owned()).filter(is_text))
 }
 
-fn png(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
+fn png(bytes: &[u8]) -> Result<Vec<[u8; 3]>, Reason> {
     if let Some(named) = file_kind::name(bytes) {
-        return Err(named.to_owned());
+        return Err(named.into());
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(16 * MAX_PIXELS);
-    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| error.to_string())?;
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(Cause::from)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels of a palette"));
+        let reason = format!("it is {width}x{height}; expected at most {MAX_PIXELS} pixels of a palette");
+        return Err(reason.into());
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?.into_rgba8();
+    let image = DynamicImage::from_decoder(decoder).map_err(Cause::from)?.into_rgba8();
     let mut seen = std::collections::HashSet::new();
     let visible = image.pixels().filter(|pixel| pixel.0[3] > 0);
     let visible = visible.map(|pixel| [pixel.0[0], pixel.0[1], pixel.0[2]]);
@@ -145,24 +147,30 @@ mod tests {
     #[test]
     fn a_faulty_line_is_told() {
         assert_eq!(
-            parse(b"1a1c2c\nred\n").unwrap_err(),
+            parse(b"1a1c2c\nred\n").unwrap_err().words,
             "line 2 is `red`; expected a color as `1A1C2C` or `#FFF`"
         );
         assert_eq!(
-            parse(b"GIMP Palette\n300 0 0\n").unwrap_err(),
+            parse(b"GIMP Palette\n300 0 0\n").unwrap_err().words,
             "line 2 is `300 0 0`; expected three numbers from 0 to 255"
         );
-        assert!(parse(b"RIFF\0\0\0\0PAL data").unwrap_err().contains("ends early"));
-        assert!(parse(&[0; 12]).unwrap_err().contains("(12 bytes); expected hex, GPL, PAL, ACT, ASE"));
-        assert_eq!(parse(b"").unwrap_err(), "it is empty (0 bytes)");
+        assert!(parse(b"RIFF\0\0\0\0PAL data").unwrap_err().words.contains("ends early"));
+        assert!(parse(&[0; 12]).unwrap_err().words.contains("(12 bytes); expected hex, GPL, PAL, ACT, ASE"));
+        assert_eq!(parse(b"").unwrap_err().words, "it is empty (0 bytes)");
         assert!(
-            parse(b"version https://git-lfs.github.com/spec/v1\n").unwrap_err().contains("`git lfs pull`")
+            parse(b"version https://git-lfs.github.com/spec/v1\n")
+                .unwrap_err()
+                .words
+                .contains("`git lfs pull`")
         );
         assert!(
-            parse(b"#fff\n#ff\n").unwrap_err().starts_with("line 2 is `#ff`; expected a color as `1A1C2C`")
+            parse(b"#fff\n#ff\n")
+                .unwrap_err()
+                .words
+                .starts_with("line 2 is `#ff`; expected a color as `1A1C2C`")
         );
-        assert!(parse(b"JASC-PAL\n0100\n3\n1 2 3\n").unwrap_err().contains("says 3 colors and has 1"));
-        assert!(parse(b"<html>").unwrap_err().starts_with("line 1 is `<html>`"));
+        assert!(parse(b"JASC-PAL\n0100\n3\n1 2 3\n").unwrap_err().words.contains("says 3 colors and has 1"));
+        assert!(parse(b"<html>").unwrap_err().words.starts_with("line 1 is `<html>`"));
     }
 
     proptest! {
