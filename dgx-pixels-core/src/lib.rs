@@ -22,6 +22,7 @@
 pub mod asset;
 pub mod backend;
 pub mod canvas;
+pub mod device;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::device::{Device, libtorch_version};
+use super::device::libtorch_version;
 use super::sdxl::{Options, Sdxl};
 use super::weights::is_float;
 use crate::backend::{ModelInfo, Models};
+use crate::device::Device;
 use crate::error::Error;
 use crate::model::{Component, Model};
 
