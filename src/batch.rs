@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
+use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
 use dgx_pixels_core::{Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
@@ -22,7 +23,6 @@ use crate::drawing::{Drawing, whole};
 use crate::failure::{Failure, counted, one_line};
 use crate::generate::{GLANCE, redrawn};
 use crate::progress::Bar;
-use crate::serve::Choice;
 use crate::{interrupt, output};
 
 /// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
@@ -105,8 +105,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     output::folder(&args.output)?;
     let Drawing { denoising, stages, .. } = &args.drawing;
     denoising.check().and_then(|()| stages.check_dither()).map_err(Failure::Flags)?;
-    let choice = Choice::of(args.drawing.model.as_deref())?;
-    let pictures = pictures(args, &choice)?;
+    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    output::warn(models.notes());
+    let model = models.default_model().clone();
+    let pictures = pictures(args, &model)?;
     interrupt::listen();
     let allowed = Allowed { resume: args.resume, force: args.force };
     let (folder, kept) = Folder::open(&args.output, &pictures, allowed)?;
@@ -121,7 +123,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
 
-    let model = choice.name().to_owned();
     // Ids are in the order of submission: what comes before this one is of an earlier run.
     let began = JobId::new();
     let config = EngineConfig {
@@ -131,7 +132,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         journal: Some(folder.journal()),
         ..Default::default()
     };
-    let engine = choice.start(args.drawing.torch, config)?;
+    let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
     if let Some(path) = engine.set_aside() {
         output::note(format_args!(
             "warning: the journal was damaged and is now `{}`; pictures that only it knew of are made again",
@@ -139,6 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     let bar = Bar::pictures(args.quiet, todo.len());
+    let model = model.name;
     let mut batch = Batch { args, folder, engine, model, began, bar, made: kept.made.len(), failed: vec![] };
     let started = Instant::now();
     let ended = batch.make(&pictures, todo);
@@ -172,14 +174,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Lines`], after the first faults are told; [`Failure::Input`].
-fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
+fn pictures(args: &Args, model: &LocalModel) -> Result<Vec<Picture>, Failure> {
     let defaults = Defaults {
         drawing: args.drawing.clone(),
         seed: args.seed,
         count: args.count,
-        model: choice.name().to_owned(),
-        multiple: choice.multiple(),
-        native_size: choice.native_size(),
+        model: model.name.clone(),
+        multiple: model.multiple,
+        native_size: model.native_size,
     };
     let bytes = input::read(&args.input)?;
     let json = input::is_json(&args.input, &bytes)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job};
+use dgx_pixels_core::local::LocalModels;
 use dgx_pixels_core::picture_file::{Made, picture_png, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{Certificate, Verdict};
 use dgx_pixels_core::scheduler::SchedulerName;
@@ -20,7 +21,6 @@ use crate::failure::{Failure, counted};
 use crate::interrupt;
 use crate::output::{self, Destination, TimingsMs};
 use crate::progress::Bar;
-use crate::serve::Choice;
 use crate::terminal;
 
 /// Most pictures of one call.
@@ -84,18 +84,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     args.drawing.denoising.check().and_then(|()| args.drawing.stages.check()).map_err(Failure::Flags)?;
     let paths = args.paths(&requests)?;
 
-    let choice = Choice::of(args.drawing.model.as_deref())?;
-    let planned = args.drawing.plan(choice.native_size());
+    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    output::warn(models.notes());
+    let model = models.default_model().clone();
+    let planned = args.drawing.plan(model.native_size);
     let (size, pixel) = planned.map_err(|conflict| Failure::Flags(conflict.to_string()))?;
     if let Some(size) = size {
-        size.validate(choice.multiple()).map_err(Error::from)?;
+        size.validate(model.multiple).map_err(Error::from)?;
     }
     interrupt::listen();
-    let model = choice.name().to_owned();
     let config = EngineConfig { queue_capacity: requests.len(), ..Default::default() };
-    let engine = choice.start(args.drawing.torch, config)?;
+    let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
     if !args.quiet {
-        output::note(format_args!("drawing with {model}"));
+        output::note(format_args!("drawing with {}", model.name));
     }
     let jobs = requests.into_iter().zip(paths).map(|(request, output)| {
         let request = GenerateRequest { size, ..request };

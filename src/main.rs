@@ -16,7 +16,6 @@ mod picture;
 mod pixelize;
 mod progress;
 mod reproduce;
-mod serve;
 mod sheet;
 mod stages;
 mod terminal;
