@@ -203,12 +203,6 @@ pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
     own.into_iter().chain(shadowed.filter_map(|found| found.shadow_note())).collect()
 }
 
-/// The models in the current folder's `models` that have the name of `chosen`, which is another one.
-pub fn shadowed(places: &[Place], chosen: &Found) -> Vec<Found> {
-    let is_shadowed = |found: &Found| found.is_here && found.shadowed_by.as_ref() == Some(&chosen.path);
-    find(places).into_iter().filter(is_shadowed).collect()
-}
-
 /// The model called `recorded` in `places`, as a file of somebody else names it. The name is never taken for a path, so that no file can choose
 /// which folder is opened.
 ///

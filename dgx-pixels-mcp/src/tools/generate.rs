@@ -26,7 +26,7 @@ use crate::arguments;
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{MOST_SPRITES, contact_sheet, preview};
-use crate::studio::{ModelCard, Studio, Waiting, Work};
+use crate::studio::{ModelCard, PlannedSprite, Studio, Waiting, Work};
 use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
@@ -167,20 +167,12 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, &fault))?).await
 }
 
-/// A picture that is asked for.
-pub(crate) struct Wanted {
-    pub(crate) name: AssetName,
-    pub(crate) submission: Submission,
-    /// What the library remembers beside what the picture says itself.
-    pub(crate) notes: BTreeMap<String, String>,
-}
-
 impl GenerateSprite {
     /// What is asked for, picture by picture.
     ///
     /// # Errors
     /// Which argument is wrong, its value, and what would be right.
-    fn plan(&self, call: &Call) -> Result<Vec<Wanted>, String> {
+    fn plan(&self, call: &Call) -> Result<Vec<PlannedSprite>, String> {
         let studio = &call.studio;
         for (field, text) in
             [("prompt", Some(&self.prompt)), ("negative_prompt", self.negative_prompt.as_ref())]
@@ -216,13 +208,13 @@ impl GenerateSprite {
             let request = GenerateRequest { seed, ..request.clone() };
             let (pixel, model) = (Some(pixel.clone()), Some(model.name.clone()));
             let submission = Submission { pixel, model, client: call.client.clone(), ..request.into() };
-            Wanted { name: name.clone(), submission, notes: notes.clone() }
+            PlannedSprite { name: name.clone(), submission, notes: notes.clone() }
         });
         Ok(wanted.collect())
     }
 
     /// The game that the pictures go into.
-    fn onto(&self, studio: &Studio, wanted: &[Wanted]) -> Result<Option<Onto>, String> {
+    fn onto(&self, studio: &Studio, wanted: &[PlannedSprite]) -> Result<Option<Onto>, String> {
         match (&self.project, &self.category) {
             (Some(project), category) => Onto::new(studio, project, category.as_deref(), wanted).map(Some),
             (None, None) => Ok(None),
@@ -328,7 +320,7 @@ pub(super) fn at_most(colors: u32) -> Result<MaxColors, String> {
 }
 
 /// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
-async fn draw(call: &Call, wanted: Vec<Wanted>, onto: Option<Onto>) -> Response {
+async fn draw(call: &Call, wanted: Vec<PlannedSprite>, onto: Option<Onto>) -> Response {
     // Being taken is part of the time that a client waits.
     let begun = Instant::now();
     let works = call.studio.submit(wanted).await?;

@@ -1,0 +1,45 @@
+//! Models, as clients see them.
+
+use std::path::PathBuf;
+
+use dgx_pixels_core::local::{LocalModel, LocalModels};
+use dgx_pixels_core::{ImageSize, canvas};
+use serde::Serialize;
+
+/// A model, as clients are told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+pub struct ModelCard {
+    /// What `model` is called by.
+    pub name: String,
+    /// Whether it is taken where no `model` is named.
+    pub is_default: bool,
+    /// Whether it draws nothing but pixel art: style words are not added to its prompts.
+    pub draws_pixel_art: bool,
+    /// Width of a sprite where none is asked for, in sprite pixels.
+    pub width: u32,
+    /// Height of a sprite where none is asked for, in sprite pixels.
+    pub height: u32,
+    /// Denoising steps where none are asked for.
+    pub steps: usize,
+    /// Its folder; none for `sketch`.
+    pub path: Option<PathBuf>,
+    /// The image that it draws where no size is asked for, in pixels.
+    #[serde(skip)]
+    pub native_size: ImageSize,
+}
+
+impl ModelCard {
+    /// A card for each model, the default first.
+    pub(super) fn all(models: &LocalModels) -> Vec<ModelCard> {
+        let cards = models.all().iter().map(ModelCard::new);
+        cards.enumerate().map(|(n, card)| ModelCard { is_default: n == 0, ..card }).collect()
+    }
+
+    fn new(model: &LocalModel) -> ModelCard {
+        let LocalModel { name, path, native_size, steps, .. } = model.clone();
+        let draws_pixel_art = model.draws_pixel_art();
+        let path = path.map(|path| path.canonicalize().unwrap_or(path));
+        let ImageSize { width, height } = canvas::native_sprite(native_size);
+        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, native_size }
+    }
+}
