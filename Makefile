@@ -6,7 +6,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 export RUST_BACKTRACE ?= 1
 
 # All but what needs Bevy, which takes as long to build as libtorch's bindings.
-MEMBERS := --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-mcp
+MEMBERS := --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-manifest --package dgx-pixels-mcp
 
 # Both at once, so that Bevy is built with one set of features; unoptimised, in a third of the time.
 BEVY := --locked --package dgx-pixels-bevy --package bevy_game
@@ -31,8 +31,9 @@ demo: setup ## Build the programs, draw a sheet of eight sprites, and say where 
 
 test: test-torch ## All tests but those of the Bevy plugin (make test-bevy)
 
-test-core: ## The library without libtorch, alone: quick where libtorch is not built yet
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features --features deploy
+test-core: ## The library without libtorch, and the manifest: quick where libtorch is not built yet
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest --no-default-features \
+		--features deploy,fields
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 test-torch: setup-test ## Everything, with parity against diffusers

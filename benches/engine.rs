@@ -13,8 +13,8 @@ use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
 const STEPS: usize = 1000;
 
 fn request(seed: u64, steps: usize) -> GenerateRequest {
-    let size = Some(ImageSize { width: 64, height: 64 });
-    GenerateRequest { seed, steps: Some(steps), size, ..Default::default() }
+    GenerateRequest { seed, steps: Some(steps), ..Default::default() }
+        .with_size(ImageSize { width: 64, height: 64 })
 }
 
 fn engine(queue_capacity: usize) -> Engine {

@@ -20,7 +20,7 @@ use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas, 
 use dgx_pixels_core::backend::{ModelInfo, Models, Sketches, Unmetered};
 use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
-use dgx_pixels_core::{GenerateRequest, ImageSize, Submission};
+use dgx_pixels_core::{GenerateRequest, ImageSize, ModelDefaults, ResolvedRequest, Submission};
 use image::RgbImage;
 use plotters::prelude::*;
 
@@ -79,7 +79,11 @@ impl Simulated {
 impl Backend for Simulated {
     type Canvas = SketchCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SketchCanvas>, dgx_pixels_core::Error> {
+    fn defaults(&self) -> ModelDefaults {
+        Sketch.defaults()
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<SketchCanvas>, dgx_pixels_core::Error> {
         Sketch.begin(requests)
     }
 
@@ -173,8 +177,8 @@ fn arrivals(device: Simulated, steps: &str, load: f64, count: usize) -> Vec<(Dur
     let mut at = 0.0;
     let one = |(seed, steps): (usize, usize)| {
         at -= gap * (1.0 - random.f64()).ln();
-        let size = Some(ImageSize { width: 64, height: 64 });
-        let request = GenerateRequest { seed: seed as u64, steps: Some(steps), size, ..Default::default() };
+        let request = GenerateRequest { seed: seed as u64, steps: Some(steps), ..Default::default() };
+        let request = request.with_size(ImageSize { width: 64, height: 64 });
         (Duration::from_secs_f64(at), request)
     };
     steps.into_iter().enumerate().map(one).collect()

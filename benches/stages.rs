@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use dgx_pixels_core::backend::{Backend, Canvas, Decoding};
+use dgx_pixels_core::backend::{Backend, Canvas, Decoding, begin};
 use dgx_pixels_core::torch::{Options, Sdxl};
 use dgx_pixels_core::{GenerateRequest, Model};
 
@@ -34,17 +34,18 @@ fn stages(criterion: &mut Criterion) {
         bencher.iter(|| {
             texts += 1;
             let request = GenerateRequest { prompt: format!("a key {texts}"), ..Default::default() };
-            black_box(sdxl.begin(&[request]).expect("the request is valid"))
+            black_box(begin(&mut sdxl, &[request]).expect("the request is valid"))
         })
     });
     let request = GenerateRequest { prompt: "a brass key".into(), steps: Some(1000), ..Default::default() };
-    let begin =
-        |sdxl: &mut Sdxl| sdxl.begin(std::slice::from_ref(&request)).expect("the request is valid").remove(0);
-    let mut canvas = begin(&mut sdxl);
+    let fresh = |sdxl: &mut Sdxl| {
+        begin(sdxl, std::slice::from_ref(&request)).expect("the request is valid").remove(0)
+    };
+    let mut canvas = fresh(&mut sdxl);
     group.bench_function("unet_step", |bencher| {
         bencher.iter(|| {
             if canvas.steps_done() == canvas.steps() {
-                canvas = begin(&mut sdxl);
+                canvas = fresh(&mut sdxl);
             }
             sdxl.step(&mut [&mut canvas]).expect("memory suffices");
         })

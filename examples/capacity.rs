@@ -61,9 +61,7 @@ impl Models for Subject {
         let info = self.checkpoint.describe(model, device)?;
         Ok(match &self.random {
             None => info,
-            Some(model) => {
-                ModelInfo { native_size: model.native_size(), multiple: model.vae.scale_factor(), ..info }
-            }
+            Some(model) => ModelInfo { defaults: model.defaults(), ..info },
         })
     }
 
@@ -81,7 +79,7 @@ impl Models for Subject {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let sizes = args.sizes.iter().map(|size| parse(size).map(Some)).collect::<Result<Vec<_>, _>>()?;
+    let sizes = args.sizes.iter().map(|size| size.parse().map(Some)).collect::<Result<Vec<_>, _>>()?;
     let sizes = if sizes.is_empty() { vec![None] } else { sizes };
     println!(
         "{:>10} {:>8} {:>9} {:>14} {:>14} {:>7}",
@@ -97,7 +95,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let engine = Engine::start(models, devices(&[args.device])?, config)?;
             let ask = |client: usize, seed: u64| {
                 let prompt = format!("a brass key, number {seed}");
-                let request = GenerateRequest { prompt, seed, size, steps: args.steps, ..Default::default() };
+                let request = GenerateRequest { prompt, seed, steps: args.steps, ..Default::default() };
+                let request = size.map_or(request.clone(), |size| request.with_size(size));
                 // One of each client, so that all go together.
                 engine.submit(Submission { pixel: None, client: client.to_string(), ..request.into() })
             };
@@ -202,14 +201,6 @@ fn staggered(
         at(0.95),
         at(1.0),
     );
-}
-
-fn parse(text: &str) -> Result<ImageSize, String> {
-    let sides =
-        text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    let (width, height) =
-        sides.ok_or_else(|| format!("`sizes` has `{text}`; expected a size as `1024x1024`"))?;
-    Ok(ImageSize { width, height })
 }
 
 fn gauge(metrics: &Registry, name: &str) -> f64 {

@@ -7,7 +7,11 @@
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding};
 use dgx_pixels_core::backend::{ModelInfo, Models, Unmetered};
 use dgx_pixels_core::engine::{Engine, EngineConfig};
-use dgx_pixels_core::{DEFAULT_STEPS, Error, GenerateRequest, ImageSize, Submission};
+use dgx_pixels_core::scheduler::SchedulerName;
+use dgx_pixels_core::{
+    DEFAULT_GUIDANCE, DEFAULT_STEPS, Error, GenerateRequest, ImageSize, ModelDefaults, ResolvedRequest,
+    Submission,
+};
 use image::{Rgb, RgbImage, imageops};
 
 const SIDE: ImageSize = ImageSize { width: 256, height: 256 };
@@ -16,12 +20,12 @@ const CELL_PX: u32 = 8;
 struct Plasma;
 
 struct PlasmaCanvas {
-    request: GenerateRequest,
+    request: ResolvedRequest,
     steps_done: usize,
 }
 
 impl Canvas for PlasmaCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         &self.request
     }
 
@@ -30,7 +34,7 @@ impl Canvas for PlasmaCanvas {
     }
 
     fn steps(&self) -> usize {
-        self.request.steps()
+        self.request.steps
     }
 
     fn rows(&self) -> usize {
@@ -45,12 +49,19 @@ impl Canvas for PlasmaCanvas {
 impl Backend for Plasma {
     type Canvas = PlasmaCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<PlasmaCanvas>, Error> {
-        let begin = |request: &GenerateRequest| {
-            request.validate()?;
-            Ok(PlasmaCanvas { request: request.clone(), steps_done: 0 })
-        };
-        requests.iter().map(begin).collect()
+    fn defaults(&self) -> ModelDefaults {
+        ModelDefaults {
+            size: SIDE,
+            multiple: CELL_PX,
+            steps: DEFAULT_STEPS,
+            guidance_scale: DEFAULT_GUIDANCE,
+            scheduler: SchedulerName::Euler,
+            is_distilled: false,
+        }
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<PlasmaCanvas>, Error> {
+        Ok(requests.iter().map(|request| PlasmaCanvas { request: request.clone(), steps_done: 0 }).collect())
     }
 
     fn step(&mut self, canvases: &mut [&mut PlasmaCanvas]) -> Result<(), Error> {
@@ -71,7 +82,7 @@ impl Backend for Plasma {
 }
 
 fn paint(canvas: &PlasmaCanvas) -> RgbImage {
-    let ImageSize { width, height } = canvas.request.size.unwrap_or(SIDE);
+    let ImageSize { width, height } = canvas.request.size;
     let phase = canvas.request.seed as f32;
     let levels = 1.0 + canvas.steps_done as f32 / 8.0;
     RgbImage::from_fn(width, height, |x, y| {
@@ -92,9 +103,7 @@ impl Models for Plasma {
             architecture: "plasma".into(),
             dtype: "f32".into(),
             weight_bytes: 0,
-            native_size: SIDE,
-            multiple: CELL_PX,
-            steps: DEFAULT_STEPS,
+            defaults: Plasma.defaults(),
             vae_tiling: false,
             mode: None,
             libtorch: None,

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use dgx_pixels_core::backend::{Backend, Canvas, paint};
+use dgx_pixels_core::backend::{Backend, Canvas, begin, paint};
 use dgx_pixels_core::model::Component;
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl, memory_stats};
-use dgx_pixels_core::{GenerateRequest, ImageSize, Model};
+use dgx_pixels_core::{GenerateRequest, Model};
 use safetensors::Dtype as StoredDtype;
 use safetensors::tensor::TensorView;
 
@@ -79,7 +79,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             steps: Some(arguments.steps),
             guidance_scale: Some(arguments.guidance_scale),
             scheduler: arguments.scheduler,
-            size: arguments.size.map(|side| ImageSize { width: side, height: side }),
+            width: arguments.size,
+            height: arguments.size,
             ..Default::default()
         })
         .collect();
@@ -110,7 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     if let Some(path) = &arguments.save {
-        let mut canvas = sdxl.begin(&requests[..1])?.remove(0);
+        let mut canvas = begin(&mut sdxl, &requests[..1])?.remove(0);
         while canvas.steps_done() < canvas.steps() {
             sdxl.step(&mut [&mut canvas])?;
         }

@@ -19,9 +19,9 @@ use serde_json::json;
 
 use self::folder::{Allowed, Entry, Folder, Kept, Told};
 use self::input::{Defaults, Fault, Picture};
-use crate::drawing::{Drawing, whole};
+use crate::drawing::Drawing;
 use crate::failure::{Failure, counted, one_line};
-use crate::generate::{GLANCE, redrawn};
+use crate::follow::{GLANCE, redrawn};
 use crate::progress::Bar;
 use crate::{interrupt, output};
 
@@ -37,10 +37,8 @@ pub(crate) const NOTES: &str = "\
 FILE has either a prompt a line or a JSON object a line; its first line decides, whatever its name is. Empty lines and lines that
 begin with `#` are left out. A file that ends in `.jsonl` or `.ndjson` is JSON in any case. `-` is standard input.
 
-An object has `prompt` and, as they are needed, `name` (of the sprite's file), `count`, `seed`, `negative_prompt`, `steps`,
-`guidance_scale`, `guidance_rescale`, `guidance_interval`, `deep_cache`, `scheduler`, `width` and `height`, `original_size`, `crop`,
-`target_size`, `raw`, `size`, `anchor`, `max_colors`, `palette`, `dither`, `transparent`, `bleed`, `cleanup`, `outline`, `tile_x` and
-`tile_y`. They mean what the flags mean. The flags hold for every line that does not set its own value.
+An object has `prompt` and, as needed, `name` (of the sprite's file), `raw`, and every field that is a flag above, spelled with `_`:
+`negative_prompt` for `--negative-prompt`. They mean what the flags mean. The flags hold for every line that does not set its own value.
 All lines are checked before anything is drawn.
 
 DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which `--resume` needs. The manifest has one line
@@ -70,14 +68,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     drawing: Drawing,
 
-    /// The seed for lines that do not set one. Default: worked out from the line's number and prompt.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
-    seed: Option<u64>,
-
-    /// How many images of each line, 1 to 10000, with seeds from the line's upwards.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
-    count: u64,
-
     /// Pictures that go a step together at most, 1 to 256. Fewer where memory is short.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     max_batch: u32,
@@ -103,8 +93,8 @@ pub(crate) struct Args {
 /// Checks all lines, makes what is not made yet, and says what could not be.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     output::folder(&args.output)?;
-    let Drawing { denoising, stages, .. } = &args.drawing;
-    denoising.check().and_then(|()| stages.check_dither()).map_err(Failure::Flags)?;
+    // Lines may give the `size` that an `anchor` needs.
+    args.drawing.check_asked(|name| name != "anchor")?;
     let models = LocalModels::open(args.drawing.model.as_deref())?;
     output::warn(models.notes());
     let model = models.default_model().clone();
@@ -137,6 +127,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         output::note(format_args!(
             "warning: the journal was damaged and is now `{}`; pictures that only it knew of are made again",
             path.display()
+        ));
+    }
+    if engine.unreadable() > 0 {
+        let records = counted(engine.unreadable(), "record");
+        output::note(format_args!(
+            "warning: {records} of the journal could not be read; those pictures are made again"
         ));
     }
     let bar = Bar::pictures(args.quiet, todo.len());
@@ -175,14 +171,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Lines`], after the first faults are told; [`Failure::Input`].
 fn pictures(args: &Args, model: &LocalModel) -> Result<Vec<Picture>, Failure> {
-    let defaults = Defaults {
-        drawing: args.drawing.clone(),
-        seed: args.seed,
-        count: args.count,
-        model: model.name.clone(),
-        multiple: model.multiple,
-        native_size: model.native_size,
-    };
+    let defaults =
+        Defaults { drawing: args.drawing.clone(), model: model.name.clone(), values: model.defaults.clone() };
     let bytes = input::read(&args.input)?;
     let json = input::is_json(&args.input, &bytes)?;
     match input::pictures(&bytes, json, &defaults) {
@@ -191,10 +181,11 @@ fn pictures(args: &Args, model: &LocalModel) -> Result<Vec<Picture>, Failure> {
             Err(Failure::Input { path: args.input.clone(), reason })
         }
         Ok(pictures) => {
-            let has_size =
-                |picture: &Picture| picture.pixel.as_ref().is_some_and(|pixel| pixel.size.is_some());
-            if args.drawing.stages.anchor.is_some() && !pictures.iter().any(has_size) {
-                args.drawing.stages.check().map_err(Failure::Flags)?;
+            let has_size = |picture: &Picture| {
+                picture.submission.pixel.as_ref().is_some_and(|pixel| pixel.size.is_some())
+            };
+            if !pictures.iter().any(has_size) {
+                args.drawing.check()?;
             }
             Ok(pictures)
         }
@@ -373,9 +364,9 @@ impl Batch<'_> {
 
     fn submission(&self, picture: &Picture, attempt: usize) -> Submission {
         Submission {
-            request: picture.request.clone(),
+            request: picture.submission.request.clone(),
             model: Some(self.model.clone()),
-            pixel: picture.pixel.clone(),
+            pixel: picture.submission.pixel.clone(),
             output: Some(self.folder.output(picture)),
             force: self.args.force,
             priority: Priority::Normal,
@@ -395,9 +386,11 @@ impl Batch<'_> {
             return is_absent && serde_json::from_slice::<Certificate>(&certificate).is_ok();
         };
         Made::read(&bytes).is_ok_and(|made| {
-            let (was, is) = (&made.request, &picture.request);
+            let (was, is) = (&made.request, &picture.submission.request);
             let is_seed = (0..=MOST_REDRAWS).any(|redraw| redraw_seed(is.seed, redraw) == was.seed);
-            is_seed && (&was.prompt, &made.pixel, &made.model) == (&is.prompt, &picture.pixel, &self.model)
+            is_seed
+                && (&was.prompt, &made.pixel, &made.model)
+                    == (&is.prompt, &picture.submission.pixel, &self.model)
         })
     }
 

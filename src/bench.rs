@@ -7,17 +7,17 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::builder::RangedU64ValueParser;
-use dgx_pixels_core::backend::{Backend, Canvas, paint};
+use dgx_pixels_core::backend::{Backend, Canvas, begin, paint};
+use dgx_pixels_core::fields::flags::{interval, number, whole};
 use dgx_pixels_core::model::search::{self, Found};
 use dgx_pixels_core::torch::{
     Device, Dtype, Gpu, Mode, Options, Sdxl, empty_cache, gpus, libtorch_version, matrix_rate, memory_stats,
     reset_peak,
 };
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Model};
+use dgx_pixels_core::{Error, GenerateRequest, Model};
 use image::RgbImage;
 use serde::Serialize;
 
-use crate::drawing::{Interval, interval, number, whole};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{note, say, say_json};
@@ -65,7 +65,7 @@ pub(crate) struct Args {
 
     /// As of `generate`, for all modes but the first.
     #[arg(long, value_name = "FROM,TO", value_parser = interval)]
-    guidance_interval: Option<Interval>,
+    guidance_interval: Option<[f64; 2]>,
 
     /// As of `generate`, for all modes but the first.
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
@@ -166,11 +166,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             prompt: PROMPT.into(),
             steps: args.steps,
             guidance_scale: args.guidance_scale,
-            size: args.size.map(|side| ImageSize { width: side, height: side }),
-            guidance_interval: args
-                .guidance_interval
-                .filter(|_| !is_first)
-                .map(|Interval(interval)| interval),
+            width: args.size,
+            height: args.size,
+            guidance_interval: args.guidance_interval.filter(|_| !is_first),
             deep_cache: args.deep_cache.filter(|_| !is_first),
             ..Default::default()
         };
@@ -198,7 +196,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             batches.push(batch);
             picture.get_or_insert(drawn);
         }
-        let canvas = sdxl.begin(&requests(1, true))?.remove(0);
+        let canvas = begin(&mut sdxl, &requests(1, true))?.remove(0);
         drawn_with = Some(canvas.request().clone());
         drop((sdxl, canvas));
         empty_cache(device)?;
@@ -216,13 +214,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Some(request) = drawn_with else {
         return Err(Failure::Flags("`--modes` is empty; expected one or more".into()));
     };
-    let size = request.size.unwrap_or_else(|| subject.model.native_size());
+    let size = request.size;
     let report = Report {
         machine: Machine::of(device),
         model: subject.name,
         dtype: dtype.as_str(),
-        steps: request.steps(),
-        guidance_scale: request.guidance_scale(),
+        steps: request.steps,
+        guidance_scale: request.guidance_scale,
         width: size.width,
         height: size.height,
         matrix_tflops: rounded(matrix_rate / 1e12),
@@ -281,7 +279,7 @@ fn measure(
     }
     let changing = changing(sdxl, requests)?;
     // Decoding by itself: at the end of a picture it begins while the last step is under way.
-    let mut canvases = sdxl.begin(requests)?;
+    let mut canvases = begin(sdxl, requests)?;
     while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
         interrupt::check()?;
         sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
@@ -318,8 +316,8 @@ fn changing(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Result<Duration, F
         seed: n as u64,
         ..long(&requests[n % requests.len()])
     };
-    let mut canvases = sdxl.begin(&requests.iter().map(long).collect::<Vec<_>>())?;
-    let mut coming = sdxl.begin(&(0..STEPS).map(another).collect::<Vec<_>>())?.into_iter();
+    let mut canvases = begin(sdxl, &requests.iter().map(long).collect::<Vec<_>>())?;
+    let mut coming = begin(sdxl, &(0..STEPS).map(another).collect::<Vec<_>>())?.into_iter();
     sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
     let begun = Instant::now();
     for (n, canvas) in coming.by_ref().enumerate() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use dgx_pixels_core::Error;
-use dgx_pixels_core::asset::{Change, Deployed, GAME_PORT, Game, Live, NewSprite, Project, SpriteName};
+use dgx_pixels_core::asset::{Change, Deployed, Game, Live, NewSprite, Project};
+use dgx_pixels_manifest::{GAME_PORT, SpriteName};
 use serde_json::json;
 
 use crate::failure::{Failure, counted};
@@ -156,7 +157,7 @@ fn sprite(args: &Args, path: &Path) -> Result<NewSprite, Failure> {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let given = args.name.clone().unwrap_or(stem);
     let name = match &args.category {
-        Some(category) => SpriteName::new(category, &given)?,
+        Some(category) => SpriteName::new(category, &given).map_err(Error::from)?,
         None => given.parse().map_err(|_| {
             Failure::Flags(format!(
                 "`{given}` does not say what the game uses it for; give `--category enemy`, or a `--name` as `enemy_slime`"

@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use dgx_pixels_core::fields::FieldError;
 use dgx_pixels_core::{Error, ErrorKind};
 use serde_json::json;
 
-use crate::generate::MAX_COUNT;
 use crate::{interrupt, output};
 
 /// The exit codes, as `--help` tells them. [`Failure::exit_code`] is the same table.
@@ -46,10 +46,8 @@ pub(crate) enum Failure {
     /// What clap refuses, in its words.
     #[error("{0}")]
     Flags(String),
-    #[error("`count` is {count}; expected 1 to {MAX_COUNT}")]
-    Count { count: u64 },
-    #[error("`seed` is {seed}; expected at most {} for {count} pictures", u64::MAX - (count - 1))]
-    Seed { seed: u64, count: u64 },
+    #[error(transparent)]
+    Field(#[from] FieldError),
     #[error("cannot read `{}`: {reason}", path.display())]
     Input { path: PathBuf, reason: String },
     /// The faults themselves are told before.
@@ -97,7 +95,7 @@ impl Failure {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Failure::Core(error) => error.kind().as_str(),
-            Failure::Flags(_) | Failure::Count { .. } | Failure::Seed { .. } | Failure::Lines { .. } => {
+            Failure::Flags(_) | Failure::Field(_) | Failure::Lines { .. } => {
                 ErrorKind::InvalidRequest.as_str()
             }
             Failure::Input { .. } | Failure::Some { .. } => "input",
@@ -181,7 +179,7 @@ mod tests {
         let core = |error| Failure::Core(error);
         let failures = [
             core(Error::Internal { doing: "loading", message: "no".into() }),
-            Failure::Seed { seed: u64::MAX, count: 2 },
+            FieldError::new("seed", "no").into(),
             core(Error::ModelChoice("none".into())),
             core(Error::Device { device: "cuda:7".into(), reason: "no".into() }),
             core(Error::OutOfMemory { device: "cpu".into(), doing: "decoding" }),
@@ -217,14 +215,5 @@ mod tests {
         let source = io::Error::other("the disk\nis full");
         let failure = Failure::Write { path: "key.png".into(), source };
         assert_eq!(one_line(&failure), "cannot write `key.png`: the disk is full");
-    }
-
-    #[test]
-    fn the_last_seed_may_be_the_largest() {
-        let failure = Failure::Seed { seed: u64::MAX, count: 2 };
-        assert_eq!(
-            one_line(&failure),
-            "`seed` is 18446744073709551615; expected at most 18446744073709551614 for 2 pictures"
-        );
     }
 }

@@ -1,32 +1,27 @@
 //! `dgx-pixels generate`: a prompt goes in, pictures and one line for each come out.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
+use dgx_pixels_core::fields::SpriteFields;
 use dgx_pixels_core::job::{Finished, Job};
 use dgx_pixels_core::local::LocalModels;
-use dgx_pixels_core::picture_file::{Made, picture_png, sidecar, sprite_png};
+use dgx_pixels_core::picture_file::sidecar;
 use dgx_pixels_core::pixel::{Certificate, Verdict};
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::{Error, GenerateRequest, Submission};
-use image::DynamicImage;
+use dgx_pixels_core::{Error, Submission};
 use serde::Serialize;
 
-use crate::drawing::{Drawing, whole};
-use crate::failure::{Failure, counted};
+use crate::drawing::Drawing;
+use crate::failure::Failure;
+use crate::follow::{follow, png, redrawn};
 use crate::interrupt;
 use crate::output::{self, Destination, TimingsMs};
-use crate::progress::Bar;
 use crate::terminal;
 
-/// Most pictures of one call.
+/// The most images of one call, and of one line of a batch.
 pub(crate) const MAX_COUNT: u64 = 10_000;
-/// How long Ctrl-C may stay unnoticed.
-pub(crate) const GLANCE: Duration = Duration::from_millis(20);
 
 /// What `--help` says after the flags.
 pub(crate) const NOTES: &str = "\
@@ -46,19 +41,11 @@ Ctrl-C stops between two steps. Pictures that were finished before stay.";
 /// Draw sprites from a prompt.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to draw. Words past the model's length, 77 tokens for SDXL, are dropped, with a warning.
+    #[arg(help = SpriteFields::help("prompt"))]
     prompt: String,
 
     #[command(flatten)]
     drawing: Drawing,
-
-    /// Same seed, same picture. Default: drawn at random, and told.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>)]
-    seed: Option<u64>,
-
-    /// How many images, 1 to 10000, with seeds from `--seed` upwards.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole::<u64>)]
-    count: u64,
 
     /// A file that ends in `.png` (for several images the seed is added to its name), a folder, made if absent, or `-` for
     /// standard output. Default: the current folder, named from prompt and seed.
@@ -80,28 +67,21 @@ pub(crate) struct Args {
 
 /// Checks all that can be checked, and draws.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let requests = args.requests()?;
-    args.drawing.denoising.check().and_then(|()| args.drawing.stages.check()).map_err(Failure::Flags)?;
-    let paths = args.paths(&requests)?;
+    let submissions = args.submissions()?;
+    let paths = args.paths(&submissions)?;
 
     let models = LocalModels::open(args.drawing.model.as_deref())?;
     output::warn(models.notes());
     let model = models.default_model().clone();
-    let planned = args.drawing.plan(model.native_size);
-    let (size, pixel) = planned.map_err(|conflict| Failure::Flags(conflict.to_string()))?;
-    if let Some(size) = size {
-        size.validate(model.multiple).map_err(Error::from)?;
-    }
+    submissions[0].resolve(&model.defaults)?;
     interrupt::listen();
-    let config = EngineConfig { queue_capacity: requests.len(), ..Default::default() };
+    let config = EngineConfig { queue_capacity: submissions.len(), ..Default::default() };
     let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
     if !args.quiet {
         output::note(format_args!("drawing with {}", model.name));
     }
-    let jobs = requests.into_iter().zip(paths).map(|(request, output)| {
-        let request = GenerateRequest { size, ..request };
-        Submission { pixel: pixel.clone(), output, force: args.force, ..request.into() }
-    });
+    let jobs = submissions.into_iter().zip(paths);
+    let jobs = jobs.map(|(submission, output)| Submission { output, force: args.force, ..submission });
     let jobs = engine.submit_all(jobs);
     let mut jobs = jobs.into_iter().collect::<Result<VecDeque<_>, Error>>()?;
 
@@ -115,71 +95,31 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Args {
     /// The file of each request, none for standard output, after checking that all can be written.
-    fn paths(&self, requests: &[GenerateRequest]) -> Result<Vec<Option<PathBuf>>, Failure> {
+    fn paths(&self, submissions: &[Submission]) -> Result<Vec<Option<PathBuf>>, Failure> {
         let output = self.output.as_deref();
         let destination = output.map(Destination::of).transpose()?;
         if let Some(destination @ Destination::Stdout) = destination {
-            let flags = [("--count", self.count > 1), ("--json", self.json), ("--force", self.force)];
+            let flags = [("--count", submissions.len() > 1), ("--json", self.json), ("--force", self.force)];
             destination.refuse_beside_stdout(&flags)?;
             return Ok(vec![None]);
         }
-        let seeds: Vec<_> = requests.iter().map(|request| request.seed).collect();
+        let seeds: Vec<_> = submissions.iter().map(|submission| submission.request.seed).collect();
         let paths = output::paths(output, &self.prompt, &seeds);
         let sidecars: Vec<_> = paths.iter().filter(|_| !self.drawing.raw).map(|path| sidecar(path)).collect();
         output::check(output, &paths, &sidecars, self.force)?;
         Ok(paths.into_iter().map(Some).collect())
     }
 
-    /// One valid request for each picture.
-    fn requests(&self) -> Result<Vec<GenerateRequest>, Failure> {
+    /// One valid submission for each image.
+    fn submissions(&self) -> Result<Vec<Submission>, Failure> {
+        let mut drawing = self.drawing.clone();
+        drawing.fields.request.prompt.clone_from(&self.prompt);
+        drawing.check()?;
         // 32 bits: exact in every JSON reader, and short enough to type.
-        let seed = self.seed.unwrap_or_else(|| fastrand::u32(..).into());
-        let seeds = seeds(seed, self.count)?;
-        let request = self.drawing.denoising.request(self.prompt.clone());
-        request.validate().map_err(Error::from)?;
-        Ok(seeds.map(|seed| GenerateRequest { seed, ..request.clone() }).collect())
-    }
-}
-
-/// The seeds of `count` pictures.
-///
-/// # Errors
-/// [`Failure::Count`]; [`Failure::Seed`].
-pub(crate) fn seeds(seed: u64, count: u64) -> Result<RangeInclusive<u64>, Failure> {
-    if !(1..=MAX_COUNT).contains(&count) {
-        return Err(Failure::Count { count });
-    }
-    let last = seed.checked_add(count - 1).ok_or(Failure::Seed { seed, count })?;
-    Ok(seed..=last)
-}
-
-/// Waits for a job's end while a bar shows where it stands.
-///
-/// # Errors
-/// The job's own; [`Failure::Interrupted`] once Ctrl-C is pressed: the engine is to be shut down then.
-pub(crate) fn follow(job: &Job, quiet: bool) -> Result<Arc<Finished>, Failure> {
-    let bar = Bar::job(quiet);
-    let mut events = job.events();
-    loop {
-        interrupt::check()?;
-        let ended = job.wait_for(GLANCE);
-        while let Some(Some(event)) = events.unseen() {
-            bar.show(&event);
-        }
-        if let Some(result) = ended {
-            return Ok(result?);
-        }
-    }
-}
-
-/// The PNG file of an image that says it was made as `made`.
-///
-/// # Errors
-/// As [`sprite_png`].
-pub(crate) fn png(finished: &Finished, made: &Made) -> Result<Vec<u8>, Error> {
-    match made.pixel {
-        Some(_) => sprite_png(&finished.image, Some(made)),
-        None => picture_png(&DynamicImage::ImageRgba8(finished.image.clone()).into_rgb8(), made),
+        let seeds = drawing.fields.series.seeds(MAX_COUNT, || fastrand::u32(..).into())?;
+        let submissions: Vec<_> = seeds.map(|seed| drawing.submission(seed)).collect();
+        submissions[0].validate()?;
+        Ok(submissions)
     }
 }
 
@@ -220,22 +160,13 @@ impl Teller<'_> {
             if finished.verdict.is_some() {
                 terminal::show(image);
             }
-            let (seed, steps) = (made.request.seed, made.request.steps());
+            let (seed, steps) = (made.request.seed, made.request.steps);
             let (width, height) = image.dimensions();
             let seconds = (timings.total - timings.waiting).as_secs_f64();
             output::note(format_args!("seed {seed}, {width}x{height}, {steps} steps, {seconds:.1} s"));
         }
         Ok(())
     }
-}
-
-/// Says which seed was used instead of the one that was asked for; `None` if that one was.
-pub(crate) fn redrawn(finished: &Finished) -> Option<String> {
-    let (seed, redraws) = (finished.made.request.seed, finished.redraws);
-    (redraws > 0).then(|| {
-        let times = counted(redraws as usize, "draw");
-        format!("{times} gave a sprite without a visible pixel; it is drawn with seed {seed} instead")
-    })
 }
 
 /// What `--json` prints for a picture. Order and names are a promise.
@@ -248,7 +179,7 @@ struct Line<'a> {
     height: u32,
     steps: usize,
     guidance_scale: f64,
-    scheduler: Option<SchedulerName>,
+    scheduler: SchedulerName,
     model: &'a str,
     model_hash: Option<&'a str>,
     dtype: &'a str,
@@ -268,8 +199,8 @@ impl<'a> Line<'a> {
             seed: request.seed,
             width: finished.image.width(),
             height: finished.image.height(),
-            steps: request.steps(),
-            guidance_scale: request.guidance_scale(),
+            steps: request.steps,
+            guidance_scale: request.guidance_scale,
             scheduler: request.scheduler,
             model: &made.model,
             model_hash: made.model_hash.as_deref(),

@@ -7,6 +7,7 @@ mod deploy;
 mod doctor;
 mod drawing;
 mod failure;
+mod follow;
 mod generate;
 mod interrupt;
 mod models;
@@ -17,7 +18,6 @@ mod pixelize;
 mod progress;
 mod reproduce;
 mod sheet;
-mod stages;
 mod terminal;
 mod validate;
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_core::fields::check_pixel;
 use dgx_pixels_core::picture_file::{is_sprite, says_sprite, sidecar, sprite_png};
 use dgx_pixels_core::pixel::{
-    Axis, Certificate, Detail, Grid, GridChoice, MAX_COLORS, MaxColors, Palette, PixelOptions, Pixelized,
+    Axis, Certificate, Grid, GridChoice, MAX_COLORS, MaxColors, Palette, PixelError, PixelOptions, Pixelized,
     Verdict, is_empty, is_lost, nearest_upscale, pixelize,
 };
 use dgx_pixels_core::{Error, ImageSize};
@@ -18,7 +19,6 @@ use crate::failure::{Failure, one_line};
 use crate::output::Destination;
 use crate::picture;
 use crate::progress::Bar;
-use crate::stages::Stages;
 use crate::{interrupt, output};
 
 /// What `--help` says after the flags.
@@ -46,24 +46,11 @@ pub(crate) struct Args {
     output: PathBuf,
 
     #[command(flatten)]
-    stages: Stages,
-
-    /// `auto`, columns and rows, for example `32x32`, or pixels of a cell, for example `8` or `7.6`.
-    #[arg(long, value_name = "auto|WxH|N", default_value = "auto")]
-    grid: GridChoice,
-
-    /// The picture is a strip of so many frames side by side: all get the same number of columns.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    strip: Option<u32>,
+    options: PixelOptions,
 
     /// One palette for all pictures: as many colours as `--max-colors` says, of all of them. Takes twice the time.
     #[arg(long, conflicts_with = "palette")]
     shared_palette: bool,
-
-    /// How finely a painted image, which has no grid, is drawn: `low`, `medium` or `high`, 48, 80 or 128 cells. Default:
-    /// `medium`.
-    #[arg(long, value_name = "LEVEL", value_parser = detail)]
-    detail: Option<Detail>,
 
     /// Also write `NAME.preview.png`, N times as large.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -131,17 +118,13 @@ struct Timings {
 
 /// Makes all that can be made, and then says how many could not.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    args.check()?;
+    check_pixel(&args.options, |_| true)?;
+    args.options.validate().map_err(PixelError::from).map_err(Error::from)?;
     let mut jobs = plan(args)?;
     for job in jobs.iter_mut().filter(|job| is_stream(&job.input)) {
         job.stdin = Some(picture::read_stdin(&job.input)?);
     }
-    let mut options = PixelOptions {
-        grid: args.grid,
-        strip: args.strip,
-        detail: args.detail.unwrap_or_default(),
-        ..args.stages.options()
-    };
+    let mut options = args.options.clone();
     interrupt::listen();
     if args.shared_palette {
         share_palette(&jobs, &mut options, args.quiet)?;
@@ -229,29 +212,6 @@ enum Made {
     Png(Vec<u8>),
 }
 
-impl Args {
-    /// Refuses flags that would change nothing.
-    ///
-    /// # Errors
-    /// [`Failure::Flags`].
-    fn check(&self) -> Result<(), Failure> {
-        self.stages.check().map_err(Failure::Flags)?;
-        if self.detail.is_some() && self.grid != GridChoice::Auto {
-            let reason = "is for images without a grid, and `--grid` gives one; leave one out";
-            return Err(Failure::Flags(format!("`--detail` {reason}")));
-        }
-        if let (GridChoice::Cells(size), Some(frames)) = (self.grid, self.strip)
-            && size.width % frames != 0
-        {
-            let columns = size.width;
-            return Err(Failure::Flags(format!(
-                "`--grid` has {columns} columns and `--strip` is {frames}; expected as many columns for each frame"
-            )));
-        }
-        Ok(())
-    }
-}
-
 /// Every input once, in order, with places that differ and that may be written.
 fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
     let destination = Destination::of(&args.output)?;
@@ -289,7 +249,7 @@ fn plan(args: &Args) -> Result<Vec<Job>, Failure> {
     let beside = |job: &Job| {
         let preview = args.preview.map(|_| preview_of(&job.output));
         let grid = args.overlay.then(|| grid_of(&job.output));
-        let candidates = Some(candidates_of(&job.output)).filter(|_| args.grid == GridChoice::Auto);
+        let candidates = Some(candidates_of(&job.output)).filter(|_| args.options.grid == GridChoice::Auto);
         [Some(sidecar(&job.output)), candidates, preview, grid].into_iter().flatten()
     };
     let named: Vec<_> = jobs.iter().map(|job| job.output.clone()).collect();
@@ -476,13 +436,4 @@ fn overlay(picture: &RgbaImage, made: &Pixelized) -> RgbaImage {
         (0..width).for_each(|x| mark(x, y.min(height - 1)));
     }
     drawn
-}
-
-fn detail(text: &str) -> Result<Detail, &'static str> {
-    match text {
-        "low" => Ok(Detail::Low),
-        "medium" => Ok(Detail::Medium),
-        "high" => Ok(Detail::High),
-        _ => Err("expected `low`, `medium` or `high`"),
-    }
 }

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use dgx_pixels_core::Submission;
 use dgx_pixels_core::backend::Models as _;
 use dgx_pixels_core::device::Mode;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
 use dgx_pixels_core::local::{LocalModel, LocalModels, LocalOptions};
 use dgx_pixels_core::picture_file::Made;
+use dgx_pixels_core::{GenerateRequest, Submission};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::generate::{follow, png};
+use crate::follow::{follow, png};
 use crate::output::{self, Destination};
 use crate::{interrupt, picture};
 
@@ -115,7 +115,8 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
         ));
     }
     let engine = models.start(EngineConfig::default())?;
-    let submission = Submission { pixel: before.pixel.clone(), ..before.request.clone().into() };
+    let submission =
+        Submission { pixel: before.pixel.clone(), ..GenerateRequest::from(before.request.clone()).into() };
     let finished = follow(&engine.submit(submission)?, args.quiet);
     engine.shutdown(Shutdown::NextStep);
     let finished = finished?;

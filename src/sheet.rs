@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::asset::{
-    BEVY_META, DEFAULT_FRAME_MS, Direction, MadeBy, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag,
-    optimized,
+    BEVY_META, DEFAULT_FRAME_MS, Direction, Sheet, SheetFrame, SheetLayout, SheetOptions, Tag, optimized,
 };
 use dgx_pixels_core::files::write_whole;
 use dgx_pixels_core::picture_file::{Made, plain_png, sidecar};
+use dgx_pixels_manifest::MadeBy;
 use serde_json::json;
 
 use crate::failure::{Failure, counted};

@@ -61,8 +61,8 @@ rm -rf "$logs"
 mkdir "$logs"
 for node in "$tools"/node_modules/node-linux-*/bin; do PATH=$node:$PATH; done
 export PATH=$tools/node_modules/.bin:$PATH
-cargo build --release --locked --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-mcp \
-    --bin dgx-pixels-mcp --example conformance_server
+cargo build --release --locked --package dgx-pixels --package dgx-pixels-core \
+    --package dgx-pixels-manifest --package dgx-pixels-mcp --bin dgx-pixels-mcp --example conformance_server
 built=$(cargo metadata --format-version 1 --no-deps --offline | node -p 'JSON.parse(fs.readFileSync(0)).target_directory')/release
 
 # 2. the fixtures, in every scenario; its exit status leaves out those that a revision does not count

@@ -46,7 +46,6 @@ pub use crate::game_sprite::GameSprite;
 pub use crate::live::{Clip, LiveSprite};
 pub use crate::manifest::{ManifestLoadError, ManifestLoader, SpriteManifest};
 pub use crate::sprites::Sprites;
-pub use dgx_pixels_core::asset::{GameStatus, SpriteFault};
 
 /// Loads `sprites/manifest.json` and shows what it names. It takes Bevy's `AssetPlugin` and `ImagePlugin`, which are among the
 /// `DefaultPlugins`, added before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bevy::prelude::*;
 use bevy::sprite::Anchor;
-use dgx_pixels_core::asset::{Frame, ManifestSprite};
+use dgx_pixels_manifest::{Frame, ManifestSprite};
 
 /// What plays where nothing else is asked for, if a sprite has it.
 const IDLE: &str = "idle";

@@ -8,7 +8,7 @@ use bevy::asset::{AssetLoader, LoadContext};
 use bevy::image::{ImageLoaderSettings, ImageSampler};
 use bevy::prelude::*;
 use bevy::reflect::TypePath;
-use dgx_pixels_core::asset::Manifest;
+use dgx_pixels_manifest::{Manifest, ManifestError, ManifestFault};
 
 /// A manifest whose pictures are being loaded, or are.
 #[derive(Asset, TypePath, Debug)]
@@ -38,15 +38,10 @@ pub enum ManifestLoadError {
     Io(#[from] std::io::Error),
     /// It is no manifest, was cut off, or is of a newer version.
     #[error(transparent)]
-    Read(#[from] dgx_pixels_core::Error),
-    /// It says what cannot be.
-    #[error("`{field}` {reason}")]
-    Fault {
-        /// Whose fault.
-        field: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Read(#[from] ManifestError),
+    /// It contradicts itself.
+    #[error(transparent)]
+    Fault(#[from] ManifestFault),
 }
 
 impl AssetLoader for ManifestLoader {
@@ -67,7 +62,7 @@ impl AssetLoader for ManifestLoader {
         let manifest = Manifest::read(&text)?;
         // Before any path of it is used.
         if let Some(fault) = manifest.faults().into_iter().next() {
-            return Err(ManifestLoadError::Fault { field: fault.field, reason: fault.reason });
+            return Err(fault.into());
         }
         let folder = context.path().parent().unwrap_or_default();
         let sharp = |settings: &mut ImageLoaderSettings| settings.sampler = ImageSampler::nearest();

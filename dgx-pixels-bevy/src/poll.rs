@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
 use bevy::prelude::*;
-use dgx_pixels_core::asset::MANIFEST_PATH;
+use dgx_pixels_manifest::MANIFEST_PATH;
 
 use crate::sprites::Sprites;
 

@@ -18,7 +18,7 @@ use bevy::remote::{
 use bevy::render::view::screenshot::{Capturing, Screenshot, ScreenshotCaptured};
 use bevy::tasks::{AsyncComputeTaskPool, Task, block_on, poll_once};
 use bevy::window::PrimaryWindow;
-use dgx_pixels_core::asset::GAME_PORT;
+use dgx_pixels_manifest::GAME_PORT;
 use serde_json::{Value, json};
 
 use crate::sprites::Sprites;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bevy::asset::{AssetLoadFailedEvent, LoadState};
 use bevy::prelude::*;
-use dgx_pixels_core::asset::{GameStatus, MANIFEST_PATH, ManifestImage, ManifestSprite, SpriteFault};
+use dgx_pixels_manifest::{GameStatus, MANIFEST_PATH, ManifestImage, ManifestSprite, SpriteFault};
 
 use crate::fallback::fallback;
 use crate::live::LiveSprite;

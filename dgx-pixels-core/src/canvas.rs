@@ -64,8 +64,8 @@ pub struct Conflict {
 
 /// Chooses the image to draw and its grid, so that the sprite has `pixel.size`.
 ///
-/// Returns the image's size, and sets `pixel.grid`. Without a `pixel.size`, or where the image's
-/// sprite fits into it, both stay as they are: the rest of the sprite is transparent.
+/// Returns the image's size, and sets `pixel.grid`. Both stay as they are without a `pixel.size`, where the image's sprite
+/// fits into it (the rest of the sprite is transparent), and where the caller gives the grid.
 ///
 /// # Errors
 /// [`Conflict`] if `asked`, the image that the caller wants, becomes a larger sprite.
@@ -75,6 +75,9 @@ pub fn plan(
     pixel: &mut PixelOptions,
 ) -> Result<Option<ImageSize>, Conflict> {
     let Some(size) = pixel.size.filter(|size| size.width > 0 && size.height > 0) else { return Ok(asked) };
+    if pixel.grid != GridChoice::Auto {
+        return Ok(asked);
+    }
     let cells = native_sprite(asked.unwrap_or(native));
     if cells.width <= size.width && cells.height <= size.height {
         return Ok(asked);

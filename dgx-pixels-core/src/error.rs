@@ -186,9 +186,10 @@ pub enum Error {
         /// Why, and what helps.
         reason: String,
     },
-    /// A manifest of sprites cannot be read.
-    #[error("the manifest cannot be read: {0}")]
-    Manifest(String),
+    /// A manifest of sprites, or a name in one, cannot be used.
+    #[cfg(feature = "deploy")]
+    #[error(transparent)]
+    Manifest(#[from] dgx_pixels_manifest::ManifestError),
     /// The asset library has no such asset.
     #[error("`id` is `{id}`, and there is no such asset; expected one that a list of the library names")]
     NoAsset {
@@ -334,9 +335,10 @@ impl Error {
             | Error::Pixel(_)
             | Error::Scheduler(_)
             | Error::KeyTaken { .. }
-            | Error::Manifest(_)
             | Error::Project { .. }
             | Error::Value { .. } => ErrorKind::InvalidRequest,
+            #[cfg(feature = "deploy")]
+            Error::Manifest(_) => ErrorKind::InvalidRequest,
             Error::Model { .. } | Error::ModelChoice(_) => ErrorKind::InvalidModel,
             Error::Device { .. } => ErrorKind::DeviceUnavailable,
             Error::OutOfMemory { .. } | Error::OverBudget { .. } => ErrorKind::OutOfMemory,

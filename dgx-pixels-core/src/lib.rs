@@ -20,6 +20,7 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
+#[cfg(feature = "deploy")]
 pub mod asset;
 pub mod backend;
 pub mod canvas;
@@ -27,6 +28,8 @@ pub mod device;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
+#[cfg(feature = "fields")]
+pub mod fields;
 mod file_kind;
 pub mod files;
 pub mod folders;
@@ -49,6 +52,8 @@ mod redraw;
 mod request;
 pub mod scheduler;
 #[cfg(feature = "engine")]
+mod stored;
+#[cfg(feature = "engine")]
 mod submission;
 #[cfg(feature = "torch")]
 pub mod torch;
@@ -60,7 +65,7 @@ pub use model::Model;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
     Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
-    MAX_STEPS, MIN_SIDE, RequestError, Timings,
+    MAX_STEPS, MIN_SIDE, ModelDefaults, RequestError, ResolvedRequest, SizeError, Timings,
 };
 #[cfg(feature = "engine")]
-pub use submission::{Priority, Submission};
+pub use submission::{Priority, Resolved, Submission};

@@ -12,13 +12,15 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, check_replaceable, read_regular, write_whole};
 use crate::pixel::{Certificate, PixelError, PixelOptions};
-use crate::request::GenerateRequest;
+use crate::request::{GenerateRequest, ResolvedRequest};
+use crate::stored;
 
 /// How a picture was made: all that shaped it, and its terms; no times and places, so that the same request gives the same file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "stored::Provenance", into = "stored::Provenance")]
 pub struct Made {
-    /// With every default filled in.
-    pub request: GenerateRequest,
+    /// The request, with every default filled in.
+    pub request: ResolvedRequest,
     /// What made a sprite of the model's picture; `None` for the picture itself.
     pub pixel: Option<PixelOptions>,
     /// The model's name.
@@ -30,17 +32,14 @@ pub struct Made {
     /// `cpu` or `cuda`: which GPU it was shapes nothing.
     pub device: String,
     /// Whether it was decoded in tiles.
-    #[serde(default)]
     pub vae_tiling: bool,
     /// How much was done differently from diffusers for speed, as `fast`; `None` where that made no difference, as on a CPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// This library's version.
     pub program: String,
     /// libtorch's version; `None` where it was not used.
     pub libtorch: Option<String>,
     /// The model's licence, if it was known, as `openrail++`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
 }
 
@@ -82,8 +81,9 @@ impl Made {
         let text = bounded(text, MAX_MADE_BYTES).ok_or_else(|| {
             format!("how it was made is damaged, or takes more than {MAX_MADE_BYTES} bytes")
         })?;
-        let made: Made =
-            serde_json::from_str(&text).map_err(|error| format!("how it was made is not told: {error}"))?;
+        let stored = stored::Provenance::parse(&text)
+            .map_err(|reason| format!("how it was made is not told: {reason}"))?;
+        let made = Made::try_from(stored).map_err(|reason| format!("how it was made cannot be: {reason}"))?;
         made.validate().map_err(|error| format!("how it was made cannot be: {error}"))?;
         Ok(made)
     }
@@ -93,7 +93,7 @@ impl Made {
     /// # Errors
     /// [`Error::Request`] or [`Error::Pixel`], naming the field, its value and the range.
     pub fn validate(&self) -> Result<(), Error> {
-        self.request.validate()?;
+        GenerateRequest::from(self.request.clone()).validate()?;
         if let Some(pixel) = &self.pixel {
             pixel.validate().map_err(PixelError::from)?;
         }

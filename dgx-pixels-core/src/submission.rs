@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canvas;
 use crate::error::Error;
-use crate::pixel::{PixelError, PixelOptions};
-use crate::request::GenerateRequest;
+use crate::pixel::{GridChoice, MaxColors, PixelError, PixelOptions, Transparent};
+use crate::request::{GenerateRequest, ModelDefaults, RequestError, ResolvedRequest};
+use crate::stored;
 
 /// A request, and how it is to be served.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
     /// What to draw.
     pub request: GenerateRequest,
@@ -38,15 +39,12 @@ pub struct Submission {
     pub preview_every: usize,
 }
 
-/// Pixels of a cell that SDXL models for pixel art aim at: those of a latent.
-const LATENT_PX: f64 = 8.0;
-
 impl Default for Submission {
     fn default() -> Self {
         Submission {
             request: GenerateRequest::default(),
             model: None,
-            pixel: Some(PixelOptions { expected_step: Some(LATENT_PX), ..Default::default() }),
+            pixel: Some(PixelOptions::default()),
             output: None,
             force: false,
             priority: Priority::Normal,
@@ -75,6 +73,64 @@ impl Submission {
         }
         Ok(())
     }
+
+    /// Returns JSON of everything that shapes the sprite, the same in every version of this library: equal submissions have
+    /// equal JSON.
+    pub fn content(&self) -> String {
+        let request = stored::Request::from(self.request.clone());
+        let pixel = self.pixel.clone().map(stored::Pixel::from);
+        serde_json::to_string(&(request, pixel)).expect("plain data turns into JSON; this is a bug")
+    }
+
+    /// Checks the submission and fills in every default, by the model that is to draw it.
+    ///
+    /// This is the one place that decides the image for a sprite of a given size ([`canvas`]), the number of colors of a
+    /// generated sprite, and the cells that its model aims at.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate) and [`GenerateRequest::resolve`]; [`RequestError::Canvas`] for a sprite that does not
+    /// fit the image.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Backend, Sketch};
+    /// use dgx_pixels_core::pixel::{GridChoice, MaxColors, PixelOptions};
+    /// use dgx_pixels_core::{ImageSize, Submission};
+    ///
+    /// let size = ImageSize { width: 16, height: 16 };
+    /// let pixel = PixelOptions { size: Some(size), ..Default::default() };
+    /// let submission = Submission { pixel: Some(pixel), ..Submission::of("a key") };
+    /// let resolved = submission.resolve(&Sketch.defaults())?;
+    /// assert_eq!(resolved.request.size, ImageSize { width: 128, height: 128 });
+    /// let pixel = resolved.pixel.unwrap();
+    /// assert_eq!((pixel.grid, pixel.max_colors), (GridChoice::Cells(size), MaxColors::Elbow));
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
+    pub fn resolve(&self, defaults: &ModelDefaults) -> Result<Resolved, Error> {
+        self.validate()?;
+        let Some(mut pixel) = self.pixel.clone() else {
+            return Ok(Resolved { request: self.request.resolve(defaults)?, pixel: None });
+        };
+        let asked = self.request.size()?;
+        let is_open = pixel.grid == GridChoice::Auto;
+        let planned = canvas::plan(defaults.size, asked, &mut pixel).map_err(RequestError::from)?;
+        let request = match planned {
+            Some(size) => self.request.clone().with_size(size).resolve(defaults)?,
+            None => self.request.resolve(defaults)?,
+        };
+        // An image of a model lies exactly on its grid, and has more colors than any artist takes.
+        if pixel.max_colors == MaxColors::Auto {
+            pixel.max_colors = MaxColors::Elbow;
+        }
+        // A texture has no background.
+        if pixel.transparent == Transparent::Auto && (pixel.tile_x || pixel.tile_y) {
+            pixel.transparent = Transparent::Off;
+        }
+        if is_open {
+            pixel.expected_step.get_or_insert(f64::from(canvas::CELL_PX));
+        }
+        Ok(Resolved { request, pixel: Some(pixel) })
+    }
 }
 
 impl Submission {
@@ -96,6 +152,15 @@ impl Submission {
         // The job, its place in the queue and its names in maps.
         (texts + size_of::<Submission>() + 1024) as u64
     }
+}
+
+/// A submission with every default filled in: all that shapes its image and its sprite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The image.
+    pub request: ResolvedRequest,
+    /// The stages that make a sprite of the image; `None` leaves it as it is.
+    pub pixel: Option<PixelOptions>,
 }
 
 impl From<GenerateRequest> for Submission {

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use dgx_pixels_core::backend::{Backend, paint};
+use dgx_pixels_core::backend::{begin, paint};
 use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl};
 use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, ImageSize, Model};
 use safetensors::tensor::TensorView;
@@ -235,8 +235,8 @@ fn results_that_are_not_finite_are_an_error_and_no_black_picture() {
 fn a_size_that_the_vae_cannot_do_is_named() {
     let model = Copy::new();
     let mut sdxl = Sdxl::load(&Model::open(model.folder.path()).unwrap(), &CPU).unwrap();
-    let request = GenerateRequest { size: Some(ImageSize { width: 64, height: 100 }), ..Default::default() };
-    let error = sdxl.begin(&[request]).err().unwrap();
+    let request = GenerateRequest::default().with_size(ImageSize { width: 64, height: 100 });
+    let error = begin(&mut sdxl, &[request]).err().unwrap();
     assert_eq!(error.to_string(), "`height` is 100; expected a multiple of 8, 64 to 2048");
 }
 

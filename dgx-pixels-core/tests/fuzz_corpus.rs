@@ -1,6 +1,6 @@
 //! Every input of the fuzz targets' corpora, those that once failed among them, with the targets' own code.
 
-#![cfg(feature = "deploy")]
+#![cfg(all(feature = "deploy", feature = "fields"))]
 
 #[path = "../../fuzz/src/targets.rs"]
 #[expect(unreachable_pub, reason = "the fuzz crate's module, where these are public")]

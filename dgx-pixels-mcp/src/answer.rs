@@ -10,7 +10,6 @@ use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::arguments;
 use crate::preview::SIDES;
 
 /// The most bytes of an answer as JSON, with its image in Base64. Clients cut at 1 MiB, and some before.
@@ -25,18 +24,23 @@ const MAX_FAULT_BYTES: usize = 4 << 10;
 pub(crate) struct Fault {
     pub(crate) text: String,
     pub(crate) kind: ErrorKind,
+    /// The argument at fault, if it is one.
+    pub(crate) field: Option<String>,
     /// When the same call is likely to succeed.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Fault {
-        Fault { text: text.into(), kind, retry_after: None }
+        Fault { text: text.into(), kind, field: None, retry_after: None }
     }
 
     /// The facts for a program that reads the answer: what kind of fault it is, and when to call again.
     fn facts(&self) -> Map<String, Value> {
         let mut facts = Map::from_iter([("kind".to_owned(), json!(self.kind.as_str()))]);
+        if let Some(field) = &self.field {
+            facts.insert("field".into(), json!(field));
+        }
         if let Some(time) = self.retry_after {
             facts.insert("retry_after_ms".into(), json!(millis(time)));
         }
@@ -86,7 +90,7 @@ impl From<Error> for Fault {
             text += &format!(": {error}");
             cause = error.source();
         }
-        Fault { text: format!("{text}. {next}").trim_end().to_owned(), kind, retry_after }
+        Fault { text: format!("{text}. {next}").trim_end().to_owned(), kind, field: None, retry_after }
     }
 }
 
@@ -168,8 +172,13 @@ pub(crate) fn bytes(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
 }
 
+/// The length of a text as JSON.
+pub(crate) fn escaped_length(text: &str) -> usize {
+    bytes(&text)
+}
+
 fn escaped_bytes(facts: &Map<String, Value>) -> usize {
-    arguments::escaped_bytes(&serde_json::to_string(facts).unwrap_or_default())
+    escaped_length(&serde_json::to_string(facts).unwrap_or_default())
 }
 
 fn fits(result: &CallToolResult) -> bool {
@@ -202,7 +211,7 @@ pub(crate) fn structured<T: Serialize>(answer: &T) -> Result<CallToolResult, Fau
 /// Whether an answer has room for `value`, which stands in it twice: as a text, and as structured content.
 pub(crate) fn has_room(value: &impl Serialize) -> bool {
     let text = serde_json::to_string(value).unwrap_or_default();
-    text.len() + arguments::escaped_bytes(&text) <= MAX_BYTES - ENVELOPE_BYTES
+    text.len() + escaped_length(&text) <= MAX_BYTES - ENVELOPE_BYTES
 }
 
 pub(crate) fn without_nulls(value: Value) -> Value {

@@ -18,7 +18,6 @@
 //! ```
 
 mod answer;
-mod arguments;
 pub mod clients;
 mod metrics;
 mod pictures;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use dgx_pixels_core::asset::GAME_PORT;
 use dgx_pixels_core::device::Device;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_core::printable::{PrintableWriter, printable};
+use dgx_pixels_manifest::GAME_PORT;
 use dgx_pixels_mcp::clients::Client;
 use dgx_pixels_mcp::transport::{self, HttpConfig, Ops, Token, TransportError};
 use dgx_pixels_mcp::{Group, Server, Studio, StudioConfig, ToolSet};

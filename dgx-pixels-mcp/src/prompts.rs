@@ -6,9 +6,9 @@ use rmcp::ErrorData;
 use rmcp::model::{GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role};
 use serde_json::Value;
 
-use crate::arguments::{cut, short};
 use crate::studio::Studio;
 use crate::styles;
+use dgx_pixels_core::fields::json::{cut, short};
 
 /// The most characters of a prompt's argument.
 const MAX_CHARS: usize = 2000;

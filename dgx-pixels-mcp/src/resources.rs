@@ -9,13 +9,13 @@ use rmcp::model::{
     CacheScope, ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate,
 };
 
-use crate::answer::{Fault, MAX_BYTES};
-use crate::arguments;
+use crate::answer::{Fault, MAX_BYTES, escaped_length};
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{SIDES, preview};
 use crate::studio::Studio;
 use crate::styles::STYLES_JSON;
+use dgx_pixels_core::fields::json;
 
 const STYLES: &str = "dgx-pixels://styles";
 const PNG: &str = "image/png";
@@ -58,7 +58,7 @@ pub(crate) async fn list(
     .await?;
     let styles = Resource::new(STYLES, "styles").with_title("Style presets").with_mime_type(JSON);
     let assets = page.assets.into_iter().map(|asset| {
-        let title = asset.made.map(|made| arguments::cut(&made.request.prompt));
+        let title = asset.made.map(|made| json::cut(&made.request.prompt));
         let resource = Resource::new(format!("sprite://{}/sprite.png", asset.id), asset.id.to_string());
         resource
             .with_title(title.unwrap_or_else(|| asset.id.to_string()))
@@ -101,7 +101,7 @@ pub(crate) async fn read(
         return Ok(told(contents));
     }
     let unknown = || {
-        let shown = arguments::cut(&uri);
+        let shown = json::cut(&uri);
         let message =
             format!("there is no resource `{shown}`; expected `{STYLES}` or `sprite://ASSET_ID/sprite.png`");
         ErrorData::resource_not_found(message, None)
@@ -153,7 +153,7 @@ fn record(studio: &Studio, id: &AssetId) -> Result<String, Fault> {
     let text = serde_json::to_string_pretty(&studio.library().get(id)?);
     let text = text.map_err(|error| Fault::new(ErrorKind::Internal, error.to_string()))?;
     // It is escaped once more inside the answer.
-    match arguments::escaped_bytes(&text) <= MAX_RESOURCE_BYTES {
+    match escaped_length(&text) <= MAX_RESOURCE_BYTES {
         true => Ok(text),
         false => Err(too_long(text.len() as u64, "read it beside the asset's file")),
     }

@@ -18,12 +18,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{cut, nearest, quoted};
 use crate::pixel_work::{Length, Stop};
 use crate::session::Connection;
 use crate::studio::Studio;
 use crate::tools::{self, Call, Listener, ToolSet};
 use crate::{prompts, resources};
+use dgx_pixels_core::fields::json::{cut, nearest, quoted};
 
 /// How soon the work of other servers is noticed; it takes one question to the disk.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -21,8 +21,9 @@ pub use self::card::ModelCard;
 pub use self::config::StudioConfig;
 use self::jobs::Jobs;
 pub(crate) use self::jobs::{PlannedSprite, Waiting, Work};
+use crate::answer::Fault;
 use crate::metrics::Metrics;
-use crate::pixel_work::PixelWork;
+use crate::pixel_work::{PixelWork, Stop};
 
 /// Servers of this user that may run at once, each with a journal of its own.
 const JOURNALS: usize = 64;
@@ -119,7 +120,7 @@ impl Studio {
         self.models().iter().find(wanted).ok_or_else(|| {
             let names: Vec<_> = self.models().iter().map(|model| format!("`{}`", model.name)).collect();
             let name = name.unwrap_or_default();
-            let name = crate::arguments::cut(name);
+            let name = dgx_pixels_core::fields::json::cut(name);
             Error::ModelChoice(format!("`model` is `{name}`; there are {}", names.join(", ")))
         })
     }
@@ -205,9 +206,10 @@ impl Studio {
     /// Hands sprites to the engine, and sees to it that each becomes an asset.
     ///
     /// # Errors
-    /// Those of [`Studio::engine`], [`Engine::submit_all`] and [`Library::reserve`]. Nothing is drawn then.
-    pub(crate) async fn submit(&self, planned: Vec<PlannedSprite>) -> Result<Vec<Work>, Error> {
-        self.0.jobs.submit(self.engine().await?.clone(), planned).await
+    /// Those of [`Studio::engine`], [`Engine::submit_all`] and [`Library::reserve`]; the fault for a call that was given
+    /// up before its turn. Nothing is drawn then.
+    pub(crate) async fn submit(&self, planned: Vec<PlannedSprite>, stop: &Stop) -> Result<Vec<Work>, Fault> {
+        self.0.jobs.submit(self.engine().await?.clone(), planned, stop).await
     }
 
     /// The job of this id.

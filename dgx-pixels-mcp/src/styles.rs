@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use dgx_pixels_core::fields::json::Object;
 use serde::{Deserialize, Serialize};
 
 /// The file, as clients read it.
@@ -9,7 +10,6 @@ pub const STYLES_JSON: &str = include_str!("styles.json");
 
 /// What a style adds where a request does not say otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Style {
     /// As `8bit`.
     pub name: String,
@@ -19,24 +19,9 @@ pub struct Style {
     pub words: String,
     /// For such a model, where none is asked for.
     pub negative_prompt: String,
-    /// Colours at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_colors: Option<u32>,
-    /// A palette's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub palette: Option<String>,
-    /// What becomes of the outline.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outline: Option<String>,
-    /// Whether the background is cut out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transparent: Option<bool>,
-    /// Whether the left edge meets the right one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tile_x: Option<bool>,
-    /// Whether the top edge meets the bottom one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tile_y: Option<bool>,
+    /// The fields of a request that the style sets, where the request does not.
+    #[serde(flatten)]
+    pub fields: Object,
 }
 
 static STYLES: LazyLock<Vec<Style>> =
@@ -59,20 +44,17 @@ pub fn find(name: &str) -> Option<&'static Style> {
 
 #[cfg(test)]
 mod tests {
-    use dgx_pixels_core::pixel::{Outline, Palette};
+    use dgx_pixels_core::fields::SpriteFields;
 
     use super::*;
 
     #[test]
-    fn every_value_of_a_style_is_one() {
+    fn every_field_of_a_style_is_one_of_a_request() {
         for style in all() {
-            if let Some(palette) = &style.palette {
-                Palette::load(palette).unwrap();
-            }
-            if let Some(outline) = &style.outline {
-                outline.parse::<Outline>().unwrap();
-            }
-            assert!(style.max_colors.is_none_or(|colors| (1..=256).contains(&colors)), "{style:?}");
+            let mut fields = style.fields.clone();
+            fields.insert("prompt".into(), "a key".into());
+            SpriteFields::take(&mut fields).unwrap();
+            assert!(fields.is_empty(), "{style:?}");
         }
     }
 }

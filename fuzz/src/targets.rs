@@ -6,7 +6,9 @@
 use std::fs;
 use std::io::Cursor;
 
-use dgx_pixels_core::asset::{Manifest, SheetIndex};
+use dgx_pixels_core::asset::SheetIndex;
+use dgx_pixels_core::backend::{Backend as _, Sketch};
+use dgx_pixels_core::fields::SpriteFields;
 use dgx_pixels_core::library::Asset;
 use dgx_pixels_core::model::config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig};
 use dgx_pixels_core::model::files::WeightFiles;
@@ -15,18 +17,20 @@ use dgx_pixels_core::pixel::{
     Certificate, GridChoice, Palette, PixelOptions, Transparent, Wrap, lint, pixelize, seam_score,
 };
 use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
-use dgx_pixels_core::{Submission, engine};
+use dgx_pixels_core::{GenerateRequest, Submission, engine};
+use dgx_pixels_manifest::Manifest;
 use image::{ImageFormat, ImageReader, Limits, Rgba, RgbaImage};
 
 /// A target's name, and what it does with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. Each has a file in `fuzz_targets` and a folder in `corpus`.
-pub const ALL: [Target; 16] = [
+pub const ALL: [Target; 17] = [
     ("png_text", png_text),
     ("made", made),
     ("pixel_options", pixel_options),
     ("submission", submission),
+    ("sprite_fields", sprite_fields),
     ("words", words),
     ("palette", palette),
     ("picture", picture),
@@ -57,7 +61,6 @@ fn draw_with(options: &PixelOptions) {
 
 fn use_made(made: &Made) {
     made.validate().expect("what was read is within its ranges");
-    made.request.validate().expect("what was read is within its ranges");
     if let Some(pixel) = &made.pixel {
         draw_with(pixel);
     }
@@ -99,12 +102,29 @@ pub fn pixel_options(data: &[u8]) {
 
 /// A job in JSON, as the journal keeps it.
 pub fn submission(data: &[u8]) {
-    let Ok(submission) = serde_json::from_slice::<Submission>(data) else { return };
+    let Some(submission) = engine::fuzzing::submission(data) else { return };
     let is_valid = submission.validate().is_ok();
     if let Some(pixel) = &submission.pixel {
         assert!(!is_valid || pixel.validate().is_ok());
         draw_with(pixel);
     }
+}
+
+/// The fields of a sprite in JSON: a line of a batch, or the arguments of a tool.
+pub fn sprite_fields(data: &[u8]) {
+    let Ok(mut given) = serde_json::from_slice(data) else { return };
+    let Ok(fields) = SpriteFields::take(&mut given) else { return };
+    let is_checked = fields.check(|_| true).is_ok();
+    let submission = fields.submission(fields.request.seed);
+    if let Ok(resolved) = submission.resolve(&Sketch.defaults()) {
+        let again = Submission {
+            pixel: resolved.pixel.clone(),
+            ..GenerateRequest::from(resolved.request.clone()).into()
+        };
+        assert_eq!(again.resolve(&Sketch.defaults()).expect("it was resolved before"), resolved);
+    }
+    let again = SpriteFields::take(&mut fields.to_json()).expect("what was read is written and read again");
+    assert_eq!((again.check(|_| true).is_ok(), &again), (is_checked, &fields));
 }
 
 /// Options in the words that users write.

@@ -162,7 +162,7 @@ impl Folder {
         let mut files = vec![];
         for picture in pictures.iter().filter(is_new) {
             let file = path.join(&picture.file);
-            beside.extend(picture.pixel.is_some().then(|| sidecar(&file)));
+            beside.extend(picture.submission.pixel.is_some().then(|| sidecar(&file)));
             files.push(file);
         }
         output::check(Some(path), &files, &beside, allowed.force)?;
@@ -254,8 +254,8 @@ impl Entry {
         Entry {
             line: picture.line,
             path: picture.file.clone().into(),
-            prompt: picture.request.prompt.clone(),
-            seed: picture.request.seed,
+            prompt: picture.submission.request.prompt.clone(),
+            seed: picture.submission.request.seed,
             job,
             status: Status::Failed,
             error: Some(error),

@@ -1,74 +1,58 @@
 //! What a batch's input asks for: every line is checked before anything is drawn.
 
 use std::collections::HashSet;
-use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
-use dgx_pixels_core::files;
-use dgx_pixels_core::pixel::{OptionError, Palette, PixelOptions};
-use dgx_pixels_core::{Crop, Error, GenerateRequest, ImageSize};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use dgx_pixels_core::fields::json::{self, Object};
+use dgx_pixels_core::fields::{FieldError, SpriteFields};
+use dgx_pixels_core::pixel::{GridChoice, Palette};
+use dgx_pixels_core::{ModelDefaults, Submission, files};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::drawing::{self, Drawing, Interval};
+use crate::drawing::Drawing;
 use crate::failure::{Failure, one_line};
-use crate::generate;
+use crate::generate::MAX_COUNT;
 use crate::output;
-use crate::stages;
 
 /// Most pictures of one batch.
 const MAX_PICTURES: usize = 1_000_000;
 /// Longest `name`, in bytes: with a seed, a line and an ending it is still a file's name.
 const MAX_NAME_BYTES: usize = 180;
 
-/// The fields of a line. Those of the second row shape a sprite, and so mean nothing to a raw picture.
-const FIELDS: [&str; 17] = [
-    "prompt",
-    "name",
-    "count",
-    "seed",
-    "negative_prompt",
-    "steps",
-    "guidance_scale",
-    "guidance_rescale",
-    "guidance_interval",
-    "deep_cache",
-    "scheduler",
-    "width",
-    "height",
-    "original_size",
-    "crop",
-    "target_size",
-    "raw",
-];
-const SPRITE_FIELDS: [&str; 11] = [
-    "size",
-    "anchor",
-    "max_colors",
-    "palette",
-    "dither",
-    "transparent",
-    "bleed",
-    "cleanup",
-    "outline",
-    "tile_x",
-    "tile_y",
-];
+/// The fields of a line beside those of a sprite.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct LineFields {
+    /// The name of the sprite's file, without folder and ending. Default: from prompt and seed.
+    name: Option<String>,
+    /// Write the model's image as it is, without the stages that make a sprite of it. Default: no.
+    raw: Option<bool>,
+}
+
+/// The schema of [`LineFields`], and that of a whole line.
+static SCHEMAS: LazyLock<[Arc<Object>; 2]> = LazyLock::new(|| {
+    let line = json::schema::<LineFields>();
+    let mut all = (*SpriteFields::schema()).clone();
+    if let (Some(Value::Object(all)), Some(Value::Object(line))) =
+        (all.get_mut("properties"), line.get("properties"))
+    {
+        all.extend(line.clone());
+    }
+    [line, Arc::new(all)]
+});
 
 /// What holds for every line that does not say otherwise.
 #[derive(Clone)]
 pub(super) struct Defaults {
     pub(super) drawing: Drawing,
-    pub(super) seed: Option<u64>,
-    pub(super) count: u64,
     pub(super) model: String,
-    /// What both sides of a picture must be multiples of.
-    pub(super) multiple: u32,
-    /// The image that the model draws where no size is asked for.
-    pub(super) native_size: ImageSize,
+    /// The model's values for what a line leaves open.
+    pub(super) values: ModelDefaults,
 }
 
 /// One picture to be made.
@@ -77,8 +61,7 @@ pub(super) struct Picture {
     pub(super) line: usize,
     /// Its name in the batch's folder.
     pub(super) file: String,
-    pub(super) request: GenerateRequest,
-    pub(super) pixel: Option<PixelOptions>,
+    pub(super) submission: Submission,
     /// Line and content: what has the same key is the same picture in the same file.
     pub(super) key: String,
 }
@@ -171,15 +154,17 @@ pub(super) fn pictures(bytes: &[u8], json: bool, defaults: &Defaults) -> Result<
                     "it is a JSON object, and the lines before it are prompts; expected one kind in a file"
                         .into(),
                 );
-                Asked::new(defaults)
+                None
             }
-            Ok(text) => Asked { prompt: text.trim().to_owned(), ..Asked::new(defaults) },
+            Ok(text) => Some(Asked::new(text.trim(), defaults)),
             Err(_) => {
                 reasons.push("it is no UTF-8 text; save the file as UTF-8".into());
-                Asked::new(defaults)
+                None
             }
         };
-        asked.check_into(line, defaults, &mut taken, &mut pictures, &mut reasons);
+        if let Some(asked) = asked {
+            asked.check_into(line, defaults, &mut taken, &mut pictures, &mut reasons);
+        }
         if pictures.len() > MAX_PICTURES {
             let reason = format!("it is past the {MAX_PICTURES} pictures that a batch may have");
             faults.push(Fault { line, reason });
@@ -190,118 +175,80 @@ pub(super) fn pictures(bytes: &[u8], json: bool, defaults: &Defaults) -> Result<
     if faults.is_empty() { Ok(pictures) } else { Err(faults) }
 }
 
-/// One line, its defaults filled in.
+/// One line, with the flags where it does not say otherwise.
 struct Asked {
-    prompt: String,
     name: Option<String>,
-    count: u64,
-    seed: Option<u64>,
     drawing: Drawing,
-    original_size: Option<ImageSize>,
-    crop: Crop,
-    target_size: Option<ImageSize>,
 }
 
 impl Asked {
-    fn new(defaults: &Defaults) -> Asked {
-        let Defaults { drawing, seed, count, .. } = defaults.clone();
-        Asked {
-            prompt: String::new(),
-            name: None,
-            count,
-            seed,
-            drawing,
-            original_size: None,
-            crop: Crop::default(),
-            target_size: None,
-        }
+    fn new(prompt: &str, defaults: &Defaults) -> Asked {
+        let mut drawing = defaults.drawing.clone();
+        drawing.fields.request.prompt = prompt.to_owned();
+        Asked { name: None, drawing }
     }
 
-    fn of_json(text: &str, defaults: &Defaults, faults: &mut Vec<String>) -> Asked {
-        let mut asked = Asked::new(defaults);
-        let fields = match serde_json::from_str::<Map<String, Value>>(text) {
+    /// `None` with what is wrong with the line.
+    fn of_json(text: &str, defaults: &Defaults, faults: &mut Vec<String>) -> Option<Asked> {
+        let mut fields: Object = match serde_json::from_str(text) {
             Ok(fields) => fields,
             Err(error) => {
                 let expected = r#"expected an object, for example `{"prompt":"a key"}`"#;
                 faults.push(format!("it is no JSON object: {}; {expected}", no_line(&error.to_string())));
-                return asked;
+                return None;
             }
         };
-        let given = |field: &str| fields.get(field).is_some_and(|value| !value.is_null());
-        for (field, value) in &fields {
-            // Also where the value is null, which else is as if the field were absent.
-            if !FIELDS.contains(&field.as_str()) && !SPRITE_FIELDS.contains(&field.as_str()) {
-                let known = FIELDS.iter().chain(&SPRITE_FIELDS).map(|known| format!("`{known}`"));
-                let known = known.collect::<Vec<_>>().join(", ");
-                faults.push(format!("`{field}` is no field; expected one of {known}"));
-            } else if !value.is_null()
-                && let Err(reason) = asked.set(field, value)
-            {
-                let says_what = reason.starts_with('`');
-                let reason =
-                    if says_what { reason } else { format!("`{field}` is {}; {reason}", short(value)) };
-                faults.push(reason);
+        faults.extend(json::unknown(&SCHEMAS[1], &fields).map(|error| error.to_string()));
+        match Asked::of_fields(&mut fields, defaults) {
+            Ok(asked) if faults.is_empty() => Some(asked),
+            Ok(_) => None,
+            Err(errors) => {
+                faults.extend(errors.into_iter().map(|error| error.to_string()));
+                None
             }
         }
-        if !given("prompt") {
-            faults.push("`prompt` is missing".into());
-        }
-        if given("width") != given("height") {
-            faults.push("`width` and `height` go together; one is missing".into());
-        }
-        // `raw` may also be the flag's.
-        let shaping = SPRITE_FIELDS.iter().filter(|field| asked.drawing.raw && given(field));
-        faults.extend(shaping.map(|field| format!("`{field}` does not go with `raw`")));
-        // The flags hold for all lines, and some lines may have no use for them.
-        if ["negative_prompt", "guidance_rescale", "guidance_interval"].iter().any(|field| given(field)) {
-            faults.extend(asked.drawing.denoising.check().err());
-        }
-        if given("anchor") || given("dither") {
-            let stages = &asked.drawing.stages;
-            let checked = if given("anchor") { stages.check() } else { stages.check_dither() };
-            faults.extend(checked.err());
-        }
-        asked
     }
 
-    fn set(&mut self, field: &str, value: &Value) -> Result<(), String> {
-        let Drawing { denoising, stages, raw, .. } = &mut self.drawing;
-        match field {
-            "prompt" => self.prompt = text(value)?.to_owned(),
-            "name" => self.name = Some(stem(value)?),
-            "count" => self.count = whole(value)?,
-            "seed" => self.seed = Some(whole(value)?),
-            "negative_prompt" => denoising.negative_prompt = Some(text(value)?.to_owned()),
-            "steps" => denoising.steps = Some(whole(value)?),
-            "guidance_scale" => denoising.guidance_scale = Some(number(value)?),
-            "guidance_rescale" => denoising.guidance_rescale = number(value)?,
-            "guidance_interval" => {
-                denoising.guidance_interval = Some(Interval(from_to(value)?));
+    fn of_fields(fields: &mut Object, defaults: &Defaults) -> Result<Asked, Vec<FieldError>> {
+        fields.retain(|_, value| !value.is_null());
+        let given: HashSet<String> = fields.keys().cloned().collect();
+        let mut faults = vec![];
+        let LineFields { name, raw } = json::take(&SCHEMAS[0], fields).unwrap_or_else(|error| {
+            faults.push(error);
+            LineFields::default()
+        });
+        faults.extend(name.as_deref().and_then(|name| check_name(name).err()));
+        // In a batch, as on the command line, the palette may be a file.
+        if let Some(Value::String(text)) = fields.get("palette") {
+            match Palette::load(text) {
+                Ok(palette) => {
+                    fields.insert("palette".into(), palette.colors().iter().map(hex).collect());
+                }
+                Err(error) => {
+                    faults.push(FieldError::new("palette", one_line(&error)));
+                    fields.remove("palette");
+                }
             }
-            "deep_cache" => denoising.deep_cache = Some(whole(value)?),
-            "scheduler" => {
-                denoising.scheduler = Some(text(value)?.parse().map_err(|error| one_line(&error))?)
-            }
-            "width" => denoising.width = Some(whole(value)?),
-            "height" => denoising.height = Some(whole(value)?),
-            "original_size" => self.original_size = Some(object(value, r#"{"width":1024,"height":1024}"#)?),
-            "crop" => self.crop = object(value, r#"{"left":0,"top":0}"#)?,
-            "target_size" => self.target_size = Some(object(value, r#"{"width":1024,"height":1024}"#)?),
-            "raw" => *raw = flag(value)?,
-            "size" => stages.size = Some(stages::size(text(value)?)?),
-            "anchor" => stages.anchor = Some(word(value)?),
-            "max_colors" => stages.max_colors = word(value)?,
-            "palette" => stages.palette = Some(palette(value)?),
-            "dither" => stages.dither = word(value)?,
-            "transparent" => stages.transparent = word(value)?,
-            "bleed" => stages.bleed = flag(value)?,
-            "cleanup" => stages.cleanup = flag(value)?,
-            "outline" => stages.outline = word(value)?,
-            "tile_x" => stages.tile_x = flag(value)?,
-            "tile_y" => stages.tile_y = flag(value)?,
-            field => unreachable!("`{field}` is in the list of fields and set nowhere; this is a bug"),
         }
-        Ok(())
+        // The flags hold where the line says nothing; they have no prompt.
+        let mut whole = defaults.drawing.fields.to_json();
+        whole.remove("prompt");
+        whole.extend(std::mem::take(fields));
+        faults.extend(SpriteFields::faults(&whole));
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let mut checked = || {
+            let drawing = Drawing {
+                fields: SpriteFields::take(&mut whole)?,
+                raw: raw.unwrap_or(defaults.drawing.raw),
+                ..defaults.drawing.clone()
+            };
+            // The flags hold for all lines, and some lines may have no use for them.
+            drawing.check_asked(|name| given.contains(name))?;
+            Ok(Asked { name, drawing })
+        };
+        checked().map_err(|error: FieldError| vec![error])
     }
 
     /// Adds the line's pictures, unless there are faults, or what is wrong with them.
@@ -313,45 +260,40 @@ impl Asked {
         pictures: &mut Vec<Picture>,
         faults: &mut Vec<String>,
     ) {
-        let request = GenerateRequest {
-            original_size: self.original_size,
-            crop: self.crop,
-            target_size: self.target_size,
-            ..self.drawing.denoising.request(self.prompt)
-        };
-        let (size, pixel) = match self.drawing.plan(defaults.native_size) {
-            Ok(planned) => planned,
-            Err(conflict) => {
-                faults.push(conflict.to_string());
-                (None, None)
-            }
-        };
-        let request = GenerateRequest { size, ..request };
-        let valid = size.map_or(Ok(()), |size| size.validate(defaults.multiple));
-        if let Err(error) = request.validate().and(valid) {
-            faults.push(one_line(&Error::from(error)));
-        }
-        let seed = self.seed.unwrap_or_else(|| derived_seed(line, &request.prompt));
-        let seeds = match generate::seeds(seed, self.count) {
+        let Asked { name, drawing } = self;
+        let prompt = drawing.fields.request.prompt.as_str();
+        let seeds = match drawing.fields.series.seeds(MAX_COUNT, || derived_seed(line, prompt)) {
             Ok(seeds) => seeds,
-            Err(failure) => return faults.push(one_line(&failure)),
+            Err(error) => return faults.push(error.to_string()),
         };
-        if !faults.is_empty() {
-            return;
-        }
+        let submission = drawing.submission(*seeds.start());
+        let resolved = match submission.resolve(&defaults.values) {
+            Ok(resolved) => resolved,
+            Err(error) => return faults.push(one_line(&error)),
+        };
+        // A `size` may have chosen the image.
+        let is_planned = resolved.pixel.as_ref().is_some_and(|pixel| pixel.grid != GridChoice::Auto);
+        let request = match is_planned {
+            true => submission.request.with_size(resolved.request.size),
+            false => submission.request,
+        };
+        let drawn = Submission { request, pixel: resolved.pixel, ..Default::default() };
+        let count = seeds.end() - seeds.start() + 1;
         for seed in seeds {
-            let stem = match &self.name {
-                Some(name) if self.count == 1 => name.clone(),
+            let stem = match &name {
+                Some(name) if count == 1 => name.clone(),
                 Some(name) => format!("{name}-{seed}"),
-                None => format!("{}-{seed}", output::slug(&request.prompt)),
+                None => format!("{}-{seed}", output::slug(prompt)),
             };
             let file = free_name(&stem, line, taken);
-            let request = GenerateRequest { seed, ..request.clone() };
-            let content = serde_json::to_vec(&(&file, &request, &pixel, &defaults.model))
-                .expect("plain data turns into JSON; this is a bug");
-            let digest = blake3::hash(&content).to_hex();
+            let mut submission = drawn.clone();
+            submission.request.seed = seed;
+            let content = submission.content();
+            let content = content.trim_start_matches('[').trim_end_matches(']');
+            let content = format!("[{},{content},{}]", json!(file), json!(defaults.model));
+            let digest = blake3::hash(content.as_bytes()).to_hex();
             let key = format!("{line}-{}", &digest[..16]);
-            pictures.push(Picture { line, file, request, pixel: pixel.clone(), key });
+            pictures.push(Picture { line, file, submission, key });
         }
     }
 }
@@ -374,70 +316,25 @@ fn derived_seed(line: usize, prompt: &str) -> u64 {
     u32::from_le_bytes([a, b, c, d]).into()
 }
 
-fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().ok_or_else(|| "expected a text".into())
-}
-
-fn flag(value: &Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| "expected true or false".into())
-}
-
-fn whole<T: FromStr>(value: &Value) -> Result<T, String> {
-    drawing::whole(&value.to_string())
-}
-
-fn number(value: &Value) -> Result<f64, String> {
-    value.as_f64().ok_or_else(|| "expected a number".into())
-}
-
-/// What a flag takes as a word, here also as a number.
-fn word<T: FromStr<Err = OptionError>>(value: &Value) -> Result<T, String> {
-    let word = match value {
-        Value::Number(number) => number.to_string(),
-        value => text(value)?.to_owned(),
-    };
-    word.parse().map_err(|error: OptionError| error.to_string())
-}
-
-fn object<T: DeserializeOwned>(value: &Value, example: impl Display) -> Result<T, String> {
-    serde_json::from_value(value.clone()).map_err(|_| format!("expected an object, for example {example}"))
-}
-
-fn from_to(value: &Value) -> Result<[f64; 2], String> {
-    serde_json::from_value(value.clone())
-        .map_err(|_| "expected a list of two numbers, for example [0.1,0.8]".into())
-}
-
-fn palette(value: &Value) -> Result<Palette, String> {
-    match value.as_str() {
-        Some(text) => stages::palette(text),
-        None => serde_json::from_value(value.clone())
-            .map_err(|_| r##"expected a name, a file, or colors, for example ["#1A1C2C","#5D275D"]"##.into()),
+/// # Errors
+/// A name that is none of a plain file.
+fn check_name(name: &str) -> Result<(), FieldError> {
+    let is_plain = !name.is_empty()
+        && name.len() <= MAX_NAME_BYTES
+        && !name.starts_with('.')
+        && !name.contains(|letter: char| letter == '/' || letter == '\\' || letter.is_control())
+        && !name.to_ascii_lowercase().ends_with(".png");
+    if is_plain {
+        return Ok(());
     }
+    let given = json::short(&name.into());
+    let expected =
+        format!("a file's name without folder and ending, not hidden, up to {MAX_NAME_BYTES} bytes long");
+    Err(FieldError::new("name", format!("`name` is {given}; expected {expected}")))
 }
 
-fn stem(value: &Value) -> Result<String, String> {
-    let name = value.as_str().filter(|name| {
-        !name.is_empty()
-            && name.len() <= MAX_NAME_BYTES
-            && !name.starts_with('.')
-            && !name.contains(|letter: char| letter == '/' || letter == '\\' || letter.is_control())
-            && !name.to_ascii_lowercase().ends_with(".png")
-    });
-    let expected = || {
-        format!(
-            "expected a file's name without folder and ending, not hidden, up to {MAX_NAME_BYTES} bytes long"
-        )
-    };
-    name.map(str::to_owned).ok_or_else(expected)
-}
-
-/// The value as it stands in the line, texts in backticks.
-fn short(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let short: String = text.chars().take(40).collect();
-    let dots = if short.len() < text.len() { "…" } else { "" };
-    format!("`{short}{dots}`")
+fn hex([r, g, b]: &[u8; 3]) -> Value {
+    format!("#{r:02X}{g:02X}{b:02X}").into()
 }
 
 /// serde_json counts the lines of one line.
@@ -447,6 +344,7 @@ fn no_line(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dgx_pixels_core::backend::{Backend as _, Sketch};
     use proptest::prelude::*;
 
     use super::*;
@@ -458,8 +356,7 @@ mod tests {
             drawing: Drawing,
         }
         let Flags { drawing } = clap::Parser::parse_from(["batch"]);
-        let native_size = ImageSize { width: 256, height: 256 };
-        Defaults { drawing, seed: None, count: 1, model: "sketch".into(), multiple: 8, native_size }
+        Defaults { drawing, model: "sketch".into(), values: Sketch.defaults() }
     }
 
     fn files(lines: &str) -> Vec<String> {
@@ -473,14 +370,6 @@ mod tests {
         let taken = r#"{"prompt":"a key","name":"key-line2"}"#;
         let expected = ["key.png", "key-line2.png", "key-line2-line3.png", "key-line4.png"];
         assert_eq!(files(&format!("{line}\n{line}\n{taken}\n{line}")), expected);
-    }
-
-    #[test]
-    fn every_field_is_set() {
-        for field in FIELDS.iter().chain(&SPRITE_FIELDS) {
-            // Nothing takes it; what matters is that it is known.
-            let _ = Asked::new(&defaults()).set(field, &Value::Array(vec![Value::Null]));
-        }
     }
 
     #[test]

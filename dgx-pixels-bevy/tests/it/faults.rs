@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bevy::prelude::*;
-use dgx_pixels_core::asset::Manifest;
+use dgx_pixels_manifest::Manifest;
 
 use crate::rig::{Game, app, picture, sprite, status};
 

@@ -12,7 +12,8 @@ use bevy::remote::http::RemoteHttpPlugin;
 use bevy::remote::{RemoteLast, RemoteSystems};
 use bevy::render::render_resource::{Extent3d, TextureDimension, TextureFormat};
 use bevy::render::view::screenshot::{Screenshot, ScreenshotCaptured};
-use dgx_pixels_core::asset::{self, GAME_PORT};
+use dgx_pixels_core::asset;
+use dgx_pixels_manifest::GAME_PORT;
 use serde_json::{Value, json};
 
 use crate::rig::{Game, app, project, sprite, status};

@@ -11,8 +11,9 @@ use bevy::image::{CompressedImageFormats, ImageLoader, ImagePlugin};
 use bevy::prelude::*;
 use bevy::remote::RemotePlugin;
 use bevy::remote::http::RemoteHttpPlugin;
-use dgx_pixels_bevy::{GameSprite, GameStatus, Sprites, SpritesPlugin};
-use dgx_pixels_core::asset::{Frame, NewSprite, Project, Rect};
+use dgx_pixels_bevy::{GameSprite, Sprites, SpritesPlugin};
+use dgx_pixels_core::asset::{NewSprite, Project};
+use dgx_pixels_manifest::{Frame, GameStatus, Rect};
 use image::{Rgba, RgbaImage};
 use tempfile::TempDir;
 

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use dgx_pixels_manifest::{GameStatus, Manifest, SpriteName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Deployed, DeployedSprite, GameStatus, Manifest, Project, SpriteName};
+use super::{Deployed, DeployedSprite, Project};
 use crate::error::Error;
 
 /// For an answer that takes one frame of the game.
@@ -44,7 +45,7 @@ pub struct Live {
 }
 
 impl Game {
-    /// At [`GAME_PORT`](super::GAME_PORT), or another.
+    /// At [`GAME_PORT`](dgx_pixels_manifest::GAME_PORT), or another.
     pub fn new(port: u16) -> Game {
         // A proxy of the environment is for other machines.
         let config = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).max_redirects(0);
@@ -238,11 +239,12 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    use dgx_pixels_manifest::SpriteFault;
     use image::{Rgba, RgbaImage};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::asset::{NewSprite, SpriteFault};
+    use crate::asset::NewSprite;
     use crate::picture_file::sprite_png;
 
     const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
+use dgx_pixels_manifest::Rect;
 use image::{RgbaImage, imageops};
 use rectangle_pack::{
     GroupedRectsToPlace, RectToInsert, TargetBin, contains_smallest_box, pack_rects, volume_heuristic,
 };
 use serde::{Deserialize, Serialize};
 
-use super::Rect;
 use super::sheet_index::{IndexedFrame, SheetIndex, Tag};
 use crate::error::Error;
 

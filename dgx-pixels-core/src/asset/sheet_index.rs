@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use dgx_pixels_manifest::{Animation, Frame, MadeBy, Rect};
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::sheet::{MAX_FRAMES, check_tags};
-use super::{Animation, Frame, MadeBy, Rect};
 use crate::error::Error;
 
 /// The most bytes of the JSON. Aseprite writes some 2 MB for [`MAX_FRAMES`] frames.

@@ -2,7 +2,7 @@
 
 use super::{Backend, Sketch};
 use crate::error::Error;
-use crate::request::ImageSize;
+use crate::request::ModelDefaults;
 
 /// The models that an engine serves. Asked from many threads.
 pub trait Models: Send + Sync + 'static {
@@ -31,7 +31,7 @@ pub trait Models: Send + Sync + 'static {
 }
 
 /// The facts of a model that are known before it is loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
     /// The name it is asked for by.
     pub name: String,
@@ -41,12 +41,8 @@ pub struct ModelInfo {
     pub dtype: String,
     /// Bytes of its weights in that precision.
     pub weight_bytes: u64,
-    /// The size of a picture where none is asked for.
-    pub native_size: ImageSize,
-    /// What both sides of a picture must be multiples of.
-    pub multiple: u32,
-    /// Steps where none are asked for.
-    pub steps: usize,
+    /// The model's values for what a request leaves open.
+    pub defaults: ModelDefaults,
     /// Whether it decodes in tiles.
     pub vae_tiling: bool,
     /// How much it does differently from diffusers for speed, as `fast`; `None` where that makes no difference.
@@ -149,9 +145,7 @@ impl Models for Sketches {
                 architecture: "sketch".into(),
                 dtype: "none".into(),
                 weight_bytes: 0,
-                native_size: Sketch::NATIVE_SIZE,
-                multiple: Sketch::CELL_PX,
-                steps: crate::DEFAULT_STEPS,
+                defaults: Sketch.defaults(),
                 vae_tiling: false,
                 mode: None,
                 libtorch: None,

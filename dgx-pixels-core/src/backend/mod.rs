@@ -12,19 +12,22 @@ pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered};
 pub use sketch::{Sketch, SketchCanvas};
 
 use crate::error::Error;
-use crate::request::{GenerateRequest, Generated, Timings};
+use crate::request::{GenerateRequest, Generated, ModelDefaults, ResolvedRequest, Timings};
 
 /// Paints images one denoising step at a time. Owned by one thread; never shared.
 pub trait Backend: Send {
     /// One image on its way: conditioning, latents, and how far it has come.
     type Canvas: Canvas;
 
+    /// Returns the model's values for what a request leaves open.
+    fn defaults(&self) -> ModelDefaults;
+
     /// Encodes the prompts, together where that can be, and draws the noise. No step is run yet. As many canvases as
-    /// requests, in their order.
+    /// requests, in their order. The requests are resolved with this backend's [`defaults`](Self::defaults).
     ///
     /// # Errors
     /// [`Error::Request`] if the model cannot do what one of them asks; [`Error::OutOfMemory`]. Nothing is left behind.
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<Self::Canvas>, Error>;
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<Self::Canvas>, Error>;
 
     /// Advances every canvas by one step, each at its own timestep and with its own guidance. Canvases that are
     /// done stay as they are. Those that can share a forward pass do.
@@ -74,13 +77,13 @@ impl From<Vec<RgbImage>> for Decoding {
 
 /// How far an image has come.
 pub trait Canvas: Send {
-    /// The request with every default filled in from the model.
-    fn request(&self) -> &GenerateRequest;
+    /// Returns the request that is drawn.
+    fn request(&self) -> &ResolvedRequest;
     /// UNet evaluations done.
     fn steps_done(&self) -> usize;
     /// UNet evaluations in all; more than the request's steps for `heun`.
     fn steps(&self) -> usize;
-    /// Rows that it takes in a forward pass: 2 with guidance, 1 without.
+    /// Returns the rows of the coming forward pass: 2 with guidance, 1 without.
     fn rows(&self) -> usize;
     /// Words of the prompts that did not fit the tokenizers' length.
     fn dropped_words(&self) -> Option<&str>;
@@ -95,6 +98,17 @@ pub struct Progress {
     pub steps: usize,
     /// How long the last step took.
     pub step_time: Duration,
+}
+
+/// Resolves `requests` with the backend's own defaults, and begins a canvas for each.
+///
+/// # Errors
+/// [`Error::Request`] if one of them cannot be drawn, and those of [`Backend::begin`]. Nothing is left behind.
+pub fn begin<B: Backend>(backend: &mut B, requests: &[GenerateRequest]) -> Result<Vec<B::Canvas>, Error> {
+    let defaults = backend.defaults();
+    let resolved =
+        requests.iter().map(|request| request.resolve(&defaults)).collect::<Result<Vec<_>, _>>()?;
+    backend.begin(&resolved)
 }
 
 /// Draws `requests` together: the simplest way through a [`Backend`], for one caller with one batch.
@@ -123,8 +137,8 @@ pub fn paint<B: Backend>(
     mut on_step: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>, Error> {
     let started = Instant::now();
-    let mut canvases = backend.begin(requests)?;
-    let begin = started.elapsed();
+    let mut canvases = begin(backend, requests)?;
+    let begun = started.elapsed();
 
     let steps = canvases.iter().map(Canvas::steps).max().unwrap_or(0);
     let mut step_time = Duration::ZERO;
@@ -138,10 +152,10 @@ pub fn paint<B: Backend>(
             step_time = before.elapsed();
         }
     }
-    let denoise = started.elapsed() - begin;
+    let denoise = started.elapsed() - begun;
 
     let images = backend.finish(&canvases.iter().collect::<Vec<_>>())?.wait()?;
-    let timings = Timings { begin, denoise, finish: started.elapsed() - begin - denoise };
+    let timings = Timings { begin: begun, denoise, finish: started.elapsed() - begun - denoise };
     Ok(canvases
         .iter()
         .zip(images)

@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage, imageops};
 use super::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::redraw::{GOLDEN, splitmix};
-use crate::request::{GenerateRequest, ImageSize};
+use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::SchedulerName;
 
 /// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each step. For tests of
@@ -15,7 +15,8 @@ use crate::scheduler::SchedulerName;
 /// ```
 /// use dgx_pixels_core::{GenerateRequest, backend::{Backend, Sketch}};
 /// let mut sketch = Sketch;
-/// let mut canvases = sketch.begin(&[GenerateRequest { steps: Some(1), ..Default::default() }])?;
+/// let request = GenerateRequest { steps: Some(1), ..Default::default() };
+/// let mut canvases = sketch.begin(&[request.resolve(&sketch.defaults())?])?;
 /// sketch.step(&mut [&mut canvases[0]])?;
 /// let image = &sketch.finish(&[&canvases[0]])?.wait()?[0];
 /// assert_eq!(image.dimensions(), (256, 256));
@@ -28,8 +29,7 @@ pub struct Sketch;
 /// A figure on its way.
 #[derive(Clone, Debug)]
 pub struct SketchCanvas {
-    request: GenerateRequest,
-    size: ImageSize,
+    request: ResolvedRequest,
     steps_done: usize,
 }
 
@@ -43,21 +43,19 @@ impl Sketch {
 impl Backend for Sketch {
     type Canvas = SketchCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SketchCanvas>, Error> {
-        let begin = |request: &GenerateRequest| {
-            request.validate()?;
-            let size = request.size.unwrap_or(Sketch::NATIVE_SIZE);
-            size.validate(Sketch::CELL_PX)?;
-            let request = GenerateRequest {
-                steps: Some(request.steps()),
-                guidance_scale: Some(request.guidance_scale()),
-                scheduler: Some(request.scheduler.unwrap_or(SchedulerName::Euler)),
-                size: Some(size),
-                ..request.clone()
-            };
-            Ok(SketchCanvas { request, size, steps_done: 0 })
-        };
-        requests.iter().map(begin).collect()
+    fn defaults(&self) -> ModelDefaults {
+        ModelDefaults {
+            size: Sketch::NATIVE_SIZE,
+            multiple: Sketch::CELL_PX,
+            steps: DEFAULT_STEPS,
+            guidance_scale: DEFAULT_GUIDANCE,
+            scheduler: SchedulerName::Euler,
+            is_distilled: false,
+        }
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<SketchCanvas>, Error> {
+        Ok(requests.iter().map(|request| SketchCanvas { request: request.clone(), steps_done: 0 }).collect())
     }
 
     fn step(&mut self, canvases: &mut [&mut SketchCanvas]) -> Result<(), Error> {
@@ -72,13 +70,14 @@ impl Backend for Sketch {
     }
 
     fn preview(&mut self, canvas: &SketchCanvas) -> Result<RgbImage, Error> {
-        let (width, height) = (canvas.size.width / Sketch::CELL_PX, canvas.size.height / Sketch::CELL_PX);
+        let (width, height) =
+            (canvas.request.size.width / Sketch::CELL_PX, canvas.request.size.height / Sketch::CELL_PX);
         Ok(imageops::resize(&canvas.draw(), width, height, imageops::FilterType::Nearest))
     }
 }
 
 impl Canvas for SketchCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         &self.request
     }
 
@@ -87,11 +86,11 @@ impl Canvas for SketchCanvas {
     }
 
     fn steps(&self) -> usize {
-        self.request.steps()
+        self.request.steps
     }
 
     fn rows(&self) -> usize {
-        1 + usize::from(self.request.guidance_scale() > 1.0)
+        self.request.rows(&Sketch.defaults())
     }
 
     fn dropped_words(&self) -> Option<&str> {
@@ -101,7 +100,7 @@ impl Canvas for SketchCanvas {
 
 impl SketchCanvas {
     fn draw(&self) -> RgbImage {
-        let ImageSize { width, height } = self.size;
+        let ImageSize { width, height } = self.request.size;
         let start =
             self.request.prompt.bytes().fold(self.request.seed, |hash, byte| mix(hash ^ u64::from(byte)));
         let ink = mix(start).to_le_bytes();
@@ -125,6 +124,7 @@ mod tests {
 
     use super::*;
     use crate::backend::paint;
+    use crate::request::GenerateRequest;
 
     fn requests() -> Vec<GenerateRequest> {
         (0..3)
@@ -157,9 +157,8 @@ mod tests {
 
     #[test]
     fn sides_must_divide_by_the_cell() {
-        let request =
-            GenerateRequest { size: Some(ImageSize { width: 68, height: 64 }), ..Default::default() };
-        let error = Sketch.begin(&[request]).unwrap_err();
+        let request = GenerateRequest::default().with_size(ImageSize { width: 68, height: 64 });
+        let error = paint(&mut Sketch, &[request], |_| ControlFlow::Continue(())).unwrap_err();
         assert_eq!(error.to_string(), "`width` is 68; expected a multiple of 8, 64 to 2048");
     }
 }

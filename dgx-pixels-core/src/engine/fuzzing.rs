@@ -3,12 +3,19 @@
 use super::costs::CostFile;
 use super::journal::EntryState;
 use crate::request::ImageSize;
+use crate::stored;
+use crate::submission::Submission;
 
 /// Reads what the journal holds of a job's state.
 pub fn journal_record(json: &[u8]) {
     let Ok(state) = serde_json::from_slice::<EntryState>(json) else { return };
     let again = serde_json::to_vec(&state).expect("what was read as JSON is written as JSON");
     assert_eq!(serde_json::from_slice::<EntryState>(&again).expect("and read again"), state);
+}
+
+/// Reads a submission as the journal keeps it.
+pub fn submission(json: &[u8]) -> Option<Submission> {
+    serde_json::from_slice::<stored::Submission>(json).ok().map(Submission::from)
 }
 
 /// Reads a file of measured costs, and predicts from it.

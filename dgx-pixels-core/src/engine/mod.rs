@@ -48,6 +48,7 @@
 //! [`Generator`](crate::Generator) is the trait for clients of any executor. [`LocalModels`](crate::local::LocalModels) finds the models of
 //! this machine and starts an engine over them.
 
+mod attempts;
 mod budget;
 mod config;
 mod costs;
@@ -97,6 +98,7 @@ struct Inner {
     shared: Arc<Shared>,
     describe: Describe,
     recovered: Vec<Job>,
+    unreadable: usize,
     set_aside: Option<PathBuf>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -121,13 +123,13 @@ impl Engine {
             });
         }
         let config = EngineConfig { max_batch: config.max_batch.max(1), ..config };
-        let (journal, unfinished, given_up, set_aside) = match &config.journal {
+        let (journal, unfinished, given_up, unreadable, set_aside) = match &config.journal {
             Some(folder) => {
                 let opened = Journal::open(folder, &config.adopt)?;
-                let Opened { journal, unfinished, given_up, set_aside } = opened;
-                (Some(journal), unfinished, given_up, set_aside)
+                let Opened { journal, unfinished, given_up, unreadable, set_aside } = opened;
+                (Some(journal), unfinished, given_up, unreadable, set_aside)
             }
-            None => (None, vec![], vec![], None),
+            None => (None, vec![], vec![], 0, None),
         };
         let metrics = Metrics::new();
         metrics.queue_capacity.set(config.queue_capacity as i64);
@@ -172,7 +174,14 @@ impl Engine {
         }
         let watched = shared.clone();
         thread::spawn(move || watchdog::run(watched));
-        Ok(Engine(Arc::new(Inner { shared, describe, recovered, set_aside, threads: Mutex::new(threads) })))
+        Ok(Engine(Arc::new(Inner {
+            shared,
+            describe,
+            recovered,
+            unreadable,
+            set_aside,
+            threads: Mutex::new(threads),
+        })))
     }
 
     /// The job of this id: waiting, running, or ended. Ended ones are known for as long as the journal keeps them; without a journal, while
@@ -192,6 +201,12 @@ impl Engine {
     /// [`Error::ProcessDied`] when this engine started.
     pub fn recovered(&self) -> &[Job] {
         &self.0.recovered
+    }
+
+    /// The number of jobs that the journal could not read when this engine started. They are lost; their records stay in the
+    /// journal's file, in the table `unreadable`.
+    pub fn unreadable(&self) -> usize {
+        self.0.unreadable
     }
 
     /// Where a corrupt journal was moved to, if there was one. A new one was begun.

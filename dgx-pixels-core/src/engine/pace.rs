@@ -64,9 +64,37 @@ impl Pace {
     }
 }
 
+/// The number of images in a round: `enough`, or `most` while many wait, when the last bit of the rate counts most.
+/// `enough` is only worked out where it is needed.
+pub(crate) fn together(waiting: usize, most: usize, enough: impl FnOnce() -> usize) -> usize {
+    if waiting > 2 * most { most } else { enough().min(most) }
+}
+
+/// The number of images that are decoded in the time of a round of steps where one takes `each`. It is at least 1, and 1
+/// while `each` is not known.
+pub(crate) fn decoded_in(round: Duration, each: Duration) -> usize {
+    let ratio = round.as_secs_f64() / each.as_secs_f64();
+    if ratio.is_finite() { (ratio as usize).max(1) } else { 1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_is_full_only_while_more_than_two_rounds_wait() {
+        for (waiting, enough, expected) in [(0, 2, 2), (9, 2, 2), (16, 2, 2), (17, 2, 8), (16, 20, 8)] {
+            assert_eq!(together(waiting, 8, || enough), expected, "{waiting} wait, {enough} are enough");
+        }
+    }
+
+    #[test]
+    fn as_many_are_decoded_as_take_the_time_of_a_round() {
+        for (round, each, expected) in [(90, 30, 3), (89, 30, 2), (10, 30, 1), (0, 30, 1), (90, 0, 1)] {
+            let ms = Duration::from_millis;
+            assert_eq!(decoded_in(ms(round), ms(each)), expected, "{round} ms, {each} ms each");
+        }
+    }
 
     fn ms(work: f64) -> Duration {
         Duration::from_secs_f64((12.0 + 5.0 * work) / 1000.0)

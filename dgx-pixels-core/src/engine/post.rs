@@ -20,7 +20,7 @@ use crate::job::{Finished, JobEvent, JobTimings};
 use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite};
 use crate::pixel::{Pixelized, is_empty, pixelize};
 use crate::redraw::MOST_REDRAWS;
-use crate::request::GenerateRequest;
+use crate::request::ResolvedRequest;
 
 /// What a device's thread hands on.
 pub(super) enum Post {
@@ -35,7 +35,7 @@ pub(super) struct Decoded {
     pub(super) number: u64,
     pub(super) image: RgbImage,
     /// With every default filled in.
-    pub(super) request: GenerateRequest,
+    pub(super) request: ResolvedRequest,
     pub(super) dropped_words: Option<String>,
     pub(super) device: Arc<str>,
     pub(super) timings: JobTimings,
@@ -80,14 +80,12 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
 /// The finished job; `None` if the sprite has no visible pixel.
 fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<Finished>, Error> {
     let Decoded { task, image, request, dropped_words, device, mut timings, .. } = decoded;
-    let job = task.writer.job();
-    let submission = job.submission();
 
     // 1. the sprite
     let started = Instant::now();
     let made = Made {
         request,
-        pixel: submission.pixel.clone(),
+        pixel: task.resolved.pixel.clone(),
         model: task.info.name.clone(),
         model_hash: hashes(&task.info.name)?,
         dtype: task.info.dtype.clone(),
@@ -100,7 +98,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
     };
     shared.note_place(&task, "making the sprite");
     let picture = || DynamicImage::ImageRgb8(image.clone()).into_rgba8();
-    let pixelized = match &submission.pixel {
+    let pixelized = match &task.resolved.pixel {
         Some(options) => Some(pixelize(&picture(), options)?),
         None => None,
     };
@@ -152,7 +150,7 @@ fn draw_again(shared: &Shared, task: &Arc<Task>, number: u64) -> Result<(), Erro
     let mut state = shared.lock();
     // From here on a cancellation finds it in the queue.
     if task.writer.cancel_asked() {
-        let steps = task.request.steps();
+        let steps = task.steps();
         return Err(Error::Cancelled { steps_done: steps, steps });
     }
     if let Some(error) = state.gone() {

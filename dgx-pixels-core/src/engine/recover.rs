@@ -10,8 +10,7 @@ use super::{Describe, post};
 use crate::backend::ModelInfo;
 use crate::error::{Error, ErrorKind};
 use crate::job::{Job, JobId};
-use crate::request::GenerateRequest;
-use crate::submission::Submission;
+use crate::submission::{Resolved, Submission};
 
 /// What an earlier run did with a job.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,14 +28,10 @@ pub(super) fn task(
     info: ModelInfo,
     id: JobId,
     submission: Submission,
+    resolved: Resolved,
     submitted: Instant,
     earlier: Earlier,
 ) -> Task {
-    let request = GenerateRequest {
-        steps: Some(submission.request.steps.unwrap_or(info.steps)),
-        size: Some(submission.request.size.unwrap_or(info.native_size)),
-        ..submission.request.clone()
-    };
     let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
     let output = submission.output.clone().or(results);
     let (client, model) = (submission.client.as_str().into(), info.name.as_str().into());
@@ -46,7 +41,7 @@ pub(super) fn task(
         writer,
         bytes,
         info: Arc::new(info),
-        request,
+        resolved,
         output,
         client,
         model,
@@ -69,7 +64,7 @@ pub(super) fn push(shared: &Arc<Shared>, state: &mut State, task: Arc<Task>) {
         let waiting = shared.lock().queue.remove(number);
         match waiting {
             Some(waiting) => {
-                let steps = waiting.item.request.steps();
+                let steps = waiting.item.steps();
                 shared.fail(waiting.item, Error::Cancelled { steps_done: 0, steps });
             }
             None => shared.wake.notify_all(),
@@ -84,10 +79,11 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
     for Unfinished { id, submission, deaths } in unfinished {
         // A journal is a file: what it asks for passes the same door as a caller's request.
         let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
-        let job = match described {
-            Ok(info) => {
+        let resolved = described.and_then(|info| Ok((submission.resolve(&info.defaults)?, info)));
+        let job = match resolved {
+            Ok((resolved, info)) => {
                 let earlier = if deaths > 0 { Earlier::Died } else { Earlier::Accepted };
-                let task = Arc::new(task(shared, info, id, submission, Instant::now(), earlier));
+                let task = Arc::new(task(shared, info, id, submission, resolved, Instant::now(), earlier));
                 let job = task.writer.job();
                 let mut state = shared.lock();
                 if task.suspect {
@@ -98,9 +94,14 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
                 push(shared, &mut state, task);
                 job
             }
-            // Its model may be there in another run: it stays accepted.
+            // Its model may be there in another run: it stays accepted. What no model does ends.
             Err(error) => {
                 tracing::warn!(job = %id, %error, "a job of an earlier run cannot be done in this one");
+                if let (Err(error), Some(journal)) = (submission.validate(), shared.journal())
+                    && let Err(error) = journal.failed(id, error.kind(), &error.to_string()).wait()
+                {
+                    tracing::warn!(job = %id, %error, "the end of a job cannot be kept");
+                }
                 let (job, writer) = Job::new(id, submission);
                 writer.fail(error);
                 job
@@ -137,7 +138,7 @@ pub(super) fn restored(id: JobId, entry: Entry) -> Job {
             Err(error) => writer.fail(error),
         },
         EntryState::Failed { kind: ErrorKind::Cancelled, .. } => {
-            let steps = job.submission().request.steps();
+            let steps = job.submission().request.steps.unwrap_or_default();
             writer.fail(Error::Cancelled { steps_done: 0, steps })
         }
         EntryState::Failed { kind, message } => writer.fail(Error::Told { kind, message }),

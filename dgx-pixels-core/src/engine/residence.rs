@@ -244,11 +244,11 @@ impl<M: Models> Worker<M> {
     /// Measures a model's calls at two sizes, unless they are known; the smaller is enough to go on.
     fn profile(&mut self, model: usize) -> Result<(), Error> {
         let info = self.loaded[model].info.clone();
-        let half = |side: u32| (side / 2).next_multiple_of(info.multiple).max(crate::MIN_SIDE);
-        let ImageSize { width, height } = info.native_size;
+        let half = |side: u32| (side / 2).next_multiple_of(info.defaults.multiple).max(crate::MIN_SIDE);
+        let ImageSize { width, height } = info.defaults.size;
         let small = ImageSize { width: half(width), height: half(height) };
         let metered = self.device.memory().is_some();
-        for size in [small, info.native_size].into_iter().filter(|_| metered) {
+        for size in [small, info.defaults.size].into_iter().filter(|_| metered) {
             if self.loaded[model].costs.finish.is_known(size, 1) {
                 continue;
             }
@@ -269,7 +269,8 @@ impl<M: Models> Worker<M> {
         let Worker { device, loaded, shared, name, .. } = self;
         let Loaded { backend, costs, costs_changed, info, .. } = &mut loaded[model];
         let prompt = format!("a profile of {}x{}", size.width, size.height);
-        let request = GenerateRequest { prompt, size: Some(size), steps: Some(1), ..Default::default() };
+        let request = GenerateRequest { prompt, steps: Some(1), ..Default::default() };
+        let request = request.with_size(size).resolve(&info.defaults)?;
         device.empty_cache();
         let index = self.index;
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::attempts::is_tried_again;
 use super::costs::{Costs, Peaks};
 use super::journal::NOWHERE;
+use super::pace::decoded_in;
 use super::post::{Decoded, Post, words};
 use super::residence::Loaded;
 use super::shared::{Busy, Shared, Task, work};
@@ -15,10 +17,7 @@ use crate::backend::Models;
 use crate::backend::{Backend, Canvas, Decoding};
 use crate::error::Error;
 use crate::job::{JobEvent, JobTimings};
-use crate::request::{GenerateRequest, ImageSize};
-
-/// Times a job is begun anew after memory ran out beside others, before it is given up.
-const MOST_ATTEMPTS: usize = 3;
+use crate::request::{ImageSize, ResolvedRequest};
 
 /// The costs of one kind of call.
 type CostsOf = fn(&mut Costs) -> &mut Peaks;
@@ -107,7 +106,7 @@ impl<M: Models> Worker<M> {
             return tasks.into_iter().for_each(|task| self.begin_some(vec![task], begun));
         }
         let started = Instant::now();
-        let requests: Vec<GenerateRequest> = tasks.iter().map(|(_, task)| task.draw()).collect();
+        let requests: Vec<ResolvedRequest> = tasks.iter().map(|(_, task)| task.draw()).collect();
         let everybody = self.everybody(&tasks);
         let size = tasks[0].1.size();
         let predicted = self.loaded[model].costs.begin.predict(size, tasks.len());
@@ -150,8 +149,7 @@ impl<M: Models> Worker<M> {
     fn give_up(&mut self, number: u64, task: Arc<Task>, error: Error) {
         let attempts = task.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let others = self.loaded.iter().any(|loaded| !loaded.live.is_empty() || !loaded.done.is_empty());
-        let oom = matches!(error, Error::OutOfMemory { .. });
-        if oom && attempts < MOST_ATTEMPTS {
+        if is_tried_again(&error, attempts) {
             let shared = self.shared.clone();
             let mut state = shared.lock();
             if !others {
@@ -392,7 +390,7 @@ impl<M: Models> Worker<M> {
                 true => vec![done[0].number],
                 false => done.iter().filter(together).map(|live| live.number).collect(),
             };
-            let most = if steps_wait { self.decoded_in_a_step() } else { usize::MAX };
+            let most = if steps_wait { decoded_in(self.round, self.finish_each) } else { usize::MAX };
             numbers.truncate(most.min(self.shared.config.max_batch));
             numbers.truncate(self.finish_together(model, size, numbers.len()));
             self.begin_to_finish(model, size, &numbers);
@@ -401,12 +399,6 @@ impl<M: Models> Worker<M> {
             }
             self.take_decoded();
         }
-    }
-
-    /// Pictures that are decoded in the time of a round of steps, at least one.
-    fn decoded_in_a_step(&self) -> usize {
-        let ratio = self.round.as_secs_f64() / self.finish_each.as_secs_f64();
-        if ratio.is_finite() { (ratio as usize).max(1) } else { 1 }
     }
 
     /// Gives those of `numbers` that are still there to the device. They are under way then, unless it failed.

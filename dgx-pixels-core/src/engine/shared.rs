@@ -17,7 +17,8 @@ use crate::backend::ModelInfo;
 use crate::error::Error;
 use crate::job::{Job, JobEvent, JobId, JobWriter};
 use crate::redraw::redraw_seed;
-use crate::request::{GenerateRequest, ImageSize};
+use crate::request::{ImageSize, ResolvedRequest};
+use crate::submission::Resolved;
 
 /// Bytes of pictures of ended jobs that can still be found by id where no journal is kept.
 const KEPT_BYTES: usize = 64 << 20;
@@ -30,8 +31,8 @@ const MOST_ANNOUNCED: usize = 256;
 pub(super) struct Task {
     pub(super) writer: JobWriter,
     pub(super) info: Arc<ModelInfo>,
-    /// With size and steps filled in.
-    pub(super) request: GenerateRequest,
+    /// With every default filled in.
+    pub(super) resolved: Resolved,
     /// Where its file goes.
     pub(super) output: Option<PathBuf>,
     pub(super) client: Arc<str>,
@@ -60,23 +61,30 @@ impl Task {
     }
 
     /// As it is drawn now, from the beginning, with the seed of this draw.
-    pub(super) fn draw(&self) -> GenerateRequest {
+    pub(super) fn draw(&self) -> ResolvedRequest {
         self.steps_done.store(0, Ordering::Relaxed);
-        GenerateRequest { seed: self.seed(self.redraws.load(Ordering::SeqCst)), ..self.request.clone() }
+        ResolvedRequest {
+            seed: self.seed(self.redraws.load(Ordering::SeqCst)),
+            ..self.resolved.request.clone()
+        }
     }
 
     /// The seed of a draw.
     pub(super) fn seed(&self, redraw: u32) -> u64 {
-        redraw_seed(self.request.seed, redraw)
+        redraw_seed(self.resolved.request.seed, redraw)
     }
 
     pub(super) fn size(&self) -> ImageSize {
-        self.request.size.unwrap_or(self.info.native_size)
+        self.resolved.request.size
     }
 
-    /// Rows that it takes in a forward pass, as far as can be told before it is begun.
+    pub(super) fn steps(&self) -> usize {
+        self.resolved.request.steps
+    }
+
+    /// The rows that it takes in a forward pass with guidance.
     pub(super) fn rows(&self) -> usize {
-        1 + usize::from(self.request.guidance_scale.is_none_or(|scale| scale > 1.0))
+        self.resolved.request.rows(&self.info.defaults)
     }
 
     /// None for a deadline past the end of the clock.
@@ -93,8 +101,8 @@ impl Task {
             first: self.suspect,
             since: self.writer.submitted(),
             deadline: self.deadline(),
-            steps: self.request.steps(),
-            work: self.work(self.request.steps()),
+            steps: self.steps(),
+            work: self.work(self.steps()),
             bytes: self.bytes,
         }
     }
@@ -111,7 +119,7 @@ impl Task {
     /// Its deadline has passed, after so many steps.
     pub(super) fn too_late(&self, steps_done: usize) -> Error {
         let deadline = self.writer.job().submission().deadline.unwrap_or_default();
-        Error::DeadlineExceeded { deadline, steps_done, steps: self.request.steps() }
+        Error::DeadlineExceeded { deadline, steps_done, steps: self.steps() }
     }
 }
 
@@ -392,7 +400,7 @@ impl State {
 
     pub(super) fn tell_place(&self, number: u64, task: &Task, most: usize) {
         if let Some((position, steps_before)) = self.queue.position(number) {
-            let eta = self.eta(task.request.steps(), work(task), position - 1, steps_before, most);
+            let eta = self.eta(task.steps(), work(task), position - 1, steps_before, most);
             task.writer.tell(JobEvent::Queued { position, eta });
         }
     }

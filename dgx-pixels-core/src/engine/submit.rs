@@ -92,8 +92,7 @@ impl Engine {
         // 1. the request
         submission.validate()?;
         let info = (self.0.describe)(submission.model.as_deref())?;
-        let size = submission.request.size.unwrap_or(info.native_size);
-        size.validate(info.multiple)?;
+        let resolved = submission.resolve(&info.defaults)?;
 
         // 2. its key: the same again is the same job
         if let Some(known) = self.known(&submission)? {
@@ -118,12 +117,13 @@ impl Engine {
         let id = JobId::new();
         let (client, bytes) = (submission.client.as_str().into(), submission.bytes());
         if let Err(full) = state.queue.reserve(&client, bytes) {
+            let size = resolved.request.size;
             let work = f64::from(size.width) * f64::from(size.height) * 2.0;
-            let eta = state.eta(info.steps, work, 0, 0.0, shared.config.max_batch);
+            let eta = state.eta(resolved.request.steps, work, 0, 0.0, shared.config.max_batch);
             let retry_after = eta.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32;
             return Err(self.refusal(full, state.queue.taken(), &client, retry_after));
         }
-        let task = Arc::new(task(shared, info, id, submission, began, Earlier::None));
+        let task = Arc::new(task(shared, info, id, submission, resolved, began, Earlier::None));
         state.know(&task.writer.job());
         Ok(Checked::New(task))
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::journal::Pending;
+use super::pace::together;
 use super::queue::{Rank, level};
 use super::residence::{Loaded, Loading};
 use super::shared::{Course, Shared, State, Task, work};
@@ -251,20 +252,20 @@ impl<M: Models> Worker<M> {
         chosen
     }
 
-    /// As many as pay, or as there are clients; as many as may while many wait, when the last bit of the rate counts most.
+    /// The number of images in the next round. As many as pay, or as there are clients, are enough.
     fn most_together(&self, state: &State, live: &[(Arc<str>, Rank)]) -> usize {
         let most = self.shared.config.max_batch;
-        if state.queue.len() > 2 * most {
-            return most;
-        }
-        let first =
-            state.queue.first(|model| self.is_ready(model)).and_then(|rank| state.queue.get(rank.number));
-        let live_work =
-            self.loaded.iter().flat_map(|loaded| &loaded.live).map(|live| work(&live.task)).next();
-        let Some(work) = live_work.or(first.map(|waiting| work(&waiting.item))) else { return most };
-        let mut clients: HashSet<&Arc<str>> = state.queue.clients();
-        clients.extend(live.iter().map(|(client, _)| client));
-        state.devices[self.index].pace.enough(work, most).max(clients.len()).min(most)
+        let enough = || {
+            let first = state.queue.first(|model| self.is_ready(model));
+            let first = first.and_then(|rank| state.queue.get(rank.number));
+            let live_work =
+                self.loaded.iter().flat_map(|loaded| &loaded.live).map(|live| work(&live.task)).next();
+            let Some(work) = live_work.or(first.map(|waiting| work(&waiting.item))) else { return most };
+            let mut clients: HashSet<&Arc<str>> = state.queue.clients();
+            clients.extend(live.iter().map(|(client, _)| client));
+            state.devices[self.index].pace.enough(work, most).max(clients.len())
+        };
+        together(state.queue.len(), most, enough)
     }
 
     /// The clients and ranks, turns aside, of the live ones that have steps to go.

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ErrorKind;
+use crate::backend::{Backend as _, Sketch};
 use crate::picture_file::{Made, plain_png, sidecar, sprite_png, write_sprite};
 use crate::pixel::{Certificate, Wrap};
 use crate::request::GenerateRequest;
@@ -39,8 +40,9 @@ fn id(text: &str) -> AssetId {
 }
 
 fn made(prompt: &str) -> Made {
+    let request = GenerateRequest { prompt: prompt.into(), seed: 7, ..Default::default() };
     Made {
-        request: GenerateRequest { prompt: prompt.into(), seed: 7, ..Default::default() },
+        request: request.resolve(&Sketch.defaults()).unwrap(),
         pixel: None,
         model: "sketch".into(),
         model_hash: None,

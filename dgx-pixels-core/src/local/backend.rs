@@ -5,7 +5,7 @@ use image::RgbImage;
 use super::libtorch::{Sdxl, SdxlCanvas};
 use crate::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas};
 use crate::error::Error;
-use crate::request::GenerateRequest;
+use crate::request::{ModelDefaults, ResolvedRequest};
 
 /// A loaded model of [`LocalModels`](super::LocalModels).
 pub struct LocalBackend(Either<Sketch, Box<Sdxl>>);
@@ -63,7 +63,14 @@ impl LocalBackend {
 impl Backend for LocalBackend {
     type Canvas = LocalCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<LocalCanvas>, Error> {
+    fn defaults(&self) -> ModelDefaults {
+        match &self.0 {
+            Either::Sketch(sketch) => sketch.defaults(),
+            Either::Sdxl(sdxl) => sdxl.defaults(),
+        }
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<LocalCanvas>, Error> {
         Ok(match &mut self.0 {
             Either::Sketch(sketch) => {
                 let canvases = sketch.begin(requests)?.into_iter();
@@ -113,7 +120,7 @@ impl LocalCanvas {
 }
 
 impl Canvas for LocalCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         self.canvas().request()
     }
 

@@ -31,13 +31,13 @@ use std::path::PathBuf;
 
 pub use self::backend::{LocalBackend, LocalCanvas};
 use self::libtorch::Folders;
-use crate::backend::{DeviceMemory, ModelInfo, Models, Sketch, Sketches, Unmetered};
+use crate::backend::{Backend as _, DeviceMemory, ModelInfo, Models, Sketch, Sketches, Unmetered};
 use crate::device::{Device, Dtype, Mode};
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
 use crate::model::Model;
 use crate::model::search::{self, Found, Note, Place};
-use crate::request::{DEFAULT_STEPS, ImageSize};
+use crate::request::ModelDefaults;
 use crate::{canvas, folders};
 
 /// The name of the built-in model, which needs no files and no libtorch: it paints a figure from the seed.
@@ -57,39 +57,23 @@ pub struct LocalOptions {
 }
 
 /// A model of this machine, by what is known without loading it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LocalModel {
     /// The name that a submission asks for it by.
     pub name: String,
     /// Its folder, as it was found; `None` for the sketch.
     pub path: Option<PathBuf>,
-    /// The size of the image that it draws if the request names none.
-    pub native_size: ImageSize,
-    /// The number that both sides of an image must be multiples of.
-    pub multiple: u32,
-    /// The number of steps if the request names none.
-    pub steps: usize,
+    /// The model's values for what a request leaves open.
+    pub defaults: ModelDefaults,
 }
 
 impl LocalModel {
     fn sketch() -> LocalModel {
-        LocalModel {
-            name: SKETCH.into(),
-            path: None,
-            native_size: Sketch::NATIVE_SIZE,
-            multiple: Sketch::CELL_PX,
-            steps: DEFAULT_STEPS,
-        }
+        LocalModel { name: SKETCH.into(), path: None, defaults: Sketch.defaults() }
     }
 
     fn of_folder(name: &str, path: PathBuf, model: &Model) -> LocalModel {
-        LocalModel {
-            name: name.into(),
-            path: Some(path),
-            native_size: model.native_size(),
-            multiple: model.vae.scale_factor(),
-            steps: model.generation.num_inference_steps,
-        }
+        LocalModel { name: name.into(), path: Some(path), defaults: model.defaults() }
     }
 
     /// `true` for the built-in sketch, which computes nothing and ignores [`LocalOptions`].
@@ -99,7 +83,7 @@ impl LocalModel {
 
     /// `true` if it is made for sprites, and for nothing else: see [`canvas::draws_pixel_art`].
     pub fn draws_pixel_art(&self) -> bool {
-        canvas::draws_pixel_art(self.native_size)
+        canvas::draws_pixel_art(self.defaults.size)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Canvas, Decoding, DeviceMemory, ModelInfo};
 use crate::device::Device;
 use crate::error::Error;
 use crate::model::Model;
-use crate::request::GenerateRequest;
+use crate::request::{ModelDefaults, ResolvedRequest};
 
 pub(super) const IS_BUILT_IN: bool = false;
 
@@ -47,7 +47,11 @@ pub(super) enum SdxlCanvas {}
 impl Backend for Sdxl {
     type Canvas = SdxlCanvas;
 
-    fn begin(&mut self, _: &[GenerateRequest]) -> Result<Vec<SdxlCanvas>, Error> {
+    fn defaults(&self) -> ModelDefaults {
+        match *self {}
+    }
+
+    fn begin(&mut self, _: &[ResolvedRequest]) -> Result<Vec<SdxlCanvas>, Error> {
         match *self {}
     }
 
@@ -65,7 +69,7 @@ impl Backend for Sdxl {
 }
 
 impl Canvas for SdxlCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         match *self {}
     }
 

@@ -21,9 +21,7 @@ fn the_sketch_needs_no_place_and_no_files() {
     assert_eq!(models.hash(SKETCH).unwrap(), None);
 
     let info = models.describe(None, "cpu").unwrap();
-    let LocalModel { name, native_size, multiple, steps, .. } = sketch.clone();
-    let facts = (info.name, info.native_size, info.multiple, info.steps);
-    assert_eq!(facts, (name, native_size, multiple, steps));
+    assert_eq!((info.name, info.defaults), (sketch.name.clone(), sketch.defaults.clone()));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use files::{WeightFiles, WeightPaths};
 
 use crate::error::Error;
 use crate::files::{MAX_TEXT_BYTES, read_regular};
-use crate::request::ImageSize;
+use crate::request::{ImageSize, ModelDefaults};
 use crate::scheduler::SchedulerConfig;
 
 /// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it. Opening reads the
@@ -167,6 +167,18 @@ impl Model {
     pub fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Returns the model's values for what a request leaves open.
+    pub fn defaults(&self) -> ModelDefaults {
+        ModelDefaults {
+            size: self.native_size(),
+            multiple: self.vae.scale_factor(),
+            steps: self.generation.num_inference_steps,
+            guidance_scale: self.generation.guidance_scale,
+            scheduler: self.scheduler.name(),
+            is_distilled: self.unet.time_cond_proj_dim.is_some(),
+        }
     }
 
     /// The size of a picture where the request names none.

@@ -29,16 +29,16 @@ const MATTE_SHARE: usize = 50;
 /// assert_eq!("#ff00FF".parse(), Ok(Transparent::Key([255, 0, 255])));
 /// assert_eq!(
 ///     "yes".parse::<Transparent>().unwrap_err().to_string(),
-///     "`transparent` is `yes`; expected `auto`, `off` or a colour as `#RRGGBB`"
+///     "`transparent` is `yes`; expected `auto`, `off` or a color such as `#ff00ff`"
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "super::option::Word", into = "String")]
 pub enum Transparent {
-    /// A plain background, if there is one. `auto`.
+    /// A plain background, if there is one: `auto`, or `true` from programs that know no more than yes and no.
     #[default]
     Auto,
-    /// None. `off`.
+    /// Nothing: `off`, or `false`.
     Off,
     /// Those of a colour, wherever they are. `#RRGGBB`.
     Key([u8; 3]),
@@ -59,18 +59,18 @@ impl FromStr for Transparent {
 
     fn from_str(word: &str) -> Result<Self, OptionError> {
         match word {
-            "auto" => Ok(Transparent::Auto),
-            "off" => Ok(Transparent::Off),
+            "auto" | "true" => Ok(Transparent::Auto),
+            "off" | "false" => Ok(Transparent::Off),
             color => parse_rgb(color).map(Transparent::Key).ok_or_else(|| OptionError {
                 option: "transparent",
                 value: word.to_owned(),
-                expected: "`auto`, `off` or a colour as `#RRGGBB`",
+                expected: "`auto`, `off` or a color such as `#ff00ff`",
             }),
         }
     }
 }
 
-serde_by_word!(Transparent);
+serde_by_word!(Transparent, ["string", "boolean"]);
 
 /// What [`cut_out`] took away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

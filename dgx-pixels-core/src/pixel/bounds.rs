@@ -21,18 +21,18 @@ impl PixelOptions {
     /// use dgx_pixels_core::pixel::{GridChoice, PixelOptions};
     /// let options = PixelOptions { grid: GridChoice::Step(1e-9), ..Default::default() };
     /// let error = options.validate().unwrap_err().to_string();
-    /// assert_eq!(error, "`grid.step` is `0.000000001`; expected a number of pixels from 1 to 256");
+    /// assert_eq!(error, "`grid` is `0.000000001`; expected a number of pixels from 1 to 256");
     /// ```
     pub fn validate(&self) -> Result<(), OptionError> {
         let refuse = |option, value: String, expected| Err(OptionError { option, value, expected });
         let pixels = "a number of pixels from 1 to 256";
         match self.grid {
             GridChoice::Step(step) if !STEPS.contains(&step) => {
-                return refuse("grid.step", step.to_string(), pixels);
+                return refuse("grid", step.to_string(), pixels);
             }
             GridChoice::Cells(size) if size.width == 0 || size.height == 0 => {
                 let value = format!("{}x{}", size.width, size.height);
-                return refuse("grid.cells", value, "one column and one row, or more");
+                return refuse("grid", value, "one column and one row, or more");
             }
             GridChoice::Auto | GridChoice::Step(_) | GridChoice::Cells(_) => {}
         }
@@ -93,39 +93,30 @@ mod tests {
 
     #[test]
     fn each_bad_option_is_named_with_its_value_and_range() {
-        let of = |json: serde_json::Value| serde_json::from_value::<PixelOptions>(json).unwrap();
-        for (json, expected) in [
+        let step = |step| PixelOptions { grid: GridChoice::Step(step), ..Default::default() };
+        let sides = |width, height| ImageSize { width, height };
+        let size = |size| PixelOptions { size: Some(size), ..Default::default() };
+        let pixels = "expected a number of pixels from 1 to 256";
+        for (options, expected) in [
+            (step(0.02), format!("`grid` is `0.02`; {pixels}")),
+            (step(-8.0), format!("`grid` is `-8`; {pixels}")),
+            (step(257.0), format!("`grid` is `257`; {pixels}")),
             (
-                json!({ "grid": { "step": 0.02 } }),
-                "`grid.step` is `0.02`; expected a number of pixels from 1 to 256",
+                PixelOptions { expected_step: Some(0.5), ..Default::default() },
+                format!("`expected_step` is `0.5`; {pixels}"),
             ),
             (
-                json!({ "grid": { "step": -8.0 } }),
-                "`grid.step` is `-8`; expected a number of pixels from 1 to 256",
+                PixelOptions { grid: GridChoice::Cells(sides(0, 3)), ..Default::default() },
+                "`grid` is `0x3`; expected one column and one row, or more".into(),
             ),
             (
-                json!({ "grid": { "step": 257 } }),
-                "`grid.step` is `257`; expected a number of pixels from 1 to 256",
+                PixelOptions { strip: Some(0), ..Default::default() },
+                "`strip` is `0`; expected one frame or more".into(),
             ),
-            (
-                json!({ "expected_step": 0.5 }),
-                "`expected_step` is `0.5`; expected a number of pixels from 1 to 256",
-            ),
-            (
-                json!({ "grid": { "cells": { "width": 0, "height": 3 } } }),
-                "`grid.cells` is `0x3`; expected one column and one row, or more",
-            ),
-            (json!({ "strip": 0 }), "`strip` is `0`; expected one frame or more"),
-            (
-                json!({ "size": { "width": 4, "height": 0 } }),
-                "`size` is `4x0`; expected sides from 1 to 2048",
-            ),
-            (
-                json!({ "size": { "width": 4_000_000_000u32, "height": 9 } }),
-                "`size` is `4000000000x9`; expected sides from 1 to 2048",
-            ),
+            (size(sides(4, 0)), "`size` is `4x0`; expected sides from 1 to 2048".into()),
+            (size(sides(4_000_000_000, 9)), "`size` is `4000000000x9`; expected sides from 1 to 2048".into()),
         ] {
-            assert_eq!(fault(&of(json)), expected);
+            assert_eq!(fault(&options), expected);
         }
         for step in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-300, 0.0, -0.0, 1e300] {
             fault(&PixelOptions { grid: GridChoice::Step(step), ..Default::default() });
@@ -192,8 +183,9 @@ mod tests {
                 transparent: ["auto", "off", "#000000", "#FFFFFF"][words.3].parse().unwrap(),
                 palette: flags[0].then(|| Palette::load("1-bit").unwrap()),
                 bleed: flags[1],
-                clean_up: flags[2],
-                wrap: crate::pixel::Wrap { x: flags[3], y: flags[0] },
+                cleanup: flags[2],
+                tile_x: flags[3],
+                tile_y: flags[0],
                 ..Default::default()
             };
             let made = pixelize(&picture(side), &options);

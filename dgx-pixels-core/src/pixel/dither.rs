@@ -12,7 +12,7 @@ use super::{Oklab, OptionError, Palette, Wrap};
 
 /// How colours between those of a palette are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "super::option::Word", into = "String")]
 pub enum Dither {
     /// By the nearest one. `none`.
     #[default]
@@ -99,7 +99,7 @@ impl FromStr for Dither {
     }
 }
 
-serde_by_word!(Dither);
+serde_by_word!(Dither, "string");
 
 /// Gives every visible pixel a colour of `palette`. Pixels with alpha 0 are neither read nor written, and no error goes
 /// past them.

@@ -20,7 +20,7 @@ use crate::{ImageSize, MAX_SIDE};
 /// assert_eq!(Anchor::default().to_string(), "center");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "super::option::Word", into = "String")]
 pub enum Anchor {
     /// In the middle; an odd cell of room goes right and below. `center`.
     #[default]
@@ -54,7 +54,7 @@ impl FromStr for Anchor {
     }
 }
 
-serde_by_word!(Anchor);
+serde_by_word!(Anchor, "string");
 
 /// A canvas that a sprite cannot be put on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,8 @@ mod lint;
 mod native;
 mod neighbours;
 mod oklab;
-mod option;
+pub(crate) mod option;
+mod options;
 mod outline;
 mod palette;
 mod pipeline;
@@ -36,12 +37,10 @@ pub use grid::{Axis, Grid};
 pub use lint::{Lint, lint};
 pub use oklab::Oklab;
 pub use option::OptionError;
+pub use options::{Detail, GridChoice, MaxColors, PixelOptions};
 pub use outline::{Outline, outline};
 pub use palette::{MAX_COLORS, Palette, PaletteError};
-pub use pipeline::{
-    Detail, GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Pixelized, Verdict, pixelize,
-    pixelize_within,
-};
+pub use pipeline::{PixelBounds, PixelError, Pixelized, Verdict, pixelize, pixelize_within};
 pub use seam::seam_score;
 
 /// Which edges of a sprite meet their opposite, as in a texture that is laid side by side. Default: neither.

@@ -1,5 +1,7 @@
 //! Options as the words that people and programs write them.
 
+use serde::Deserialize;
+
 /// A word that an option does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{option}` is `{value}`; expected {expected}")]
@@ -32,14 +34,34 @@ pub(super) fn show_rgb([r, g, b]: [u8; 3]) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "String", into = "String")]`.
+/// A value that stands for a word: the word, or a number or a flag, which stand for their own text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a text")]
+pub(crate) enum Word {
+    Text(String),
+    Number(serde_json::Number),
+    Flag(bool),
+}
+
+impl Word {
+    pub(crate) fn text(self) -> String {
+        match self {
+            Word::Text(text) => text,
+            Word::Number(number) => number.to_string(),
+            Word::Flag(flag) => flag.to_string(),
+        }
+    }
+}
+
+/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "Word", into = "String")]`, and the JSON types that the
+/// schema names.
 macro_rules! serde_by_word {
-    ($option:ty) => {
-        impl TryFrom<String> for $option {
+    ($option:ty, $types:tt) => {
+        impl TryFrom<$crate::pixel::option::Word> for $option {
             type Error = $crate::pixel::OptionError;
 
-            fn try_from(word: String) -> Result<Self, Self::Error> {
-                word.parse()
+            fn try_from(word: $crate::pixel::option::Word) -> Result<Self, Self::Error> {
+                word.text().parse()
             }
         }
 
@@ -48,6 +70,21 @@ macro_rules! serde_by_word {
                 option.to_string()
             }
         }
+
+        #[cfg(feature = "fields")]
+        impl schemars::JsonSchema for $option {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($option).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": $types })
+            }
+        }
     };
 }
-pub(super) use serde_by_word;
+pub(crate) use serde_by_word;

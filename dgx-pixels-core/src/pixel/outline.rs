@@ -27,7 +27,7 @@ use super::{Oklab, OptionError, Wrap};
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "super::option::Word", into = "String")]
 pub enum Outline {
     /// Leave it. `keep`.
     #[default]
@@ -75,7 +75,7 @@ impl FromStr for Outline {
     }
 }
 
-serde_by_word!(Outline);
+serde_by_word!(Outline, "string");
 
 /// Lightness in Oklab up to which the sprite's darkest colour serves as its outline.
 const DARK: f32 = 0.35;

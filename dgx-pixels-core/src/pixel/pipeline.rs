@@ -1,167 +1,19 @@
 //! All stages, in their order.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{STEPS, check_sides};
+use super::bounds::check_sides;
 use super::grid::{self, Axis, Grid};
 use super::native::Native;
-use super::option::serde_by_word;
 use super::{
-    Anchor, Certificate, Dither, FrameError, OptionError, Outline, Palette, PaletteError, Transparent, Wrap,
-    bleed, cells, clean_up, cut_out, fit, outline, quantize,
+    Certificate, FrameError, GridChoice, MaxColors, OptionError, Outline, Palette, PaletteError,
+    PixelOptions, bleed, cells, clean_up, cut_out, fit, outline, quantize,
 };
 use crate::request::ImageSize;
-
-/// What [`pixelize`] is to do. The default finds the grid, cuts a plain background out, and keeps all colours that an
-/// elbow in their number keeps.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PixelOptions {
-    /// Where the grid comes from.
-    pub grid: GridChoice,
-    /// The picture is a strip of so many frames side by side, 1 or more: all get the same number of columns.
-    pub strip: Option<u32>,
-    /// Pixels of a cell that a generator aims at, taken where no grid is found.
-    pub expected_step: Option<f64>,
-    /// Cells along the longer side of a painted picture, which has no grid.
-    pub detail: Detail,
-    /// Size of the sprite; what is missing is transparent around it. `None` is the grid's size.
-    pub size: Option<ImageSize>,
-    /// Where the sprite stands in `size`.
-    pub anchor: Anchor,
-    /// How many colours.
-    pub max_colors: MaxColors,
-    /// Colours to be taken from instead of the picture's own.
-    pub palette: Option<Palette>,
-    /// How colours between those of the palette are shown.
-    pub dither: Dither,
-    /// What becomes transparent.
-    pub transparent: Transparent,
-    /// Whether invisible pixels get their neighbours' colour.
-    pub bleed: bool,
-    /// Whether stray cells are mended.
-    pub clean_up: bool,
-    /// What becomes of the outline.
-    pub outline: Outline,
-    /// Edges that meet.
-    pub wrap: Wrap,
-}
-
-/// Where the grid comes from: `auto`, `32x32` cells, or cells of `8` pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GridChoice {
-    /// It is found.
-    #[default]
-    Auto,
-    /// So many columns and rows fill the picture.
-    Cells(ImageSize),
-    /// Cells of so many pixels; where they begin is found.
-    Step(f64),
-}
-
-impl FromStr for GridChoice {
-    type Err = OptionError;
-
-    fn from_str(text: &str) -> Result<Self, OptionError> {
-        let error = || OptionError {
-            option: "grid",
-            value: text.to_owned(),
-            expected: "`auto`, columns and rows as `32x32`, or pixels of a cell from 1 to 256 as `8` or `7.6`",
-        };
-        if text == "auto" {
-            return Ok(GridChoice::Auto);
-        }
-        if let Some((width, height)) = text.split_once('x') {
-            let size = width
-                .parse()
-                .ok()
-                .zip(height.parse().ok())
-                .filter(|(width, height)| *width > 0 && *height > 0);
-            let (width, height) = size.ok_or_else(error)?;
-            return Ok(GridChoice::Cells(ImageSize { width, height }));
-        }
-        let step = text.parse().ok().filter(|step| STEPS.contains(step));
-        step.map(GridChoice::Step).ok_or_else(error)
-    }
-}
-
-/// How many colours: `auto`, `elbow`, `all`, or a number from 1 to 256.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum MaxColors {
-    /// All of a picture that is pixel art already, enlarged or not; of any other, up to the elbow.
-    #[default]
-    Auto,
-    /// Where more would add little. See [`Palette::extract`].
-    Elbow,
-    /// As many as there are.
-    All,
-    /// At most so many.
-    AtMost(u16),
-}
-
-impl fmt::Display for MaxColors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MaxColors::Auto => f.pad("auto"),
-            MaxColors::Elbow => f.pad("elbow"),
-            MaxColors::All => f.pad("all"),
-            MaxColors::AtMost(count) => f.pad(&count.to_string()),
-        }
-    }
-}
-
-impl FromStr for MaxColors {
-    type Err = OptionError;
-
-    fn from_str(word: &str) -> Result<Self, OptionError> {
-        match word {
-            "auto" => Ok(MaxColors::Auto),
-            "elbow" => Ok(MaxColors::Elbow),
-            "all" => Ok(MaxColors::All),
-            count => match count.parse() {
-                Ok(count @ 1..=256) => Ok(MaxColors::AtMost(count)),
-                _ => Err(OptionError {
-                    option: "max_colors",
-                    value: word.to_owned(),
-                    expected: "`auto`, `elbow`, `all` or 1 to 256",
-                }),
-            },
-        }
-    }
-}
-
-serde_by_word!(MaxColors);
-
-/// How finely a painted picture is drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Detail {
-    /// 48 cells along the longer side.
-    Low,
-    /// 80.
-    #[default]
-    Medium,
-    /// 128.
-    High,
-}
-
-impl Detail {
-    fn cells(self) -> f64 {
-        match self {
-            Detail::Low => 48.0,
-            Detail::Medium => 80.0,
-            Detail::High => 128.0,
-        }
-    }
-}
 
 /// Whether the picture has a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -374,16 +226,16 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
 
     // 3. what is seen of it
     bounds.check()?;
-    cut_out(&mut sprite, options.transparent, options.wrap);
-    if options.clean_up {
-        clean_up(&mut sprite, options.wrap);
+    cut_out(&mut sprite, options.transparent, options.wrap());
+    if options.cleanup {
+        clean_up(&mut sprite, options.wrap());
     }
-    outline(&mut sprite, options.outline, options.wrap);
+    outline(&mut sprite, options.outline, options.wrap());
 
     // 4. colours, last; few of a palette are those that matter in this sprite
     bounds.check()?;
     if let Some(palette) = &options.palette {
-        quantize(&mut sprite, palette, options.dither, options.wrap);
+        quantize(&mut sprite, palette, options.dither, options.wrap());
     }
     let few = match options.max_colors {
         MaxColors::AtMost(count) => Some(Palette::extract(&[&sprite], Some(count.into()))),
@@ -392,7 +244,7 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
         MaxColors::Auto | MaxColors::Elbow | MaxColors::All => None,
     };
     if let Some(few) = few {
-        quantize(&mut sprite, &few, options.dither, options.wrap);
+        quantize(&mut sprite, &few, options.dither, options.wrap());
     }
 
     // 5. the frame
@@ -404,7 +256,7 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
         bleed(&mut sprite);
     }
     let on_palette = options.palette.as_ref().map(Palette::colors);
-    let certificate = Certificate::of(&sprite, on_palette, options.wrap);
+    let certificate = Certificate::of(&sprite, on_palette, options.wrap());
     Ok(Pixelized { sprite, verdict, grid, confidence, others, certificate, find, draw: started.elapsed() })
 }
 
@@ -503,6 +355,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pixel::Transparent;
 
     #[test]
     fn bounds_stop_the_work_and_refuse_too_many_cells() {
@@ -580,7 +433,7 @@ mod tests {
             any::<[bool; 4]>(),
         );
         (first, second).prop_map(|((grid, strip, expected_step, max_colors), second)| {
-            let (size, dither, transparent, outline, [bleed, clean_up, x, y]) = second;
+            let (size, dither, transparent, outline, [bleed, cleanup, x, y]) = second;
             PixelOptions {
                 grid,
                 strip,
@@ -588,11 +441,12 @@ mod tests {
                 max_colors,
                 size,
                 bleed,
-                clean_up,
+                cleanup,
                 dither: dither.parse().unwrap(),
                 transparent: transparent.parse().unwrap(),
                 outline: outline.parse().unwrap(),
-                wrap: Wrap { x, y },
+                tile_x: x,
+                tile_y: y,
                 ..Default::default()
             }
         })

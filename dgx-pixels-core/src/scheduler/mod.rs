@@ -224,6 +224,22 @@ impl TryFrom<String> for SchedulerName {
     }
 }
 
+#[cfg(feature = "fields")]
+impl schemars::JsonSchema for SchedulerName {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SchedulerName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names = SchedulerName::ALL.map(SchedulerName::as_str);
+        schemars::json_schema!({ "type": "string", "enum": names })
+    }
+}
+
 impl From<SchedulerName> for String {
     fn from(name: SchedulerName) -> String {
         name.as_str().to_owned()

@@ -9,7 +9,7 @@ use super::layers::Result as TorchResult;
 use crate::backend::Canvas;
 use crate::device::Device;
 use crate::error::Error;
-use crate::request::GenerateRequest;
+use crate::request::ResolvedRequest;
 use crate::scheduler::{Mix, Scheduler};
 
 /// What conditions one row of the forward passes.
@@ -23,7 +23,7 @@ pub(super) struct Row {
 /// A picture on its way through [`Sdxl`](super::Sdxl).
 pub struct SdxlCanvas {
     pub(super) id: u64,
-    pub(super) request: GenerateRequest,
+    pub(super) request: ResolvedRequest,
     pub(super) dropped_words: Option<String>,
     pub(super) device: Device,
     pub(super) scheduler: Box<dyn Scheduler>,
@@ -67,7 +67,7 @@ pub struct Latents {
 }
 
 impl Canvas for SdxlCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         &self.request
     }
 

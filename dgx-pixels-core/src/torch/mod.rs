@@ -19,6 +19,7 @@ mod passes;
 mod preview;
 mod prompts;
 mod rate;
+mod recent;
 mod resnet;
 mod sdxl;
 mod threads;

@@ -17,7 +17,7 @@ use super::tokenizer::Tokenizer;
 use super::unet::{Conditioning, UNet};
 use super::vae::Vae;
 use super::weights::Weights;
-use crate::backend::{Backend, Canvas, paint};
+use crate::backend::{Backend, Canvas, begin, paint};
 use crate::device::{Device, Dtype};
 use crate::model::{Component, Model};
 use crate::request::GenerateRequest;
@@ -160,8 +160,9 @@ impl Golden {
 
     fn check_runs(&self) {
         let mut sdxl = self.sdxl();
+        let mut compared = vec![];
         for Run { name, requests } in &self.told.runs {
-            let mut canvases = sdxl.begin(requests).unwrap();
+            let mut canvases = begin(&mut sdxl, requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }
@@ -179,17 +180,24 @@ impl Golden {
             self.assert_close(&stage, &latents.view_as(theirs), tolerance);
 
             let images = sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap().wait().unwrap();
+            assert_eq!(images.len(), requests.len(), "{}: images of {name}", self.name);
             let bytes: Vec<u8> = images.into_iter().flat_map(|image| image.into_raw()).collect();
             let stage = format!("runs.{name}.image");
             if let Some(theirs) = self.tensors.get(&stage) {
                 self.assert_close(&stage, &Tensor::from_slice(&bytes).view_as(theirs), 1.0);
+                compared.push(name.as_str());
             }
         }
+        let expected: Vec<&str> = match self.committed {
+            true => vec!["default_scheduler", "wide", "three"],
+            false => self.told.runs.iter().map(|run| run.name.as_str()).collect(),
+        };
+        assert_eq!(compared, expected, "{}: runs whose images were compared", self.name);
     }
 }
 
 fn begun<const N: usize>(sdxl: &mut Sdxl, requests: &[GenerateRequest; N]) -> [SdxlCanvas; N] {
-    sdxl.begin(requests).unwrap().try_into().unwrap_or_else(|_| panic!("as many canvases as requests"))
+    begin(sdxl, requests).unwrap().try_into().unwrap_or_else(|_| panic!("as many canvases as requests"))
 }
 
 /// Fails with the largest and the mean difference, and where the largest is.
@@ -296,7 +304,7 @@ fn three_together_equal_three_alone() {
         ]))
         .unwrap();
         let draw = |sdxl: &mut Sdxl, requests: &[GenerateRequest]| {
-            let mut canvases = sdxl.begin(requests).unwrap();
+            let mut canvases = begin(sdxl, requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }
@@ -339,7 +347,7 @@ fn texts_read_together_equal_texts_read_alone() {
                 ..Default::default()
             })
             .collect();
-        let mut together = golden.sdxl().begin(&requests).unwrap();
+        let mut together = begin(&mut golden.sdxl(), &requests).unwrap();
         let mut sdxl = golden.sdxl();
         sdxl.step(&mut together.iter_mut().collect::<Vec<_>>()).unwrap();
         for (i, (request, together)) in requests.into_iter().zip(&together).enumerate() {
@@ -360,7 +368,7 @@ fn one_invalid_request_begins_none() {
     let mut sdxl = Golden::committed("a").sdxl();
     let good = GenerateRequest { prompt: "a brass key".into(), ..Default::default() };
     let bad = GenerateRequest { steps: Some(0), ..good.clone() };
-    let error = sdxl.begin(&[good.clone(), bad]).err().unwrap();
+    let error = begin(&mut sdxl, &[good.clone(), bad]).err().unwrap();
     assert_eq!(error.to_string(), "`steps` is 0; expected 1 to 1000");
     let [canvas] = begun(&mut sdxl, &[good]);
     assert_eq!((canvas.steps_done(), canvas.rows()), (0, 2));
@@ -406,7 +414,7 @@ fn tiled_decoding_is_near_the_whole() {
 
 /// The latents of requests drawn together.
 fn latents(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Vec<Tensor> {
-    let mut canvases = sdxl.begin(requests).unwrap();
+    let mut canvases = begin(sdxl, requests).unwrap();
     while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
         sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
     }
@@ -426,7 +434,7 @@ fn guidance_in_an_interval_is_guidance_there_and_none_elsewhere() {
     for (what, other) in [("guided", &whole), ("unguided", &none)] {
         assert!((&half - other).abs().max().double_value(&[]) > 1e-3, "half of the steps is as {what}");
     }
-    let mut canvas = sdxl.begin(&[with(Some([0.0, 0.5]))]).unwrap().remove(0);
+    let mut canvas = begin(&mut sdxl, &[with(Some([0.0, 0.5]))]).unwrap().remove(0);
     let mut rows = vec![];
     while canvas.steps_done() < canvas.steps() {
         rows.push(canvas.rows());

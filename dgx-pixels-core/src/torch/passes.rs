@@ -9,6 +9,7 @@ use super::device::channels_last;
 use super::flops;
 use super::layers::Result;
 use super::memory::{MemoryStats, hold, memory_stats};
+use super::recent::Recent;
 use super::unet::{Conditioning, UNet};
 use crate::device::Device;
 
@@ -54,8 +55,7 @@ pub(super) struct Passes {
     /// Shapes that were computed once, and so are warm, with their operations.
     seen: Vec<(Shape, u64)>,
     flops: u64,
-    /// The last used last.
-    recorded: Vec<Recorded>,
+    recorded: Recent<Recorded>,
 }
 
 struct Joined {
@@ -113,7 +113,7 @@ impl Passes {
             pool: None,
             seen: vec![],
             flops: 0,
-            recorded: vec![],
+            recorded: Recent::new(MOST_RECORDED),
         }
     }
 
@@ -125,12 +125,11 @@ impl Passes {
         let shape = Shape { sample, texts: texts.len() as i64, shallow: rows[0].deep.is_some() };
         let known = self.seen.iter().find(|(seen, _)| *seen == shape).map(|(_, flops)| *flops);
         self.flops = known.unwrap_or_default();
-        let answer = match self.recorded.iter().position(|one| one.shape == shape) {
-            Some(place) => {
-                let one = self.recorded.remove(place);
+        let answer = match self.recorded.take(|one| one.shape == shape) {
+            Some(one) => {
                 let answer = one.replayed(rows, &texts);
                 answer.map(|(one, passed)| {
-                    self.recorded.push(one);
+                    self.recorded.put(one);
                     passed
                 })
             }
@@ -196,13 +195,12 @@ impl Passes {
         rows: &[PassRow],
         texts: &[(u64, &Tensor)],
     ) -> Result<Passed> {
-        if self.recorded.len() == MOST_RECORDED {
-            self.recorded.remove(0);
-        }
+        // What it keeps is given back before another is recorded.
+        self.recorded.make_room();
         match self.try_record(unet, shape, rows, texts) {
             Ok(one) => {
                 let (one, passed) = one.replayed(rows, texts)?;
-                self.recorded.push(one);
+                self.recorded.put(one);
                 Ok(passed)
             }
             Err(error) if error.to_string().contains("out of memory") => Err(error),

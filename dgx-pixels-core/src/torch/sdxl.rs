@@ -24,7 +24,7 @@ use crate::backend::{Backend, Canvas, Decoding};
 use crate::device::{Device, Dtype, Mode};
 use crate::error::Error;
 use crate::model::{Component, Model};
-use crate::request::{GenerateRequest, ImageSize};
+use crate::request::{ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::Scheduler;
 
 /// How a model is loaded.
@@ -74,7 +74,7 @@ pub struct Sdxl {
 
 /// A request that was checked and filled in, before anything is computed for it.
 struct Draft {
-    request: GenerateRequest,
+    request: ResolvedRequest,
     scheduler: Box<dyn Scheduler>,
     /// The prompt, and what to keep away from where guidance needs it; no words are zeros.
     texts: Vec<Option<String>>,
@@ -343,31 +343,19 @@ impl Sdxl {
         }))
     }
 
-    /// Checks `request` and fills in what it leaves open.
-    fn draft(&self, request: &GenerateRequest) -> Result<Draft, Error> {
-        request.validate()?;
-        let size = request.size.unwrap_or_else(|| self.model.native_size());
-        size.validate(self.model.vae.scale_factor())?;
-        let schedule = match request.scheduler {
-            Some(name) => self.model.scheduler.clone().with_name(name),
-            None => self.model.scheduler.clone(),
+    /// The schedule of a request, and the texts that it conditions on.
+    fn draft(&self, request: &ResolvedRequest) -> Result<Draft, Error> {
+        let schedule = &self.model.scheduler;
+        let scheduler = match request.scheduler == schedule.name() {
+            true => schedule.build(request.steps)?,
+            false => schedule.clone().with_name(request.scheduler).build(request.steps)?,
         };
-        let request = GenerateRequest {
-            steps: Some(request.steps.unwrap_or(self.model.generation.num_inference_steps)),
-            guidance_scale: Some(request.guidance_scale.unwrap_or(self.model.generation.guidance_scale)),
-            scheduler: Some(schedule.name()),
-            size: Some(size),
-            original_size: Some(request.original_size.unwrap_or(size)),
-            target_size: Some(request.target_size.unwrap_or(size)),
-            ..request.clone()
-        };
-        let scheduler = schedule.build(request.steps())?;
         let mut texts = vec![Some(request.prompt.clone())];
-        if request.guidance_scale() > 1.0 && self.model.unet.time_cond_proj_dim.is_none() {
+        if request.rows(&self.model.defaults()) > 1 {
             let zeros = request.negative_prompt.is_none() && self.model.force_zeros_for_empty_prompt;
             texts.push((!zeros).then(|| request.negative_prompt.clone().unwrap_or_default()));
         }
-        Ok(Draft { request, scheduler, texts })
+        Ok(Draft { request: request.clone(), scheduler, texts })
     }
 
     /// A canvas whose texts have been read.
@@ -384,7 +372,7 @@ impl Sdxl {
             let added = self.unet.embed_added(&text.pooled, &place(&time_ids, device)?)?;
             let width = self.model.unet.time_cond_proj_dim;
             let guidance = width
-                .map(|width| guidance_embedding(request.guidance_scale(), width, device)?.f_to_kind(kind))
+                .map(|width| guidance_embedding(request.guidance_scale, width, device)?.f_to_kind(kind))
                 .transpose()?;
             Ok(Row {
                 text: text.keys_values.as_ref().map(Tensor::shallow_clone),
@@ -399,7 +387,7 @@ impl Sdxl {
 
         // 2. noise
         let mut generator = Generator::new(request.seed);
-        let ImageSize { width, height } = request.size.expect("a draft has a size");
+        let ImageSize { width, height } = request.size;
         let scale = self.model.vae.scale_factor();
         let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
         let mut draw = || -> TorchResult<Tensor> {
@@ -481,7 +469,11 @@ impl Sdxl {
 impl Backend for Sdxl {
     type Canvas = SdxlCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<SdxlCanvas>, Error> {
+    fn defaults(&self) -> ModelDefaults {
+        self.model.defaults()
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<SdxlCanvas>, Error> {
         let drafts = requests.iter().map(|request| self.draft(request)).collect::<Result<Vec<_>, _>>()?;
         let _turn = Turn::begin(self.device)?;
         let first_id = self.next_id;
@@ -565,17 +557,14 @@ impl Backend for Sdxl {
 }
 
 /// Original size, crop and target size, in the order of the checkpoint's training: heights first.
-fn time_ids(request: &GenerateRequest) -> [i64; 6] {
-    let GenerateRequest { original_size: Some(original), target_size: Some(target), crop, .. } = request
-    else {
-        unreachable!("a draft has both sizes");
-    };
+fn time_ids(request: &ResolvedRequest) -> [i64; 6] {
+    let ResolvedRequest { original_size: original, target_size: target, crop, .. } = request;
     [original.height, original.width, crop.top, crop.left, target.height, target.width].map(i64::from)
 }
 
 /// Away from the negative answer, toward the positive one.
-fn guide(negative: &Tensor, positive: &Tensor, request: &GenerateRequest) -> TorchResult<Tensor> {
-    let difference = positive.f_sub(negative)?.f_mul_scalar(request.guidance_scale())?;
+fn guide(negative: &Tensor, positive: &Tensor, request: &ResolvedRequest) -> TorchResult<Tensor> {
+    let difference = positive.f_sub(negative)?.f_mul_scalar(request.guidance_scale)?;
     let guided = negative.f_add(&difference)?;
     if request.guidance_rescale == 0.0 {
         return Ok(guided);

@@ -7,7 +7,7 @@ use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::picture_file::Made;
 use dgx_pixels_core::pixel::is_empty;
-use dgx_pixels_core::{Error, ErrorKind, MOST_REDRAWS, Submission, redraw_seed};
+use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, MOST_REDRAWS, Submission, redraw_seed};
 
 use crate::rig::{Rig, raw};
 
@@ -46,7 +46,7 @@ fn a_sprite_without_a_visible_pixel_is_drawn_again_with_the_next_seed() {
         pixel: made.pixel.clone(),
         output: Some(path.clone()),
         force: true,
-        ..made.request.into()
+        ..GenerateRequest::from(made.request).into()
     };
     assert_eq!(engine.submit(again).unwrap().wait().unwrap().redraws, 0);
     assert_eq!(fs::read(&path).unwrap(), bytes);

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dgx_pixels_core::engine::{Budget, EngineConfig};
+use dgx_pixels_core::engine::{Budget, Engine, EngineConfig};
 use dgx_pixels_core::{Error, ImageSize, Submission};
 use proptest::prelude::*;
 
-use crate::rig::{Rig, WEIGHTS, raw};
+use crate::rig::{Gate, Rig, WEIGHTS, raw};
 
 fn sized(side: u32, seed: u64) -> Submission {
     let mut submission = raw("a", seed, 4);
-    submission.request.size = Some(ImageSize { width: side, height: side });
+    submission.request = submission.request.with_size(ImageSize { width: side, height: side });
     submission
 }
 
@@ -41,11 +41,30 @@ fn what_ran_out_of_memory_is_not_tried_again_and_again() {
     rig.memory.limit.store(WEIGHTS + 450, Ordering::SeqCst);
     let jobs: Vec<_> = (1..30).map(|seed| engine.submit(sized(64, seed)).unwrap()).collect();
     jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+    let recoveries = recoveries(&engine);
+    assert!((1.0..10.0).contains(&recoveries), "{recoveries} of some 60 steps");
+}
+
+/// The number of calls that ran out of memory.
+fn recoveries(engine: &Engine) -> f64 {
     let families = engine.metrics().gather();
     let family =
         families.iter().find(|family| family.name() == "dgx_pixels_out_of_memory_recoveries_total").unwrap();
-    let recoveries = family.get_metric()[0].get_counter().get_value();
-    assert!((1.0..10.0).contains(&recoveries), "{recoveries} of some 60 steps");
+    family.get_metric()[0].get_counter().get_value()
+}
+
+#[test]
+fn what_the_allocator_keeps_is_given_back_when_memory_runs_out() {
+    let rig = Arc::new(Rig { steps: Gate::closed(), loading: Gate::closed(), ..Default::default() });
+    let engine = rig.engine_with(1 << 30, config(WEIGHTS + 700));
+    let jobs = [1, 2].map(|seed| engine.submit(sized(64, seed)).unwrap());
+    rig.loading.open();
+    rig.wait_for_steps_of(2, 1);
+    // Beside this much not even one of the two can go a step.
+    rig.memory.kept.store(500, Ordering::SeqCst);
+    rig.steps.open();
+    jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+    assert_eq!(recoveries(&engine), 1.0);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn rewrite(journal: &Path, edit: impl FnOnce(&mut Value)) {
 #[test]
 fn a_record_with_numbers_that_no_caller_may_give_fails_and_harms_no_other_job() {
     for (pointer, value, reason) in [
-        ("/pixel/grid", json!({ "step": 1e-9 }), "`grid.step` is `0.000000001`"),
+        ("/pixel/grid", json!({ "step": 1e-9 }), "`grid` is `0.000000001`"),
         ("/pixel/expected_step", json!(1e-300), "`expected_step` is `0.000"),
         ("/request/steps", json!(u64::MAX), "`steps` is 18446744073709551615; expected 1 to 1000"),
         ("/request/size", json!({ "width": 1u32 << 31, "height": 64 }), "`width` is 2147483648"),

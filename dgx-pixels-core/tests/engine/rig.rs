@@ -4,14 +4,80 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding, Sketch, SketchCanvas};
 use dgx_pixels_core::backend::{DeviceMemory, Memory, ModelInfo, Models, Sketches};
 use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::pixel::MATTE;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, ModelDefaults, ResolvedRequest, Submission};
 use image::{Rgb, RgbImage};
+
+/// Longer than any test takes that goes well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A place where calls of the backend wait for the test. It is open unless it was made closed.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    closed: bool,
+    /// Calls that may pass while it is closed.
+    allowed: usize,
+    /// Calls that wait in front of it.
+    held: usize,
+}
+
+impl Gate {
+    pub(crate) fn closed() -> Gate {
+        Gate { state: Mutex::new(GateState { closed: true, ..Default::default() }), ..Default::default() }
+    }
+
+    /// Lets `count` more calls pass.
+    pub(crate) fn allow(&self, count: usize) {
+        self.state.lock().unwrap().allowed += count;
+        self.changed.notify_all();
+    }
+
+    /// Lets all calls pass from now on. An engine ends only when its call has come back, so a test opens the gate
+    /// before it drops the engine.
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().closed = false;
+        self.changed.notify_all();
+    }
+
+    /// The number of calls that wait in front of it.
+    pub(crate) fn held(&self) -> usize {
+        self.state.lock().unwrap().held
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.held += 1;
+        let waits = |state: &mut GateState| state.closed && state.allowed == 0;
+        let (mut state, waited) = self.changed.wait_timeout_while(state, PATIENCE, waits).unwrap();
+        state.held -= 1;
+        state.allowed = state.allowed.saturating_sub(1);
+        drop(state);
+        assert!(!waited.timed_out(), "the test did not open the gate");
+    }
+}
+
+/// Tries again until there is an answer.
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = attempt() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it did not happen");
+        thread::yield_now();
+    }
+}
 
 /// What is shared with the test.
 #[derive(Default)]
@@ -20,6 +86,12 @@ pub(crate) struct Rig {
     pub(crate) calls: Mutex<Vec<Vec<u64>>>,
     /// Told of each of them.
     pub(crate) called: Condvar,
+    /// Where each step of a job waits, after it was noted in `calls`.
+    pub(crate) steps: Gate,
+    /// Where loading waits.
+    pub(crate) loading: Gate,
+    /// Where a call waits whose prompt says `hang`.
+    pub(crate) hang: Gate,
     /// Where the test and a picture that says `meet` meet twice when decoding it begins.
     pub(crate) meeting: Option<Barrier>,
     pub(crate) begun: AtomicUsize,
@@ -35,6 +107,8 @@ pub(crate) struct Rig {
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) used: AtomicU64,
+    /// Bytes that the allocator keeps for later, until it is told to give them back.
+    pub(crate) kept: AtomicU64,
     pub(crate) peak: AtomicU64,
     pub(crate) limit: AtomicU64,
 }
@@ -44,7 +118,7 @@ impl Ledger {
     pub(crate) fn take(self: &Arc<Ledger>, bytes: u64) -> Result<Held, Error> {
         let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
         let held = Held(self.clone(), bytes);
-        if used > self.limit.load(Ordering::SeqCst) {
+        if used + self.kept.load(Ordering::SeqCst) > self.limit.load(Ordering::SeqCst) {
             return Err(Error::OutOfMemory { device: "rig".into(), doing: "rigging" });
         }
         self.peak.fetch_max(used, Ordering::SeqCst);
@@ -90,6 +164,10 @@ impl DeviceMemory for Metered {
         self.ledger.peak.store(self.ledger.used.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
+    fn empty_cache(&mut self) {
+        self.ledger.kept.store(0, Ordering::SeqCst);
+    }
+
     fn limit(&mut self, bytes: u64) {
         self.ledger.limit.store(bytes, Ordering::SeqCst);
     }
@@ -128,12 +206,12 @@ impl RiggedCanvas {
 
 /// Bytes of a call: they grow with pixels.
 fn area(canvas: &RiggedCanvas) -> u64 {
-    let size = canvas.request().size.unwrap();
+    let size = canvas.request().size;
     u64::from(size.width) * u64::from(size.height) / 1024
 }
 
 impl Canvas for RiggedCanvas {
-    fn request(&self) -> &GenerateRequest {
+    fn request(&self) -> &ResolvedRequest {
         self.sketch.request()
     }
     fn steps_done(&self) -> usize {
@@ -153,7 +231,11 @@ impl Canvas for RiggedCanvas {
 impl Backend for Rigged {
     type Canvas = RiggedCanvas;
 
-    fn begin(&mut self, requests: &[GenerateRequest]) -> Result<Vec<RiggedCanvas>, Error> {
+    fn defaults(&self) -> ModelDefaults {
+        Sketch.defaults()
+    }
+
+    fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<RiggedCanvas>, Error> {
         self.rig.begun.fetch_add(requests.len(), Ordering::SeqCst);
         let canvases = Sketch.begin(requests)?;
         let begin = |sketch| {
@@ -166,6 +248,10 @@ impl Backend for Rigged {
     fn step(&mut self, canvases: &mut [&mut RiggedCanvas]) -> Result<(), Error> {
         self.rig.calls.lock().unwrap().push(canvases.iter().map(|canvas| canvas.seed()).collect());
         self.rig.called.notify_all();
+        let measures = canvases.iter().any(|canvas| canvas.request().prompt.starts_with("a profile of "));
+        if !measures {
+            self.rig.steps.pass();
+        }
         let _needed = canvases
             .iter()
             .map(|canvas| self.rig.memory.take(STEP_ROW * canvas.rows() as u64 * area(canvas)))
@@ -185,7 +271,7 @@ impl Backend for Rigged {
             panic!("as the prompt says");
         }
         if canvases.iter().any(|canvas| canvas.says("hang")) {
-            thread::sleep(Duration::from_millis(600));
+            self.rig.hang.pass();
         }
         let mut sketches: Vec<_> = canvases.iter_mut().map(|canvas| &mut canvas.sketch).collect();
         Sketch.step(&mut sketches)
@@ -212,18 +298,16 @@ impl Backend for Rigged {
         let [panics, hangs, nan, beside] = ["panic", "hang", "nan", "beside"].map(says);
         Ok(Decoding::new(move || {
             if beside {
-                // Longer than any test takes that goes well.
-                let most = Duration::from_secs(20);
                 let waits = |seen: &mut Vec<_>| seen.len() == calls;
                 let seen = rig.calls.lock().unwrap();
-                let waited = rig.called.wait_timeout_while(seen, most, waits).unwrap().1;
+                let waited = rig.called.wait_timeout_while(seen, PATIENCE, waits).unwrap().1;
                 assert!(!waited.timed_out(), "no step was made meanwhile");
             }
             if panics {
                 panic!("as the prompt says");
             }
             if hangs {
-                thread::sleep(Duration::from_millis(600));
+                rig.hang.pass();
             }
             if nan {
                 return Err(Error::NotFinite { what: "the decoded picture", dtype: "f32" });
@@ -250,12 +334,13 @@ impl Models for RigModels {
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error> {
         let name = model.unwrap_or("a").into();
         let info = Sketches.describe(None, device)?;
-        let native_size = ImageSize { width: 64, height: 64 };
-        Ok(ModelInfo { name, weight_bytes: WEIGHTS, native_size, ..info })
+        let defaults = ModelDefaults { size: ImageSize { width: 64, height: 64 }, ..info.defaults.clone() };
+        Ok(ModelInfo { name, weight_bytes: WEIGHTS, defaults, ..info })
     }
 
     fn load(&self, model: &str, _: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Rigged, Error> {
         self.0.loads.lock().unwrap().push(model.into());
+        self.0.loading.pass();
         thread::sleep(self.0.load_time);
         on_bytes(WEIGHTS);
         if model == "fatal" {
@@ -275,6 +360,21 @@ impl Models for RigModels {
 impl Rig {
     pub(crate) fn slow(step_time: Duration) -> Arc<Rig> {
         Arc::new(Rig { step_time, ..Default::default() })
+    }
+
+    /// Each step waits until the test lets it pass.
+    pub(crate) fn held() -> Arc<Rig> {
+        Arc::new(Rig { steps: Gate::closed(), ..Default::default() })
+    }
+
+    /// Blocks until this many steps of the job with this seed have begun.
+    pub(crate) fn wait_for_steps_of(&self, seed: u64, count: usize) {
+        let calls = self.calls.lock().unwrap();
+        let waits =
+            |calls: &mut Vec<Vec<u64>>| calls.iter().filter(|call| call.contains(&seed)).count() < count;
+        let (calls, waited) = self.called.wait_timeout_while(calls, PATIENCE, waits).unwrap();
+        drop(calls);
+        assert!(!waited.timed_out(), "step {count} of {seed} did not begin");
     }
 
     /// An engine on one device with `total` bytes.
@@ -301,8 +401,7 @@ impl Rig {
 
 /// A small picture as the model gives it, of so many steps.
 pub(crate) fn raw(prompt: &str, seed: u64, steps: usize) -> Submission {
-    let size = Some(ImageSize { width: 64, height: 64 });
-    let request =
-        GenerateRequest { prompt: prompt.into(), seed, steps: Some(steps), size, ..Default::default() };
+    let request = GenerateRequest { prompt: prompt.into(), seed, steps: Some(steps), ..Default::default() };
+    let request = request.with_size(ImageSize { width: 64, height: 64 });
     Submission { pixel: None, ..request.into() }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dgx_pixels_core::backend::{Sketches, Unmetered};
 use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Job, JobEvent, JobId};
 use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Generator, Priority, Submission, backend};
 
-use crate::rig::{Rig, raw};
+use crate::rig::{Gate, Rig, raw};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -62,125 +62,196 @@ fn a_sprite_and_its_file_are_made_before_anybody_is_told() {
 
 #[test]
 fn canvases_join_and_leave_between_steps() {
-    let rig = Rig::slow(3 * MS);
+    let rig = Rig::held();
     let engine = rig.engine();
     let long = engine.submit(raw("long", 1, 60)).unwrap();
-    started(&long);
+    rig.wait_for_steps_of(1, 1);
     // One of each client goes a step, however little that gains.
     let short = engine.submit(Submission { client: "other".into(), ..raw("short", 2, 3) }).unwrap();
+    let joins = rig.all_calls();
+    rig.steps.open();
     short.wait().unwrap();
-    assert!(long.result().is_none(), "the short one did not wait for the long one");
     long.wait().unwrap();
+    assert_eq!(rig.calls_of(2), [joins, joins + 1, joins + 2], "the short one did not wait for the long one");
+    assert_eq!(rig.calls_of(1).len(), 60);
     let shared = rig.calls.lock().unwrap().iter().filter(|call| call.len() == 2).count();
     assert_eq!(shared, 3);
 }
 
 #[test]
 fn one_job_does_not_wait_for_another_clients_thousand() {
-    let rig = Rig::slow(2 * MS);
+    let rig = Rig::held();
     let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 4, ..Default::default() });
     let of = |client: &str, seed, steps| Submission { client: client.into(), ..raw("a", seed, steps) };
-    let many: Vec<_> = (0..1000).map(|seed| engine.submit(of("many", seed, 20)).unwrap()).collect();
-    started(&many[0]);
-    let before = rig.all_calls();
+    let many: Vec<_> = (1000..2000).map(|seed| engine.submit(of("many", seed, 20)).unwrap()).collect();
+    rig.wait_for_steps_of(1000, 1);
+    let joins = rig.all_calls();
     let one = engine.submit(of("one", 5000, 5)).unwrap();
+    rig.steps.open();
     one.wait().unwrap();
-    let calls = rig.calls_of(5000);
-    assert!(calls[0] <= before + 2, "it joined at call {} of {before}", calls[0]);
-    assert_eq!(calls.last().unwrap() - calls[0], 4, "it went a step in every round");
+    assert_eq!(rig.calls_of(5000), Vec::from_iter(joins..joins + 5), "it goes a step in every round");
     engine.shutdown(Shutdown::NextStep);
     assert!(many.last().unwrap().wait().is_err());
 }
 
 #[test]
 fn an_urgent_job_pauses_others_that_then_go_on() {
-    let rig = Rig::slow(2 * MS);
+    let rig = Arc::new(Rig { steps: Gate::closed(), loading: Gate::closed(), ..Default::default() });
     let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 2, ..Default::default() });
     let usual: Vec<_> = (1..3).map(|seed| engine.submit(raw("a", seed, 30)).unwrap()).collect();
-    started(&usual[1]);
-    let urgent: Vec<_> = (10..12)
-        .map(|seed| engine.submit(Submission { priority: Priority::Urgent, ..raw("a", seed, 8) }).unwrap())
-        .collect();
-    urgent.iter().for_each(|job| drop(job.wait().unwrap()));
-    assert!(usual.iter().all(|job| job.result().is_none()));
-    usual.iter().for_each(|job| drop(job.wait().unwrap()));
-    assert_eq!(rig.calls_of(1).len(), 30, "no step was lost or done twice");
-    assert_eq!(rig.calls_of(11).len(), 8);
+    rig.loading.open();
+    rig.wait_for_steps_of(2, 1);
+    let urgent = |seed| Submission { priority: Priority::Urgent, ..raw("a", seed, 8) };
+    let urgent: Vec<_> = (10..12).map(|seed| engine.submit(urgent(seed)).unwrap()).collect();
+    let before = rig.all_calls();
+    rig.steps.open();
+    urgent.iter().chain(&usual).for_each(|job| drop(job.wait().unwrap()));
+    let steps = [1, 2, 10, 11].map(|seed| rig.calls_of(seed).len());
+    assert_eq!(steps, [30, 30, 8, 8], "no step was lost or done twice");
+    let first_back = [1, 2].map(|seed| rig.calls_of(seed).into_iter().find(|call| *call >= before));
+    let last_urgent = [10, 11].map(|seed| rig.calls_of(seed).pop());
+    assert!(first_back.iter().min() > last_urgent.iter().max(), "{first_back:?} {last_urgent:?}");
 }
 
 #[test]
-fn events_tell_the_whole_way() {
-    let rig = Rig::slow(5 * MS);
+fn a_paused_job_counts_when_clients_take_turns() {
+    let rig = Rig::held();
+    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 1, ..Default::default() });
+    let of = |client: &str, seed| Submission { client: client.into(), ..raw("a", seed, 3) };
+    let place = |job: &Job| match job.latest() {
+        Some(JobEvent::Queued { position, .. }) => position,
+        other => panic!("{other:?}"),
+    };
+    let paused = engine.submit(of("busy", 1)).unwrap();
+    rig.wait_for_steps_of(1, 1);
+    let urgent = Submission { priority: Priority::Urgent, ..of("urgent", 2) };
+    let urgent = engine.submit(urgent).unwrap();
+    rig.steps.allow(1);
+    rig.wait_for_steps_of(2, 1);
+    let second = engine.submit(of("busy", 3)).unwrap();
+    let other = engine.submit(of("other", 4)).unwrap();
+    assert_eq!(place(&other), 1, "it is the first of its client, and the one before it is the second");
+    rig.steps.open();
+    [paused, urgent, second, other].iter().for_each(|job| drop(job.wait().unwrap()));
+}
+
+#[test]
+fn events_tell_the_whole_way_in_order() {
+    // Bytes that are loaded are told of ten times in a second.
+    let load_time = 120 * MS;
+    let (steps, loading) = (Gate::closed(), Gate::closed());
+    let rig = Arc::new(Rig { steps, loading, load_time, ..Default::default() });
     let engine = rig.engine();
     let job = engine.submit(Submission { preview_every: 2, ..raw("a", 1, 6) }).unwrap();
     let mut events = job.events();
-    let (mut kinds, mut steps) = (vec![], vec![]);
-    while let Some(event) = events.next_blocking() {
-        match &event {
-            JobEvent::Queued { position, .. } => assert_eq!(*position, 1),
-            JobEvent::Step { n, of, step_time, .. } => {
-                assert!(*of == 6 && *step_time >= 5 * MS);
-                steps.push(*n);
+    let mut told: Vec<String> = vec![];
+    let mut held = Duration::ZERO;
+    // Reads up to the next step, or to the end.
+    let mut read = |told: &mut Vec<String>, held: Duration| {
+        while let Some(event) = events.next_blocking() {
+            let name = match &event {
+                JobEvent::Queued { position, .. } => {
+                    assert_eq!(*position, 1);
+                    rig.loading.open();
+                    "queued".into()
+                }
+                JobEvent::Loading { model, bytes_done, bytes } => {
+                    assert_eq!((&**model, bytes_done), ("a", bytes));
+                    "loading".into()
+                }
+                JobEvent::Started { device } => format!("started on {device}"),
+                JobEvent::Step { n, of, step_time, .. } => {
+                    assert!(*step_time >= held, "{step_time:?} of {held:?}");
+                    format!("step {n} of {of}")
+                }
+                JobEvent::Preview { image, n } => {
+                    assert_eq!(image.dimensions(), (8, 8));
+                    format!("preview {n}")
+                }
+                JobEvent::Finished(_) => "finished".into(),
+                other => panic!("{other:?}"),
+            };
+            // A job that waits may hear of its place again.
+            if !told.contains(&name) {
+                told.push(name);
             }
-            JobEvent::Preview { image, n } => assert!(image.dimensions() == (8, 8) && n % 2 == 0),
-            _ => {}
+            if matches!(event, JobEvent::Step { .. }) {
+                return;
+            }
         }
-        kinds.push(std::mem::discriminant(&event));
-        if let JobEvent::Finished(finished) = event {
-            let timings = finished.timings;
-            assert!(timings.denoise >= 30 * MS && timings.total >= timings.denoise, "{timings:?}");
-        }
+    };
+    rig.steps.allow(1);
+    read(&mut told, Duration::ZERO);
+    for step in 2..=6 {
+        rig.wait_for_steps_of(1, step);
+        let begun = Instant::now();
+        thread::yield_now();
+        let step_held = begun.elapsed();
+        held += step_held;
+        rig.steps.allow(1);
+        read(&mut told, step_held);
     }
-    let unlike: HashSet<_> = kinds.into_iter().collect();
-    assert!(unlike.len() >= 4, "queued or started, step, preview, finished");
-    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]) && steps.last() == Some(&6), "{steps:?}");
+    read(&mut told, Duration::ZERO);
+    let expected = "queued, loading, started on rig, step 1 of 6, step 2 of 6, preview 2, step 3 of 6, step 4 of 6, preview 4, \
+                    step 5 of 6, step 6 of 6, finished";
+    assert_eq!(told.join(", "), expected);
+    let timings = job.wait().unwrap().timings;
+    assert!(timings.denoise >= held, "{timings:?} of {held:?}");
+    let parts = timings.waiting + timings.begin + timings.denoise + timings.finish;
+    assert!(timings.total >= parts, "{timings:?}");
 }
 
 #[test]
 fn a_cancel_takes_effect_within_a_step() {
-    let rig = Rig::slow(2 * MS);
-    let engine = rig.engine();
+    let rig = Rig::held();
+    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 1, ..Default::default() });
     for moment in 0..30 {
-        let job = engine.submit(raw("a", 100 + moment, 40)).unwrap();
-        thread::sleep(MS * moment as u32);
-        let before = rig.calls_of(100 + moment).len();
+        let seed = 100 + moment as u64;
+        let job = engine.submit(raw("a", seed, 40)).unwrap();
+        rig.steps.allow(moment);
+        rig.wait_for_steps_of(seed, moment + 1);
         job.cancel();
+        rig.steps.allow(1);
         match job.wait() {
-            Err(Error::Cancelled { steps_done, steps: 40 }) => {
-                assert!(steps_done <= before + 2, "{steps_done} steps, {before} when it was cancelled");
-                thread::sleep(3 * MS);
-                assert_eq!(rig.calls_of(100 + moment).len(), steps_done, "nothing is done for it any more");
-            }
+            Err(Error::Cancelled { steps_done, steps: 40 }) => assert_eq!(steps_done, moment + 1),
             other => panic!("{other:?}"),
         }
     }
     // Those that wait go at once.
-    let rig = Rig::slow(50 * MS);
-    let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 1, ..Default::default() });
-    let jobs: Vec<_> = (0..100).map(|seed| engine.submit(raw("a", seed, 9)).unwrap()).collect();
-    jobs.iter().for_each(Job::cancel);
-    assert!(jobs.iter().all(|job| matches!(job.wait(), Err(Error::Cancelled { .. }))));
-    assert!(rig.all_calls() <= 2);
+    let first = engine.submit(raw("a", 1, 9)).unwrap();
+    rig.wait_for_steps_of(1, 1);
+    let calls = rig.all_calls();
+    let jobs: Vec<_> = (2..100).map(|seed| engine.submit(raw("a", seed, 9)).unwrap()).collect();
+    jobs.iter().chain([&first]).for_each(Job::cancel);
+    assert!(jobs.iter().all(|job| matches!(job.wait(), Err(Error::Cancelled { steps_done: 0, .. }))));
+    rig.steps.open();
+    assert!(matches!(first.wait(), Err(Error::Cancelled { steps_done: 1, .. })));
+    engine.shutdown(Shutdown::Drain);
+    assert_eq!(rig.all_calls(), calls, "nothing is done for any of them anymore");
+    let steps: usize = (100..130).map(|seed| rig.calls_of(seed).len()).sum();
+    assert_eq!(steps, 465, "1 to 30");
 }
 
 #[test]
 fn a_deadline_that_passes_ends_the_job_waiting_or_running() {
     let rig = Rig::slow(5 * MS);
     let engine = rig.engine_with(1 << 40, EngineConfig { max_batch: 1, ..Default::default() });
-    let within = |seed| Submission { deadline: Some(60 * MS), ..raw("a", seed, 1000) };
+    // Its model is loaded before time counts.
+    engine.submit(raw("a", 1, 1)).unwrap().wait().unwrap();
+    let within = |seed| Submission { deadline: Some(300 * MS), ..raw("a", seed, 1000) };
     let jobs = [engine.submit(within(1)).unwrap(), engine.submit(within(2)).unwrap()];
     let errors = jobs.map(|job| job.wait().unwrap_err());
     assert!(matches!(errors[0], Error::DeadlineExceeded { steps_done: 1.., .. }), "{:?}", errors[0]);
-    assert_eq!(errors[1].to_string(), "the deadline of 0.06 s passed after 0 of 1000 steps");
+    assert_eq!(errors[1].to_string(), "the deadline of 0.3 s passed after 0 of 1000 steps");
 }
 
 #[test]
 fn a_full_queue_answers_at_once_and_says_when_to_come_back() {
-    let rig = Rig::slow(20 * MS);
+    let rig = Rig::held();
     let engine =
         rig.engine_with(1 << 40, EngineConfig { max_batch: 1, queue_capacity: 3, ..Default::default() });
-    let first = engine.submit(raw("a", 0, 50)).unwrap();
-    started(&first);
+    let _first = engine.submit(raw("a", 77, 50)).unwrap();
+    rig.wait_for_steps_of(77, 1);
     let jobs: Vec<_> = (1..4).map(|seed| engine.submit(raw("a", seed, 1)).unwrap()).collect();
     let error = engine.submit(raw("a", 9, 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
@@ -191,15 +262,17 @@ fn a_full_queue_answers_at_once_and_says_when_to_come_back() {
     jobs[0].cancel();
     assert!(jobs[0].wait().is_err());
     engine.submit(raw("a", 9, 1)).unwrap();
+    rig.steps.open();
 }
 
 #[test]
 fn a_client_with_its_share_waiting_is_refused_alone_and_told_when_to_come_back() {
-    let rig = Rig::slow(20 * MS);
+    let rig = Rig::held();
     let config = EngineConfig { max_batch: 1, client_jobs: 2, client_bytes: 20_000, ..Default::default() };
     let engine = rig.engine_with(1 << 40, config);
     let of = |client: &str, seed| Submission { client: client.into(), ..raw("a", seed, 30) };
-    started(&engine.submit(of("first", 0)).unwrap());
+    let _first = engine.submit(of("first", 77)).unwrap();
+    rig.wait_for_steps_of(77, 1);
     let jobs = engine.submit_all((1..4).map(|seed| of("many", seed)));
     assert_eq!(jobs.iter().filter(|job| job.is_ok()).count(), 2);
     let error = jobs[2].as_ref().unwrap_err();
@@ -213,6 +286,7 @@ fn a_client_with_its_share_waiting_is_refused_alone_and_told_when_to_come_back()
     engine.submit(of("other", 6)).unwrap();
     jobs[0].as_ref().unwrap().cancel();
     engine.submit(of("many", 7)).unwrap();
+    rig.steps.open();
 }
 
 #[test]
@@ -408,9 +482,8 @@ fn what_is_wrong_with_a_request_is_said_before_it_waits() {
         bad(GenerateRequest { steps: Some(0), ..Default::default() }),
         "`steps` is 0; expected 1 to 1000"
     );
-    let size = Some(dgx_pixels_core::ImageSize { width: 68, height: 64 });
     assert_eq!(
-        bad(GenerateRequest { size, ..Default::default() }),
+        bad(GenerateRequest { width: Some(68), height: Some(64), ..Default::default() }),
         "`width` is 68; expected a multiple of 8, 64 to 2048"
     );
     let error = engine.submit(Submission { model: Some("none".into()), ..Submission::of("a") }).unwrap_err();

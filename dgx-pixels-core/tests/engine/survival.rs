@@ -12,7 +12,7 @@ use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobId;
 use dgx_pixels_core::{Error, ErrorKind, Submission};
 
-use crate::rig::{Rig, raw};
+use crate::rig::{Rig, eventually, raw};
 
 const MS: Duration = Duration::from_millis(1);
 /// Where a child process is to work.
@@ -69,12 +69,24 @@ fn a_finished_job_is_found_after_a_restart() {
 #[test]
 fn what_was_not_finished_is_done_by_the_next_engine() {
     let folder = tempfile::tempdir().unwrap();
-    let rig = Rig::slow(5 * MS);
-    let engine = journalled(&rig, folder.path());
+    let rig = Rig::held();
+    let config = EngineConfig {
+        journal: Some(folder.path().join("journal")),
+        client_bytes: 100_000,
+        ..Default::default()
+    };
+    let engine = rig.engine_with(1 << 40, config);
     let jobs: Vec<_> = (1..=20).map(|seed| engine.submit(keyed(seed, folder.path())).unwrap()).collect();
+    // Three steps, and one beside which the first image is decoded.
+    rig.steps.allow(4);
     jobs[0].wait().unwrap();
     jobs[19].cancel();
-    engine.shutdown(Shutdown::NextStep);
+    thread::scope(|scope| {
+        scope.spawn(|| engine.shutdown(Shutdown::NextStep));
+        let too_long = || Submission { client: "another".into(), ..raw(&"a ".repeat(50_000), 1, 1) };
+        eventually(|| matches!(engine.submit(too_long()), Err(Error::ShutDown)).then_some(()));
+        rig.steps.open();
+    });
     let undone: Vec<_> =
         jobs.iter().filter(|job| matches!(job.result(), Some(Err(Error::ShutDown)))).collect();
     assert!(!undone.is_empty());

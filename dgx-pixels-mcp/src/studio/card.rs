@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dgx_pixels_core::local::{LocalModel, LocalModels};
-use dgx_pixels_core::{ImageSize, canvas};
+use dgx_pixels_core::{ImageSize, ModelDefaults, canvas};
 use serde::Serialize;
 
 /// A model, as clients are told of it.
@@ -23,9 +23,10 @@ pub struct ModelCard {
     pub steps: usize,
     /// Its folder; none for `sketch`.
     pub path: Option<PathBuf>,
-    /// The image that it draws where no size is asked for, in pixels.
+    /// The model's values for what a request leaves open.
     #[serde(skip)]
-    pub native_size: ImageSize,
+    #[schemars(skip)]
+    pub defaults: ModelDefaults,
 }
 
 impl ModelCard {
@@ -36,10 +37,11 @@ impl ModelCard {
     }
 
     fn new(model: &LocalModel) -> ModelCard {
-        let LocalModel { name, path, native_size, steps, .. } = model.clone();
+        let LocalModel { name, path, defaults } = model.clone();
         let draws_pixel_art = model.draws_pixel_art();
         let path = path.map(|path| path.canonicalize().unwrap_or(path));
-        let ImageSize { width, height } = canvas::native_sprite(native_size);
-        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, native_size }
+        let ImageSize { width, height } = canvas::native_sprite(defaults.size);
+        let steps = defaults.steps;
+        ModelCard { name, is_default: false, draws_pixel_art, width, height, steps, path, defaults }
     }
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dgx_pixels_core::asset::GAME_PORT;
 use dgx_pixels_core::device::Device;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::folders;
 use dgx_pixels_core::library::Quota;
+use dgx_pixels_manifest::GAME_PORT;
 
 /// How a [`Studio`](super::Studio) works.
 #[derive(Clone, Debug)]

@@ -10,6 +10,9 @@ use dgx_pixels_core::{Error, Generator, Submission};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
+use crate::answer::Fault;
+use crate::pixel_work::Stop;
+
 /// Jobs that have ended and are still known by their asset; the generator finds older ones.
 const ENDED_KEPT: usize = 1000;
 /// Calls that submit at once. They take turns at the library and the journal, and each holds a thread that short calls
@@ -100,13 +103,20 @@ impl Jobs {
     /// Hands sprites to the generator, and sees to it that each becomes an asset.
     ///
     /// # Errors
-    /// Those of [`Generator::submit_all`] and [`Library::reserve`]. Nothing is drawn then.
+    /// Those of [`Generator::submit_all`] and [`Library::reserve`]; the fault for a call that was given up before its
+    /// turn. Nothing is drawn then.
     pub(crate) async fn submit(
         &self,
         generator: impl Generator + 'static,
         planned: Vec<PlannedSprite>,
-    ) -> Result<Vec<Work>, Error> {
-        let turn = self.0.submitting.clone().acquire_owned().await.map_err(|_| Error::ShutDown)?;
+        stop: &Stop,
+    ) -> Result<Vec<Work>, Fault> {
+        // Clients that go come faster than their calls get a turn, and each call that waits takes 45 KB.
+        let turn = tokio::select! {
+            biased;
+            () = stop.set() => return Err(stop.fault()),
+            turn = self.0.submitting.clone().acquire_owned() => turn.map_err(|_| Error::ShutDown)?,
+        };
         let jobs = self.clone();
         let work = async move {
             let _turn = turn;
@@ -114,7 +124,7 @@ impl Jobs {
         };
         let (jobs, error) = apart(work).await.unwrap_or((vec![], Some(Error::ShutDown)));
         let works = jobs.into_iter().filter_map(|(job, notes)| self.watch(job, notes)).collect();
-        error.map_or(Ok(works), Err)
+        error.map_or(Ok(works), |error| Err(error.into()))
     }
 
     /// The jobs that were accepted with their notes, and the first fault, on which they are cancelled.
@@ -227,8 +237,10 @@ async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static
 mod tests {
     use std::time::Duration;
 
+    use dgx_pixels_core::ErrorKind;
     use dgx_pixels_core::job::JobWriter;
     use dgx_pixels_core::library::Quota;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -260,6 +272,10 @@ mod tests {
         }
     }
 
+    fn stop() -> Stop {
+        Stop { call: CancellationToken::new(), server: CancellationToken::new() }
+    }
+
     fn keys(count: usize) -> Vec<PlannedSprite> {
         let key = || PlannedSprite {
             name: "key".parse().unwrap(),
@@ -276,12 +292,27 @@ mod tests {
         let jobs = Jobs::new(library.clone());
         let accepted = Arc::new(Mutex::new(vec![]));
         let full = Full { capacity: 2, accepted: accepted.clone() };
-        let error = jobs.submit(full, keys(3)).await.err().unwrap();
-        assert!(matches!(error, Error::QueueFull { waiting: 2, capacity: 2, .. }), "{error}");
+        let fault = jobs.submit(full, keys(3), &stop()).await.err().unwrap();
+        assert_eq!(fault.kind, ErrorKind::QueueFull, "{fault:?}");
         let accepted = std::mem::take(&mut *accepted.lock().unwrap());
         assert_eq!(accepted.iter().map(JobWriter::cancel_asked).collect::<Vec<_>>(), [true; 2]);
         let next = library.reserve(&"key".parse().unwrap()).unwrap();
         assert!(next.png().ends_with("key-3/key-3.png"), "{}", next.png().display());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_given_up_does_not_wait_for_its_turn_and_submits_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let jobs = Jobs::new(Library::open(folder.path(), Quota::default()).unwrap());
+        let _all = jobs.0.submitting.acquire_many(MAX_SUBMITTING as u32).await.unwrap();
+        let accepted = Arc::new(Mutex::new(vec![]));
+        let full = Full { capacity: 1, accepted: accepted.clone() };
+        let stop = stop();
+        let given_up = async { stop.call.cancel() };
+        let (submitted, ()) = tokio::join!(jobs.submit(full, keys(1), &stop), given_up);
+        assert_eq!(submitted.err().map(|fault| fault.kind), Some(ErrorKind::Cancelled));
+        assert!(accepted.lock().unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dgx_pixels_core::asset::{
-    Change, DEFAULT_FRAME_MS, Deployed, Game, GameStatus, MadeBy, NewSprite, Project, Sheet, SheetFrame,
-    SheetOptions, SpriteName, Tag,
+    Change, DEFAULT_FRAME_MS, Deployed, Game, NewSprite, Project, Sheet, SheetFrame, SheetOptions, Tag,
 };
 use dgx_pixels_core::files::read_opened;
 use dgx_pixels_core::picture_file::{Made, plain_png};
 use dgx_pixels_core::{Error, ErrorKind};
+use dgx_pixels_manifest::{GameStatus, MadeBy, SpriteName};
 use rmcp::model::ToolAnnotations;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,11 +18,11 @@ use serde_json::{Map, json};
 
 use super::{Answer, Call, Group, Kind, blocking, reads, wrong};
 use crate::answer::{Fault, structured, with_picture_of};
-use crate::arguments::cut;
 use crate::pictures::{self, MAX_FILE_BYTES, MAX_PIXELS, Use, decode, dimensions};
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{SCREENSHOT_SIDES, shrunk};
 use crate::studio::{PlannedSprite, Studio};
+use dgx_pixels_core::fields::json::cut;
 
 const DEPLOY: &str = "deploy_to_bevy";
 const STATUS: &str = "game_status";

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use dgx_pixels_core::fields::{FieldError, SpriteFields, json};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
-use dgx_pixels_core::pixel::{GridChoice, MaxColors, Palette, PixelOptions, Transparent, Wrap};
-use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, canvas};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission};
 use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
@@ -20,13 +19,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::game::Onto;
-use super::{Answer, Call, Group, Kind, Listener, Response, blocking, wrong};
+use super::{Answer, Call, Group, Kind, Listener, Response, blocking, wrong, wrong_field};
 use crate::answer::{Fault, bytes, facts, text, with_picture, without_nulls};
-use crate::arguments;
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{MOST_SPRITES, contact_sheet, preview};
-use crate::studio::{ModelCard, PlannedSprite, Studio, Waiting, Work};
+use crate::studio::{PlannedSprite, Studio, Waiting, Work};
 use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
@@ -36,7 +34,7 @@ const TASK_MS: u64 = 12 * 60 * 60 * 1000;
 /// How often a client should ask for a task.
 const TASK_POLL_MS: u64 = 1000;
 const TELL_EVERY: Duration = Duration::from_millis(100);
-const MAX_COUNT: u32 = 16;
+const MAX_COUNT: u64 = 16;
 const MAX_PROMPTS: usize = 64;
 /// Models read some 300 characters of it.
 const MAX_PROMPT_CHARS: usize = 2000;
@@ -52,68 +50,91 @@ pub(super) fn tools() -> Vec<Kind> {
     // With `project`, a sprite of the same name is replaced in the game.
     let draws =
         || ToolAnnotations::new().read_only(false).destructive(true).idempotent(false).open_world(false);
-    let sprite = Kind::new(Group::Generate, SPRITE, "Generate a sprite", draws(), generate_sprite);
+    let schema = (*SCHEMAS[1]).clone();
+    let run: super::Run = Arc::new(|call, arguments| Box::pin(generate_sprite(call, arguments)));
+    let sprite = Kind::raw(Group::Generate, SPRITE, "Generate a sprite", draws(), schema, run);
     let run: super::Run = Arc::new(|call, arguments| Box::pin(generate_batch(call, arguments)));
     let batch = Kind::raw(Group::Generate, BATCH, "Generate many sprites", draws(), batch_schema(), run);
     [sprite, batch].map(|kind| kind.with_game_arguments(GAME_ARGUMENTS)).into()
 }
 
 /// Draws pixel art from a prompt and saves it as a PNG with a true pixel grid, a small palette and alpha that is 0 or 255.
-/// Answers with the file's absolute path, its asset_id, and a preview. Waits up to 45 seconds; if the picture is not done by
+/// Answers with the file's absolute path, its asset_id, and a preview. Waits up to 45 seconds; if the image is not done by
 /// then, the answer is a job_id to be given to `get_job`. Example: {"prompt":"a green slime","width":32,"height":32,"max_colors":8}
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-struct GenerateSprite {
-    /// What to draw, in English, one thing and its colours: "a green slime". Words past the model's 77 tokens are dropped, and named in
-    /// the answer.
-    prompt: String,
-    /// What to keep away from.
-    negative_prompt: Option<String>,
+struct OwnArguments {
     /// A name from `list_models`. Default: the server's own choice.
     model: Option<String>,
-    /// A style preset from `list_models`, as "8bit"; what is asked for here besides goes before it.
+    /// A style preset from `list_models`, for example "8bit". The other arguments of the call go before it.
     style: Option<String>,
-    /// Width of the sprite in its own pixels. Default: the model's, or `height`.
+    /// Width of the sprite in its own pixels. Default: `height`, or the model's own.
     #[schemars(range(min = 8, max = 256))]
     width: Option<u32>,
-    /// Height of the sprite in its own pixels. Default: the model's, or `width`.
+    /// Height of the sprite in its own pixels. Default: `width`, or the model's own.
     #[schemars(range(min = 8, max = 256))]
     height: Option<u32>,
-    /// Denoising steps; more take longer. Default: the model's own.
-    #[schemars(range(min = 1, max = 1000))]
-    steps: Option<usize>,
-    /// How strongly the prompt steers. Default: the model's own.
-    #[schemars(range(min = 0, max = 100))]
-    guidance_scale: Option<f64>,
-    /// The noise schedule, from `list_models`. Default: the model's own.
-    scheduler: Option<String>,
-    /// The same seed with the same request gives the same picture. Default: drawn at random, and told.
-    seed: Option<u64>,
-    /// How many pictures, with seeds from `seed` upwards. Default 1.
-    #[schemars(range(min = 1, max = 16))]
-    count: Option<u32>,
-    /// A palette's name from `list_models`, or colours as "#1a1c2c,#5d275d": every colour of the sprite is one of them.
-    palette: Option<String>,
-    /// Colours at most. Default: as many as the picture needs.
-    #[schemars(range(min = 1, max = 256))]
-    max_colors: Option<u32>,
-    /// Whether a plain background is cut out. Default true, and false where the sprite tiles.
-    transparent: Option<bool>,
-    /// The left edge meets the right one, as in a texture.
-    tile_x: Option<bool>,
-    /// The top edge meets the bottom one.
-    tile_y: Option<bool>,
-    /// The asset's name, of a-z, 0-9, `_` and `-`, at most 64 characters. One that is taken gets a number: "slime-2". Default: from the
-    /// prompt.
+    /// The asset's name, of a-z, 0-9, `_` and `-`, at most 64 characters. A name that is taken gets a number: "slime-2".
+    /// Default: from the prompt.
     name: Option<String>,
-    /// Also puts the sprite into the Bevy game in this folder, as `deploy_to_bevy` does; it takes `category`, or a `name` as "enemy_slime".
+    /// Also puts the sprite into the Bevy game in this folder, as `deploy_to_bevy` does; it takes `category`, or a `name` such
+    /// as "enemy_slime".
     project: Option<PathBuf>,
-    /// What the game uses it for, as "enemy"; what the game calls it begins with it.
+    /// The use of the sprite in the game, for example "enemy"; its name in the game begins with it.
     category: Option<String>,
+}
+
+/// The arguments of a call that draws: the fields of a sprite, and those of the tool.
+struct GenerateSprite {
+    own: OwnArguments,
+    fields: SpriteFields,
+}
+
+/// The schemas of [`OwnArguments`] and of [`GenerateSprite`].
+static SCHEMAS: LazyLock<[Arc<JsonObject>; 2]> = LazyLock::new(|| {
+    let own = json::schema::<OwnArguments>();
+    let mut all = (*SpriteFields::schema()).clone();
+    all.insert("description".into(), own["description"].clone());
+    if let (Some(Value::Object(all)), Some(Value::Object(own))) =
+        (all.get_mut("properties"), own.get("properties"))
+    {
+        all.extend(own.clone());
+        all["count"]["maximum"] = json!(MAX_COUNT);
+    }
+    [own, Arc::new(all)]
+});
+
+impl GenerateSprite {
+    fn parse(mut given: JsonObject) -> Result<GenerateSprite, FieldError> {
+        let [own, all] = &*SCHEMAS;
+        json::only_known(all, &given)?;
+        let own: OwnArguments = json::take(own, &mut given)?;
+        let style = own.style.as_deref().map(style_of).transpose()?;
+        let names: Vec<_> =
+            given.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect();
+        // A style holds where the call says nothing.
+        let mut whole = style.map(|style| style.fields.clone()).unwrap_or_default();
+        whole.extend(given.into_iter().filter(|(_, value)| !value.is_null()));
+        let mut fields = SpriteFields::take(&mut whole)?;
+        fields.pixel.size = own.size(fields.pixel.size)?;
+        fields.check(|name| names.iter().any(|given| given == name))?;
+        let texts = [
+            ("prompt", Some(&fields.request.prompt)),
+            ("negative_prompt", fields.request.negative_prompt.as_ref()),
+        ];
+        for (field, text) in texts {
+            let chars = text.map_or(0, |text| text.chars().count());
+            if chars > MAX_PROMPT_CHARS {
+                let text = format!("`{field}` has {chars} characters; expected at most {MAX_PROMPT_CHARS}");
+                return Err(FieldError::new(field, text));
+            }
+        }
+        Ok(GenerateSprite { own, fields })
+    }
 }
 
 /// The schema of [`GenerateSprite`] with many prompts in place of one.
 fn batch_schema() -> JsonObject {
-    let mut schema = (*arguments::schema::<GenerateSprite>()).clone();
+    let mut schema = (*SCHEMAS[1]).clone();
     let description = "Draws one sprite (or `count`) for each of several prompts, all in one look, and saves each as a PNG. \
         Answers with all asset_ids and one contact sheet. Waits up to 45 seconds; what is not done by then is named by job_ids \
         to be given to `get_job`. Example: {\"prompts\":[\"a red potion\",\"a blue potion\"],\"width\":16,\"palette\":\"pico-8\"}";
@@ -122,7 +143,7 @@ fn batch_schema() -> JsonObject {
         properties.remove("prompt");
         let prompts = json!({
             "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": MAX_PROMPTS,
-            "description": "What to draw, one prompt for each sprite.",
+            "description": "The subjects, one prompt for each sprite.",
         });
         properties.insert("prompts".into(), prompts);
     }
@@ -130,10 +151,10 @@ fn batch_schema() -> JsonObject {
     schema
 }
 
-async fn generate_sprite(call: Call, arguments: GenerateSprite) -> Response {
-    let fault = |fault: String| wrong(SPRITE, &fault);
-    let wanted = arguments.plan(&call).map_err(fault)?;
-    let onto = arguments.onto(&call.studio, &wanted).map_err(fault)?;
+async fn generate_sprite(call: Call, arguments: JsonObject) -> Response {
+    let arguments = GenerateSprite::parse(arguments).map_err(|error| wrong_field(SPRITE, &error))?;
+    let wanted = arguments.plan(SPRITE, &call)?;
+    let onto = arguments.onto(&call.studio, &wanted).map_err(|fault| wrong(SPRITE, &fault))?;
     draw(&call, wanted, onto).await
 }
 
@@ -148,18 +169,18 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
             return Err(wrong(BATCH, &format!("`prompts` is missing; expected {expected}")));
         }
         Some(other) => {
-            let value = arguments::short(&other);
+            let value = json::short(&other);
             return Err(wrong(BATCH, &format!("`prompts` is {value}; expected {expected}")));
         }
     };
-    let schema = arguments::schema::<GenerateSprite>();
     let (mut wanted, mut last) = (vec![], None);
     for (n, prompt) in prompts.into_iter().enumerate() {
         let mut one = arguments.clone();
         one.insert("prompt".into(), prompt);
-        let fault = |fault: String| wrong(BATCH, &fault.replace("`prompt`", &format!("`prompts[{n}]`")));
-        let one: GenerateSprite = arguments::parse(&schema, Some(one)).map_err(fault)?;
-        wanted.extend(one.plan(&call).map_err(fault)?);
+        let fault =
+            |error: FieldError| wrong_field(BATCH, &error.renamed("prompt", &format!("prompts[{n}]")));
+        let one = GenerateSprite::parse(one).map_err(fault)?;
+        wanted.extend(one.plan(BATCH, &call)?);
         last = Some(one);
     }
     // All go into one game.
@@ -168,46 +189,35 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
 }
 
 impl GenerateSprite {
-    /// What is asked for, picture by picture.
+    /// One sprite for each image of the series.
     ///
     /// # Errors
-    /// Which argument is wrong, its value, and what would be right.
-    fn plan(&self, call: &Call) -> Result<Vec<PlannedSprite>, String> {
+    /// The argument at fault, its value, and what would be right.
+    fn plan(&self, tool: &str, call: &Call) -> Result<Vec<PlannedSprite>, Fault> {
+        let fault = |error: FieldError| wrong_field(tool, &error);
+        let field = |name: &str, error: Error| fault(FieldError::new(name, error.to_string()));
+        let OwnArguments { model, style, name, .. } = &self.own;
         let studio = &call.studio;
-        for (field, text) in
-            [("prompt", Some(&self.prompt)), ("negative_prompt", self.negative_prompt.as_ref())]
-        {
-            let chars = text.map_or(0, |text| text.chars().count());
-            if chars > MAX_PROMPT_CHARS {
-                return Err(format!("`{field}` has {chars} characters; expected at most {MAX_PROMPT_CHARS}"));
-            }
-        }
-        let model = studio.model(self.model.as_deref()).map_err(|error| error.to_string())?;
-        let style = self.style.as_deref().map(style_of).transpose()?;
-        let size = self.size(model)?;
-        let pixel = self.pixel(style, size)?;
-        let request = self.request(model, style, size)?;
-        request.validate().map_err(|error| error.to_string())?;
-        let name = match &self.name {
-            Some(name) => name.parse().map_err(|error: Error| error.to_string())?,
-            None => AssetName::from_prompt(&self.prompt),
+        let model = studio.model(model.as_deref()).map_err(|error| field("model", error))?;
+        let prompt = self.fields.request.prompt.clone();
+        let name = match name {
+            Some(name) => name.parse().map_err(|error| field("name", error))?,
+            None => AssetName::from_prompt(&prompt),
         };
-        let count = self.count.unwrap_or(1);
-        if !(1..=MAX_COUNT).contains(&count) {
-            return Err(format!("`count` is {count}; expected 1 to {MAX_COUNT}"));
-        }
         // 32 bits: exact in every JSON reader.
-        let first = self.seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
-        let Some(end) = first.checked_add(count.into()) else {
-            return Err(format!("`seed` is {first}; expected at most {}", u64::MAX - u64::from(count)));
+        let seeds = self.fields.series.seeds(MAX_COUNT, || fastrand::u32(..).into()).map_err(fault)?;
+        let notes = style.iter().map(|style| ("style".to_owned(), style.clone()));
+        let notes: BTreeMap<_, _> = notes.chain([("prompt".into(), prompt)]).collect();
+        let style = style.as_deref().and_then(styles::find).filter(|_| !model.draws_pixel_art);
+        let submission = Submission {
+            model: Some(model.name.clone()),
+            client: call.client.clone(),
+            ..self.in_words_of(style).submission(*seeds.start())
         };
-        let style = self.style.clone().map(|style| ("style".to_owned(), style));
-        let notes: BTreeMap<_, _> =
-            style.into_iter().chain([("prompt".into(), self.prompt.clone())]).collect();
-        let wanted = (first..end).map(|seed| {
-            let request = GenerateRequest { seed, ..request.clone() };
-            let (pixel, model) = (Some(pixel.clone()), Some(model.name.clone()));
-            let submission = Submission { pixel, model, client: call.client.clone(), ..request.into() };
+        submission.resolve(&model.defaults).map_err(|error| wrong(tool, &error.to_string()))?;
+        let wanted = seeds.map(|seed| {
+            let request = GenerateRequest { seed, ..submission.request.clone() };
+            let submission = Submission { request, ..submission.clone() };
             PlannedSprite { name: name.clone(), submission, notes: notes.clone() }
         });
         Ok(wanted.collect())
@@ -215,7 +225,7 @@ impl GenerateSprite {
 
     /// The game that the pictures go into.
     fn onto(&self, studio: &Studio, wanted: &[PlannedSprite]) -> Result<Option<Onto>, String> {
-        match (&self.project, &self.category) {
+        match (&self.own.project, &self.own.category) {
             (Some(project), category) => Onto::new(studio, project, category.as_deref(), wanted).map(Some),
             (None, None) => Ok(None),
             (None, Some(_)) => {
@@ -224,106 +234,52 @@ impl GenerateSprite {
         }
     }
 
-    /// Of the sprite, in its own pixels.
-    fn size(&self, model: &ModelCard) -> Result<ImageSize, String> {
+    /// The fields with the words of a style.
+    fn in_words_of(&self, style: Option<&Style>) -> SpriteFields {
+        let mut fields = self.fields.clone();
+        if let Some(style) = style {
+            let request = &mut fields.request;
+            request.prompt = format!("{}, {}", request.prompt, style.words);
+            request.negative_prompt.get_or_insert_with(|| style.negative_prompt.clone());
+        }
+        fields
+    }
+}
+
+impl OwnArguments {
+    /// The size of the sprite in its own pixels, if the call names one.
+    fn size(&self, size: Option<ImageSize>) -> Result<Option<ImageSize>, FieldError> {
         for (field, side) in [("width", self.width), ("height", self.height)] {
             if let Some(side) = side.filter(|side| !SIDES.contains(side)) {
-                return Err(format!("`{field}` is {side}; expected {} to {}", SIDES.start(), SIDES.end()));
+                let text = format!("`{field}` is {side}; expected {} to {}", SIDES.start(), SIDES.end());
+                return Err(FieldError::new(field, text));
             }
         }
-        Ok(ImageSize {
-            width: self.width.or(self.height).unwrap_or(model.width),
-            height: self.height.or(self.width).unwrap_or(model.height),
-        })
-    }
-
-    fn request(
-        &self,
-        model: &ModelCard,
-        style: Option<&Style>,
-        size: ImageSize,
-    ) -> Result<GenerateRequest, String> {
-        let words = style.filter(|_| !model.draws_pixel_art);
-        let prompt = match words {
-            Some(style) => format!("{}, {}", self.prompt, style.words),
-            None => self.prompt.clone(),
-        };
-        let negative_prompt = words.map(|style| style.negative_prompt.clone());
-        Ok(GenerateRequest {
-            prompt,
-            negative_prompt: self.negative_prompt.clone().or(negative_prompt),
-            steps: self.steps,
-            guidance_scale: self.guidance_scale,
-            scheduler: self.scheduler.as_deref().map(scheduler_of).transpose()?,
-            size: Some(canvas::for_sprite(model.native_size, size)),
-            ..Default::default()
-        })
-    }
-
-    fn pixel(&self, style: Option<&Style>, size: ImageSize) -> Result<PixelOptions, String> {
-        let flag = |asked: Option<bool>, of: fn(&Style) -> Option<bool>| asked.or(style.and_then(of));
-        let wrap = Wrap {
-            x: flag(self.tile_x, |style| style.tile_x).unwrap_or(false),
-            y: flag(self.tile_y, |style| style.tile_y).unwrap_or(false),
-        };
-        let cut_out = flag(self.transparent, |style| style.transparent).unwrap_or(!wrap.x && !wrap.y);
-        let palette = self.palette.as_deref().or(style.and_then(|style| style.palette.as_deref()));
-        let max_colors = self.max_colors.or(style.and_then(|style| style.max_colors));
-        let outline = style.and_then(|style| style.outline.as_deref());
-        Ok(PixelOptions {
-            grid: GridChoice::Cells(size),
-            size: Some(size),
-            max_colors: max_colors.map_or(Ok(MaxColors::Elbow), at_most)?,
-            palette: palette.map(palette_of).transpose()?,
-            transparent: if cut_out { Transparent::Auto } else { Transparent::Off },
-            outline: outline
-                .map(str::parse)
-                .transpose()
-                .map_err(|error| format!("{error}"))?
-                .unwrap_or_default(),
-            wrap,
-            ..Default::default()
-        })
+        let (width, height) = (self.width.or(self.height), self.height.or(self.width));
+        let sides = width.zip(height).map(|(width, height)| ImageSize { width, height });
+        match (sides, size) {
+            (Some(sides), Some(size)) if sides != size => Err(FieldError::new(
+                "size",
+                format!("`size` is {size}, and `width` and `height` are {sides}; expected one of both"),
+            )),
+            (sides, size) => Ok(sides.or(size)),
+        }
     }
 }
 
-fn style_of(name: &str) -> Result<&'static Style, String> {
+fn style_of(name: &str) -> Result<&'static Style, FieldError> {
     styles::find(name).ok_or_else(|| {
         let names: Vec<_> = styles::all().iter().map(|style| format!("`{}`", style.name)).collect();
-        format!("`style` is {}; expected one of {}", arguments::short(&json!(name)), names.join(", "))
+        let text = format!("`style` is {}; expected one of {}", json::short(&json!(name)), names.join(", "));
+        FieldError::new("style", text)
     })
-}
-
-fn scheduler_of(name: &str) -> Result<SchedulerName, String> {
-    name.parse().map_err(|_| {
-        let names: Vec<_> = SchedulerName::ALL.iter().map(|name| format!("`{name}`")).collect();
-        format!("`scheduler` is {}; expected one of {}", arguments::short(&json!(name)), names.join(", "))
-    })
-}
-
-/// A name or colours; never a file, which would be one that the client may not read.
-pub(super) fn palette_of(text: &str) -> Result<Palette, String> {
-    if Palette::names().any(|name| name == text) || text.trim_start().starts_with('#') {
-        return Palette::load(text).map_err(|error| error.to_string());
-    }
-    let names: Vec<_> = Palette::names().collect();
-    let given = arguments::short(&json!(text));
-    Err(format!(
-        "`palette` is {given}; expected colours as `#1a1c2c,#5d275d`, or one of {}",
-        names.join(", ")
-    ))
-}
-
-pub(super) fn at_most(colors: u32) -> Result<MaxColors, String> {
-    let most = u16::try_from(colors).ok().filter(|colors| (1..=256).contains(colors));
-    most.map(MaxColors::AtMost).ok_or_else(|| format!("`max_colors` is {colors}; expected 1 to 256"))
 }
 
 /// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
 async fn draw(call: &Call, wanted: Vec<PlannedSprite>, onto: Option<Onto>) -> Response {
     // Being taken is part of the time that a client waits.
     let begun = Instant::now();
-    let works = call.studio.submit(wanted).await?;
+    let works = call.studio.submit(wanted, &call.stop).await?;
     let waiting: Vec<_> = works.iter().map(Work::wait).collect();
     let time = call.studio.wait().saturating_sub(begun.elapsed());
     match (wait(&call.listener, call.stop.set(), &works, time).await, &call.tasks) {

@@ -25,9 +25,9 @@ use serde::de::DeserializeOwned;
 
 pub use self::groups::{Group, ToolSet};
 use crate::answer::Fault;
-use crate::arguments;
 use crate::pixel_work::{Length, Stop};
 use crate::studio::Studio;
+use dgx_pixels_core::fields::{FieldError, json};
 
 /// One call of a tool.
 pub(crate) struct Call {
@@ -94,13 +94,13 @@ impl Kind {
         R: Into<CallToolResponse>,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        let schema = arguments::schema::<A>();
+        let schema = json::schema::<A>();
         let parsed = schema.clone();
         let run: Run = Arc::new(move |context, arguments| {
-            let arguments = arguments::parse(&parsed, Some(arguments));
+            let arguments = json::parse(&parsed, Some(arguments));
             let call = call.clone();
             Box::pin(async move {
-                let arguments = arguments.map_err(|fault| wrong(name, &fault))?;
+                let arguments = arguments.map_err(|error| wrong_field(name, &error))?;
                 call(context, arguments).await.map(Into::into)
             })
         });
@@ -116,7 +116,7 @@ impl Kind {
         run: Run,
     ) -> Kind {
         let description = schema.remove("description").and_then(|text| text.as_str().map(str::to_owned));
-        arguments::close(&mut schema);
+        json::close(&mut schema);
         let tool = Tool::new(name, description.unwrap_or_default(), Arc::new(schema));
         Kind { tool: tool.with_title(title).with_annotations(hints), group, game_arguments: &[], run }
     }
@@ -127,7 +127,7 @@ impl Kind {
     }
 
     fn with_output<T: JsonSchema>(mut self) -> Kind {
-        self.tool = self.tool.with_raw_output_schema(arguments::schema::<T>());
+        self.tool = self.tool.with_raw_output_schema(json::schema::<T>());
         self
     }
 }
@@ -135,6 +135,11 @@ impl Kind {
 /// What is wrong with arguments, and what to do.
 fn wrong(tool: &str, fault: &str) -> Fault {
     Fault::new(ErrorKind::InvalidRequest, format!("{fault}. Mend it and call `{tool}` again."))
+}
+
+/// As [`wrong`], of a field, which a program finds in the answer by its name.
+fn wrong_field(tool: &str, error: &FieldError) -> Fault {
+    Fault { field: Some(error.field.clone()), ..wrong(tool, &error.to_string()) }
 }
 
 /// Runs work that reads or writes files beside the calls that only answer.
@@ -182,11 +187,10 @@ pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) 
     let studio = call.studio.clone();
     // A call that is dropped, since its connection was, is given up too.
     let _given_up = call.stop.call.clone().drop_guard();
-    let mut arguments = arguments.unwrap_or_default();
-    arguments.retain(|_, value| !value.is_null());
-    let answer = match arguments::only_known(&call.tools.describe(kind).input_schema, &arguments) {
+    let arguments = arguments.unwrap_or_default();
+    let answer = match json::only_known(&call.tools.describe(kind).input_schema, &arguments) {
         Ok(()) => (kind.run)(call, arguments).await,
-        Err(fault) => Err(wrong(name, &fault)),
+        Err(error) => Err(wrong_field(name, &error)),
     };
     studio.metrics().called(name, answer.is_ok(), started.elapsed());
     if let Err(fault) = &answer {

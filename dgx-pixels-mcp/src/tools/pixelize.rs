@@ -1,19 +1,19 @@
 //! `pixelize_image`.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
+use dgx_pixels_core::fields::{FieldError, check_pixel, json};
 use dgx_pixels_core::library::AssetName;
 use dgx_pixels_core::picture_file::{sprite_png, write_sprite};
-use dgx_pixels_core::pixel::{
-    GridChoice, MaxColors, PixelBounds, PixelError, PixelOptions, Transparent, Wrap, is_lost, pixelize_within,
-};
+use dgx_pixels_core::pixel::{GridChoice, PixelBounds, PixelError, PixelOptions, is_lost, pixelize_within};
 use dgx_pixels_core::{Error, ImageSize};
+use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::generate::{at_most, palette_of};
-use super::{Answer, Call, Group, Kind, adds, blocking, wrong};
+use super::{Answer, Call, Group, Kind, Response, adds, blocking, wrong, wrong_field};
 use crate::answer::{facts, with_picture};
 use crate::pictures::{self, MAX_SPRITE_PIXELS, Use};
 use crate::pixel_work::{Length, Stop};
@@ -25,66 +25,83 @@ const TOOL: &str = "pixelize_image";
 const SIDES: std::ops::RangeInclusive<u32> = 1..=2048;
 
 pub(super) fn tools() -> Vec<Kind> {
-    vec![Kind::new(Group::Pixelize, TOOL, "Make a sprite of a picture", adds(), pixelize_image)]
+    let run: super::Run = Arc::new(|call, arguments| Box::pin(pixelize_image(call, arguments)));
+    vec![Kind::raw(Group::Pixelize, TOOL, "Make a sprite of an image", adds(), (*SCHEMAS[2]).clone(), run)]
 }
 
 /// Makes a true sprite of a picture of pixel art that was enlarged, blurred or generated elsewhere: finds its grid, and keeps one pixel
 /// for each cell. The picture itself stays as it is. Example: {"path":"/home/me/art/knight.png","max_colors":16}
 #[derive(Debug, Deserialize, JsonSchema)]
-struct PixelizeImage {
+struct OwnArguments {
     /// The image: PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, in a folder that the server may read.
     path: PathBuf,
-    /// Columns of the grid; with `height`. Default: found.
+    /// Columns of the grid; with `height`. Default: `grid`.
     #[schemars(range(min = 1, max = 2048))]
     width: Option<u32>,
-    /// Rows of the grid; with `width`. Default: found.
+    /// Rows of the grid; with `width`. Default: `grid`.
     #[schemars(range(min = 1, max = 2048))]
     height: Option<u32>,
-    /// A palette's name from `list_models`, or colours as "#1a1c2c,#5d275d".
-    palette: Option<String>,
-    /// Colours at most. Default: all of a picture that is pixel art already, else as many as it needs.
-    #[schemars(range(min = 1, max = 256))]
-    max_colors: Option<u32>,
-    /// Whether a plain background is cut out. Default true.
-    transparent: Option<bool>,
-    /// The left edge meets the right one.
-    tile_x: Option<bool>,
-    /// The top edge meets the bottom one.
-    tile_y: Option<bool>,
     /// The asset's name, as of `generate_sprite`. Default: the file's.
     name: Option<String>,
 }
 
-async fn pixelize_image(call: Call, arguments: PixelizeImage) -> Answer {
-    let options = arguments.options().map_err(|fault| wrong(TOOL, &fault))?;
-    let name: AssetName = match &arguments.name {
-        Some(name) => name.parse().map_err(|error: Error| wrong(TOOL, &error.to_string()))?,
-        None => AssetName::from_prompt(&arguments.path.file_stem().unwrap_or_default().to_string_lossy()),
+/// The schemas of [`OwnArguments`], of the pixel fields, and of both together.
+static SCHEMAS: LazyLock<[Arc<JsonObject>; 3]> = LazyLock::new(|| {
+    let (own, pixel) = (json::schema::<OwnArguments>(), json::schema::<PixelOptions>());
+    let mut all = (*own).clone();
+    if let (Some(Value::Object(all)), Some(Value::Object(pixel))) =
+        (all.get_mut("properties"), pixel.get("properties"))
+    {
+        all.extend(pixel.clone());
+    }
+    [own, pixel, Arc::new(all)]
+});
+
+async fn pixelize_image(call: Call, mut given: JsonObject) -> Response {
+    let fault = |error: FieldError| wrong_field(TOOL, &error);
+    let [own, pixel, _] = &*SCHEMAS;
+    let own: OwnArguments = json::take(own, &mut given).map_err(fault)?;
+    let names: Vec<_> =
+        given.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect();
+    let mut options: PixelOptions = json::take(pixel, &mut given).map_err(fault)?;
+    own.put_grid(&mut options).map_err(fault)?;
+    check_pixel(&options, |name| names.iter().any(|given| given == name)).map_err(fault)?;
+    options.validate().map_err(|error| wrong(TOOL, &error.to_string()))?;
+    let name: AssetName = match &own.name {
+        Some(name) => {
+            name.parse().map_err(|error: Error| fault(FieldError::new("name", error.to_string())))?
+        }
+        None => AssetName::from_prompt(&own.path.file_stem().unwrap_or_default().to_string_lossy()),
     };
-    let make = move |studio: &Studio, stop: &Stop| make(studio, stop, &arguments.path, &options, &name);
-    blocking(&call.studio, &call.stop, Length::Long, make).await
+    let make = move |studio: &Studio, stop: &Stop| make(studio, stop, &own.path, &options, &name);
+    blocking(&call.studio, &call.stop, Length::Long, make).await.map(Into::into)
 }
 
-impl PixelizeImage {
-    fn options(&self) -> Result<PixelOptions, String> {
-        let grid = match (self.width, self.height) {
-            (None, None) => GridChoice::Auto,
+impl OwnArguments {
+    fn put_grid(&self, options: &mut PixelOptions) -> Result<(), FieldError> {
+        let cells = match (self.width, self.height) {
+            (None, None) => return Ok(()),
             (Some(width), Some(height)) if SIDES.contains(&width) && SIDES.contains(&height) => {
                 GridChoice::Cells(ImageSize { width, height })
             }
             (Some(width), Some(height)) => {
-                return Err(format!("`width` and `height` are {width} and {height}; expected 1 to 2048"));
+                let text = format!("`width` and `height` are {width} and {height}; expected 1 to 2048");
+                return Err(FieldError::new("width", text));
             }
-            _ => return Err("`width` and `height` go together; one is missing".into()),
+            (width, _) => {
+                let missing = if width.is_some() { "height" } else { "width" };
+                return Err(FieldError::new(missing, "`width` and `height` go together; one is missing"));
+            }
         };
-        Ok(PixelOptions {
-            grid,
-            max_colors: self.max_colors.map_or(Ok(MaxColors::Auto), at_most)?,
-            palette: self.palette.as_deref().map(palette_of).transpose()?,
-            transparent: if self.transparent.unwrap_or(true) { Transparent::Auto } else { Transparent::Off },
-            wrap: Wrap { x: self.tile_x.unwrap_or(false), y: self.tile_y.unwrap_or(false) },
-            ..Default::default()
-        })
+        if options.grid != GridChoice::Auto && options.grid != cells {
+            let text = format!(
+                "`grid` is {}, and `width` and `height` are {cells}; expected one of both",
+                options.grid
+            );
+            return Err(FieldError::new("grid", text));
+        }
+        options.grid = cells;
+        Ok(())
     }
 }
 

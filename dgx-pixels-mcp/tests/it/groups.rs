@@ -82,7 +82,7 @@ fn without_the_group_game_nothing_is_put_into_a_game() {
         let mut arguments = json!({ "project": game, "category": "item", "name": "key" });
         arguments[what] = if what == "prompt" { json!("a key") } else { json!(["a key"]) };
         let fault = client.fault(tool, arguments);
-        assert!(fault.contains("and there is no such argument"), "{fault}");
+        assert!(fault.contains("and there is no such field"), "{fault}");
     }
     assert!(!game.join("assets").exists());
 }

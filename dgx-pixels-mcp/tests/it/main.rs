@@ -3,6 +3,7 @@
 mod clients;
 mod costs;
 mod desk;
+mod doors;
 mod fairness;
 mod game;
 mod groups;

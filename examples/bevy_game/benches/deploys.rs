@@ -10,8 +10,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dgx_pixels_core::asset::{Deployed, Frame, Game, NewSprite, Project, Rect};
+use dgx_pixels_core::asset::{Deployed, Game, NewSprite, Project};
 use dgx_pixels_core::picture_file::sprite_png;
+use dgx_pixels_manifest::{Frame, Rect};
 use image::{Rgba, RgbaImage};
 
 const PATIENCE: Duration = Duration::from_secs(30);

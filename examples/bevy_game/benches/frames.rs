@@ -13,8 +13,9 @@ use bevy::render::render_resource::TextureFormat;
 use bevy::window::ExitCondition;
 use bevy::winit::WinitPlugin;
 use dgx_pixels_bevy::{GameSprite, Sprites, SpritesPlugin};
-use dgx_pixels_core::asset::{Frame, NewSprite, Project, Rect};
+use dgx_pixels_core::asset::{NewSprite, Project};
 use dgx_pixels_core::picture_file::sprite_png;
+use dgx_pixels_manifest::{Frame, Rect};
 use image::{Rgba, RgbaImage};
 
 const SPRITES: usize = 5000;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use dgx_pixels_core::asset::Manifest;
+use dgx_pixels_manifest::Manifest;
 use image::{Rgba, RgbaImage};
 use serde_json::json;
 

@@ -252,28 +252,26 @@ fn faults_are_told_with_their_lines_before_anything_is_drawn() {
     assert_eq!(ran.code, Some(2));
     let said: Vec<_> = ran.stderr.lines().collect();
     let expected = [
-        "error: line 2: `stepz` is no field; expected one of `prompt`, `name`, ",
-        "error: line 4: `prompt` is missing",
-        "error: line 4: `steps` is 0; expected 1 to 1000",
-        "error: line 5: `name` is `a/b`; expected a file's name without folder and ending",
-        "error: line 5: `prompt` is `7`; expected a text",
-        "error: line 5: `seed` is `-1`; expected a whole number from 0 to 18446744073709551615",
-        "error: line 5: `tile_x` is `yes`; expected true or false",
+        "error: line 2: `stepz` is 3, and there is no such field; the nearest are `steps`, ",
+        "error: line 4: `prompt` is missing; expected a text",
+        "error: line 5: `name` is \"a/b\"; expected a file's name without folder and ending",
+        "error: line 5: `prompt` is 7; expected a text",
+        "error: line 5: `tile_x` is \"yes\"; expected `true` or `false`",
+        "error: line 5: `seed` is -1; expected a whole number, 0 or more",
         "error: line 6: `width` is 68; expected a multiple of 8, 64 to 2048",
         "error: line 7: `palette` does not go with `raw`",
         "error: line 8: `anchor` is `up`; expected ",
-        "error: line 8: `count` is 0; expected 1 to 10000",
         "error: line 9: it is no JSON object: ",
-        "error: line 10: `seed` is 18446744073709551615; expected at most 18446744073709551614 for 2 pictures",
-        "error: `bad.jsonl` has 13 faults; nothing was drawn",
+        "error: line 10: `seed` is 18446744073709551615; expected at most 18446744073709551614 for 2 images",
+        "error: `bad.jsonl` has 11 faults; nothing was drawn",
     ];
     assert_eq!(said.len(), expected.len(), "{}", ran.stderr);
     for (said, expected) in said.iter().zip(expected) {
         assert!(said.starts_with(expected), "{said}\n{expected}");
     }
     let told = ran.json();
-    assert_eq!((told.len(), &told[0]["line"]), (14, &json!(2)));
-    assert_eq!(told[13]["error"]["kind"], "invalid_request");
+    assert_eq!((told.len(), &told[0]["line"]), (12, &json!(2)));
+    assert_eq!(told[11]["error"]["kind"], "invalid_request");
     assert_eq!(desk.files(), ["bad.jsonl"]);
 }
 
@@ -285,7 +283,7 @@ fn of_many_faults_twenty_are_told() {
     let said: Vec<_> = ran.stderr.lines().collect();
     assert_eq!(
         (said.len(), said[19], said[20]),
-        (22, "error: line 20: `prompt` is missing", "error: and 30 more")
+        (22, "error: line 20: `prompt` is missing; expected a text", "error: and 30 more")
     );
 }
 

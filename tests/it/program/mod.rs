@@ -3,6 +3,7 @@
 mod assets;
 mod batch;
 mod doctor;
+mod doors;
 mod generate;
 mod input;
 mod kills;

@@ -198,10 +198,14 @@ fn values_that_are_out_of_range_are_told() {
     for (flag, value, text) in [
         ("--grid", "0", "`grid` is `0`; expected `auto`, columns and rows"),
         ("--max-colors", "300", "`max_colors` is `300`; expected `auto`, `elbow`, `all` or 1 to 256"),
-        ("--palette", "picotron", "expected a file, colours as `#1A1C2C,#5D275D`, or one of 1-bit, aap-64"),
+        (
+            "--palette",
+            "picotron",
+            "expected a file, colors such as `#1A1C2C,#5D275D`, or one of 1-bit, aap-64",
+        ),
         ("--dither", "bayer3", "expected `none`, `bayer2`"),
-        ("--transparent", "red", "expected `auto`, `off` or a colour"),
-        ("--size", "0x4", "expected width and height as `32x32`"),
+        ("--transparent", "red", "expected `auto`, `off` or a color"),
+        ("--size", "0x4", "`size` is `0x4`; expected sides from 1 to 2048"),
         ("--outline", "thick", "`outline` is `thick`"),
     ] {
         let ran = desk.run(["pixelize", "in.png", "--output", "out.png", flag, value]);

@@ -185,8 +185,8 @@ fn flags_that_would_change_nothing_are_refused() {
     save_art(&desk, "art.png");
     fs::create_dir(desk.path("game")).unwrap();
     let cases: [(&[&str], &str); 9] = [
-        (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--detail", "high"], "`--detail`"),
-        (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--strip", "3"], "`--strip` is 3"),
+        (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--detail", "high"], "`detail` is `high`"),
+        (&["pixelize", "art.png", "-o", "o.png", "--grid", "8x8", "--strip", "3"], "`strip` is 3"),
         (&["pixelize", "art.png", "-o", "-", "--overlay"], "`--overlay`"),
         (&["pixelize", "art.png", "-o", "-", "--preview", "2"], "`--preview`"),
         (&["pixelize", "art.png", "-o", "o.png", "--anchor", "bottom"], "`anchor`"),
@@ -215,7 +215,7 @@ fn help_is_a_command_and_common_flags_are_short() {
     assert!(text(&["help"]).contains("Exit codes:"));
     for (command, flags) in [
         ("generate", &["-o, --output", "-n, --count", "-m, --model", "-q, --quiet"][..]),
-        ("batch", &["-o, --output", "-n, --count", "-m, --model", "`guidance_interval`", "`deep_cache`"]),
+        ("batch", &["-o, --output", "-n, --count", "-m, --model", "--guidance-interval", "--deep-cache"]),
         ("pixelize", &["-o, --output"]),
         ("sheet", &["-o, --output"]),
         ("reproduce", &["-o, --output", "-m, --model"]),

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dgx_pixels_manifest::{Frame, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
 use image::{ImageFormat, RgbaImage};
 use serde::Serialize;
 
@@ -27,7 +28,6 @@ pub(super) use self::project::{MANIFEST, previous_manifest};
 use self::project::{PREVIOUS, STAGING, UNREADABLE, image_parts, place, reading, writing};
 use super::png::optimized;
 use super::sheet::{DEFAULT_FRAME_MS, MAX_SIDE};
-use super::{Frame, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
 use crate::error::Error;
 use crate::files::{Entry, EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES};
 
@@ -122,7 +122,8 @@ impl Project {
     ///
     /// # Example
     /// ```
-    /// use dgx_pixels_core::asset::{NewSprite, Project, SpriteName};
+    /// use dgx_pixels_core::asset::{NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
     /// # let game = tempfile::tempdir()?;
     /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
     /// # let slime = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(32, 32), None)?;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::asset::{Animation, Frame, MadeBy, SheetIndex, SpriteName};
+use dgx_pixels_manifest::{Animation, Frame, MadeBy, SpriteName};
+
+use crate::asset::SheetIndex;
 use crate::error::Error;
 use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError, read_regular};
 use crate::picture_file::{Made, sidecar};
@@ -20,7 +22,7 @@ pub struct NewSprite {
     pub frames: Vec<Frame>,
     /// By name; they say which frames.
     pub animations: BTreeMap<String, Animation>,
-    /// The anchor, see [`ManifestSprite::anchor`](crate::asset::ManifestSprite::anchor).
+    /// The anchor, see [`ManifestSprite::anchor`](dgx_pixels_manifest::ManifestSprite::anchor).
     pub anchor: [f32; 2],
     /// Words to find it by.
     pub tags: Vec<String>,
@@ -78,8 +80,11 @@ impl NewSprite {
     /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
     pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
         let made = Made::read(&png).ok();
-        let wrap =
-            made.as_ref().and_then(|made| made.pixel.as_ref()).map(|pixel| pixel.wrap).unwrap_or_default();
+        let wrap = made
+            .as_ref()
+            .and_then(|made| made.pixel.as_ref())
+            .map(crate::pixel::PixelOptions::wrap)
+            .unwrap_or_default();
         NewSprite {
             name,
             frames: vec![],

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::asset::{MANIFEST_PATH, Manifest};
+use dgx_pixels_manifest::{MANIFEST_PATH, Manifest};
+
 use crate::error::Error;
 use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError};
 
@@ -235,7 +236,7 @@ fn read_manifest_in(folder: &Folder, name: &str) -> Result<Option<(Manifest, Vec
     let advice = "`dgx-pixels deploy --rollback` puts back the one before";
     let manifest = Manifest::read(&text).map_err(|error| fault(format!("{error}; {advice}")))?;
     match manifest.faults().first() {
-        Some(first) => Err(fault(format!("`{}` {}; {advice}", first.field, first.reason))),
+        Some(first) => Err(fault(format!("{first}; {advice}"))),
         None => Ok(Some((manifest, text))),
     }
 }

@@ -7,7 +7,6 @@ use image::Rgba;
 use tempfile::TempDir;
 
 use super::*;
-use crate::asset::Frame;
 use crate::error::ErrorKind;
 use crate::picture_file::sprite_png;
 

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dgx_pixels_manifest::{Manifest, ManifestImage, SpriteName};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use self::picture::Picture;
+use super::SheetIndex;
 use super::deploy::{MANIFEST, NAME_DIGITS, previous_manifest, read_beside};
 use super::sheet::MAX_SIDE;
-use super::{Manifest, ManifestImage, SheetIndex, SpriteName};
 use crate::error::Error;
 use crate::files::{Entry, EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathError, read_regular};
 use crate::picture_file::{Made, sidecar};
@@ -313,7 +314,7 @@ fn of_manifest(path: &Path, manifest: &Manifest, findings: &mut Vec<Finding>) {
             true => "rect",
             false => "manifest",
         };
-        findings.push(error(path, check, format!("`{}` {}", fault.field, fault.reason), ROLLBACK));
+        findings.push(error(path, check, fault.to_string(), ROLLBACK));
     }
     for (image, entry) in &manifest.images {
         let stem = image.rsplit('/').next().and_then(|file| file.strip_suffix(".png")).unwrap_or_default();

@@ -98,7 +98,8 @@ pub(super) fn merge_adopted(folder: &Path, database: &Database, left: &mut Left,
             Ok((tables::merge(&other, database)?, found))
         });
         match merged {
-            Ok((copied, Left { unfinished, given_up: now })) => {
+            Ok((copied, Left { unfinished, given_up: now, unreadable })) => {
+                left.unreadable += unreadable;
                 left.unfinished.extend(unfinished.into_iter().filter(|job| copied.contains(&job.id)));
                 let given_up = now.iter().chain(given_up).copied();
                 left.given_up.extend(given_up.filter(|id| copied.contains(id)));

@@ -30,6 +30,7 @@ use self::store::Store;
 use self::tables::{Change, Left};
 use crate::error::{Error, ErrorKind};
 use crate::job::JobId;
+use crate::stored;
 use crate::submission::Submission;
 
 /// Ended jobs that are kept; when the journal is opened, older ones are forgotten with their idempotency keys. Their
@@ -58,6 +59,8 @@ pub(crate) struct Opened {
     pub(crate) unfinished: Vec<Unfinished>,
     /// Those that failed when it was opened, as the process died too often while they ran.
     pub(crate) given_up: Vec<JobId>,
+    /// The number of records that could not be read. They stay in the file, in a table of their own.
+    pub(crate) unreadable: usize,
     /// Where a damaged journal was put, in whose place a new one begins.
     pub(crate) set_aside: Option<PathBuf>,
 }
@@ -80,7 +83,8 @@ impl Journal {
     }
 
     fn open_keeping(folder: &Path, others: &[PathBuf], ended_kept: usize) -> Result<Opened, Error> {
-        let (store, Left { unfinished, given_up }, set_aside) = Store::open(folder, others, ended_kept)?;
+        let (store, Left { unfinished, given_up, unreadable }, set_aside) =
+            Store::open(folder, others, ended_kept)?;
         let results = store.path().with_file_name("results");
         std::fs::create_dir_all(&results).map_err(|error| store.error(error))?;
         let place = PlaceFile::open(folder).map_err(|error| store.error(error))?;
@@ -92,7 +96,7 @@ impl Journal {
         });
         let thread = Some(thread.map_err(|error| store.error(error))?);
         let handle = Handle { store, results, place, changes: Some(changes), thread };
-        Ok(Opened { journal: Journal(Arc::new(handle)), unfinished, given_up, set_aside })
+        Ok(Opened { journal: Journal(Arc::new(handle)), unfinished, given_up, unreadable, set_aside })
     }
 
     /// The folder for files of jobs that name none themselves.
@@ -107,7 +111,7 @@ impl Journal {
     pub(crate) fn accept<'a>(&self, jobs: impl IntoIterator<Item = (JobId, &'a Submission)>) -> Vec<Pending> {
         let accept = |(id, submission): (JobId, &Submission)| {
             let key = submission.idempotency_key.clone();
-            let json = self.json(id, submission);
+            let json = self.json(id, &stored::Submission::from(submission.clone()));
             (id, json.map(|submission| Change::Accept { submission, key }))
         };
         self.change_all(jobs.into_iter().map(accept))

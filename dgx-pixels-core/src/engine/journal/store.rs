@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use redb::Database;
+use redb::{Database, ReadOnlyDatabase};
 
 use super::adopt::{merge_adopted, take};
 use super::file::{Fault, OPEN_ELSEWHERE, attempt, open_database, put_aside, sync_folder};
@@ -150,16 +150,22 @@ pub(super) fn lock(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
+fn newer_version(newer: u64) -> Fault {
+    Fault::Other(format!("its format version is {newer}; expected {FORMAT_VERSION}, or a newer program"))
+}
+
 /// A journal's database, if this program reads its version.
 fn open_readable(path: &Path) -> Result<Database, Fault> {
+    // A newer journal is left as it is, to the byte; one that was not closed is opened in the usual way.
+    let version =
+        ReadOnlyDatabase::open(path).ok().and_then(|database| tables::version(&database).ok().flatten());
+    if let Some(newer) = version.filter(|version| *version > FORMAT_VERSION) {
+        return Err(newer_version(newer));
+    }
     let database = open_database(path, false)?;
     match tables::version(&database)? {
         Some(version) if tables::is_readable(version) => Ok(database),
-        Some(newer) if newer > FORMAT_VERSION => {
-            let reason =
-                format!("its format version is {newer}; expected {FORMAT_VERSION}, or a newer program");
-            Err(Fault::Other(reason))
-        }
+        Some(newer) if newer > FORMAT_VERSION => Err(newer_version(newer)),
         _ => Err(Fault::Corrupt("it has no format version".into())),
     }
 }

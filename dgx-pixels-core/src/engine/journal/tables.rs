@@ -1,12 +1,9 @@
 //! What is in the journal's file: tables of JSON, and how they change.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use redb::{
-    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable as _, Table, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 
 use super::journal_error;
@@ -14,11 +11,13 @@ use super::place::Place;
 use super::record::{Attempts, Entry, EntryState, Unfinished};
 use crate::error::Error;
 use crate::job::JobId;
+use crate::stored;
 use crate::submission::Submission;
 
-/// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors.
-/// Version 1 is read too, and becomes this one when it is opened.
-pub(super) const FORMAT_VERSION: u64 = 2;
+/// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors. 3: the
+/// table of unreadable records, and submissions as [`stored`] has them. Older versions are read too, and become this one when
+/// they are opened.
+pub(super) const FORMAT_VERSION: u64 = 3;
 const OLDEST_VERSION: u64 = 1;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const VERSION_KEY: &str = "format_version";
@@ -32,6 +31,9 @@ const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
 
 /// Job → [`Attempts`], of those that run or during which the process has died.
 const ATTEMPTS: TableDefinition<&str, &str> = TableDefinition::new("attempts");
+
+/// Job → what was in the other tables of a record that could not be read, and why, for a person to look at.
+const UNREADABLE: TableDefinition<&str, &str> = TableDefinition::new("unreadable");
 
 /// What is to become of one job, its JSON made already.
 pub(super) enum Change {
@@ -56,6 +58,8 @@ pub(super) struct Left {
     pub(super) unfinished: Vec<Unfinished>,
     /// Those that have failed just now, as the process died too often while they ran.
     pub(super) given_up: Vec<JobId>,
+    /// The number of records that could not be read just now, and cost no more than themselves.
+    pub(super) unreadable: usize,
 }
 
 fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
@@ -76,7 +80,7 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// The version that the file says it has.
-pub(super) fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
+pub(super) fn version(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
     Ok(database.begin_read()?.open_table(META)?.get(VERSION_KEY)?.map(|version| version.value()))
 }
 
@@ -102,9 +106,7 @@ pub(super) fn recover(
         version != Some(FORMAT_VERSION)
     };
     let mut tables = Tables::open(&transaction)?;
-    if tables.states.len()? != tables.submissions.len()? {
-        return Err(redb::Error::Corrupted("its jobs are not all there".into()));
-    }
+    left.unreadable = tables.put_unreadable_aside()?;
     let mut attempts = tables.all_attempts()?;
     let alone = attempts.values().filter(|attempts| attempts.running).count() == 1;
     let died = attempts.values().any(|attempts| attempts.running);
@@ -114,7 +116,7 @@ pub(super) fn recover(
         let text = id.value();
         let id: JobId = text.parse().map_err(redb::Error::Corrupted)?;
         let submission = tables.submissions.get(text)?.ok_or_else(|| no_submission(text))?;
-        let submission: Submission = parse(text, submission.value())?;
+        let submission = submission_of(text, submission.value())?;
         match parse(text, state.value())? {
             EntryState::Accepted => {
                 let known = attempts.entry(text.to_owned()).or_default();
@@ -166,7 +168,7 @@ pub(super) fn recover(
         }
     }
     drop(tables);
-    if is_older || died || !changed.is_empty() || !forgotten.is_empty() {
+    if is_older || died || left.unreadable > 0 || !changed.is_empty() || !forgotten.is_empty() {
         transaction.commit()?;
     }
     left.unfinished.reverse();
@@ -183,6 +185,10 @@ pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, 
     let attempts = from.open_table(ATTEMPTS)?;
     let transaction = begin_write(into)?;
     let mut tables = Tables::open(&transaction)?;
+    for entry in from.open_table(UNREADABLE)?.iter()? {
+        let (id, record) = entry?;
+        tables.unreadable.insert(id.value(), record.value())?;
+    }
     for entry in states.iter()? {
         let (id, state) = entry?;
         let id = id.value();
@@ -190,7 +196,7 @@ pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, 
             continue;
         }
         let text = submissions.get(id)?.ok_or_else(|| no_submission(id))?;
-        let submission: Submission = parse(id, text.value())?;
+        let submission = submission_of(id, text.value())?;
         if let Some(key) = &submission.idempotency_key
             && tables.keys.get(&**key)?.is_none()
         {
@@ -234,7 +240,7 @@ pub(super) fn find(database: &Database, id: JobId) -> Result<Option<Entry>, redb
     let Some(state) = transaction.open_table(STATES)?.get(&*id)? else { return Ok(None) };
     let submission = transaction.open_table(SUBMISSIONS)?.get(&*id)?;
     let submission = submission.ok_or_else(|| no_submission(&id))?;
-    Ok(Some(Entry { submission: parse(&id, submission.value())?, state: parse(&id, state.value())? }))
+    Ok(Some(Entry { submission: submission_of(&id, submission.value())?, state: parse(&id, state.value())? }))
 }
 
 pub(super) fn find_key(database: &Database, key: &str) -> Result<Option<JobId>, redb::Error> {
@@ -247,6 +253,7 @@ struct Tables<'a> {
     states: Table<'a, &'static str, &'static str>,
     keys: Table<'a, &'static str, &'static str>,
     attempts: Table<'a, &'static str, &'static str>,
+    unreadable: Table<'a, &'static str, &'static str>,
 }
 
 impl<'a> Tables<'a> {
@@ -256,6 +263,7 @@ impl<'a> Tables<'a> {
             states: transaction.open_table(STATES)?,
             keys: transaction.open_table(KEYS)?,
             attempts: transaction.open_table(ATTEMPTS)?,
+            unreadable: transaction.open_table(UNREADABLE)?,
         })
     }
 
@@ -314,6 +322,49 @@ impl<'a> Tables<'a> {
         Ok(Ok(()))
     }
 
+    /// Moves every record that cannot be read to a table of its own; their number.
+    fn put_unreadable_aside(&mut self) -> Result<usize, redb::Error> {
+        let mut faults: BTreeMap<String, String> = BTreeMap::new();
+        for entry in self.states.iter()? {
+            let (id, state) = entry?;
+            let id = id.value();
+            let submission = self.submissions.get(id)?;
+            let read = id.parse::<JobId>().map_err(|error| redb::Error::Corrupted(error.to_string()));
+            let read = read.and_then(|_| parse::<EntryState>(id, state.value()));
+            let read = read.and_then(|_| submission.ok_or_else(|| no_submission(id)));
+            let read = read.and_then(|submission| submission_of(id, submission.value()));
+            if let Err(fault) = read {
+                faults.insert(id.to_owned(), fault.to_string());
+            }
+        }
+        for entry in self.submissions.iter()? {
+            let (id, _) = entry?;
+            if self.states.get(id.value())?.is_none() {
+                faults.insert(id.value().to_owned(), format!("job {} has no state", id.value()));
+            }
+        }
+        for entry in self.attempts.iter()? {
+            let (id, known) = entry?;
+            if let Err(fault) = parse::<Attempts>(id.value(), known.value()) {
+                faults.insert(id.value().to_owned(), fault.to_string());
+            }
+        }
+        for (id, reason) in &faults {
+            tracing::warn!(job = id, reason, "a record of the journal cannot be read and is put aside");
+            let [submission, state, attempts] = [
+                self.submissions.remove(&**id)?.map(|text| text.value().to_owned()),
+                self.states.remove(&**id)?.map(|text| text.value().to_owned()),
+                self.attempts.remove(&**id)?.map(|text| text.value().to_owned()),
+            ];
+            let record = serde_json::json!({
+                "reason": reason, "submission": submission, "state": state, "attempts": attempts,
+            });
+            self.unreadable.insert(&**id, &*record.to_string())?;
+            self.keys.retain(|_, of| of != id)?;
+        }
+        Ok(faults.len())
+    }
+
     fn attempts(&self, id: &str) -> Result<Attempts, redb::Error> {
         let known = self.attempts.get(id)?;
         known.map_or(Ok(Attempts::default()), |known| parse(id, known.value()))
@@ -347,7 +398,7 @@ impl<'a> Tables<'a> {
         self.states.remove(id)?;
         self.attempts.remove(id)?;
         let submission = match self.submissions.remove(id)? {
-            Some(submission) => parse::<Submission>(id, submission.value())?,
+            Some(submission) => submission_of(id, submission.value())?,
             None => return Ok(()),
         };
         // In merged journals a key may stand for another job.
@@ -367,6 +418,10 @@ fn json(state: &EntryState) -> String {
 fn parse<T: DeserializeOwned>(id: &str, json: &str) -> Result<T, redb::Error> {
     serde_json::from_str(json)
         .map_err(|error| redb::Error::Corrupted(format!("job {id} cannot be read: {error}")))
+}
+
+fn submission_of(id: &str, json: &str) -> Result<Submission, redb::Error> {
+    parse::<stored::Submission>(id, json).map(Submission::from)
 }
 
 fn no_submission(id: &str) -> redb::Error {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableDatabase as _, TableDefinition};
 use tempfile::TempDir;
 
 use super::*;
@@ -284,10 +284,12 @@ fn a_newer_journal_is_left_alone() {
         transaction.open_table(meta).unwrap().insert("format_version", version).unwrap();
         transaction.commit().unwrap();
     };
-    set_version(3);
+    set_version(4);
+    let bytes = fs::read(file(&folder)).unwrap();
     let error = Journal::open(folder.path(), &[]).err().expect("it is newer").to_string();
-    assert!(error.ends_with(" fails: its format version is 3; expected 2, or a newer program"), "{error}");
-    set_version(2);
+    assert!(error.ends_with(" fails: its format version is 4; expected 3, or a newer program"), "{error}");
+    assert!(fs::read(file(&folder)).unwrap() == bytes, "not a byte of it is changed");
+    set_version(3);
     assert_eq!(ids(&open(&folder).unfinished), [id]);
 }
 
@@ -400,17 +402,34 @@ fn journals_are_set_aside_under_names_of_their_own() {
 }
 
 #[test]
-fn an_entry_that_cannot_be_parsed_is_damage() {
-    for (table, value) in [("states", "\"dancing\""), ("submissions", "{\"request\":7}")] {
+fn a_record_that_cannot_be_read_costs_that_record() {
+    let unreadable =
+        [("states", "\"dancing\""), ("submissions", "{\"request\":7}"), ("attempts", "7"), ("states", "")];
+    for (table, value) in unreadable {
         let folder = folder();
-        let id = accept(&open(&folder).journal, 0).to_string();
+        let journal = open(&folder).journal;
+        let id = accept(&journal, 0).to_string();
+        let keyed = JobId::new();
+        let submission = Submission { idempotency_key: Some("k".into()), ..Submission::of("a frog") };
+        accept_one(&journal, keyed, &submission).wait().unwrap();
+        drop(journal);
         let database = Database::open(file(&folder)).unwrap();
         let transaction = database.begin_write().unwrap();
         let table = TableDefinition::<&str, &str>::new(table);
         transaction.open_table(table).unwrap().insert(&*id, value).unwrap();
         transaction.commit().unwrap();
         drop(database);
-        assert!(open(&folder).set_aside.is_some());
+        let Opened { journal, unfinished, unreadable, set_aside, .. } = open(&folder);
+        assert_eq!((ids(&unfinished), unreadable, set_aside), (vec![keyed], 1, None), "{table}: {value}");
+        assert_eq!(journal.find_key("k").unwrap(), Some(keyed));
+        assert!(journal.find(id.parse().unwrap()).unwrap().is_none());
+        drop(journal);
+        // It is kept for a person, and not counted again.
+        assert_eq!(open(&folder).unreadable, 0);
+        let database = Database::open(file(&folder)).unwrap();
+        let aside = database.begin_read().unwrap();
+        let aside = aside.open_table(TableDefinition::<&str, &str>::new("unreadable")).unwrap();
+        assert!(aside.get(&*id).unwrap().unwrap().value().contains("reason"));
     }
 }
 

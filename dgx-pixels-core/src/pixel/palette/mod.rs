@@ -30,7 +30,7 @@ pub const MAX_COLORS: usize = 256;
 /// # Ok::<(), dgx_pixels_core::pixel::PaletteError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[serde(try_from = "Listed", into = "Vec<String>")]
 pub struct Palette {
     colors: Vec<[u8; 3]>,
     oklab: Vec<Oklab>,
@@ -40,9 +40,18 @@ pub struct Palette {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaletteError {
-    /// Neither a name, nor a file, nor colours.
-    #[error("`palette` is `{text}`; expected a file, colours as `#1A1C2C,#5D275D`, or one of {}", known::names().collect::<Vec<_>>().join(", "))]
+    /// Neither a name nor colors.
+    #[error("`palette` is `{text}`; expected colors such as `#1A1C2C,#5D275D`, or one of {}", known_names())]
     Unknown {
+        /// As given.
+        text: String,
+    },
+    /// Neither a name, nor a file, nor colors.
+    #[error(
+        "`palette` is `{text}`; expected a file, colors such as `#1A1C2C,#5D275D`, or one of {}",
+        known_names()
+    )]
+    NoFile {
         /// As given.
         text: String,
     },
@@ -62,6 +71,10 @@ pub enum PaletteError {
     },
 }
 
+fn known_names() -> String {
+    known::names().collect::<Vec<_>>().join(", ")
+}
+
 impl Palette {
     /// Of `colors`; those met again are left out.
     ///
@@ -76,25 +89,34 @@ impl Palette {
         Ok(Palette { oklab: colors.iter().map(|color| Oklab::from_rgb(*color)).collect(), colors })
     }
 
-    /// What `--palette` takes: a well-known name (`-`, `_`, spaces and case do not matter), colours as
+    /// The palette that a user names: a well-known name (`-`, `_`, spaces and case do not matter), colors such as
     /// `#1A1C2C,#5D275D`, or a file (see [`read`](Self::read)).
     ///
     /// # Errors
     /// [`PaletteError`].
     pub fn load(text: &str) -> Result<Palette, PaletteError> {
+        match Palette::of_text(text) {
+            Err(PaletteError::Unknown { .. }) if Path::new(text).exists() => Palette::read(Path::new(text)),
+            Err(PaletteError::Unknown { text }) => Err(PaletteError::NoFile { text }),
+            answer => answer,
+        }
+    }
+
+    /// As [`load`](Self::load), but never a file: the text may come from a client that may not read files.
+    ///
+    /// # Errors
+    /// [`PaletteError::Unknown`]; [`PaletteError::Count`].
+    pub fn of_text(text: &str) -> Result<Palette, PaletteError> {
         if let Some(palette) = known::find(text) {
             return Ok(palette);
         }
         // A comma at the end says nothing.
         let list = text.trim().trim_end_matches(',');
         let listed: Option<Vec<_>> = list.split(',').map(|color| parse_rgb(color.trim())).collect();
-        if let Some(colors) = listed {
-            return Palette::new(colors);
+        match listed {
+            Some(colors) => Palette::new(colors),
+            None => Err(PaletteError::Unknown { text: text.to_owned() }),
         }
-        if Path::new(text).exists() {
-            return Palette::read(Path::new(text));
-        }
-        Err(PaletteError::Unknown { text: text.to_owned() })
     }
 
     /// A file: a list of hexadecimal colors, GIMP's or Aseprite's GPL, JASC's and Microsoft's PAL, Adobe's ACT,
@@ -136,12 +158,28 @@ impl Palette {
     }
 }
 
-impl TryFrom<Vec<String>> for Palette {
+/// A palette in JSON: a list of colors, or a text as [`Palette::of_text`] takes it.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a palette's name or colors, for example `pico-8` or `#1a1c2c,#5d275d`"
+)]
+enum Listed {
+    Colors(Vec<String>),
+    Text(String),
+}
+
+impl TryFrom<Listed> for Palette {
     type Error = PaletteError;
 
-    fn try_from(colors: Vec<String>) -> Result<Self, PaletteError> {
-        let parse = |text: String| parse_rgb(&text).ok_or(PaletteError::Unknown { text });
-        Palette::new(colors.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+    fn try_from(listed: Listed) -> Result<Self, PaletteError> {
+        match listed {
+            Listed::Text(text) => Palette::of_text(&text),
+            Listed::Colors(colors) => {
+                let parse = |text: String| parse_rgb(&text).ok_or(PaletteError::Unknown { text });
+                Palette::new(colors.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+            }
+        }
     }
 }
 
@@ -178,7 +216,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_those_there_are() {
         let error = Palette::load("picotron").unwrap_err().to_string();
-        assert!(error.starts_with("`palette` is `picotron`; expected a file, colours"), "{error}");
+        assert!(error.starts_with("`palette` is `picotron`; expected a file, colors"), "{error}");
         assert!(error.contains("pico-8, "), "{error}");
     }
 

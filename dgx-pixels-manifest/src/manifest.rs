@@ -1,144 +1,130 @@
-//! `sprites/manifest.json`: the sprites of a game, their pictures and animations. Written here, and read by the game.
+//! `sprites/manifest.json`: the sprites of a game, their images and animations.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::name::SpriteName;
-use crate::error::Error;
+use crate::error::{ManifestError, ManifestFault};
+use crate::name::SpriteName;
 
-/// Where the manifest is in a game's `assets` folder.
+/// The path of the manifest in a game's `assets` folder.
 pub const MANIFEST_PATH: &str = "sprites/manifest.json";
 
-/// The version that is written, and the newest that is read.
+/// The version of the format: the only one that is written and read.
 pub const MANIFEST_VERSION: u32 = 1;
 
-/// The sprites of a game. Its JSON Schema is `docs/manifest.schema.json`.
+/// The sprites of a game. The JSON Schema is `docs/manifest.schema.json`.
 ///
-/// Pictures are named by their content and never change, so that a manifest is valid together with its pictures or not there at all: putting
-/// it into its place is what makes a deploy.
-///
-/// # Example
-/// ```
-/// use dgx_pixels_core::asset::Manifest;
-/// let manifest = Manifest::read(br##"{
-///   "version": 1,
-///   "images": { "item/item_key.0a1b2c3d.png": { "blake3": "0a1b2c3d", "width": 32, "height": 16, "palette": ["#c8a028"] } },
-///   "sprites": { "item_key": { "category": "item", "image": "item/item_key.0a1b2c3d.png", "frames": [
-///     { "rect": { "min": [0, 0], "max": [16, 16] }, "duration_ms": 100 },
-///     { "rect": { "min": [16, 0], "max": [32, 16] }, "duration_ms": 100 }
-///   ] } }
-/// }"##)?;
-/// assert_eq!(manifest.sprites["item_key"].frames.len(), 2);
-/// assert_eq!(manifest.faults(), []);
-/// # Ok::<(), dgx_pixels_core::Error>(())
-/// ```
+/// An image is named by its content and never changes. A manifest and its images are therefore valid
+/// together: a deploy takes effect at the moment when its manifest is renamed into place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`MANIFEST_VERSION`].
+    /// The version of the format, [`MANIFEST_VERSION`].
     pub version: u32,
-    /// By their paths, from the manifest's folder on, with `/`.
+    /// The images by their paths, which start in the manifest's folder and use `/`.
     pub images: BTreeMap<String, ManifestImage>,
-    /// By their names.
+    /// The sprites by their names.
     pub sprites: BTreeMap<SpriteName, ManifestSprite>,
 }
 
-/// A PNG.
+/// An image: one PNG file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ManifestImage {
-    /// Of the file, in hexadecimal digits. The first eight stand in its name.
+    /// The BLAKE3 hash of the file in hexadecimal digits. The file's name holds the first eight.
     pub blake3: String,
-    /// In pixels.
+    /// The width in pixels.
     pub width: u32,
-    /// In pixels.
+    /// The height in pixels.
     pub height: u32,
-    /// Its colours as `#1a1c2c`, by their number of pixels; empty where there are more than 256.
+    /// The colors, for example `#1a1c2c`, the most frequent first; empty if there are more than 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub palette: Vec<String>,
 }
 
-/// A sprite, tile or animated character: frames of one picture.
+/// A sprite, tile or animated character: frames of one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ManifestSprite {
-    /// What the game uses it for, as `enemy`; the name begins with it.
+    /// The use of the sprite in the game, for example `enemy`. The name begins with it.
     pub category: String,
-    /// A path of [`images`](Manifest::images).
+    /// The path of its image, one of [`images`](Manifest::images).
     pub image: String,
-    /// At least one. A sprite that does not move has one, as large as the picture.
+    /// The frames, at least one. A sprite that does not move has one, as large as the image.
     pub frames: Vec<Frame>,
-    /// By name, as `walk`. One without animations that has several frames plays them all, again and again.
+    /// The animations by their names, for example `walk`. A sprite with several frames and no
+    /// animation plays all frames in a loop.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub animations: BTreeMap<String, Animation>,
-    /// The point of a frame that lies on the entity's position: from (-0.5, -0.5), bottom left, to (0.5, 0.5), as Bevy's `Anchor`.
+    /// The point of a frame that lies on the entity's position: from (-0.5, -0.5), bottom left, to
+    /// (0.5, 0.5), top right, like Bevy's `Anchor`. Default: (0, 0), the middle.
     #[serde(default, skip_serializing_if = "is_center")]
     pub anchor: [f32; 2],
-    /// Words to find it by.
+    /// Words to find the sprite by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Edges that meet: `[left and right, top and bottom]`.
+    /// The edges that meet seamlessly: `[left and right, top and bottom]`.
     #[serde(default, skip_serializing_if = "is_no_tile")]
     pub tile: [bool; 2],
-    /// How it was made; none for a picture from elsewhere.
+    /// The origin of the sprite; `None` for an image that DGX-Pixels did not make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<MadeBy>,
 }
 
-/// A frame.
+/// A frame of a sprite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Frame {
-    /// Where in the picture.
+    /// The place in the image.
     pub rect: Rect,
-    /// How long it is shown, in milliseconds.
+    /// The time that the frame is shown, in milliseconds, at least 1.
     pub duration_ms: u32,
 }
 
-/// Pixels from `min` up to, and without, `max`; `[x, y]` from the top left. As Bevy's `URect`.
+/// The pixels from `min` up to, and without, `max`: `[x, y]` from the top left, like Bevy's `URect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rect {
-    /// Top left.
+    /// The top left corner.
     pub min: [u32; 2],
-    /// Bottom right.
+    /// The bottom right corner.
     pub max: [u32; 2],
 }
 
-/// Frames in order.
+/// An animation: frames in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Animation {
-    /// Places in [`frames`](ManifestSprite::frames).
+    /// Indices into [`frames`](ManifestSprite::frames), at least one.
     pub frames: Vec<usize>,
-    /// Whether it begins again at its end. Default true.
+    /// `true` if the animation starts again at its end. Default: true.
     #[serde(default = "yes")]
     pub repeat: bool,
 }
 
-/// How a sprite was made, and under which terms.
+/// The origin of a sprite, and the terms of its model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MadeBy {
-    /// As it was given to the model.
+    /// The prompt, as the model got it.
     pub prompt: String,
-    /// The noise.
+    /// The seed of the noise.
     pub seed: u64,
     /// The model's name.
     pub model: String,
-    /// The model's licence, if its card says one, as `openrail++`.
+    /// The model's license if its card names one, for example `openrail++`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
-    /// The program and version, as `dgx-pixels 0.1.0`.
+    /// The program and its version, for example `dgx-pixels 0.1.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
 }
@@ -162,17 +148,17 @@ impl Default for Manifest {
 }
 
 impl Rect {
-    /// The whole of a picture.
+    /// Returns the rectangle that covers a whole image.
     pub fn of(width: u32, height: u32) -> Rect {
         Rect { min: [0, 0], max: [width, height] }
     }
 
-    /// In pixels.
+    /// Returns the width in pixels; 0 if the corners are in the wrong order.
     pub fn width(&self) -> u32 {
         self.max[0].saturating_sub(self.min[0])
     }
 
-    /// In pixels.
+    /// Returns the height in pixels; 0 if the corners are in the wrong order.
     pub fn height(&self) -> u32 {
         self.max[1].saturating_sub(self.min[1])
     }
@@ -184,41 +170,31 @@ impl fmt::Display for Rect {
     }
 }
 
-/// Something that is wrong in a manifest, and how it is mended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManifestFault {
-    /// Whose fault, as `sprites.item_key.frames[1].rect`.
-    pub field: String,
-    /// What is wrong, and what would be right.
-    pub reason: String,
-}
-
 impl Manifest {
-    /// Reads a manifest. What it says is not checked beyond its form; see [`faults`](Manifest::faults).
+    /// Reads a manifest and checks the form of its text. [`faults`](Manifest::faults) checks the rest.
     ///
     /// # Errors
-    /// [`Error::Manifest`] for text that is no manifest, was cut off, or is of a newer version.
-    pub fn read(json: &[u8]) -> Result<Manifest, Error> {
+    /// [`ManifestError::Json`] if the text is not a manifest or was cut off, and
+    /// [`ManifestError::Version`] if it has another version than [`MANIFEST_VERSION`].
+    pub fn read(json: &[u8]) -> Result<Manifest, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
             version: u32,
         }
-        let fault = |error: serde_json::Error| Error::Manifest(error.to_string());
-        let Version { version } = serde_json::from_slice(json).map_err(fault)?;
+        let Version { version } = serde_json::from_slice(json)?;
         if version != MANIFEST_VERSION {
-            return Err(Error::Manifest(format!(
-                "`version` is {version}; expected {MANIFEST_VERSION}, as this program knows no other"
-            )));
+            return Err(ManifestError::Version(version));
         }
-        serde_json::from_slice(json).map_err(fault)
+        Ok(serde_json::from_slice(json)?)
     }
 
-    /// As it is written to a file: the same manifest gives the same text.
+    /// Returns the text of the file. Equal manifests give equal texts.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("plain data turns into JSON; this is a bug") + "\n"
     }
 
-    /// What is wrong in itself, without a look at the pictures: paths that climb, rects outside, frames that are not there.
+    /// Returns the contradictions in the manifest, without a look at the image files: paths that lead
+    /// out of the folder, rectangles outside the image, frames that do not exist.
     pub fn faults(&self) -> Vec<ManifestFault> {
         let mut faults = vec![];
         let mut fault = |field: String, reason: String| faults.push(ManifestFault { field, reason });
@@ -268,7 +244,7 @@ impl Manifest {
     }
 }
 
-/// Whether a path stays in its folder, on every system.
+/// Returns `true` if a path stays in its folder on every system.
 fn is_plain(path: &str) -> bool {
     let is_word =
         |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ':', '\0']);
@@ -349,6 +325,18 @@ mod tests {
             assert!(!validator.is_valid(&serde_json::from_str(&broken).unwrap()), "{to}");
             assert!(Manifest::read(broken.as_bytes()).is_err(), "{to}");
         }
+    }
+
+    #[test]
+    fn a_manifest_of_another_version_or_cut_off_says_so() {
+        let text = whole().to_json();
+        let newer = text.replacen("\"version\": 1", "\"version\": 2", 1);
+        let error = Manifest::read(newer.as_bytes()).unwrap_err();
+        assert!(matches!(error, ManifestError::Version(2)), "{error}");
+        assert!(error.to_string().contains("`version` is 2; expected 1"), "{error}");
+        let error = Manifest::read(&text.as_bytes()[..text.len() / 2]).unwrap_err();
+        assert!(matches!(&error, ManifestError::Json(cause) if cause.is_eof()), "{error}");
+        assert!(error.to_string().starts_with("the manifest cannot be read: EOF"), "{error}");
     }
 
     #[test]

@@ -1,100 +1,137 @@
-//! What is asked for, and what comes back.
+//! A request for an image, and the answer to it.
+
+mod resolved;
+mod size;
 
 use std::time::Duration;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+pub use self::resolved::{ModelDefaults, ResolvedRequest};
+pub use self::size::{Crop, ImageSize, SizeError};
+#[cfg(feature = "fields")]
+use crate::fields::flags;
 use crate::scheduler::SchedulerName;
 
-/// One picture to draw. Everything but the prompt has a default.
+/// One image to draw. Every field but the prompt has a default.
+///
+/// These are the first half of the table of request fields; the second is [`PixelOptions`](crate::pixel::PixelOptions). The
+/// doc comment of each field is its help text at every door, so it gives the range, the unit and the default.
+/// [`resolve`](Self::resolve) fills in the model's defaults.
 ///
 /// # Example
 /// ```
-/// use dgx_pixels_core::{GenerateRequest, ImageSize};
+/// use dgx_pixels_core::GenerateRequest;
 /// let request = GenerateRequest {
 ///     prompt: "a brass key, pixel art".into(),
 ///     seed: 7,
-///     size: Some(ImageSize { width: 512, height: 768 }),
+///     width: Some(512),
+///     height: Some(768),
 ///     ..Default::default()
 /// };
 /// assert!(request.validate().is_ok());
 /// assert!(GenerateRequest { steps: Some(2000), ..request }.validate().is_err());
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateRequest {
-    /// What to draw. What lies past the tokenizer's length (77 tokens for SDXL) is dropped, and reported in
-    /// [`Generated::dropped_words`].
+    /// The subject, in English, with its colors, for example "a green slime". Words past the model's length, 77 tokens for
+    /// SDXL, are dropped, with a warning.
+    #[cfg_attr(feature = "fields", arg(skip))]
     pub prompt: String,
-    /// What to keep away from, at guidance above 1. `None` is not the empty text: many SDXL models then guide away
-    /// from zeros (`force_zeros_for_empty_prompt`).
-    pub negative_prompt: Option<String>,
-    /// Seed of the request's own generator, which draws as `torch.Generator("cpu").manual_seed(seed)` does.
+
+    /// The seed of the image, a whole number from 0. The same seed with the same request gives the same image.
+    #[cfg_attr(feature = "fields", arg(skip), schemars(range(min = 0)))]
     pub seed: u64,
-    /// Denoising steps, 1 to 1000; `None` is the model's own, or [`DEFAULT_STEPS`]. `heun` evaluates the UNet nearly twice for each.
+
+    /// Text that describes what the image should not show. It acts at a guidance scale above 1. Default: none, and many SDXL
+    /// models then guide away from zeros (`force_zeros_for_empty_prompt`), not from the empty text.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "TEXT", allow_hyphen_values = true))]
+    pub negative_prompt: Option<String>,
+
+    /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<usize>),
+        schemars(range(min = 1, max = 1000))
+    )]
     pub steps: Option<usize>,
-    /// How strongly the prompt steers, 0 to 100; at 1 or below the negative half is not computed. `None` is the model's own,
-    /// or [`DEFAULT_GUIDANCE`].
+
+    /// The strength of the prompt, 0 to 100. At 1 or less nothing guides. Default: the model's own, or 5.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::number),
+        schemars(range(min = 0, max = 100))
+    )]
     pub guidance_scale: Option<f64>,
-    /// Share of guidance rescale (Lin et al. 2023, section 3.4), 0 to 1. Default 0.
+
+    /// The share of guidance rescale, 0 to 1, against washed-out images at strong guidance. Default: 0.
+    // Source: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "X", default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true,
+            value_parser = flags::number),
+        schemars(range(min = 0, max = 1))
+    )]
     pub guidance_rescale: f64,
-    /// Guidance only between these shares of the steps, 0 to 1, as `[0.1, 0.8]` (Kynkäänniemi et al. 2024): the others take half of the work. `None`
-    /// guides at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+
+    /// The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10 % to 80 %. Faster, but it
+    /// changes the image. Default: all steps.
+    // Source: Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality".
+    #[cfg_attr(feature = "fields", arg(long, value_name = "FROM,TO", value_parser = flags::interval))]
     pub guidance_interval: Option<[f64; 2]>,
-    /// The UNet's inner levels are computed at every so many steps only, 2 to 10, and what they were stands for what they would be at those
-    /// between (DeepCache, Ma et al. 2023): much less work, and other details. `None` computes all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+
+    /// Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes details. Default: at
+    /// every step.
+    // Source: Ma et al. 2023, "DeepCache: Accelerating Diffusion Models for Free".
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<usize>),
+        schemars(range(min = 2, max = 10))
+    )]
     pub deep_cache: Option<usize>,
-    /// The noise schedule; `None` is the model's own.
+
+    /// The noise schedule. Default: the model's own.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "NAME", value_parser = flags::scheduler()))]
     pub scheduler: Option<SchedulerName>,
-    /// Size of the picture in pixels; `None` is the model's own.
-    pub size: Option<ImageSize>,
-    /// Size conditioning: the size that a training picture had before cropping. Default: `size`.
+
+    /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a multiple of 8. It goes with
+    /// `height`. Default: the width that fits `size`, or the model's own.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "N", requires = "height", allow_negative_numbers = true,
+            value_parser = flags::whole::<u32>),
+        schemars(range(min = 64, max = 2048))
+    )]
+    pub width: Option<u32>,
+
+    /// The height of the image that the model draws, in pixels, 64 to 2048. It goes with `width`.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "N", requires = "width", allow_negative_numbers = true,
+            value_parser = flags::whole::<u32>),
+        schemars(range(min = 64, max = 2048))
+    )]
+    pub height: Option<u32>,
+
+    /// Size conditioning: the size of a training image before it was cropped, for example `1024x1024`. Sides: 1 to 65535.
+    /// Default: the image's own size.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub original_size: Option<ImageSize>,
-    /// Size conditioning: where the crop began, as left and top, in pixels. Default 0, 0.
+
+    /// Size conditioning: the left top corner of the crop, in pixels from 0 to 65535. Default: `0,0`.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "LEFT,TOP", default_value_t, hide_default_value = true)
+    )]
     pub crop: Crop,
-    /// Size conditioning: the size that a training picture was cropped to. Default: `size`.
+
+    /// Size conditioning: the size that a training image was cropped to, for example `1024x1024`. Sides: 1 to 65535.
+    /// Default: the image's own size.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub target_size: Option<ImageSize>,
-}
-
-impl Default for GenerateRequest {
-    fn default() -> Self {
-        GenerateRequest {
-            prompt: String::new(),
-            negative_prompt: None,
-            seed: 0,
-            steps: None,
-            guidance_scale: None,
-            guidance_rescale: 0.0,
-            guidance_interval: None,
-            deep_cache: None,
-            scheduler: None,
-            size: None,
-            original_size: None,
-            crop: Crop::default(),
-            target_size: None,
-        }
-    }
-}
-
-/// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ImageSize {
-    /// In pixels.
-    pub width: u32,
-    /// In pixels.
-    pub height: u32,
-}
-
-/// Top left corner of a crop, in pixels of the original picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Crop {
-    /// From the left edge.
-    pub left: u32,
-    /// From the top edge.
-    pub top: u32,
 }
 
 /// A request that no model can fulfil.
@@ -111,6 +148,19 @@ pub enum RequestError {
         /// What the model's VAE reduces by.
         multiple: u32,
     },
+    /// A width without a height, or the other way round.
+    #[error("`{given}` is {value} and `{missing}` is missing; expected both or neither")]
+    Alone {
+        /// `width` or `height`.
+        given: &'static str,
+        /// In pixels.
+        value: u32,
+        /// The other one.
+        missing: &'static str,
+    },
+    /// The sprite does not fit the image that is to be drawn.
+    #[error(transparent)]
+    Canvas(#[from] crate::canvas::Conflict),
     /// A size for conditioning is out of range.
     #[error("`{field}` is {value}; expected {} to 65535", u8::from(*field != "crop"))]
     Conditioning {
@@ -179,11 +229,11 @@ impl GenerateRequest {
     /// # Errors
     /// Names the field, its value and the range.
     pub fn validate(&self) -> Result<(), RequestError> {
-        if !(1..=MAX_STEPS).contains(&self.steps()) {
-            return Err(RequestError::Steps { steps: self.steps() });
+        if let Some(steps) = self.steps.filter(|steps| !(1..=MAX_STEPS).contains(steps)) {
+            return Err(RequestError::Steps { steps });
         }
-        if !(0.0..=MAX_GUIDANCE).contains(&self.guidance_scale()) {
-            return Err(RequestError::GuidanceScale { value: self.guidance_scale() });
+        if let Some(value) = self.guidance_scale.filter(|value| !(0.0..=MAX_GUIDANCE).contains(value)) {
+            return Err(RequestError::GuidanceScale { value });
         }
         if !(0.0..=1.0).contains(&self.guidance_rescale) {
             return Err(RequestError::GuidanceRescale { value: self.guidance_rescale });
@@ -198,7 +248,7 @@ impl GenerateRequest {
         {
             return Err(RequestError::DeepCache { steps });
         }
-        if let Some(size) = self.size {
+        if let Some(size) = self.size()? {
             size.validate(1)?;
         }
         for (field, size) in [("original_size", self.original_size), ("target_size", self.target_size)] {
@@ -216,39 +266,32 @@ impl GenerateRequest {
         Ok(())
     }
 
-    /// The number of steps, or [`DEFAULT_STEPS`]. In what a backend returns, the steps that were taken.
-    pub fn steps(&self) -> usize {
-        self.steps.unwrap_or(DEFAULT_STEPS)
-    }
-
-    /// The guidance scale, or [`DEFAULT_GUIDANCE`]. In what a backend returns, the one that was used.
-    pub fn guidance_scale(&self) -> f64 {
-        self.guidance_scale.unwrap_or(DEFAULT_GUIDANCE)
-    }
-}
-
-impl ImageSize {
-    /// Checks both sides against the range and `multiple`.
+    /// Returns the size of the image, if the request names one.
     ///
     /// # Errors
-    /// [`RequestError::Side`], for the first side at fault.
-    pub fn validate(self, multiple: u32) -> Result<(), RequestError> {
-        for (side, value) in [("width", self.width), ("height", self.height)] {
-            if !(MIN_SIDE..=MAX_SIDE).contains(&value) || !value.is_multiple_of(multiple) {
-                return Err(RequestError::Side { side, value, multiple });
-            }
+    /// [`RequestError::Alone`] for one side without the other.
+    pub fn size(&self) -> Result<Option<ImageSize>, RequestError> {
+        match (self.width, self.height) {
+            (Some(width), Some(height)) => Ok(Some(ImageSize { width, height })),
+            (None, None) => Ok(None),
+            (Some(value), None) => Err(RequestError::Alone { given: "width", value, missing: "height" }),
+            (None, Some(value)) => Err(RequestError::Alone { given: "height", value, missing: "width" }),
         }
-        Ok(())
+    }
+
+    /// Returns the request for an image of this size.
+    pub fn with_size(self, ImageSize { width, height }: ImageSize) -> Self {
+        GenerateRequest { width: Some(width), height: Some(height), ..self }
     }
 }
 
-/// A finished picture.
+/// A finished image.
 #[derive(Clone, Debug)]
 pub struct Generated {
-    /// As the VAE gave it.
+    /// The image as the VAE decoded it.
     pub image: RgbImage,
-    /// The request with every default filled in: drawing this again gives the same picture.
-    pub request: GenerateRequest,
+    /// The request with every default filled in: drawing it again gives the same image.
+    pub request: ResolvedRequest,
     /// Words of the prompts that did not fit the tokenizers' length, in the order they stood.
     pub dropped_words: Option<String>,
     /// Where the time went.
@@ -303,7 +346,14 @@ mod tests {
                 GenerateRequest { guidance_rescale: -0.5, ..default.clone() },
                 "`guidance_rescale` is -0.5; expected 0 to 1",
             ),
-            (GenerateRequest { size: size(63, 64), ..default.clone() }, "`width` is 63; expected 64 to 2048"),
+            (
+                GenerateRequest { width: Some(63), height: Some(64), ..default.clone() },
+                "`width` is 63; expected 64 to 2048",
+            ),
+            (
+                GenerateRequest { height: Some(64), ..default.clone() },
+                "`height` is 64 and `width` is missing; expected both or neither",
+            ),
             (
                 GenerateRequest { original_size: size(64, 0), ..default.clone() },
                 "`original_size` is 0; expected 1 to 65535",
@@ -326,20 +376,13 @@ mod tests {
         ) {
             let request = GenerateRequest {
                 steps, guidance_scale: guidance, guidance_rescale: rescale,
-                size: Some(ImageSize { width, height }), ..Default::default()
+                width: Some(width), height: Some(height), ..Default::default()
             };
-            let fits = (1..=1000).contains(&request.steps())
-                && (0.0..=100.0).contains(&request.guidance_scale())
+            let fits = steps.is_none_or(|steps| (1..=1000).contains(&steps))
+                && guidance.is_none_or(|guidance| (0.0..=100.0).contains(&guidance))
                 && (0.0..=1.0).contains(&rescale)
                 && (64..=2048).contains(&width) && (64..=2048).contains(&height);
             prop_assert_eq!(request.validate().is_ok(), fits);
-        }
-
-        #[test]
-        fn a_size_fits_iff_both_sides_divide(width in 64u32..=2048, height in 64u32..=2048, power in 0u32..5) {
-            let multiple = 1 << power;
-            let divides = width % multiple == 0 && height % multiple == 0;
-            prop_assert_eq!(ImageSize { width, height }.validate(multiple).is_ok(), divides);
         }
 
         #[test]

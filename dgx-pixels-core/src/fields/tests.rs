@@ -1,7 +1,8 @@
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
+use super::json::*;
 
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
 struct Args {
@@ -17,7 +18,7 @@ struct Args {
 
 fn read(arguments: Value) -> Result<Args, String> {
     let Value::Object(arguments) = arguments else { panic!() };
-    parse::<Args>(&schema::<Args>(), Some(arguments))
+    parse::<Args>(&schema::<Args>(), Some(arguments)).map_err(|error| error.to_string())
 }
 
 fn fault(arguments: Value) -> String {
@@ -50,11 +51,11 @@ fn a_fault_names_the_field_its_value_and_what_would_be_right() {
 #[test]
 fn an_unknown_argument_is_named_with_its_value_and_the_nearest_known_ones() {
     for (name, message) in [
-        ("sise", "`sise` is 7, and there is no such argument; the nearest are `sizes`"),
-        ("step", "`step` is 7, and there is no such argument; the nearest are `steps`"),
-        ("Prompt", "`Prompt` is 7, and there is no such argument; the nearest are `prompt`"),
-        ("zzz", "`zzz` is 7, and there is no such argument; expected one of `prompt`, `seed`, "),
-        ("", "`` is 7, and there is no such argument; expected one of `prompt`, `seed`, "),
+        ("sise", "`sise` is 7, and there is no such field; the nearest are `sizes`"),
+        ("step", "`step` is 7, and there is no such field; the nearest are `steps`"),
+        ("Prompt", "`Prompt` is 7, and there is no such field; the nearest are `prompt`"),
+        ("zzz", "`zzz` is 7, and there is no such field; expected one of `prompt`, `seed`, "),
+        ("", "`` is 7, and there is no such field; expected one of `prompt`, `seed`, "),
     ] {
         let fault = fault(json!({ "prompt": "key", name: 7 }));
         assert!(fault.starts_with(message), "{fault}");
@@ -101,6 +102,6 @@ fn a_closed_schema_names_even_no_properties() {
         json!({ "type": "object", "properties": {}, "additionalProperties": false })
     );
     let arguments = json!({ "all": true }).as_object().cloned();
-    let fault = parse::<Nothing>(&schema, arguments).unwrap_err();
-    assert_eq!(fault, "`all` is true, and there is no such argument; this tool takes no arguments");
+    let fault = parse::<Nothing>(&schema, arguments).unwrap_err().to_string();
+    assert_eq!(fault, "`all` is true, and there is no such field; there are no fields");
 }

@@ -1,0 +1,50 @@
+//! Parsers of flags on a command line. Ranges are checked later, with the same words for every door.
+
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::pixel::Palette;
+use crate::scheduler::SchedulerName;
+
+/// Parses a whole number without a sign.
+///
+/// # Errors
+/// The range of `T`.
+pub fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    let largest = u64::MAX >> (64 - 8 * size_of::<T>());
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {largest}"))
+}
+
+/// Parses a number.
+///
+/// # Errors
+/// If it is none.
+pub fn number(text: &str) -> Result<f64, &'static str> {
+    text.parse().map_err(|_| "expected a number")
+}
+
+/// Parses two numbers with a comma between them.
+///
+/// # Errors
+/// If they are not two.
+pub fn interval(text: &str) -> Result<[f64; 2], &'static str> {
+    let parts = text
+        .split_once(',')
+        .and_then(|(from, to)| Some([from.trim().parse().ok()?, to.trim().parse().ok()?]));
+    parts.ok_or("expected two numbers, for example `0.1,0.8`")
+}
+
+/// Loads a palette by name, from colors, or from a file.
+///
+/// # Errors
+/// The error of [`Palette::load`] with its causes.
+pub fn palette(text: &str) -> Result<Palette, String> {
+    Palette::load(text).map_err(|error| error.to_string())
+}
+
+/// Returns a parser of the names of schedulers, which `--help` lists.
+pub(crate) fn scheduler() -> impl TypedValueParser<Value = SchedulerName> {
+    let names = SchedulerName::ALL.iter().map(|name| name.as_str());
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| name.parse::<SchedulerName>())
+}

@@ -1,0 +1,263 @@
+//! The table of request fields, for every door: flags of a program, lines of JSON, schemas for clients.
+//!
+//! [`GenerateRequest`] and [`PixelOptions`] are the table: each field has its name, type, range, default, help text and example
+//! there, and nowhere else. With the feature `fields` they are flags (`clap::Args`) and have JSON schemas
+//! ([`schemars::JsonSchema`]). [`SpriteFields`] puts both together, with the fields of a series of images.
+//!
+//! # Example
+//! ```
+//! use dgx_pixels_core::fields::SpriteFields;
+//! use serde_json::json;
+//!
+//! let mut given = json!({ "prompt": "a key", "steps": "8", "size": "16x16", "seed": 7 });
+//! let fields = SpriteFields::take(given.as_object_mut().unwrap())?;
+//! assert_eq!((fields.request.steps, fields.series.seed), (Some(8), Some(7)));
+//! # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+//! ```
+
+pub mod flags;
+pub mod json;
+mod numbers;
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::json::Object;
+use crate::pixel::{Dither, GridChoice, MaxColors, PixelOptions};
+use crate::request::GenerateRequest;
+use crate::submission::Submission;
+
+/// A field that cannot be used. Its text names the field and its value, and says what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct FieldError {
+    /// The name of the field.
+    pub field: String,
+    text: String,
+}
+
+impl FieldError {
+    /// An error about `field` with this text.
+    pub fn new(field: &str, text: impl Into<String>) -> FieldError {
+        FieldError { field: field.to_owned(), text: text.into() }
+    }
+
+    /// The error with another name for the field `from`: that of a list's item, for example.
+    pub fn renamed(self, from: &str, to: &str) -> FieldError {
+        if self.field != from {
+            return self;
+        }
+        let text = self.text.replacen(&format!("`{from}`"), &format!("`{to}`"), 1);
+        FieldError { field: to.to_owned(), text }
+    }
+}
+
+/// The fields that ask for a sprite.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+pub struct SpriteFields {
+    /// The image.
+    #[command(flatten)]
+    pub request: GenerateRequest,
+
+    /// The stages that make a sprite of the image.
+    #[command(flatten)]
+    pub pixel: PixelOptions,
+
+    /// The images of a series.
+    #[command(flatten)]
+    pub series: Series,
+}
+
+/// The seeds of several images of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Series {
+    /// The seed of the first image, a whole number from 0. The same seed with the same request gives the same image. Default:
+    /// drawn at random and reported; in a batch, derived from the line's number and prompt.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
+    #[schemars(range(min = 0))]
+    pub seed: Option<u64>,
+
+    /// The number of images, with seeds from `seed` upwards. Default: 1.
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
+    #[schemars(range(min = 1))]
+    pub count: Option<u64>,
+}
+
+impl Series {
+    /// Returns the seeds of all images, from `first` if the request names no seed.
+    ///
+    /// # Errors
+    /// `count` is not from 1 to `most`, or a seed would be too large.
+    pub fn seeds(self, most: u64, first: impl FnOnce() -> u64) -> Result<RangeInclusive<u64>, FieldError> {
+        let count = self.count.unwrap_or(1);
+        if !(1..=most).contains(&count) {
+            return Err(FieldError::new("count", format!("`count` is {count}; expected 1 to {most}")));
+        }
+        let seed = self.seed.unwrap_or_else(first);
+        let last = seed.checked_add(count - 1).ok_or_else(|| {
+            let largest = u64::MAX - (count - 1);
+            FieldError::new(
+                "seed",
+                format!("`seed` is {seed}; expected at most {largest} for {count} images"),
+            )
+        })?;
+        Ok(seed..=last)
+    }
+}
+
+/// The schemas of the three parts, and of all fields together.
+struct Schemas {
+    request: Arc<Object>,
+    pixel: Arc<Object>,
+    series: Arc<Object>,
+    all: Arc<Object>,
+}
+
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
+    let mut request = (*json::schema::<GenerateRequest>()).clone();
+    request.insert("required".into(), serde_json::json!(["prompt"]));
+    // The seed belongs to the series, which also knows that none is given.
+    if let Some(properties) = request.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("seed");
+    }
+    let (request, pixel) = (Arc::new(request), json::schema::<PixelOptions>());
+    let series = json::schema::<Series>();
+    let mut all = Object::from_iter([("type".to_owned(), "object".into())]);
+    let mut properties = Object::new();
+    for part in [&request, &pixel, &series] {
+        properties.extend(part.get("properties").and_then(Value::as_object).cloned().unwrap_or_default());
+    }
+    all.insert("properties".into(), properties.into());
+    all.insert("required".into(), serde_json::json!(["prompt"]));
+    Schemas { request, pixel, series, all: Arc::new(all) }
+});
+
+impl SpriteFields {
+    /// Returns the schema of all fields.
+    pub fn schema() -> Arc<Object> {
+        SCHEMAS.all.clone()
+    }
+
+    /// Returns the help text of a field.
+    pub fn help(name: &str) -> String {
+        let text = SCHEMAS.all["properties"][name]["description"].as_str().map(str::to_owned);
+        text.unwrap_or_else(|| panic!("`{name}` is no field of a sprite; this is a bug"))
+    }
+
+    /// Takes the fields of a sprite out of those that are given; the others stay.
+    ///
+    /// # Errors
+    /// The name of the field at fault, its value, and what would be right.
+    pub fn take(given: &mut Object) -> Result<SpriteFields, FieldError> {
+        Ok(SpriteFields {
+            series: json::take(&SCHEMAS.series, given)?,
+            request: json::take(&SCHEMAS.request, given)?,
+            pixel: json::take(&SCHEMAS.pixel, given)?,
+        })
+    }
+
+    /// Returns every field that cannot be read, each with what would be right.
+    pub fn faults(given: &Object) -> Vec<FieldError> {
+        [
+            json::faults::<GenerateRequest>(&SCHEMAS.request, given),
+            json::faults::<PixelOptions>(&SCHEMAS.pixel, given),
+            json::faults::<Series>(&SCHEMAS.series, given),
+        ]
+        .concat()
+    }
+
+    /// Returns the fields as JSON, so that others can be put over them before they are [taken](Self::take).
+    pub fn to_json(&self) -> Object {
+        let parts = [
+            serde_json::to_value(&self.request),
+            serde_json::to_value(&self.pixel),
+            serde_json::to_value(self.series),
+        ];
+        parts.into_iter().filter_map(|part| part.ok()?.as_object().cloned()).flatten().collect()
+    }
+
+    /// Refuses fields that would change nothing although they are not at their defaults, among those that `is_asked` names.
+    ///
+    /// # Errors
+    /// The field that is given in vain, and what would be right.
+    pub fn check(&self, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+        let is_given = |name: &str| is_asked(name) && self.differs(name);
+        let refuse = |field: &str, text: String| Err(FieldError::new(field, text));
+        let GenerateRequest { guidance_scale, .. } = self.request;
+        if let Some(scale) = guidance_scale.filter(|scale| *scale <= 1.0) {
+            let guiding = ["negative_prompt", "guidance_rescale", "guidance_interval"];
+            if let Some(name) = guiding.into_iter().find(|name| is_given(name)) {
+                return refuse(
+                    name,
+                    format!(
+                        "`guidance_scale` is {scale}, which turns guidance off, and `{name}` is for guidance; expected \
+                         more than 1, or no `{name}`"
+                    ),
+                );
+            }
+        }
+        check_pixel(&self.pixel, is_asked)
+    }
+
+    /// `true` if the field of this name is not at its default.
+    pub fn differs(&self, name: &str) -> bool {
+        self.to_json().get(name) != SpriteFields::default().to_json().get(name)
+    }
+
+    /// Returns the names of the fields that shape a sprite, and so mean nothing to an image without pixel stages.
+    pub fn pixel_names() -> impl Iterator<Item = &'static str> {
+        let properties = SCHEMAS.pixel.get("properties").and_then(Value::as_object);
+        properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str))
+    }
+
+    /// Returns the submission of one image of the series.
+    pub fn submission(&self, seed: u64) -> Submission {
+        let request = GenerateRequest { seed, ..self.request.clone() };
+        Submission { pixel: Some(self.pixel.clone()), ..request.into() }
+    }
+}
+
+/// Refuses pixel fields that would change nothing although they are not at their defaults, among those that `is_asked`
+/// names.
+///
+/// # Errors
+/// The field that is given in vain, and what would be right.
+pub fn check_pixel(options: &PixelOptions, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
+    let is_given = |name: &str| is_asked(name) && pixel_differs(options, name);
+    let refuse = |field: &str, text: String| Err(FieldError::new(field, text));
+    let PixelOptions { dither, max_colors, anchor, grid, detail, .. } = options;
+    let keeps_all = *max_colors == MaxColors::All && options.palette.is_none();
+    if is_given("dither") && *dither != Dither::None && keeps_all {
+        let expected = "expected a `palette`, or fewer `max_colors`";
+        return refuse("dither", format!("`dither` is `{dither}` and all colors are kept; {expected}"));
+    }
+    if is_given("anchor") && options.size.is_none() {
+        let expected = "there is no `size` that it places the sprite in; expected both or neither";
+        return refuse("anchor", format!("`anchor` is `{anchor}` and {expected}"));
+    }
+    if is_given("detail") && *grid != GridChoice::Auto {
+        let expected = "it is for images without a grid; expected one of both";
+        return refuse("detail", format!("`detail` is `{detail}` and `grid` is `{grid}`, but {expected}"));
+    }
+    if let (GridChoice::Cells(size), Some(frames)) = (*grid, options.strip.filter(|frames| *frames > 0))
+        && size.width % frames != 0
+    {
+        let columns = size.width;
+        let expected = "expected as many columns for each frame";
+        return refuse("strip", format!("`grid` has {columns} columns and `strip` is {frames}; {expected}"));
+    }
+    Ok(())
+}
+
+/// `true` if the pixel field of this name is not at its default.
+fn pixel_differs(options: &PixelOptions, name: &str) -> bool {
+    let json = |options: &PixelOptions| serde_json::to_value(options).unwrap_or_default();
+    json(options).get(name) != json(&PixelOptions::default()).get(name)
+}

@@ -1,0 +1,163 @@
+//! A request with every default filled in.
+
+use super::{Crop, GenerateRequest, ImageSize, RequestError};
+use crate::scheduler::SchedulerName;
+
+/// The values of a model for the fields that a request leaves open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelDefaults {
+    /// The size of an image, in pixels.
+    pub size: ImageSize,
+    /// The number that both sides of an image are multiples of.
+    pub multiple: u32,
+    /// Denoising steps.
+    pub steps: usize,
+    /// The guidance scale.
+    pub guidance_scale: f64,
+    /// The noise schedule.
+    pub scheduler: SchedulerName,
+    /// `true` if the guidance scale is an input of the UNet, so that guidance takes no second row.
+    pub is_distilled: bool,
+}
+
+/// A request with every default filled in, by one model: drawing it again with the same model gives the same image.
+///
+/// The queue, the forecast of costs, the canvas and the record in a PNG file all carry this type, so a default is decided in
+/// one place: [`GenerateRequest::resolve`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedRequest {
+    /// As in the request.
+    pub prompt: String,
+    /// As in the request.
+    pub negative_prompt: Option<String>,
+    /// As in the request.
+    pub seed: u64,
+    /// Denoising steps, 1 to 1000.
+    pub steps: usize,
+    /// The guidance scale, 0 to 100.
+    pub guidance_scale: f64,
+    /// The share of guidance rescale, 0 to 1.
+    pub guidance_rescale: f64,
+    /// The part of the schedule with guidance; `None` for all steps.
+    pub guidance_interval: Option<[f64; 2]>,
+    /// The UNet's inner levels are computed at every Nth step only; `None` for every step.
+    pub deep_cache: Option<usize>,
+    /// The noise schedule.
+    pub scheduler: SchedulerName,
+    /// The size of the image, in pixels.
+    pub size: ImageSize,
+    /// Size conditioning: the size of a training image before it was cropped.
+    pub original_size: ImageSize,
+    /// Size conditioning: the left top corner of the crop.
+    pub crop: Crop,
+    /// Size conditioning: the size that a training image was cropped to.
+    pub target_size: ImageSize,
+}
+
+impl GenerateRequest {
+    /// Checks the request and fills in the defaults of a model.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model cannot draw.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Backend, Sketch};
+    /// use dgx_pixels_core::GenerateRequest;
+    /// let request = GenerateRequest { prompt: "a key".into(), ..Default::default() };
+    /// let resolved = request.resolve(&Sketch.defaults())?;
+    /// assert_eq!((resolved.steps, resolved.size.width), (30, 256));
+    /// // A resolved request asks for itself.
+    /// assert_eq!(GenerateRequest::from(resolved.clone()).resolve(&Sketch.defaults())?, resolved);
+    /// # Ok::<(), dgx_pixels_core::RequestError>(())
+    /// ```
+    pub fn resolve(&self, defaults: &ModelDefaults) -> Result<ResolvedRequest, RequestError> {
+        self.validate()?;
+        let size = self.size()?.unwrap_or(defaults.size);
+        size.validate(defaults.multiple)?;
+        Ok(ResolvedRequest {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            seed: self.seed,
+            steps: self.steps.unwrap_or(defaults.steps),
+            guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
+            guidance_rescale: self.guidance_rescale,
+            guidance_interval: self.guidance_interval,
+            deep_cache: self.deep_cache,
+            scheduler: self.scheduler.unwrap_or(defaults.scheduler),
+            size,
+            original_size: self.original_size.unwrap_or(size),
+            crop: self.crop,
+            target_size: self.target_size.unwrap_or(size),
+        })
+    }
+}
+
+impl ResolvedRequest {
+    /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing guides.
+    pub fn rows(&self, defaults: &ModelDefaults) -> usize {
+        1 + usize::from(self.guidance_scale > 1.0 && !defaults.is_distilled)
+    }
+}
+
+impl From<ResolvedRequest> for GenerateRequest {
+    fn from(resolved: ResolvedRequest) -> GenerateRequest {
+        GenerateRequest {
+            prompt: resolved.prompt,
+            negative_prompt: resolved.negative_prompt,
+            seed: resolved.seed,
+            steps: Some(resolved.steps),
+            guidance_scale: Some(resolved.guidance_scale),
+            guidance_rescale: resolved.guidance_rescale,
+            guidance_interval: resolved.guidance_interval,
+            deep_cache: resolved.deep_cache,
+            scheduler: Some(resolved.scheduler),
+            width: Some(resolved.size.width),
+            height: Some(resolved.size.height),
+            original_size: Some(resolved.original_size),
+            crop: resolved.crop,
+            target_size: Some(resolved.target_size),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend as _, Sketch};
+
+    #[test]
+    fn a_distilled_model_takes_one_row_whatever_the_guidance_scale_is() {
+        let defaults = Sketch.defaults();
+        let resolved = GenerateRequest::default().resolve(&defaults).unwrap();
+        let distilled = ModelDefaults { is_distilled: true, ..defaults.clone() };
+        assert_eq!((resolved.rows(&defaults), resolved.rows(&distilled)), (2, 1));
+        let unguided = ResolvedRequest { guidance_scale: 1.0, ..resolved };
+        assert_eq!(unguided.rows(&defaults), 1);
+    }
+
+    #[test]
+    fn what_a_request_names_is_kept_and_the_rest_is_the_models() {
+        let size = |width, height| ImageSize { width, height };
+        let defaults = ModelDefaults {
+            size: size(512, 256),
+            multiple: 8,
+            steps: 12,
+            guidance_scale: 4.0,
+            scheduler: SchedulerName::Lcm,
+            is_distilled: false,
+        };
+        let resolved = GenerateRequest::default().resolve(&defaults).unwrap();
+        assert_eq!((resolved.steps, resolved.guidance_scale), (12, 4.0));
+        assert_eq!((resolved.scheduler, resolved.size), (SchedulerName::Lcm, size(512, 256)));
+        assert_eq!((resolved.original_size, resolved.target_size), (size(512, 256), size(512, 256)));
+
+        let request = GenerateRequest { steps: Some(3), target_size: Some(size(9, 9)), ..Default::default() };
+        let resolved = request.with_size(size(64, 128)).resolve(&defaults).unwrap();
+        assert_eq!((resolved.steps, resolved.size), (3, size(64, 128)));
+        assert_eq!((resolved.original_size, resolved.target_size), (size(64, 128), size(9, 9)));
+
+        let odd = GenerateRequest::default().with_size(size(68, 64)).resolve(&defaults).unwrap_err();
+        assert_eq!(odd.to_string(), "`width` is 68; expected a multiple of 8, 64 to 2048");
+    }
+}

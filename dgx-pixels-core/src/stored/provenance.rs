@@ -1,0 +1,99 @@
+//! The record in a PNG file of how its image was made.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Pixel, Request};
+use crate::picture_file::Made;
+use crate::pixel::PixelOptions;
+
+/// The newest version that this program reads and writes.
+const NEWEST: u32 = 1;
+
+/// How an image was made. A record says the oldest version that can hold it, so that files do not change with the program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Provenance {
+    #[serde(default = "oldest", skip_serializing_if = "is_oldest")]
+    format_version: u32,
+    request: Request,
+    pixel: Option<Pixel>,
+    model: String,
+    model_hash: Option<String>,
+    dtype: String,
+    device: String,
+    #[serde(default)]
+    vae_tiling: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    program: String,
+    libtorch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    licence: Option<String>,
+}
+
+fn oldest() -> u32 {
+    1
+}
+
+fn is_oldest(version: &u32) -> bool {
+    *version == oldest()
+}
+
+impl Provenance {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// The reason in words; a record of a newer version is named as such.
+    pub(crate) fn parse(json: &str) -> Result<Provenance, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            #[serde(default = "oldest")]
+            format_version: u32,
+        }
+        match serde_json::from_str::<Version>(json) {
+            Ok(Version { format_version }) if format_version > NEWEST => Err(format!(
+                "its format version is {format_version}; expected at most {NEWEST}: a newer program wrote it"
+            )),
+            _ => serde_json::from_str(json).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl From<Made> for Provenance {
+    fn from(made: Made) -> Provenance {
+        Provenance {
+            format_version: oldest(),
+            request: crate::GenerateRequest::from(made.request).into(),
+            pixel: made.pixel.map(Pixel::from),
+            model: made.model,
+            model_hash: made.model_hash,
+            dtype: made.dtype,
+            device: made.device,
+            vae_tiling: made.vae_tiling,
+            mode: made.mode,
+            program: made.program,
+            libtorch: made.libtorch,
+            licence: made.licence,
+        }
+    }
+}
+
+impl TryFrom<Provenance> for Made {
+    type Error = String;
+
+    fn try_from(stored: Provenance) -> Result<Made, String> {
+        Ok(Made {
+            request: stored.request.try_into()?,
+            pixel: stored.pixel.map(PixelOptions::from),
+            model: stored.model,
+            model_hash: stored.model_hash,
+            dtype: stored.dtype,
+            device: stored.device,
+            vae_tiling: stored.vae_tiling,
+            mode: stored.mode,
+            program: stored.program,
+            libtorch: stored.libtorch,
+            licence: stored.licence,
+        })
+    }
+}

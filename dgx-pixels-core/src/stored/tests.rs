@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::backend::{Backend as _, Sketch};
+use crate::pixel::{GridChoice, MaxColors, PixelOptions};
+use crate::request::{Crop, GenerateRequest, ImageSize, ResolvedRequest};
+use crate::scheduler::SchedulerName;
+
+fn sizes() -> impl Strategy<Value = ImageSize> {
+    (1..200u32, 1..200u32).prop_map(|(width, height)| ImageSize { width: 8 * width, height: 8 * height })
+}
+
+fn requests() -> impl Strategy<Value = GenerateRequest> {
+    use proptest::option::of;
+    let words = (".{0,9}", of(".{0,9}"), any::<u64>());
+    let steps = (of(1..1000usize), of(0.0..100.0f64), 0.0..1.0f64, of(2..10usize));
+    let sizes = (of(sizes()), of(sizes()), of(sizes()), any::<u16>(), of(0.0..0.5f64));
+    let scheduler = of(proptest::sample::select(&SchedulerName::ALL[..]));
+    (words, steps, sizes, scheduler).prop_map(|(words, steps, sizes, scheduler)| GenerateRequest {
+        prompt: words.0,
+        negative_prompt: words.1,
+        seed: words.2,
+        steps: steps.0,
+        guidance_scale: steps.1,
+        guidance_rescale: steps.2,
+        guidance_interval: sizes.4.map(|from| [from, 1.0 - from]),
+        deep_cache: steps.3,
+        scheduler,
+        width: sizes.0.map(|size| size.width),
+        height: sizes.0.map(|size| size.height),
+        original_size: sizes.1,
+        crop: Crop { left: sizes.3.into(), top: 3 },
+        target_size: sizes.2,
+    })
+}
+
+fn pixels() -> impl Strategy<Value = PixelOptions> {
+    let grid = prop_oneof![
+        Just(GridChoice::Auto),
+        sizes().prop_map(GridChoice::Cells),
+        (1.0..99.0f64).prop_map(GridChoice::Step),
+    ];
+    let words = (0..4usize, 0..4usize, 0..3usize, 0..3usize);
+    (grid, words, any::<[bool; 6]>(), 1..256u16).prop_map(|(grid, words, flags, count)| PixelOptions {
+        grid,
+        strip: flags[0].then_some(4),
+        expected_step: flags[1].then_some(8.0),
+        detail: ["low", "medium", "high"][words.2].parse().unwrap(),
+        size: flags[2].then_some(ImageSize { width: 16, height: 24 }),
+        anchor: ["center", "bottom"][usize::from(flags[3])].parse().unwrap(),
+        max_colors: [MaxColors::Auto, MaxColors::Elbow, MaxColors::All, MaxColors::AtMost(count)][words.0],
+        palette: flags[4].then(|| crate::pixel::Palette::load("pico-8").unwrap()),
+        dither: crate::pixel::Dither::ALL[words.1],
+        transparent: ["auto", "off", "#ff00ff"][words.3].parse().unwrap(),
+        bleed: flags[0],
+        cleanup: flags[1],
+        outline: ["keep", "add", "remove"][words.2].parse().unwrap(),
+        tile_x: flags[5],
+        tile_y: flags[3],
+    })
+}
+
+fn through_json<T: serde::Serialize + serde::de::DeserializeOwned>(stored: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(stored).unwrap()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_stored_submission_is_the_same_submission(request in requests(), pixel in proptest::option::of(pixels())) {
+        let submission = crate::Submission {
+            pixel,
+            output: Some("a/key.png".into()),
+            force: true,
+            priority: crate::Priority::Low,
+            client: "one".into(),
+            deadline: Some(std::time::Duration::from_millis(1500)),
+            idempotency_key: Some("k".into()),
+            preview_every: 3,
+            model: Some("sprite-xl".into()),
+            ..request.into()
+        };
+        let stored = through_json(&Submission::from(submission.clone()));
+        prop_assert_eq!(crate::Submission::from(stored), submission);
+    }
+
+    #[test]
+    fn a_resolved_submission_resolves_to_itself(request in requests(), pixel in proptest::option::of(pixels())) {
+        let submission = crate::Submission { pixel, ..request.into() };
+        let defaults = Sketch.defaults();
+        if let Ok(resolved) = submission.resolve(&defaults) {
+            let again = GenerateRequest::from(resolved.request.clone());
+            let again = crate::Submission { pixel: resolved.pixel.clone(), ..again.into() };
+            prop_assert_eq!(again.resolve(&defaults).unwrap(), resolved.clone());
+            let stored = through_json(&Request::from(GenerateRequest::from(resolved.request.clone())));
+            prop_assert_eq!(ResolvedRequest::try_from(stored).unwrap(), resolved.request);
+        }
+    }
+}
+
+#[test]
+fn equal_content_is_equal_json_in_every_version() {
+    let size = ImageSize { width: 16, height: 16 };
+    let submission = crate::Submission {
+        pixel: Some(PixelOptions { size: Some(size), ..Default::default() }),
+        ..crate::Submission::of("a key")
+    };
+    // Batches are resumed by a hash of these bytes.
+    assert_eq!(
+        submission.content(),
+        concat!(
+            r#"[{"prompt":"a key","negative_prompt":null,"seed":0,"steps":null,"guidance_scale":null,"#,
+            r#""guidance_rescale":0.0,"scheduler":null,"size":null,"original_size":null,"#,
+            r#""crop":{"left":0,"top":0},"target_size":null},"#,
+            r#"{"grid":"auto","strip":null,"expected_step":null,"detail":"medium","#,
+            r#""size":{"width":16,"height":16},"anchor":"center","max_colors":"auto","palette":null,"#,
+            r#""dither":"none","transparent":"auto","bleed":false,"clean_up":false,"outline":"keep","#,
+            r#""wrap":{"x":false,"y":false}}]"#
+        )
+    );
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_named() {
+    let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
+    assert_eq!(error, "its format version is 9; expected at most 1: a newer program wrote it");
+}
+
+#[test]
+fn a_record_without_a_value_that_every_image_has_is_refused() {
+    let whole = json!({
+        "prompt": "a key", "steps": 3, "guidance_scale": 5.0, "scheduler": "euler",
+        "size": { "width": 64, "height": 64 },
+    });
+    let read =
+        |json: &Value| ResolvedRequest::try_from(serde_json::from_value::<Request>(json.clone()).unwrap());
+    assert_eq!(read(&whole).unwrap().original_size, ImageSize { width: 64, height: 64 });
+    for field in ["steps", "guidance_scale", "scheduler", "size"] {
+        let mut lacking = whole.clone();
+        lacking.as_object_mut().unwrap().remove(field);
+        assert_eq!(read(&lacking).unwrap_err(), format!("`{field}` is missing; expected a value"));
+    }
+}

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dgx_pixels_fuzz::targets::sprite_fields(data));
