@@ -5,17 +5,22 @@
 
 use std::path::Path;
 
-use dgx_pixels_core::backend::{Backend, Canvas};
+use dgx_pixels_core::backend::{Backend, Canvas, begin};
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::torch::{Checkpoints, Device, Options, Sdxl, SdxlCanvas, devices};
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Model, Submission};
+use dgx_pixels_core::{Error, GenerateRequest, Model, Submission};
 
 const LIMIT: u64 = 2 << 30;
 
 fn requests(side: u32, count: u64) -> Vec<GenerateRequest> {
-    let size = Some(ImageSize { width: side, height: side });
     (0..count)
-        .map(|seed| GenerateRequest { prompt: "a brass key".into(), seed, size, ..Default::default() })
+        .map(|seed| GenerateRequest {
+            prompt: "a brass key".into(),
+            seed,
+            width: Some(side),
+            height: Some(side),
+            ..Default::default()
+        })
         .collect()
 }
 
@@ -24,7 +29,7 @@ fn step(sdxl: &mut Sdxl, canvases: &mut [SdxlCanvas]) -> Result<(), Error> {
 }
 
 fn pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(sdxl: &mut Sdxl) {
-    let mut canvases = sdxl.begin(&requests(512, 2)).unwrap();
+    let mut canvases = begin(sdxl, &requests(512, 2)).unwrap();
     // Passes are recorded from their second time on.
     for _ in 0..3 {
         step(sdxl, &mut canvases).unwrap();
@@ -36,7 +41,7 @@ fn pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(sdxl: &mut 
         let decoding = sdxl.finish(&[&finished]).unwrap();
         drop(finished);
         step(sdxl, &mut canvases).unwrap();
-        canvases.extend(sdxl.begin(&requests(512, 1)).unwrap());
+        canvases.extend(begin(sdxl, &requests(512, 1)).unwrap());
         step(sdxl, &mut canvases).unwrap();
         assert!(decoding.wait().unwrap() == alone, "a picture taken later is another");
     }
@@ -62,7 +67,7 @@ fn a_gpu_tells_what_it_holds_refuses_what_is_past_its_limit_and_goes_on() {
     let missed = before.available_bytes - loaded.available_bytes;
     assert!((loaded.used_bytes..loaded.used_bytes + (2 << 30)).contains(&missed), "{before:?} {loaded:?}");
 
-    let mut many = sdxl.begin(&requests(2048, 16)).unwrap();
+    let mut many = begin(&mut sdxl, &requests(2048, 16)).unwrap();
     let error = step(&mut sdxl, &mut many).unwrap_err();
     assert_eq!(error.to_string(), "out of memory on `cuda:0` while denoising");
     assert!(many.iter().all(|canvas| canvas.steps_done() == 0));

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dgx_pixels_core::backend::DeviceMemory as _;
-use dgx_pixels_core::backend::{Backend, Canvas};
+use dgx_pixels_core::backend::{Backend, Canvas, begin};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::torch::{
     Device, Options, Sdxl, SdxlCanvas, devices, limit_memory, memory_stats, reset_peak,
 };
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Model};
+use dgx_pixels_core::{Error, GenerateRequest, Model};
 
 fn model(name: &str) -> Sdxl {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -20,12 +20,12 @@ fn model(name: &str) -> Sdxl {
 }
 
 fn requests(side: u32, count: u64) -> Vec<GenerateRequest> {
-    let size = Some(ImageSize { width: side, height: side });
     (0..count)
         .map(|seed| GenerateRequest {
             prompt: format!("a brass key {seed}"),
             seed,
-            size,
+            width: Some(side),
+            height: Some(side),
             steps: Some(2),
             ..Default::default()
         })
@@ -65,14 +65,14 @@ fn the_peak_that_is_told_is_the_one_that_is_resident() {
     let _alone = alone();
     let mut sdxl = model("models/sprite-xl");
     // The first time, code is read and compiled.
-    let mut first = sdxl.begin(&requests(256, 1)).unwrap();
+    let mut first = begin(&mut sdxl, &requests(256, 1)).unwrap();
     step(&mut sdxl, &mut first).unwrap();
     sdxl.finish(&[&first[0]]).unwrap().wait().unwrap();
     drop(first);
     let cases = [(256, 1), (256, 4), (512, 1), (512, 4), (256, 8), (512, 8)];
     let cases = if std::env::var_os("DGX_PIXELS_ALL_SIZES").is_some() { &cases[..] } else { &cases[..4] };
     for (side, count) in cases {
-        let mut canvases = sdxl.begin(&requests(*side, *count)).unwrap();
+        let mut canvases = begin(&mut sdxl, &requests(*side, *count)).unwrap();
         let stepped = peaks(|| step(&mut sdxl, &mut canvases).unwrap());
         let decoded =
             peaks(|| drop(sdxl.finish(&canvases.iter().collect::<Vec<_>>()).unwrap().wait().unwrap()));
@@ -109,10 +109,10 @@ fn a_refused_step_moves_no_canvas_and_goes_on_when_the_limit_is_lifted() {
     let mut requests = requests(64, 3);
     requests[1].scheduler = Some(SchedulerName::EulerAncestral);
     let mut draw = |refused_at: &[f64]| {
-        let mut canvases = sdxl.begin(&requests).unwrap();
+        let mut canvases = begin(&mut sdxl, &requests).unwrap();
         for steps_done in 0..2 {
             // What a step takes, from one that is not kept.
-            let mut tried = sdxl.begin(&requests).unwrap();
+            let mut tried = begin(&mut sdxl, &requests).unwrap();
             let before = used();
             reset_peak(Device::Cpu).unwrap();
             step(&mut sdxl, &mut tried).unwrap();
@@ -138,10 +138,10 @@ fn a_refused_beginning_leaves_nothing_behind() {
     let _alone = alone();
     let mut sdxl = model("tests/fixtures/tiny_sdxl_a");
     // Fills the texts that are kept.
-    drop(sdxl.begin(&requests(64, 12)).unwrap());
+    drop(begin(&mut sdxl, &requests(64, 12)).unwrap());
     let before = used();
     let another = GenerateRequest { prompt: "another".into(), ..Default::default() };
-    let error = limited(1 << 14, || sdxl.begin(&[another])).err();
+    let error = limited(1 << 14, || begin(&mut sdxl, &[another])).err();
     assert_eq!(error.unwrap().to_string(), "out of memory on `cpu` while encoding the prompt");
     assert_eq!(used(), before);
 }

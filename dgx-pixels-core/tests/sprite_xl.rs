@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use dgx_pixels_core::backend::Backend;
+use dgx_pixels_core::backend::{Backend, begin};
 use dgx_pixels_core::backend::{ModelInfo, Models};
 use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl};
-use dgx_pixels_core::{ErrorKind, GenerateRequest, ImageSize, Model};
+use dgx_pixels_core::{ErrorKind, GenerateRequest, Model};
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 
@@ -35,7 +35,7 @@ fn previews_are_like_the_picture_and_more_so_toward_the_end() {
     let mut sdxl = Sdxl::load(&Model::open(folder()).unwrap(), &options).unwrap();
     for (prompt, seed) in [("a red potion", 1), ("a green tree", 2), ("a brick wall", 3)] {
         let request = GenerateRequest { prompt: prompt.into(), seed, steps: Some(10), ..Default::default() };
-        let mut canvas = sdxl.begin(&[request]).unwrap().remove(0);
+        let mut canvas = begin(&mut sdxl, &[request]).unwrap().remove(0);
         let mut previews = vec![sdxl.preview(&canvas).unwrap()];
         for _ in 0..10 {
             sdxl.step(&mut [&mut canvas]).unwrap();

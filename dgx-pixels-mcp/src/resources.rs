@@ -150,8 +150,7 @@ fn shown(studio: &Studio, stop: &Stop, id: &AssetId) -> Result<Vec<u8>, Fault> {
 
 /// The record of an asset.
 fn record(studio: &Studio, id: &AssetId) -> Result<String, Fault> {
-    let text = serde_json::to_string_pretty(&studio.library().get(id)?);
-    let text = text.map_err(|error| Fault::new(ErrorKind::Internal, error.to_string()))?;
+    let text = studio.library().get(id)?.to_json();
     // It is escaped once more inside the answer.
     match escaped_length(&text) <= MAX_RESOURCE_BYTES {
         true => Ok(text),

@@ -48,15 +48,19 @@ fn reference() -> String {
     text
 }
 
-/// As `whole number, 1 to 1000`.
+/// Returns the type in words, for example `whole number, 1 to 1000`.
 fn kind(schema: &Value) -> String {
-    let name = match schema["type"].as_str().unwrap_or_default() {
+    let types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    let names = types.iter().map(|name| match name.as_str().unwrap_or_default() {
         "integer" => "whole number",
+        "number" => "number",
         "boolean" => "`true` or `false`",
+        "array" if schema["items"]["type"] == "number" => "list of two numbers",
         "array" => "list of texts",
         "string" => "text",
-        other => other,
-    };
+        other => panic!("no word for the type `{other}`"),
+    });
+    let name = names.collect::<Vec<_>>().join(" or ");
     match (&schema["minimum"], &schema["maximum"]) {
         (Value::Number(least), Value::Number(most)) => format!("{name}, {least} to {most}"),
         _ => name.to_owned(),

@@ -202,11 +202,10 @@ pub fn asset_record(data: &[u8]) {
     if let Ok(certificate) = serde_json::from_slice::<Certificate>(data) {
         serde_json::to_string(&certificate).expect("what was read is written");
     }
-    let Ok(asset) = serde_json::from_slice::<Asset>(data) else { return };
-    let json = serde_json::to_string(&asset).expect("what was read is written");
-    assert_eq!(serde_json::from_str::<Asset>(&json).expect("and read again"), asset);
-    if let Some(made) = asset.made.filter(|made| made.validate().is_ok()) {
-        use_made(&made);
+    let Ok(asset) = Asset::from_json(data) else { return };
+    assert_eq!(Asset::from_json(asset.to_json().as_bytes()).expect("what was written is read"), asset);
+    if let Some(made) = &asset.made {
+        use_made(made);
     }
 }
 

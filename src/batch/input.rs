@@ -238,7 +238,7 @@ impl Asked {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let mut checked = || {
+        let checked = || {
             let drawing = Drawing {
                 fields: SpriteFields::take(&mut whole)?,
                 raw: raw.unwrap_or(defaults.drawing.raw),

@@ -7,71 +7,48 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use image::ImageFormat;
-use serde::{Deserialize, Serialize};
-
 use super::name::AssetId;
+use super::record::{Record, Unreadable};
 use crate::error::Error;
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, read_opened};
 use crate::picture_file::{Made, says_sprite, sidecar};
 use crate::pixel::{Certificate, Verdict};
-
-const FORMAT_VERSION: u32 = 1;
+use image::ImageFormat;
 
 /// What files under way are called, here and in [`write_whole`](crate::files::write_whole).
 pub(super) const UNDER_WAY: &str = ".dgx-pixels-";
 
-/// A picture that was kept, and how it was made: what `NAME.asset.json` holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// An image that the library keeps, and how it was made.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Asset {
-    /// Of this record; 1.
-    pub format_version: u32,
-    /// Its name in the library.
+    /// The name in the library.
     pub id: AssetId,
-    /// When it was added, by this machine's clock then.
-    #[serde(with = "rfc3339")]
+    /// The time at which it was added, by this machine's clock then.
     pub created: SystemTime,
-    /// The picture's file, in the asset's folder.
+    /// The name of the image's file, in the asset's folder.
     pub file: String,
     /// BLAKE3 of the file.
     pub blake3: String,
-    /// Of the file.
+    /// The bytes of the file.
     pub bytes: u64,
-    /// When the file was written: while this and `bytes` are the file's, it is taken for the same without being read.
-    #[serde(with = "rfc3339")]
+    /// The time at which the file was written: while this and `bytes` are the file's, it is taken for the same without being
+    /// read.
     pub modified: SystemTime,
     /// In pixels.
     pub width: u32,
     /// In pixels.
     pub height: u32,
-    /// Different colours of pixels that can be seen.
+    /// The number of different colors of visible pixels.
     pub colors: usize,
-    /// How it was made; `None` for a sprite of a picture that was not made here.
+    /// How it was made; `None` for a sprite of an image that was not made here.
     pub made: Option<Made>,
-    /// Whether a grid was found, if whoever added it told.
+    /// The verdict on the grid, if the caller that added the asset gave it.
     pub verdict: Option<Verdict>,
-    /// What the sprite keeps to; `None` for a picture without pixel stages.
+    /// The certificate of the sprite; `None` for an image without pixel stages.
     pub certificate: Option<Certificate>,
-    /// Facts of whoever added it, as the style or the prompt as it was given.
-    #[serde(default)]
+    /// Facts of the caller that added it, such as the style or the prompt as it was given.
     pub notes: BTreeMap<String, String>,
-}
-
-/// Times as people read them. Those before 1970 are no times of ours.
-mod rfc3339 {
-    use std::time::SystemTime;
-
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_nanos(*time))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)
-    }
 }
 
 /// `time`, unless no text can be made of it: clocks and files may claim anything.
@@ -149,19 +126,10 @@ impl<'a> Place<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Unfinished,
             Err(error) => return broken(format!("cannot be read: {}", words(&error)), false),
         };
-        let asset: Asset = match serde_json::from_slice(&text) {
+        let asset = match Record::parse(&text) {
             Ok(asset) => asset,
-            Err(error) => {
-                let newer = version(&text).filter(|version| *version > FORMAT_VERSION);
-                return match newer {
-                    Some(version) => broken(newer_version(version), true),
-                    None => broken(format!("is no record of an asset: {error}"), false),
-                };
-            }
+            Err(Unreadable { reason, by_newer_version }) => return broken(reason, by_newer_version),
         };
-        if asset.format_version > FORMAT_VERSION {
-            return broken(newer_version(asset.format_version), true);
-        }
         if asset.id != *self.id || Some(asset.file.as_ref()) != self.picture.file_name() {
             return broken(format!("is the record of `{}`, `{}`", asset.id, asset.file), false);
         }
@@ -210,7 +178,6 @@ impl<'a> Place<'a> {
         let certificate =
             certificate.filter(|its| (its.width, its.height, its.colors) == (width, height, colors));
         Ok(Asset {
-            format_version: FORMAT_VERSION,
             id: self.id.clone(),
             created: writable(modified),
             file: format!("{}.png", self.id),
@@ -230,8 +197,7 @@ impl<'a> Place<'a> {
     /// Writes the record: whole, on the disk, and noticed by every process, as it comes from the root and goes to the
     /// folder, and so changes both.
     pub(super) fn write(&self, root: &Path, asset: &Asset, replace: bool) -> io::Result<Stamp> {
-        let json =
-            serde_json::to_string_pretty(asset).expect("plain data turns into JSON; this is a bug") + "\n";
+        let json = asset.to_json();
         let mode = Permissions::from_mode(0o666);
         let mut file = tempfile::Builder::new().prefix(UNDER_WAY).permissions(mode).tempfile_in(root)?;
         file.write_all(json.as_bytes())?;
@@ -280,18 +246,6 @@ impl<'a> Place<'a> {
     pub(super) fn damaged_record(&self) -> PathBuf {
         self.record.with_extension("json.damaged")
     }
-}
-
-fn version(record: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-    serde_json::from_slice::<Version>(record).ok().map(|record| record.format_version)
-}
-
-fn newer_version(version: u32) -> String {
-    format!("has format version {version}; expected at most {FORMAT_VERSION}: a newer program wrote it")
 }
 
 /// What a write left that was killed.

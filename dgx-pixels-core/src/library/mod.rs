@@ -29,6 +29,7 @@ mod asset;
 mod clean;
 mod index;
 mod name;
+mod record;
 mod roots;
 #[cfg(test)]
 mod tests;

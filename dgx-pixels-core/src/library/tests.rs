@@ -653,7 +653,7 @@ fn removing_takes_all_of_an_asset_and_nothing_of_others() {
 fn created(root: &TempDir, asset: &Asset, created: SystemTime) {
     let record = root.path().join(format!("{0}/{0}.asset.json", asset.id));
     let asset = Asset { created, ..asset.clone() };
-    fs::write(record, serde_json::to_string(&asset).unwrap()).unwrap();
+    fs::write(record, asset.to_json()).unwrap();
 }
 
 #[test]
@@ -662,7 +662,7 @@ fn a_record_that_claims_too_much_breaks_no_sum() {
     let library = open(&root);
     for asset in ["key", "map"].map(|called| make(&library, called)) {
         let record = root.path().join(format!("{0}/{0}.asset.json", asset.id));
-        fs::write(record, serde_json::to_string(&Asset { bytes: u64::MAX, ..asset }).unwrap()).unwrap();
+        fs::write(record, Asset { bytes: u64::MAX, ..asset }.to_json()).unwrap();
     }
     let library = open(&root);
     assert_eq!(library.usage().unwrap().bytes, u64::MAX);
@@ -817,7 +817,7 @@ fn ten_thousand_assets() {
         fs::copy(root.path().join("asset-0/asset-0.png"), &place.picture).unwrap();
         let modified = place.picture.metadata().unwrap().modified().unwrap();
         let asset = Asset { id: id.clone(), file: format!("{id}.png"), modified, ..first.clone() };
-        fs::write(&place.record, serde_json::to_string_pretty(&asset).unwrap()).unwrap();
+        fs::write(&place.record, asset.to_json()).unwrap();
     }
     let started = Instant::now();
     let library = open(&root);

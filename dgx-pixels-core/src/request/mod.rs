@@ -51,6 +51,15 @@ pub struct GenerateRequest {
     #[cfg_attr(feature = "fields", arg(long, value_name = "TEXT", allow_hyphen_values = true))]
     pub negative_prompt: Option<String>,
 
+    /// The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts them: beyond the one that SDXL
+    /// always skips. Default: none.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u8>),
+        schemars(range(min = 1, max = 2))
+    )]
+    pub clip_skip: Option<u8>,
+
     /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     #[cfg_attr(
         feature = "fields",
@@ -169,6 +178,14 @@ pub enum RequestError {
         /// In pixels.
         value: u32,
     },
+    /// Too few or too many layers are skipped.
+    #[error("`clip_skip` is {layers}; expected 1 to {most}")]
+    ClipSkip {
+        /// As asked for.
+        layers: u8,
+        /// The most that can be skipped.
+        most: u8,
+    },
     /// Too few or too many steps.
     #[error("`steps` is {steps}; expected 1 to {MAX_STEPS}")]
     Steps {
@@ -209,6 +226,8 @@ fn multiple_of(multiple: u32) -> String {
 
 /// Most steps that [`GenerateRequest::deep_cache`] goes without the inner levels, and one.
 pub(crate) const MAX_DEEP_CACHE: usize = 10;
+/// The most layers that [`GenerateRequest::clip_skip`] skips.
+const MAX_CLIP_SKIP: u8 = 2;
 /// Smallest side of a picture, in pixels.
 pub const MIN_SIDE: u32 = 64;
 /// Largest side of a picture, in pixels.
@@ -229,6 +248,9 @@ impl GenerateRequest {
     /// # Errors
     /// Names the field, its value and the range.
     pub fn validate(&self) -> Result<(), RequestError> {
+        if let Some(layers) = self.clip_skip.filter(|layers| !(1..=MAX_CLIP_SKIP).contains(layers)) {
+            return Err(RequestError::ClipSkip { layers, most: MAX_CLIP_SKIP });
+        }
         if let Some(steps) = self.steps.filter(|steps| !(1..=MAX_STEPS).contains(steps)) {
             return Err(RequestError::Steps { steps });
         }

@@ -30,6 +30,8 @@ pub struct ResolvedRequest {
     pub prompt: String,
     /// As in the request.
     pub negative_prompt: Option<String>,
+    /// The last layers of the text encoders that the prompt skips, 1 or 2; `None` for none.
+    pub clip_skip: Option<u8>,
     /// As in the request.
     pub seed: u64,
     /// Denoising steps, 1 to 1000.
@@ -78,6 +80,7 @@ impl GenerateRequest {
         Ok(ResolvedRequest {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
+            clip_skip: self.clip_skip,
             seed: self.seed,
             steps: self.steps.unwrap_or(defaults.steps),
             guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
@@ -105,6 +108,7 @@ impl From<ResolvedRequest> for GenerateRequest {
         GenerateRequest {
             prompt: resolved.prompt,
             negative_prompt: resolved.negative_prompt,
+            clip_skip: resolved.clip_skip,
             seed: resolved.seed,
             steps: Some(resolved.steps),
             guidance_scale: Some(resolved.guidance_scale),

@@ -6,9 +6,6 @@ use super::{Pixel, Request};
 use crate::picture_file::Made;
 use crate::pixel::PixelOptions;
 
-/// The newest version that this program reads and writes.
-const NEWEST: u32 = 1;
-
 /// How an image was made. A record says the oldest version that can hold it, so that files do not change with the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,8 +48,9 @@ impl Provenance {
             format_version: u32,
         }
         match serde_json::from_str::<Version>(json) {
-            Ok(Version { format_version }) if format_version > NEWEST => Err(format!(
-                "its format version is {format_version}; expected at most {NEWEST}: a newer program wrote it"
+            Ok(Version { format_version }) if format_version > Request::NEWEST => Err(format!(
+                "its format version is {format_version}; expected at most {}: a newer program wrote it",
+                Request::NEWEST
             )),
             _ => serde_json::from_str(json).map_err(|error| error.to_string()),
         }
@@ -61,9 +59,10 @@ impl Provenance {
 
 impl From<Made> for Provenance {
     fn from(made: Made) -> Provenance {
+        let request = Request::from(crate::GenerateRequest::from(made.request));
         Provenance {
-            format_version: oldest(),
-            request: crate::GenerateRequest::from(made.request).into(),
+            format_version: request.version(),
+            request,
             pixel: made.pixel.map(Pixel::from),
             model: made.model,
             model_hash: made.model_hash,

@@ -18,6 +18,9 @@ use crate::submission::Priority;
 pub(crate) struct Request {
     prompt: String,
     negative_prompt: Option<String>,
+    /// Since version 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip_skip: Option<u8>,
     seed: u64,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
@@ -33,12 +36,23 @@ pub(crate) struct Request {
     target_size: Option<ImageSize>,
 }
 
+impl Request {
+    /// The newest version of a record that has a request, as this program reads it.
+    pub(super) const NEWEST: u32 = 2;
+
+    /// Returns the oldest version that can hold this request: records do not change with the program.
+    pub(super) fn version(&self) -> u32 {
+        if self.clip_skip.is_some() { 2 } else { 1 }
+    }
+}
+
 impl From<GenerateRequest> for Request {
     fn from(request: GenerateRequest) -> Request {
         let size = request.width.zip(request.height).map(|(width, height)| ImageSize { width, height });
         Request {
             prompt: request.prompt,
             negative_prompt: request.negative_prompt,
+            clip_skip: request.clip_skip,
             seed: request.seed,
             steps: request.steps,
             guidance_scale: request.guidance_scale,
@@ -59,6 +73,7 @@ impl From<Request> for GenerateRequest {
         GenerateRequest {
             prompt: stored.prompt,
             negative_prompt: stored.negative_prompt,
+            clip_skip: stored.clip_skip,
             seed: stored.seed,
             steps: stored.steps,
             guidance_scale: stored.guidance_scale,
@@ -84,6 +99,7 @@ impl TryFrom<Request> for ResolvedRequest {
         Ok(ResolvedRequest {
             prompt: stored.prompt,
             negative_prompt: stored.negative_prompt,
+            clip_skip: stored.clip_skip,
             seed: stored.seed,
             steps: stored.steps.ok_or_else(|| missing("steps"))?,
             guidance_scale: stored.guidance_scale.ok_or_else(|| missing("guidance_scale"))?,

@@ -20,6 +20,7 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
     (words, steps, sizes, scheduler).prop_map(|(words, steps, sizes, scheduler)| GenerateRequest {
         prompt: words.0,
         negative_prompt: words.1,
+        clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
         seed: words.2,
         steps: steps.0,
         guidance_scale: steps.1,
@@ -125,7 +126,13 @@ fn equal_content_is_equal_json_in_every_version() {
 #[test]
 fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
-    assert_eq!(error, "its format version is 9; expected at most 1: a newer program wrote it");
+    assert_eq!(error, "its format version is 9; expected at most 2: a newer program wrote it");
+}
+
+#[test]
+fn a_record_says_the_oldest_version_that_can_hold_it() {
+    let version = |clip_skip| Request::from(GenerateRequest { clip_skip, ..Default::default() }).version();
+    assert_eq!((version(None), version(Some(1))), (1, 2));
 }
 
 #[test]

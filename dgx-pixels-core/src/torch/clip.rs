@@ -22,8 +22,8 @@ pub(super) struct TextEncoder {
 
 /// What SDXL takes from a text encoder.
 pub(super) struct Encoded {
-    /// Hidden states before the last layer, `[b, tokens, hidden_size]`.
-    pub(super) penultimate: Tensor,
+    /// The hidden states before the last layer and those that are skipped besides, `[b, tokens, hidden_size]`.
+    pub(super) hidden: Tensor,
     /// The end token's last state, `[b, hidden_size]`; with a projection, projected, `[b, projection_dim]`.
     pub(super) pooled: Tensor,
 }
@@ -58,18 +58,27 @@ impl TextEncoder {
         })
     }
 
-    /// `ids [b, tokens]`, integers below `vocab_size`.
-    pub(super) fn forward(&self, ids: &Tensor) -> Result<Encoded> {
+    /// The number of layers.
+    pub(super) fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// `ids [b, tokens]`, integers below `vocab_size`; `skip` layers before the last give no hidden states, at most all.
+    pub(super) fn forward(&self, ids: &Tensor, skip: usize) -> Result<Encoded> {
         // 1. embeddings
         let tokens = ids.size()[1];
         let mut hidden = Tensor::f_embedding(&self.token_embedding, ids, -1, false, false)?
             .f_add_(&self.position_embedding.f_narrow(0, 0, tokens)?)?;
         // 2. layers
         let (last, earlier) = self.layers.split_last().expect("the config asks for at least two layers");
-        for layer in earlier {
+        let kept = earlier.len().saturating_sub(skip);
+        for layer in &earlier[..kept] {
             hidden = layer.forward(&hidden)?;
         }
-        let penultimate = hidden.shallow_clone();
+        let taken = hidden.shallow_clone();
+        for layer in &earlier[kept..] {
+            hidden = layer.forward(&hidden)?;
+        }
         let hidden = self.final_layer_norm.forward(&last.forward(&hidden)?)?;
         // 3. pooled at the end token
         let end = match self.config.eos_token_id {
@@ -82,7 +91,7 @@ impl TextEncoder {
             Some(projection) => projection.forward(&pooled)?,
             None => pooled,
         };
-        Ok(Encoded { penultimate, pooled })
+        Ok(Encoded { hidden: taken, pooled })
     }
 }
 

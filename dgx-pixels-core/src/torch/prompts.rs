@@ -12,6 +12,8 @@ use super::tokenizer::{Tokenizer, Tokens};
 use super::unet::UNet;
 use crate::device::Device;
 use crate::error::Error;
+use crate::model::Model;
+use crate::request::{RequestError, ResolvedRequest};
 
 /// Of full-size SDXL each takes 26 MB in half precision.
 const KEPT: usize = 8;
@@ -24,13 +26,37 @@ pub(super) struct Text {
     pub(super) dropped_words: Option<String>,
 }
 
+/// A text that conditions an image, and the way it is encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Words {
+    /// `None` stands for zeros in place of an encoded text.
+    text: Option<String>,
+    /// The last layers whose output is not used, beyond the one that SDXL never uses.
+    skip: u8,
+}
+
+impl Words {
+    /// Returns the prompt of a request, and the negative prompt where guidance needs it.
+    pub(super) fn of(request: &ResolvedRequest, model: &Model) -> Vec<Words> {
+        let mut words =
+            vec![Words { text: Some(request.prompt.clone()), skip: request.clip_skip.unwrap_or(0) }];
+        if request.rows(&model.defaults()) > 1 {
+            let zeros = request.negative_prompt.is_none() && model.force_zeros_for_empty_prompt;
+            let text = (!zeros).then(|| request.negative_prompt.clone().unwrap_or_default());
+            // Source: diffusers 0.42.1, `StableDiffusionXLPipeline.encode_prompt`: the negative prompt skips none.
+            words.push(Words { text, skip: 0 });
+        }
+        words
+    }
+}
+
 /// Both tokenizers and text encoders, and the last few texts.
 pub(super) struct Prompts {
     device: Device,
     tokenizers: [Tokenizer; 2],
     text_encoders: [TextEncoder; 2],
-    /// Newest first, by their words; no words are zeros.
-    texts: VecDeque<(Option<String>, Text)>,
+    /// Newest first.
+    texts: VecDeque<(Words, Text)>,
 }
 
 impl Prompts {
@@ -47,10 +73,10 @@ impl Prompts {
         self.tokenizers[0].max_length() as i64
     }
 
-    /// Brings all texts to the front of those that are kept, and encodes the new ones. `texts`: for each picture its prompt, and what to keep away
-    /// from where guidance needs it; no words are zeros.
-    pub(super) fn read(&mut self, texts: &[&[Option<String>]], unet: &UNet) -> Result<(), Error> {
-        let mut new: Vec<Option<&str>> = Vec::new();
+    /// Brings all texts to the front of those that are kept, and encodes the new ones. `texts`: those of each image, as
+    /// [`Words::of`] returns them.
+    pub(super) fn read(&mut self, texts: &[&[Words]], unet: &UNet) -> Result<(), Error> {
+        let mut new: Vec<&Words> = Vec::new();
         // The prompts first: what to keep away from is more often the same again, and so is kept longer.
         for i in [0, 1] {
             for words in texts.iter().filter_map(|texts| texts.get(i)) {
@@ -59,20 +85,20 @@ impl Prompts {
                         let known = self.texts.remove(place).expect("a place just found");
                         self.texts.push_front(known);
                     }
-                    None if new.contains(&words.as_deref()) => {}
-                    None => new.push(words.as_deref()),
+                    None if new.contains(&words) => {}
+                    None => new.push(words),
                 }
             }
         }
         for words in new {
             let text = self.encode(words, unet)?;
-            self.texts.push_front((words.map(str::to_owned), text));
+            self.texts.push_front((words.clone(), text));
         }
         Ok(())
     }
 
     /// The text for `words`, which [`read`](Prompts::read) has read and [`forget`](Prompts::forget) not yet forgotten.
-    pub(super) fn text(&self, words: &Option<String>) -> &Text {
+    pub(super) fn text(&self, words: &Words) -> &Text {
         let found = self.texts.iter().find(|(known, _)| known == words);
         &found.expect("all texts are read before one is asked for; this is a bug").1
     }
@@ -82,14 +108,20 @@ impl Prompts {
         self.texts.truncate(KEPT);
     }
 
-    /// `words` through both tokenizers and text encoders; none are zeros, as wide as any text. Each text goes alone: in company
-    /// it would be rounded otherwise, and is kept for pictures to come.
-    fn encode(&self, words: Option<&str>, unet: &UNet) -> Result<Text, Error> {
+    /// Encodes `words` with both tokenizers and text encoders. Zeros are as wide as any text. Each text goes alone: in company
+    /// it would be rounded otherwise, and it is kept for images to come.
+    fn encode(&self, words: &Words, unet: &UNet) -> Result<Text, Error> {
         let tokens = self
             .tokenizers
             .iter()
-            .map(|tokenizer| tokenizer.encode(words.unwrap_or_default()))
+            .map(|tokenizer| tokenizer.encode(words.text.as_deref().unwrap_or_default()))
             .collect::<Result<Vec<Tokens>, _>>()?;
+        let skip = usize::from(words.skip);
+        let layers = self.text_encoders.iter().map(TextEncoder::layers).min().unwrap_or(0);
+        if skip >= layers {
+            let most = u8::try_from(layers.saturating_sub(1)).unwrap_or(u8::MAX);
+            return Err(RequestError::ClipSkip { layers: words.skip, most }.into());
+        }
         let encode = || -> TorchResult<(Option<Tensor>, Tensor)> {
             let encoded = self
                 .text_encoders
@@ -97,14 +129,14 @@ impl Prompts {
                 .zip(&tokens)
                 .map(|(text_encoder, tokens)| {
                     let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
-                    text_encoder.forward(&place(&ids, self.device.tch())?)
+                    text_encoder.forward(&place(&ids, self.device.tch())?, skip)
                 })
                 .collect::<TorchResult<Vec<_>>>()?;
             let pooled = &encoded[1].pooled;
-            if words.is_none() {
+            if words.text.is_none() {
                 return Ok((None, pooled.f_zeros_like()?));
             }
-            let hidden = Tensor::f_cat(&[&encoded[0].penultimate, &encoded[1].penultimate], -1)?;
+            let hidden = Tensor::f_cat(&[&encoded[0].hidden, &encoded[1].hidden], -1)?;
             Ok((Some(unet.keys_values(&hidden)?), pooled.shallow_clone()))
         };
         let (keys_values, pooled) =

@@ -52,6 +52,6 @@ mod tests {
         assert_eq!(recent.items, [1, 4, 5]);
         assert_eq!(recent.take(|item| *item == 3), None);
         recent.clear();
-        assert_eq!(recent.items, []);
+        assert!(recent.items.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use super::layers::Result as TorchResult;
 use super::memory::count_cpu_memory;
 use super::passes::{PassRow, Passes};
 use super::preview::Preview;
-use super::prompts::Prompts;
+use super::prompts::{Prompts, Words};
 use super::tokenizer::Tokenizer;
 use super::unet::UNet;
 use super::vae::Vae;
@@ -77,7 +77,7 @@ struct Draft {
     request: ResolvedRequest,
     scheduler: Box<dyn Scheduler>,
     /// The prompt, and what to keep away from where guidance needs it; no words are zeros.
-    texts: Vec<Option<String>>,
+    texts: Vec<Words>,
 }
 
 /// Canvases of one forward pass, by their places.
@@ -350,11 +350,7 @@ impl Sdxl {
             true => schedule.build(request.steps)?,
             false => schedule.clone().with_name(request.scheduler).build(request.steps)?,
         };
-        let mut texts = vec![Some(request.prompt.clone())];
-        if request.rows(&self.model.defaults()) > 1 {
-            let zeros = request.negative_prompt.is_none() && self.model.force_zeros_for_empty_prompt;
-            texts.push((!zeros).then(|| request.negative_prompt.clone().unwrap_or_default()));
-        }
+        let texts = Words::of(request, &self.model);
         Ok(Draft { request: request.clone(), scheduler, texts })
     }
 
@@ -477,7 +473,7 @@ impl Backend for Sdxl {
         let drafts = requests.iter().map(|request| self.draft(request)).collect::<Result<Vec<_>, _>>()?;
         let _turn = Turn::begin(self.device)?;
         let first_id = self.next_id;
-        let texts: Vec<&[Option<String>]> = drafts.iter().map(|draft| &*draft.texts).collect();
+        let texts: Vec<&[Words]> = drafts.iter().map(|draft| &*draft.texts).collect();
         let canvases = self.prompts.read(&texts, &self.unet).and_then(|()| {
             drafts.into_iter().zip(first_id..).map(|(draft, id)| self.canvas(draft, id)).collect()
         });

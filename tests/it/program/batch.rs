@@ -419,7 +419,11 @@ fn a_picture_that_was_deleted_or_is_new_is_made_and_the_others_are_kept() {
     let batch = ["keys.txt", "--output", "out", "--resume"];
     fs::write(desk.path("keys.txt"), "a key\na frog\na fly\n").unwrap();
     assert_eq!(desk.batch(&batch).stdout.lines().count(), 3);
-    let path = |line: usize| desk.manifest("out")[line - 1]["path"].as_str().unwrap().to_owned();
+    // The manifest has pictures in the order in which they were finished.
+    let path = |line: usize| {
+        let manifest = desk.manifest("out");
+        manifest.iter().find(|entry| entry["line"] == line).unwrap()["path"].as_str().unwrap().to_owned()
+    };
     let (key, frog) = (path(1), path(2));
     fs::remove_file(desk.path("out").join(&key)).unwrap();
     fs::write(desk.path("keys.txt"), "a key\na toad\na fly\na bee\n").unwrap();
