@@ -1,22 +1,22 @@
-//! The engine behind the trait that all doors are written against, from async tasks: each client has a time limit, and its job is cancelled when
-//! the client goes away.
+//! The engine behind [`Generator`], the trait for clients of any executor, from async tasks. Each client has a time
+//! limit, and its job is cancelled when the client goes away.
 //!
-//! `cargo run --release --example serve_async -- [MODEL_FOLDER]`
+//! `cargo run --release --example serve_async -- [MODEL]`, where MODEL is a folder, a name, or `sketch`
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dgx_pixels_core::engine::{Engine, EngineConfig};
+use dgx_pixels_core::engine::EngineConfig;
 use dgx_pixels_core::job::JobEvent;
-use dgx_pixels_core::torch::{Checkpoints, Device, Options, devices};
+use dgx_pixels_core::local::LocalModels;
 use dgx_pixels_core::{Generator, Submission};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).unwrap_or("models/sprite-xl".into());
-    let models = Checkpoints::open([("sprite-xl", folder)], "sprite-xl", Options::default())?;
-    let engine = Engine::start(models, devices(&[Device::Auto])?, EngineConfig::default())?;
+    let models = LocalModels::open(Some(&folder))?;
+    let engine = models.start(EngineConfig::default())?;
     let generator: Arc<dyn Generator> = Arc::new(engine);
 
     let patient = tokio::spawn(client(generator.clone(), "anna", "a brass key", Duration::from_secs(600)));

@@ -1,19 +1,19 @@
 //! Many requests share one device: an urgent one overtakes, one is watched, one is cancelled. Threads only, no runtime.
 //!
-//! `cargo run --release --example serve_blocking -- [MODEL_FOLDER]`
+//! `cargo run --release --example serve_blocking -- [MODEL]`, where MODEL is a folder, a name, or `sketch`
 
 use std::error::Error;
 
-use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
+use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
-use dgx_pixels_core::torch::{Checkpoints, Device, Options, devices};
+use dgx_pixels_core::local::LocalModels;
 use dgx_pixels_core::{Priority, Submission};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args().nth(1).unwrap_or("models/sprite-xl".into());
-    let models = Checkpoints::open([("sprite-xl", folder)], "sprite-xl", Options::default())?;
+    let models = LocalModels::open(Some(&folder))?;
     let config = EngineConfig { budget: "80%".parse()?, max_batch: 4, ..Default::default() };
-    let engine = Engine::start(models, devices(&[Device::Auto])?, config)?;
+    let engine = models.start(config)?;
 
     // A job is taken at once; it waits for its turn.
     let potions = ["a red potion", "a blue potion", "a green potion", "a purple potion"]

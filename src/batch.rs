@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
+use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
 use dgx_pixels_core::{Cause, Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
@@ -22,7 +23,6 @@ use crate::drawing::Drawing;
 use crate::failure::{Failure, counted, one_line};
 use crate::follow::{GLANCE, redrawn};
 use crate::progress::Bar;
-use crate::serve::Choice;
 use crate::{interrupt, output};
 
 /// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
@@ -95,8 +95,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     output::folder(&args.output)?;
     // Lines may give the `size` that an `anchor` needs.
     args.drawing.check_asked(|name| name != "anchor")?;
-    let choice = Choice::of(args.drawing.model.as_deref())?;
-    let pictures = pictures(args, &choice)?;
+    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    output::warn(models.notes());
+    let model = models.default_model().clone();
+    let pictures = pictures(args, &model)?;
     interrupt::listen();
     let allowed = Allowed { resume: args.resume, force: args.force };
     let (folder, kept) = Folder::open(&args.output, &pictures, allowed)?;
@@ -111,7 +113,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
 
-    let model = choice.name().to_owned();
     // Ids are in the order of submission: what comes before this one is of an earlier run.
     let began = JobId::new();
     let config = EngineConfig {
@@ -121,7 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         journal: Some(folder.journal()),
         ..Default::default()
     };
-    let engine = choice.start(args.drawing.torch, config)?;
+    let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
     if let Some(path) = engine.set_aside() {
         output::note(format_args!(
             "warning: the journal was damaged and is now `{}`; pictures that only it knew of are made again",
@@ -135,6 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     let bar = Bar::pictures(args.quiet, todo.len());
+    let model = model.name;
     let mut batch = Batch { args, folder, engine, model, began, bar, made: kept.made.len(), failed: vec![] };
     let started = Instant::now();
     let ended = batch.make(&pictures, todo);
@@ -168,12 +170,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Lines`], after the first faults are told; [`Failure::Input`].
-fn pictures(args: &Args, choice: &Choice) -> Result<Vec<Picture>, Failure> {
-    let defaults = Defaults {
-        drawing: args.drawing.clone(),
-        model: choice.name().to_owned(),
-        values: choice.defaults(),
-    };
+fn pictures(args: &Args, model: &LocalModel) -> Result<Vec<Picture>, Failure> {
+    let defaults =
+        Defaults { drawing: args.drawing.clone(), model: model.name.clone(), values: model.defaults.clone() };
     let bytes = input::read(&args.input)?;
     let json = input::is_json(&args.input, &bytes)?;
     match input::pictures(&bytes, json, &defaults) {

@@ -190,7 +190,7 @@ fn has_nvidia_gpu() -> bool {
 
 /// A model in the current folder whose name stands for another one: whoever made the folder may have meant it to be used.
 fn shadowed(found: &Found) -> Option<Problem> {
-    let what = found.shadow_note().filter(|_| found.is_here)?;
+    let what = found.shadow_note().filter(|_| found.is_here)?.to_string();
     Some(Problem { what, mend: format!("mv '{0}' '{0}-of-this-folder'", found.path.display()) })
 }
 

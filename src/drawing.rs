@@ -1,9 +1,9 @@
 //! The flags of the commands that draw.
 
 use dgx_pixels_core::Submission;
+use dgx_pixels_core::device::{Device, Dtype, Mode};
 use dgx_pixels_core::fields::{FieldError, SpriteFields};
-#[cfg(feature = "torch")]
-use dgx_pixels_core::torch;
+use dgx_pixels_core::local::{LocalModel, LocalOptions};
 
 use crate::failure::Failure;
 
@@ -60,41 +60,37 @@ impl Drawing {
 #[derive(Clone, Copy, clap::Args)]
 pub(crate) struct TorchArgs {
     /// `f32`, `f16` or `bf16`. Default: `f32` on the CPU, `bf16` on a GPU.
-    #[cfg(feature = "torch")]
     #[arg(long, value_name = "D")]
-    pub(crate) dtype: Option<torch::Dtype>,
+    dtype: Option<Dtype>,
 
     /// `cpu`, `cuda:N`, or `auto`: the first GPU if there is one.
-    #[cfg(feature = "torch")]
-    #[arg(long, value_name = "D", default_value_t = torch::Device::Auto)]
-    pub(crate) device: torch::Device,
+    #[arg(long, value_name = "D", default_value_t = Device::Auto)]
+    device: Device,
 
     /// `fast`; `exact`, which rounds where diffusers rounds; or `fp8`, which computes in 8 bits on GPUs that can and is
     /// `fast` elsewhere. On a CPU all are the same.
-    #[cfg(feature = "torch")]
-    #[arg(long, value_name = "MODE", default_value_t = torch::Mode::Fast)]
-    pub(crate) mode: torch::Mode,
+    #[arg(long, value_name = "MODE", default_value_t = Mode::Fast)]
+    mode: Mode,
 
     /// Decode in overlapping tiles: less memory for large images, and slightly other colors.
-    #[cfg(feature = "torch")]
     #[arg(long)]
-    pub(crate) vae_tiling: bool,
+    vae_tiling: bool,
 }
 
 impl TorchArgs {
-    /// Refuses flags that `sketch`, which computes nothing, would ignore.
+    /// The options of an engine that draws with `model`.
     ///
     /// # Errors
-    /// [`Failure::Flags`].
-    pub(crate) fn check_sketch(self) -> Result<(), Failure> {
-        #[cfg(feature = "torch")]
-        for (flag, given) in [("--dtype", self.dtype.is_some()), ("--vae-tiling", self.vae_tiling)] {
-            if given {
+    /// [`Failure::Flags`] for flags that `sketch`, which computes nothing, would ignore.
+    pub(crate) fn options(self, model: &LocalModel) -> Result<LocalOptions, Failure> {
+        let TorchArgs { device, dtype, mode, vae_tiling } = self;
+        for (flag, given) in [("--dtype", dtype.is_some()), ("--vae-tiling", vae_tiling)] {
+            if given && model.is_sketch() {
                 return Err(Failure::Flags(format!(
                     "`{flag}` is for a model, and `sketch` is none; leave it out"
                 )));
             }
         }
-        Ok(())
+        Ok(LocalOptions { device, dtype, mode, vae_tiling })
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::fields::SpriteFields;
 use dgx_pixels_core::job::{Finished, Job};
+use dgx_pixels_core::local::LocalModels;
 use dgx_pixels_core::picture_file::sidecar;
 use dgx_pixels_core::pixel::{Certificate, Verdict};
 use dgx_pixels_core::scheduler::SchedulerName;
@@ -17,7 +18,6 @@ use crate::failure::Failure;
 use crate::follow::{follow, png, redrawn};
 use crate::interrupt;
 use crate::output::{self, Destination, TimingsMs};
-use crate::serve::Choice;
 use crate::terminal;
 
 /// The most images of one call, and of one line of a batch.
@@ -70,14 +70,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let submissions = args.submissions()?;
     let paths = args.paths(&submissions)?;
 
-    let choice = Choice::of(args.drawing.model.as_deref())?;
-    submissions[0].resolve(&choice.defaults())?;
+    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    output::warn(models.notes());
+    let model = models.default_model().clone();
+    submissions[0].resolve(&model.defaults)?;
     interrupt::listen();
-    let model = choice.name().to_owned();
     let config = EngineConfig { queue_capacity: submissions.len(), ..Default::default() };
-    let engine = choice.start(args.drawing.torch, config)?;
+    let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
     if !args.quiet {
-        output::note(format_args!("drawing with {model}"));
+        output::note(format_args!("drawing with {}", model.name));
     }
     let jobs = submissions.into_iter().zip(paths);
     let jobs = jobs.map(|(submission, output)| Submission { output, force: args.force, ..submission });

@@ -17,7 +17,6 @@ mod picture;
 mod pixelize;
 mod progress;
 mod reproduce;
-mod serve;
 mod sheet;
 mod terminal;
 mod validate;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dgx_pixels_core::local::SKETCH;
 use dgx_pixels_core::model::Component;
 use dgx_pixels_core::model::search::{self, Found};
 use dgx_pixels_core::{Error, ImageSize, Model};
@@ -9,8 +10,7 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 
 use crate::failure::{Failure, one_line};
-use crate::output::{note, say, say_json};
-use crate::serve::{self, SKETCH};
+use crate::output::{note, say, say_json, warn};
 
 /// List the models there are, or show one.
 ///
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(wanted) => {
             let places = search::places();
             let found = search::choose(&places, Some(wanted))?;
-            serve::tell_choice(&places, &found, true);
+            warn(&search::notes(&places, &found, true));
             let Found { name, path, model, .. } = found;
             let summary = Summary::of(&model?)?;
             if args.json {
@@ -109,7 +109,7 @@ fn list(json: bool) -> Result<(), Failure> {
             say_json(&Line { name, path, shadowed_by: shadowed_by.as_deref(), error, summary })?;
             continue;
         }
-        faults.extend(note);
+        faults.extend(note.map(|note| note.to_string()));
         let words =
             summary.map_or(["broken".into(), "-".into(), "-".into(), "-".into()], |summary| summary.words());
         faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));

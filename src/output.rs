@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dgx_pixels_core::files;
 use dgx_pixels_core::job::JobTimings;
+use dgx_pixels_core::model::search::Note;
 use dgx_pixels_core::picture_file::{self, Made};
 use dgx_pixels_core::pixel::Certificate;
 use dgx_pixels_core::{Cause, printable};
@@ -408,6 +409,11 @@ pub(crate) fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
 pub(crate) fn note(line: fmt::Arguments) {
     let line = line.to_string();
     let _ = writeln!(io::stderr().lock(), "{}", printable::one_line(&line));
+}
+
+/// Warns of what the user may not expect of the model that was chosen.
+pub(crate) fn warn(notes: &[Note]) {
+    notes.iter().for_each(|text| note(format_args!("warning: {text}")));
 }
 
 #[cfg(test)]

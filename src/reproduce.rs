@@ -2,23 +2,19 @@
 
 use std::path::PathBuf;
 
+use dgx_pixels_core::backend::Models as _;
+use dgx_pixels_core::device::Mode;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
+use dgx_pixels_core::local::{LocalModel, LocalModels, LocalOptions};
 use dgx_pixels_core::picture_file::Made;
-#[cfg(feature = "torch")]
-use dgx_pixels_core::torch::{Device, Mode};
-#[cfg(feature = "torch")]
 use dgx_pixels_core::{Cause, ValueError};
 use dgx_pixels_core::{GenerateRequest, Submission};
 use serde_json::json;
 
-use crate::drawing::TorchArgs;
 use crate::failure::Failure;
 use crate::follow::{follow, png};
 use crate::output::{self, Destination};
-use crate::serve::Choice;
-#[cfg(feature = "torch")]
-use crate::serve::SKETCH;
 use crate::{interrupt, picture};
 
 /// What `--help` says after the flags.
@@ -101,23 +97,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// How it was made this time, and the file.
 fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
-    let choice = match &args.model {
-        Some(wanted) => Choice::of(Some(wanted))?,
-        None => Choice::recorded(&before.model)?,
+    let models = match &args.model {
+        Some(wanted) => LocalModels::open(Some(wanted))?,
+        None => LocalModels::recorded(&before.model)?,
     };
-    let torch = torch_args(args, before)?;
-    let hash = choice.hash(torch)?;
+    output::warn(models.notes());
+    let chosen = models.default_model().clone();
+    let models = models.with(options(args, before, &chosen)?);
+    let hash = models.hash(&chosen.name)?;
     if hash != before.model_hash {
         let word = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "none".into());
         output::note(format_args!(
             "warning: the model `{}` is not the one that drew `{}`: its hash is {}, and the image records {}",
-            choice.name(),
+            chosen.name,
             args.input.display(),
             word(&hash),
             word(&before.model_hash),
         ));
     }
-    let engine = choice.start(torch, EngineConfig::default())?;
+    let engine = models.start(EngineConfig::default())?;
     let submission =
         Submission { pixel: before.pixel.clone(), ..GenerateRequest::from(before.request.clone()).into() };
     let finished = follow(&engine.submit(submission)?, args.quiet);
@@ -125,19 +123,20 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     let finished = finished?;
     // The same model at another place, or with a word on its terms, is no other model.
     let (model, licence) = (before.model.clone(), before.licence.clone());
-    let made = Made { model, licence, ..finished.made.clone() };
+    // The sketch is computed on no device; a server that also has other models records theirs.
+    let device = if chosen.is_sketch() { &before.device } else { &finished.made.device };
+    let made = Made { model, licence, device: device.clone(), ..finished.made.clone() };
     let bytes = png(&finished, &made)?;
     Ok((made, bytes))
 }
 
-/// As it was computed before.
-#[cfg(feature = "torch")]
-fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
-    if args.model.as_deref().unwrap_or(&before.model) == SKETCH {
-        return Ok(TorchArgs { dtype: None, device: Device::Cpu, mode: Mode::default(), vae_tiling: false });
+/// The options of the engine that drew it before.
+fn options(args: &Args, before: &Made, model: &LocalModel) -> Result<LocalOptions, Failure> {
+    if model.is_sketch() {
+        return Ok(LocalOptions::default());
     }
     let unknown = |error: ValueError| Failure::input(&args.input, Cause::from(error));
-    Ok(TorchArgs {
+    Ok(LocalOptions {
         dtype: Some(before.dtype.parse().map_err(unknown)?),
         device: before.device.parse().map_err(unknown)?,
         // Pictures from before there were modes were drawn as `exact` draws.
@@ -147,11 +146,6 @@ fn torch_args(args: &Args, before: &Made) -> Result<TorchArgs, Failure> {
         },
         vae_tiling: before.vae_tiling,
     })
-}
-
-#[cfg(not(feature = "torch"))]
-fn torch_args(_: &Args, _: &Made) -> Result<TorchArgs, Failure> {
-    Ok(TorchArgs {})
 }
 
 /// What is told otherwise than before, as `libtorch 2.10.0 to 2.11.0`.

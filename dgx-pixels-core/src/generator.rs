@@ -1,10 +1,13 @@
-//! The trait that every door is written against.
+//! The trait between those who have images drawn and the executor that draws them.
 
 use crate::error::Error;
 use crate::job::{Job, JobId};
 use crate::submission::Submission;
 
-/// Takes jobs and makes pictures of them: [`Engine`](crate::engine::Engine) on this machine, others elsewhere.
+/// Takes jobs and draws their images: [`Engine`](crate::engine::Engine) on this machine, others elsewhere.
+///
+/// The trait has what a client needs of an executor. Starting one, measuring it and ending it are the business of the
+/// program that owns it, and of its own type.
 ///
 /// # Example
 /// A generator of one's own answers with [`Job::new`] and keeps the [`JobWriter`](crate::job::JobWriter):
@@ -16,10 +19,13 @@ use crate::submission::Submission;
 ///
 /// #[async_trait::async_trait]
 /// impl Generator for Closed {
-///     async fn submit(&self, submission: Submission) -> Result<Job, Error> {
-///         let (job, writer) = Job::new(JobId::new(), submission);
-///         writer.fail(Error::ShutDown);
-///         Ok(job)
+///     async fn submit_all(&self, submissions: Vec<Submission>) -> Vec<Result<Job, Error>> {
+///         let close = |submission| {
+///             let (job, writer) = Job::new(JobId::new(), submission);
+///             writer.fail(Error::ShutDown);
+///             Ok(job)
+///         };
+///         submissions.into_iter().map(close).collect()
 ///     }
 ///
 ///     async fn find(&self, _id: &JobId) -> Result<Option<Job>, Error> {
@@ -36,16 +42,25 @@ use crate::submission::Submission;
 /// ```
 #[async_trait::async_trait]
 pub trait Generator: Send + Sync {
-    /// Checks `submission` and takes it. With an idempotency key that is known, the job that has it.
+    /// Checks `submissions` and takes them, as one unit of work for its journal; an answer for each, in their order.
+    /// For a submission with a known idempotency key the answer is the job that has it.
     ///
     /// # Errors
-    /// What is wrong with the request; [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`];
+    /// The fault of the request; [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`];
     /// [`Error::ShutDown`].
-    async fn submit(&self, submission: Submission) -> Result<Job, Error>;
+    async fn submit_all(&self, submissions: Vec<Submission>) -> Vec<Result<Job, Error>>;
+
+    /// Checks one submission and takes it.
+    ///
+    /// # Errors
+    /// Those of [`submit_all`](Generator::submit_all).
+    async fn submit(&self, submission: Submission) -> Result<Job, Error> {
+        self.submit_all(vec![submission]).await.pop().unwrap_or(Err(Error::ShutDown))
+    }
 
     /// The job of this id, waiting, running or ended; `None` if there was none, or if it is forgotten.
     ///
     /// # Errors
-    /// If it cannot be looked up.
+    /// The fault of the journal, if the job cannot be looked up.
     async fn find(&self, id: &JobId) -> Result<Option<Job>, Error>;
 }

@@ -4,6 +4,7 @@
 //! is opened, a [`Backend`](backend::Backend) begins a canvas for each request, steps all canvases together and
 //! decodes them. [`backend::paint`] is that loop for one batch; [`engine`] is the one for many callers, and
 //! [`Generator`] the trait in front of it; [`library`] keeps what was made.
+//! [`local`] finds the models of this machine and starts an engine over them.
 //!
 //! Feature `engine` brings serving; feature `torch` (default) brings it too, and the `torch` module: SDXL on libtorch
 //! 2.11. Without it nothing of libtorch is built, and [`backend::Sketch`] paints in its place.
@@ -23,6 +24,7 @@
 pub mod asset;
 pub mod backend;
 pub mod canvas;
+pub mod device;
 #[cfg(feature = "engine")]
 pub mod engine;
 mod error;
@@ -39,6 +41,8 @@ pub mod input_image;
 pub mod job;
 #[cfg(feature = "engine")]
 pub mod library;
+#[cfg(feature = "engine")]
+pub mod local;
 pub mod model;
 #[cfg(feature = "engine")]
 pub mod picture_file;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
+use dgx_pixels_core::device::Device;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_core::printable::{PrintableWriter, printable};
@@ -55,13 +56,13 @@ struct Serving {
     #[arg(long = "root", value_name = "DIR")]
     roots: Vec<PathBuf>,
 
-    /// A model's name or folder; `sketch` is built in. Default: all that are found.
+    /// A model's name or folder, to serve this model alone. Default: all that are found, and `sketch`, which is built in.
     #[arg(long, value_name = "NAME|PATH")]
     model: Option<String>,
 
     /// `cpu`, `cuda:N`, or `auto`: the first GPU if there is one.
-    #[arg(long, value_name = "D", default_value = "auto")]
-    device: String,
+    #[arg(long, value_name = "D", default_value_t = Device::Auto)]
+    device: Device,
 
     /// Memory of the device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`.
     #[arg(long, value_name = "B", default_value = "90%", allow_hyphen_values = true)]

@@ -45,7 +45,8 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 //! In async code [`Job::finished`](crate::job::Job::finished) and [`Events::next`](crate::job::Events::next) are futures of any runtime, and
-//! [`Generator`](crate::Generator) is the trait to be written against. Models on libtorch come from `torch::Checkpoints` and `torch::devices`.
+//! [`Generator`](crate::Generator) is the trait for clients of any executor. [`LocalModels`](crate::local::LocalModels) finds the models of
+//! this machine and starts an engine over them.
 
 mod attempts;
 mod budget;

@@ -56,7 +56,15 @@ impl Engine {
         let checked: Vec<_> =
             submissions.into_iter().map(|submission| self.check(submission, began)).collect();
         let durable = self.keep(&checked);
-        let mut durable = durable.into_iter().map(Pending::wait);
+        self.enqueue_all(checked, durable.into_iter().map(Pending::wait))
+    }
+
+    /// Those that are new into the queue, if the journal has them: `durable` is its answer for each of them.
+    fn enqueue_all(
+        &self,
+        checked: Vec<Result<Checked, Error>>,
+        mut durable: impl Iterator<Item = Result<(), Error>>,
+    ) -> Vec<Result<Job, Error>> {
         let answers = checked.into_iter().map(|checked| match checked {
             Ok(Checked::Known(job)) => Ok(job),
             Ok(Checked::New(task)) => self.enqueue(task, durable.next().unwrap_or(Ok(()))),
@@ -176,18 +184,15 @@ impl Engine {
 
 #[async_trait::async_trait]
 impl Generator for Engine {
-    async fn submit(&self, submission: Submission) -> Result<Job, Error> {
-        let checked = [self.check(submission, Instant::now())];
-        let durable = match self.keep(&checked).pop() {
-            Some(pending) => pending.done().await,
-            None => Ok(()),
-        };
-        let [checked] = checked;
-        let answer = checked.and_then(|checked| match checked {
-            Checked::Known(job) => Ok(job),
-            Checked::New(task) => self.enqueue(task, durable),
-        });
-        self.counted(answer)
+    async fn submit_all(&self, submissions: Vec<Submission>) -> Vec<Result<Job, Error>> {
+        let began = Instant::now();
+        let checked: Vec<_> =
+            submissions.into_iter().map(|submission| self.check(submission, began)).collect();
+        let mut durable = vec![];
+        for pending in self.keep(&checked) {
+            durable.push(pending.done().await);
+        }
+        self.enqueue_all(checked, durable.into_iter())
     }
 
     async fn find(&self, id: &JobId) -> Result<Option<Job>, Error> {

@@ -12,6 +12,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::env;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{Model, read_text};
@@ -42,14 +43,44 @@ impl Found {
     }
 
     /// A sentence for the user if this model's name stands for another folder.
-    pub fn shadow_note(&self) -> Option<String> {
-        let taken = self.shadowed_by.as_ref()?;
-        Some(format!(
-            "`{}` is the model in `{}`; to use the one in `{}`, give its path",
-            self.name,
-            taken.display(),
-            self.path.display()
-        ))
+    pub fn shadow_note(&self) -> Option<Note> {
+        let (name, path) = (self.name.clone(), self.path.clone());
+        Some(Note::Shadowed { name, by: self.shadowed_by.clone()?, path })
+    }
+}
+
+/// A fact about a chosen model that the user may not expect. Its text is a sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The model lies in the current folder's `models`, and the user did not name it.
+    FromThisFolder {
+        /// The model's name.
+        name: String,
+        /// The folder that was found.
+        path: PathBuf,
+    },
+    /// A folder that has the model's name, and is used by its path only.
+    Shadowed {
+        /// The name of both.
+        name: String,
+        /// The folder that the name stands for.
+        by: PathBuf,
+        /// The folder that is not used.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::FromThisFolder { name, path } => {
+                write!(f, "the model `{name}` is this folder's own, `{}`", path.display())
+            }
+            Note::Shadowed { name, by, path } => {
+                let (by, path) = (by.display(), path.display());
+                write!(f, "`{name}` is the model in `{by}`; to use the one in `{path}`, give its path")
+            }
+        }
     }
 }
 
@@ -162,10 +193,14 @@ pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     Err(Error::ModelChoice(format!("no model or folder is called `{wanted}`; {there_are}")))
 }
 
-/// The models in the current folder's `models` that have the name of `chosen`, which is another one.
-pub fn shadowed(places: &[Place], chosen: &Found) -> Vec<Found> {
+/// The facts about `chosen` that the user may not expect: it is the current folder's own and the user
+/// did not name it, or the current folder has another model of its name.
+pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
+    let (name, path) = (chosen.name.clone(), chosen.path.clone());
+    let own = (chosen.is_here && !is_named).then_some(Note::FromThisFolder { name, path });
     let is_shadowed = |found: &Found| found.is_here && found.shadowed_by.as_ref() == Some(&chosen.path);
-    find(places).into_iter().filter(is_shadowed).collect()
+    let shadowed = find(places).into_iter().filter(is_shadowed);
+    own.into_iter().chain(shadowed.filter_map(|found| found.shadow_note())).collect()
 }
 
 /// The model called `recorded` in `places`, as a file of somebody else names it. The name is never taken for a path, so that no file can choose
@@ -255,13 +290,13 @@ fn name(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
 
     use super::*;
 
-    /// A model that can be opened, but not drawn with: names and choices need its configs only.
-    fn add(folder: &Path, name: &str) -> PathBuf {
+    /// A copy of a small model.
+    pub(crate) fn add(folder: &Path, name: &str) -> PathBuf {
         let path = folder.join(name);
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny_sdxl_a");
         copy(&fixture, &path);
@@ -329,11 +364,14 @@ mod tests {
         for wanted in [None, Some("sprite-xl")] {
             let chosen = choose(&places, wanted).unwrap();
             assert_eq!((&chosen.path, chosen.is_here), (&mine, false), "{wanted:?}");
-            let [passed_over] = shadowed(&places, &chosen).try_into().unwrap();
-            let note = passed_over.shadow_note().unwrap();
-            assert!(note.contains(mine.to_str().unwrap()) && note.contains(theirs.to_str().unwrap()));
+            let (by, path) = (mine.clone(), theirs.clone());
+            let passed_over = Note::Shadowed { name: "sprite-xl".into(), by, path };
+            assert_eq!(notes(&places, &chosen, wanted.is_some()), [passed_over]);
         }
-        assert!(choose(&places, Some("other")).unwrap().is_here);
+        let other = choose(&places, Some("other")).unwrap();
+        let (name, path) = ("other".into(), other.path.clone());
+        assert_eq!(notes(&places, &other, true), []);
+        assert_eq!(notes(&places, &other, false), [Note::FromThisFolder { name, path }]);
         let by_path = choose(&places, theirs.to_str()).unwrap();
         assert_eq!((by_path.path, by_path.shadowed_by), (theirs.clone(), None));
 

@@ -3,10 +3,11 @@
 use tch::{Kind, Tensor};
 
 use super::cuda::OnStream;
-use super::device::{Device, Generator, place};
+use super::device::{Generator, place};
 use super::failed;
 use super::layers::Result as TorchResult;
 use crate::backend::Canvas;
+use crate::device::Device;
 use crate::error::Error;
 use crate::request::ResolvedRequest;
 use crate::scheduler::{Mix, Scheduler};

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::device::{Device, libtorch_version};
+use super::device::libtorch_version;
 use super::sdxl::{Options, Sdxl};
 use super::weights::is_float;
 use crate::backend::{ModelInfo, Models};
+use crate::device::Device;
 use crate::error::Error;
 use crate::model::{Component, Model};
 
@@ -53,7 +54,7 @@ impl Checkpoints {
                 let reason = "two models have this name; expected one".into();
                 return Err(Error::Model { path: name.into(), reason });
             }
-            all.models.push(Checkpoint { name, model, parameters: OnceLock::new(), hash: Mutex::new(None) });
+            all.models.push(Checkpoint::new(name, model));
         }
         all.find(default)?;
         Ok(all)
@@ -70,6 +71,12 @@ impl Checkpoints {
     ) -> Result<Checkpoints, Error> {
         let opened = folders.into_iter().map(|(name, path)| Ok((name, Model::open(path.into())?)));
         Checkpoints::new(opened.collect::<Result<Vec<_>, Error>>()?, default, options)
+    }
+
+    /// The same models, loaded in another way.
+    pub fn with(&self, options: Options) -> Checkpoints {
+        let anew = |Checkpoint { name, model, .. }: &Checkpoint| Checkpoint::new(name.clone(), model.clone());
+        Checkpoints { models: self.models.iter().map(anew).collect(), default: self.default.clone(), options }
     }
 
     /// All names, in the order they were given in.
@@ -93,6 +100,10 @@ impl Checkpoints {
 }
 
 impl Checkpoint {
+    fn new(name: String, model: Model) -> Checkpoint {
+        Checkpoint { name, model, parameters: OnceLock::new(), hash: Mutex::new(None) }
+    }
+
     fn parameters(&self, options: &Options) -> Result<[u64; Component::ALL.len()], Error> {
         if let Some(known) = self.parameters.get() {
             return Ok(*known);

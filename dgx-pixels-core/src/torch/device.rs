@@ -1,39 +1,15 @@
-//! Devices, precisions, and our few calls of libtorch that tch lacks (`device.cpp`).
+//! Devices that are there, and our few calls of libtorch that tch lacks (`device.cpp`).
 
 use std::ffi::{CStr, c_char, c_void};
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::OnceLock;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::{Kind, TchError, Tensor};
 
 use super::cuda::{Driver, nvrtc_is_installed};
+use crate::device::{Device, Dtype};
 use crate::error::Error;
-
-/// Where tensors live.
-///
-/// # Example
-/// ```
-/// use dgx_pixels_core::torch::Device;
-/// assert_eq!("cuda:1".parse(), Ok(Device::Cuda(1)));
-/// assert_eq!("cuda".parse::<Device>().unwrap().to_string(), "cuda:0");
-/// assert_eq!(
-///     "tpu".parse::<Device>().unwrap_err(),
-///     "`device` is `tpu`; expected `auto`, `cpu`, `cuda` or `cuda:N`"
-/// );
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Device {
-    /// The first GPU if there is one, the CPU otherwise.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A GPU by its index.
-    Cuda(usize),
-}
 
 impl Device {
     /// Makes `auto` concrete and checks that the device is there.
@@ -64,54 +40,7 @@ impl Device {
     }
 }
 
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Device, String> {
-        match text {
-            "auto" => Ok(Device::Auto),
-            "cpu" => Ok(Device::Cpu),
-            "cuda" => Ok(Device::Cuda(0)),
-            _ => match text.strip_prefix("cuda:").and_then(|index| index.parse::<i8>().ok()) {
-                Some(index @ 0..) => Ok(Device::Cuda(index as usize)),
-                _ => Err(format!("`device` is `{text}`; expected `auto`, `cpu`, `cuda` or `cuda:N`")),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Device::Auto => f.write_str("auto"),
-            Device::Cpu => f.write_str("cpu"),
-            Device::Cuda(index) => write!(f, "cuda:{index}"),
-        }
-    }
-}
-
-/// The precision of weights and activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    /// 32-bit float.
-    F32,
-    /// 16-bit float with 5 bits of exponent; SDXL's own VAE overflows in it and then runs in `f32`.
-    F16,
-    /// 16-bit float with 8 bits of exponent.
-    Bf16,
-}
-
 impl Dtype {
-    /// The word, as `bf16`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Dtype::F32 => "f32",
-            Dtype::F16 => "f16",
-            Dtype::Bf16 => "bf16",
-        }
-    }
-
     /// Bytes of one number.
     pub(super) fn bytes(self) -> u64 {
         match self {
@@ -126,23 +55,6 @@ impl Dtype {
             Dtype::F16 => Kind::Half,
             Dtype::Bf16 => Kind::BFloat16,
         }
-    }
-}
-
-impl FromStr for Dtype {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Dtype, String> {
-        [Dtype::F32, Dtype::F16, Dtype::Bf16]
-            .into_iter()
-            .find(|dtype| dtype.as_str() == text)
-            .ok_or_else(|| format!("`dtype` is `{text}`; expected `f32`, `f16` or `bf16`"))
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::device::{Device, Gpu, checked, gpus};
+use super::device::{Gpu, checked, gpus};
 use crate::backend::{DeviceMemory, Memory};
+use crate::device::Device;
 use crate::error::Error;
 
 /// Bytes in libtorch's allocator on one device.

@@ -13,7 +13,6 @@ mod embeddings;
 mod flops;
 mod layers;
 mod memory;
-mod mode;
 #[cfg(test)]
 mod parity;
 mod passes;
@@ -31,17 +30,17 @@ mod weights;
 
 pub use canvas::{Latents, SdxlCanvas};
 pub use checkpoints::Checkpoints;
-pub use device::{Device, Dtype, Gpu, gpus, libtorch_version};
+pub use device::{Gpu, gpus, libtorch_version};
 pub use memory::{
     MemoryStats, count_cpu_memory, devices, empty_cache, limit_memory, memory_stats, reset_peak,
 };
-pub use mode::Mode;
 pub use rate::matrix_rate;
 pub use sdxl::{Options, Sdxl};
 pub use threads::share_processors;
 
 use tch::TchError;
 
+pub use crate::device::{Device, Dtype, Mode};
 use crate::error::Error;
 
 /// Which of this library's kernels a GPU has.

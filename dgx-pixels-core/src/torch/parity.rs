@@ -11,13 +11,14 @@ use tch::{Kind, Tensor};
 
 use super::canvas::SdxlCanvas;
 use super::clip::TextEncoder;
-use super::device::{Device, Dtype, Generator, InferenceMode};
+use super::device::{Generator, InferenceMode};
 use super::sdxl::{Options, Sdxl};
 use super::tokenizer::Tokenizer;
 use super::unet::{Conditioning, UNet};
 use super::vae::Vae;
 use super::weights::Weights;
 use crate::backend::{Backend, Canvas, begin, paint};
+use crate::device::{Device, Dtype};
 use crate::model::{Component, Model};
 use crate::request::GenerateRequest;
 

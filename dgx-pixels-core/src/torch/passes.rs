@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::cuda::{Graph, Kernels, Pool};
-use super::device::{Device, channels_last};
+use super::device::channels_last;
 use super::flops;
 use super::layers::Result;
 use super::memory::{MemoryStats, hold, memory_stats};
 use super::recent::Recent;
 use super::unet::{Conditioning, UNet};
+use crate::device::Device;
 
 /// Recorded shapes; the one that was not used for longest goes.
 const MOST_RECORDED: usize = 12;

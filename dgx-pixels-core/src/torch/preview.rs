@@ -3,10 +3,11 @@
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
-use super::device::{Device, Dtype, Generator};
+use super::device::Generator;
 use super::layers::Result;
 use super::sdxl::{is_finite, read_pictures};
 use super::vae::Vae;
+use crate::device::{Device, Dtype};
 
 /// A linear map from a latent's channels to the mean colour of the pixels that it stands for.
 ///

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use tch::Tensor;
 
 use super::clip::TextEncoder;
-use super::device::{Device, place};
+use super::device::place;
 use super::failed;
 use super::layers::Result as TorchResult;
 use super::tokenizer::{Tokenizer, Tokens};
 use super::unet::UNet;
+use crate::device::Device;
 use crate::error::Error;
 use crate::model::Model;
 use crate::request::{RequestError, ResolvedRequest};

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use tch::Tensor;
 
 use super::cuda::{Event, OnStream};
-use super::device::{Device, Dtype, InferenceMode};
+use super::device::InferenceMode;
 use super::failed;
 use super::layers::Result as TorchResult;
+use crate::device::{Device, Dtype};
 use crate::error::Error;
 
 /// Products that are timed, after as many that warm up.

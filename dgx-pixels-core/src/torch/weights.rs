@@ -11,8 +11,9 @@ use safetensors::Dtype as StoredDtype;
 use tch::{Kind, Tensor};
 
 use super::cuda::Kernels;
-use super::device::{Device, Dtype, channels_last};
+use super::device::channels_last;
 use super::failed;
+use crate::device::{Device, Dtype};
 use crate::error::Error;
 use crate::model::files::{Shard, WeightFiles, dtype_word};
 

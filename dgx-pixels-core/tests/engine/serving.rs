@@ -456,6 +456,25 @@ fn it_serves_tasks_and_threads_alike() {
 }
 
 #[test]
+fn tasks_get_an_answer_for_each_submission_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let devices = vec![Box::new(Unmetered("cpu".into())) as _];
+    let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
+    let engine: Arc<dyn Generator> = Arc::new(Engine::start(Sketches, devices, config).unwrap());
+    let wanted = vec![raw("a", 1, 3), raw("b", 2, 0), raw("c", 3, 3)];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let answers = runtime.block_on(engine.submit_all(wanted));
+    let told = answers.iter().map(|answer| match answer {
+        Ok(job) => job.submission().request.prompt.clone(),
+        Err(error) => error.to_string(),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["a", "`steps` is 0; expected 1 to 1000", "c"]);
+    for job in answers.iter().flatten() {
+        assert_eq!(runtime.block_on(job.finished()).unwrap().image.dimensions(), (64, 64));
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_said_before_it_waits() {
     let engine = sketches();
     let bad = |request: GenerateRequest| engine.submit(request.into()).unwrap_err().to_string();

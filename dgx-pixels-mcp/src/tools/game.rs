@@ -16,12 +16,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use super::{Answer, Call, Group, Kind, Wanted, Wrong, blocking, reads, wrong};
+use super::{Answer, Call, Group, Kind, Wrong, blocking, reads, wrong};
 use crate::answer::{Fault, structured, with_picture_of};
 use crate::pictures::{self, MAX_FILE_BYTES, MAX_PIXELS, Use, decode, dimensions};
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{SCREENSHOT_SIDES, shrunk};
-use crate::studio::Studio;
+use crate::studio::{PlannedSprite, Studio};
 use dgx_pixels_core::fields::json::cut;
 
 const DEPLOY: &str = "deploy_to_bevy";
@@ -452,15 +452,15 @@ impl Onto {
         studio: &Studio,
         named: &Path,
         category: Option<&str>,
-        wanted: &[Wanted],
+        wanted: &[PlannedSprite],
     ) -> Result<Onto, String> {
         let project = project(studio, Some(named))?;
         let mut counts = BTreeMap::new();
-        for Wanted { name, .. } in wanted {
+        for PlannedSprite { name, .. } in wanted {
             *counts.entry(name.as_str()).or_insert(0) += 1;
         }
         let mut seen = BTreeMap::new();
-        let names = wanted.iter().map(|Wanted { name, .. }| {
+        let names = wanted.iter().map(|PlannedSprite { name, .. }| {
             let n = seen.entry(name.as_str()).or_insert(0);
             *n += 1;
             let name = match counts[name.as_str()] {

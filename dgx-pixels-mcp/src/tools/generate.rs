@@ -24,7 +24,7 @@ use crate::answer::{Fault, bytes, facts, text, with_picture, without_nulls};
 use crate::pictures::of_library;
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{MOST_SPRITES, contact_sheet, preview};
-use crate::studio::{Studio, Waiting, Work};
+use crate::studio::{PlannedSprite, Studio, Waiting, Work};
 use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
@@ -199,20 +199,12 @@ fn check_prompt(n: usize, prompt: &Value) -> Result<(), Wrong> {
     Err(Wrong::of(format!("prompts[{n}]"), fault))
 }
 
-/// A picture that is asked for.
-pub(crate) struct Wanted {
-    pub(crate) name: AssetName,
-    pub(crate) submission: Submission,
-    /// What the library remembers beside what the picture says itself.
-    pub(crate) notes: BTreeMap<String, String>,
-}
-
 impl GenerateSprite {
     /// One sprite for each image of the series.
     ///
     /// # Errors
     /// The argument at fault, its value, and what would be right.
-    fn plan(&self, tool: &str, call: &Call) -> Result<Vec<Wanted>, Fault> {
+    fn plan(&self, tool: &str, call: &Call) -> Result<Vec<PlannedSprite>, Fault> {
         let fault = |error: FieldError| wrong(tool, error);
         let field = |name: &str, error: Error| fault(FieldError::new(name, error.to_string()));
         let OwnArguments { model, style, name, .. } = &self.own;
@@ -237,13 +229,13 @@ impl GenerateSprite {
         let wanted = seeds.map(|seed| {
             let request = GenerateRequest { seed, ..submission.request.clone() };
             let submission = Submission { request, ..submission.clone() };
-            Wanted { name: name.clone(), submission, notes: notes.clone() }
+            PlannedSprite { name: name.clone(), submission, notes: notes.clone() }
         });
         Ok(wanted.collect())
     }
 
     /// The game that the pictures go into.
-    fn onto(&self, studio: &Studio, wanted: &[Wanted]) -> Result<Option<Onto>, String> {
+    fn onto(&self, studio: &Studio, wanted: &[PlannedSprite]) -> Result<Option<Onto>, String> {
         match (&self.own.project, &self.own.category) {
             (Some(project), category) => Onto::new(studio, project, category.as_deref(), wanted).map(Some),
             (None, None) => Ok(None),
@@ -300,7 +292,7 @@ fn style_of(name: &str) -> Result<&'static Style, FieldError> {
 }
 
 /// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
-async fn draw(call: &Call, wanted: Vec<Wanted>, onto: Option<Onto>) -> Response {
+async fn draw(call: &Call, wanted: Vec<PlannedSprite>, onto: Option<Onto>) -> Response {
     // Being taken is part of the time that a client waits.
     let begun = Instant::now();
     let works = call.studio.submit(wanted, &call.stop).await?;

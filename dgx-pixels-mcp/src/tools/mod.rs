@@ -24,7 +24,6 @@ use rmcp::{Peer, RoleServer};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::generate::Wanted;
 pub use self::groups::{Group, ToolSet};
 use crate::answer::Fault;
 use crate::pixel_work::{Length, Stop};

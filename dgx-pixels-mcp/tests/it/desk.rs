@@ -49,11 +49,16 @@ impl Desk {
 
     /// A server on standard streams, with the sketch unless `args` say otherwise.
     pub(crate) fn stdio(&self, args: &[&str]) -> Stdin {
+        let model: &[&str] = if args.contains(&"--model") { &[] } else { &["--model", "sketch"] };
+        self.stdio_of_all(&[model, args].concat())
+    }
+
+    /// A server on standard streams, with all models that it finds unless `args` say otherwise.
+    pub(crate) fn stdio_of_all(&self, args: &[&str]) -> Stdin {
         let library = self.path("assets");
         let base = ["stdio", "--library", library.to_str().unwrap()];
-        let model: &[&str] = if args.contains(&"--model") { &[] } else { &["--model", "sketch"] };
         let mut child = self
-            .command(&[&base, model, args].concat())
+            .command(&[&base, args].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

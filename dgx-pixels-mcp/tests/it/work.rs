@@ -196,6 +196,25 @@ fn a_full_queue_says_when_to_come_back() {
 }
 
 #[test]
+fn a_server_with_models_draws_with_the_sketch_too() {
+    let desk = Desk::new();
+    let models = desk.home.path().join(".local/share/dgx-pixels/models");
+    std::fs::create_dir_all(&models).unwrap();
+    std::os::unix::fs::symlink(tiny(), models.join("sprite-xl")).unwrap();
+    let mut client = desk.stdio_of_all(&["--device", "cpu"]);
+    let listed = client.facts("list_models", json!({}))["models"].clone();
+    let listed = listed.as_array().unwrap();
+    let (first, last) = (&listed[0], &listed[listed.len() - 1]);
+    assert_eq!((&first["name"], &first["is_default"]), (&json!("sprite-xl"), &json!(true)));
+    assert_eq!((&last["name"], &last["is_default"]), (&json!("sketch"), &json!(false)));
+    assert_eq!((first["path"].is_string(), last["path"].is_null()), (true, true));
+    for model in ["sprite-xl", "sketch"] {
+        let key = json!({ "prompt": "a key", "width": 16, "steps": 2, "model": model });
+        assert_eq!(client.facts("generate_sprite", key)["model"], model);
+    }
+}
+
+#[test]
 fn a_starting_server_adopts_the_jobs_of_a_second_one_that_has_ended() {
     let desk = Desk::new();
     let key = || json!({ "prompt": "a key", "width": 16, "steps": 1000 });

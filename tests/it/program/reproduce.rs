@@ -88,6 +88,17 @@ fn a_model_that_the_picture_names_is_never_opened_as_a_path() {
 }
 
 #[test]
+fn the_device_of_a_server_that_drew_a_sketch_changes_nothing() {
+    let desk = Desk::new();
+    edited(&desk, |made| made["device"] = "cuda:0".into());
+    let ran = desk.run(["reproduce", "key.png", "--quiet"]);
+    // The edited file is compressed in another way.
+    let expected =
+        "its pixels are the same, and the bytes around them are not; changed since: nothing that is told";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+}
+
+#[test]
 fn another_hash_is_told_before_drawing() {
     let desk = Desk::new();
     edited(&desk, |made| made["model_hash"] = "0a1b".into());

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tch::{Kind, TchError, Tensor};
 
-use super::super::device::{Device, Dtype};
 use super::convolution::Convolutions;
 use super::driver::{Driver, Function, Launch, Number};
 use super::fp8::{Fp8, HopperFp8};
@@ -17,7 +16,7 @@ use super::pixels::MAX_IMAGES;
 use super::products::GEGLU_SHARED_BYTES;
 use super::rows::VECTORS;
 use super::stream;
-use crate::torch::Mode;
+use crate::device::{Device, Dtype, Mode};
 
 pub(super) type Result<T> = std::result::Result<T, TchError>;
 

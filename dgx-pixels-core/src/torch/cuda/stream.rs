@@ -5,7 +5,8 @@ use std::ptr;
 
 use tch::TchError;
 
-use super::super::device::{Device, message};
+use super::super::device::message;
+use crate::device::Device;
 
 type Result<T> = std::result::Result<T, TchError>;
 

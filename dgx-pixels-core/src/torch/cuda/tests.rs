@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::super::device::{Device, Dtype, channels_last, load_cuda};
+use super::super::device::{channels_last, load_cuda};
 use super::stream::OnStream;
 use super::{Fp8, Fp8Conv, Graph, Kernels, Parts, Pool};
-use crate::torch::Mode;
+use crate::device::{Device, Dtype, Mode};
 
 const GPU: Device = Device::Cuda(0);
 

@@ -1,0 +1,55 @@
+//! How the server works: its folders, its engine, and its limits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dgx_pixels_core::device::Device;
+use dgx_pixels_core::engine::Budget;
+use dgx_pixels_core::folders;
+use dgx_pixels_core::library::Quota;
+use dgx_pixels_manifest::GAME_PORT;
+
+/// How a [`Studio`](super::Studio) works.
+#[derive(Clone, Debug)]
+pub struct StudioConfig {
+    /// The folder of assets.
+    pub library: PathBuf,
+    /// What it may hold.
+    pub quota: Quota,
+    /// Folders of files that may be read on behalf of a client, beside the library.
+    pub roots: Vec<PathBuf>,
+    /// The name or the folder of the only model to serve. Default: all models that are found, and `sketch`.
+    pub model: Option<String>,
+    /// The device that draws.
+    pub device: Device,
+    /// Memory of the device that may be used.
+    pub budget: Budget,
+    /// Pictures that go a step together at most.
+    pub max_batch: usize,
+    /// Pictures that may wait to be drawn.
+    pub max_queue: usize,
+    /// How long a call waits for its pictures; what is not done by then is told by its job.
+    pub wait: Duration,
+    /// Where a running game answers on this machine, if a call names no other.
+    pub game_port: u16,
+    /// The folder of journals; `None` keeps no jobs over the end of the program.
+    pub journals: Option<PathBuf>,
+}
+
+impl Default for StudioConfig {
+    fn default() -> Self {
+        StudioConfig {
+            library: folders::data().unwrap_or_default().join("assets"),
+            quota: Quota::default(),
+            roots: vec![],
+            model: None,
+            device: Device::Auto,
+            budget: Budget::default(),
+            max_batch: 8,
+            max_queue: 10_000,
+            wait: Duration::from_secs(45),
+            game_port: GAME_PORT,
+            journals: folders::state().map(|state| state.join("mcp")),
+        }
+    }
+}
