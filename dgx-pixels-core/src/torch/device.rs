@@ -11,6 +11,7 @@ use tch::{Kind, TchError, Tensor};
 
 use super::cuda::{Driver, nvrtc_is_installed};
 use crate::error::Error;
+use crate::value_error::ValueError;
 
 /// Where tensors live.
 ///
@@ -20,7 +21,7 @@ use crate::error::Error;
 /// assert_eq!("cuda:1".parse(), Ok(Device::Cuda(1)));
 /// assert_eq!("cuda".parse::<Device>().unwrap().to_string(), "cuda:0");
 /// assert_eq!(
-///     "tpu".parse::<Device>().unwrap_err(),
+///     "tpu".parse::<Device>().unwrap_err().to_string(),
 ///     "`device` is `tpu`; expected `auto`, `cpu`, `cuda` or `cuda:N`"
 /// );
 /// ```
@@ -41,7 +42,7 @@ impl Device {
     /// # Errors
     /// [`Error::Device`], saying which devices there are, or why CUDA is not available.
     pub fn resolve(self) -> Result<Device, Error> {
-        let unavailable = |reason| Error::Device { device: self.to_string(), reason };
+        let unavailable = |reason: String| Error::device(self.to_string(), reason);
         match self {
             Device::Cpu => Ok(Device::Cpu),
             Device::Auto => Ok(if load_cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
@@ -65,16 +66,16 @@ impl Device {
 }
 
 impl FromStr for Device {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Device, String> {
+    fn from_str(text: &str) -> Result<Device, ValueError> {
         match text {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
             "cuda" => Ok(Device::Cuda(0)),
             _ => match text.strip_prefix("cuda:").and_then(|index| index.parse::<i8>().ok()) {
                 Some(index @ 0..) => Ok(Device::Cuda(index as usize)),
-                _ => Err(format!("`device` is `{text}`; expected `auto`, `cpu`, `cuda` or `cuda:N`")),
+                _ => Err(ValueError::new("device", text, "`auto`, `cpu`, `cuda` or `cuda:N`")),
             },
         }
     }
@@ -130,13 +131,13 @@ impl Dtype {
 }
 
 impl FromStr for Dtype {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Dtype, String> {
+    fn from_str(text: &str) -> Result<Dtype, ValueError> {
         [Dtype::F32, Dtype::F16, Dtype::Bf16]
             .into_iter()
             .find(|dtype| dtype.as_str() == text)
-            .ok_or_else(|| format!("`dtype` is `{text}`; expected `f32`, `f16` or `bf16`"))
+            .ok_or_else(|| ValueError::new("dtype", text, "`f32`, `f16` or `bf16`"))
     }
 }
 
@@ -230,6 +231,12 @@ pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, TchError> {
     tensor.f_to_device_(tch::Device::Cpu, tensor.kind(), true, false)
 }
 
+/// `true` if libtorch had too little memory for a call of this thread since it last entered [`InferenceMode`].
+pub(super) fn ran_out_of_memory() -> bool {
+    // SAFETY: reads a flag of this thread.
+    unsafe { dgx_ran_out_of_memory() }
+}
+
 /// While it lives, this thread's operations keep nothing for gradients.
 #[derive(Debug)]
 pub(super) struct InferenceMode(*mut c_void);
@@ -318,7 +325,7 @@ unsafe fn returned(failed: *mut c_char, out: *mut c_void) -> Result<Tensor, TchE
 }
 
 pub(super) fn checked(failed: *mut c_char, doing: &'static str) -> Result<(), Error> {
-    message(failed).map_or(Ok(()), |message| Err(Error::Internal { doing, message }))
+    message(failed).map_or(Ok(()), |message| Err(Error::internal(doing, message)))
 }
 
 pub(super) fn message(failed: *mut c_char) -> Option<String> {
@@ -346,6 +353,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn dgx_channels_last(tensor: *const c_void, out: *mut *mut c_void) -> *mut c_char;
     fn dgx_place(tensor: *const c_void, index: i8, out: *mut *mut c_void) -> *mut c_char;
+    fn dgx_ran_out_of_memory() -> bool;
     fn dgx_inference_mode_new() -> *mut c_void;
     fn dgx_inference_mode_free(guard: *mut c_void);
     fn dgx_without_cudnn_attention();

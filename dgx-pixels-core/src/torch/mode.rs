@@ -5,13 +5,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::value_error::ValueError;
+
 /// How much may be done differently from diffusers for speed. It makes no difference on a CPU.
 ///
 /// # Example
 /// ```
 /// use dgx_pixels_core::torch::Mode;
 /// assert_eq!("exact".parse(), Ok(Mode::Exact));
-/// assert_eq!("quick".parse::<Mode>().unwrap_err(), "`mode` is `quick`; expected `exact`, `fast` or `fp8`");
+/// let error = "quick".parse::<Mode>().unwrap_err();
+/// assert_eq!(error.to_string(), "`mode` is `quick`; expected `exact`, `fast` or `fp8`");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,11 +44,11 @@ impl Mode {
 }
 
 impl FromStr for Mode {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Mode, String> {
+    fn from_str(text: &str) -> Result<Mode, ValueError> {
         let found = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
-        found.ok_or_else(|| format!("`mode` is `{text}`; expected `exact`, `fast` or `fp8`"))
+        found.ok_or_else(|| ValueError::new("mode", text, "`exact`, `fast` or `fp8`"))
     }
 }
 
