@@ -8,8 +8,9 @@ use super::sdxl::{Options, Sdxl};
 use super::weights::is_float;
 use crate::backend::{ModelInfo, Models};
 use crate::device::Device;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::model::{Component, Model};
+use crate::value_error::ValueError;
 
 /// Models in folders, each under a name.
 ///
@@ -51,8 +52,7 @@ impl Checkpoints {
         for (name, model) in models {
             let name = name.into();
             if all.find(&name).is_ok() {
-                let reason = "two models have this name; expected one".into();
-                return Err(Error::Model { path: name.into(), reason });
+                return Err(Error::model(name, "two models have this name; expected one"));
             }
             all.models.push(Checkpoint::new(name, model));
         }
@@ -88,13 +88,12 @@ impl Checkpoints {
         self.models.iter().find(|checkpoint| checkpoint.name == name).ok_or_else(|| {
             let names: Vec<_> = self.names().map(|name| format!("`{name}`")).collect();
             let there_are = if names.is_empty() { "none".into() } else { names.join(", ") };
-            let reason = format!("no model has this name; there are {there_are}");
-            Error::Model { path: name.into(), reason }
+            Error::model(name, format!("no model has this name; there are {there_are}"))
         })
     }
 
     fn options(&self, device: &str) -> Result<Options, Error> {
-        let parsed = device.parse().map_err(|reason| Error::Device { device: device.to_owned(), reason })?;
+        let parsed = device.parse().map_err(|error: ValueError| Error::device(device, Cause::from(error)))?;
         Ok(Options { device: parsed, ..self.options })
     }
 }

@@ -12,6 +12,8 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
 #include <torch/headeronly/version.h>
 
 #include <malloc.h>
@@ -19,13 +21,40 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <tuple>
 
 namespace {
+
+// `true` once this thread handled an error that was for lack of memory.
+thread_local bool ran_out_of_memory = false;
+
+// `cudaErrorMemoryAllocation`.
+constexpr int32_t kCudaOutOfMemory = 2;
+
+// Most of our calls are tch's, and torch-sys hands over an error's text alone. It asks the error for that text while it handles
+// it, and libtorch then asks for the stack that belongs in the text. So this takes the stack's place, and notes the error's type.
+//
+// An error that libtorch itself handles, as cuDNN's when it looks for an algorithm, is asked for no text, and so not noted.
+class NotingStack final : public c10::OptimisticLazyValue<std::string> {
+ private:
+  std::string compute() const override {
+    dgx_note_error();
+    return "no stack is kept";
+  }
+};
+
+// Set before `main`: libtorch reads it without a lock, in any thread that fails.
+[[maybe_unused]] const bool notes_errors = [] {
+  c10::SetStackTraceFetcher([]() -> c10::Backtrace { return std::make_shared<NotingStack>(); });
+  return true;
+}();
 
 // Counts the bytes of tensors on the CPU, refuses those past a limit, and keeps large blocks for the next tensor.
 //
@@ -54,7 +83,7 @@ class CountingAllocator final : public c10::Allocator {
         return {kept, kept, &CountingAllocator::release, c10::Device(c10::kCPU)};
       }
     }
-    auto data = inner_->allocate(bytes);
+    auto data = from_default(bytes);
     const bool plain = data.compare_exchange_deleter(inner_->raw_deleter(), &CountingAllocator::release);
     TORCH_INTERNAL_ASSERT(plain, "the default CPU allocator frees its memory in a way of its own");
     count(data.get());
@@ -97,6 +126,15 @@ class CountingAllocator final : public c10::Allocator {
   std::atomic<int64_t> limit_{INT64_MAX};
 
  private:
+  // The default allocator's failure, which has no type of its own, as the one that it is.
+  c10::DataPtr from_default(size_t bytes) {
+    try {
+      return inner_->allocate(bytes);
+    } catch (const c10::Error& error) {
+      TORCH_CHECK_WITH(OutOfMemoryError, false, error.msg());
+    }
+  }
+
   static constexpr size_t kLargeBytes = 256 << 10;
   // What may be kept beyond the most that was used: a step's last blocks need not make room for each other. `memory.rs`
   // tells of it.
@@ -197,7 +235,29 @@ char* dgx_place(const at::Tensor* tensor, int8_t index, at::Tensor** out) {
   });
 }
 
+void dgx_note_error() noexcept {
+  const auto error = std::current_exception();
+  if (!error) {
+    return;
+  }
+  try {
+    std::rethrow_exception(error);
+  } catch (const c10::OutOfMemoryError&) {
+    ran_out_of_memory = true;
+  } catch (const c10::AcceleratorError& failed) {
+    ran_out_of_memory |= failed.get_error_code() == kCudaOutOfMemory;
+  } catch (const std::bad_alloc&) {
+    ran_out_of_memory = true;
+  } catch (...) {
+  }
+}
+
+bool dgx_ran_out_of_memory() {
+  return ran_out_of_memory;
+}
+
 c10::InferenceMode* dgx_inference_mode_new() {
+  ran_out_of_memory = false;
   return new c10::InferenceMode();
 }
 

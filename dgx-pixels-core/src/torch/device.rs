@@ -17,7 +17,7 @@ impl Device {
     /// # Errors
     /// [`Error::Device`], saying which devices there are, or why CUDA is not available.
     pub fn resolve(self) -> Result<Device, Error> {
-        let unavailable = |reason| Error::Device { device: self.to_string(), reason };
+        let unavailable = |reason: String| Error::device(self.to_string(), reason);
         match self {
             Device::Cpu => Ok(Device::Cpu),
             Device::Auto => Ok(if load_cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu }),
@@ -142,6 +142,12 @@ pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, TchError> {
     tensor.f_to_device_(tch::Device::Cpu, tensor.kind(), true, false)
 }
 
+/// `true` if libtorch had too little memory for a call of this thread since it last entered [`InferenceMode`].
+pub(super) fn ran_out_of_memory() -> bool {
+    // SAFETY: reads a flag of this thread.
+    unsafe { dgx_ran_out_of_memory() }
+}
+
 /// While it lives, this thread's operations keep nothing for gradients.
 #[derive(Debug)]
 pub(super) struct InferenceMode(*mut c_void);
@@ -230,7 +236,7 @@ unsafe fn returned(failed: *mut c_char, out: *mut c_void) -> Result<Tensor, TchE
 }
 
 pub(super) fn checked(failed: *mut c_char, doing: &'static str) -> Result<(), Error> {
-    message(failed).map_or(Ok(()), |message| Err(Error::Internal { doing, message }))
+    message(failed).map_or(Ok(()), |message| Err(Error::internal(doing, message)))
 }
 
 pub(super) fn message(failed: *mut c_char) -> Option<String> {
@@ -258,6 +264,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn dgx_channels_last(tensor: *const c_void, out: *mut *mut c_void) -> *mut c_char;
     fn dgx_place(tensor: *const c_void, index: i8, out: *mut *mut c_void) -> *mut c_char;
+    fn dgx_ran_out_of_memory() -> bool;
     fn dgx_inference_mode_new() -> *mut c_void;
     fn dgx_inference_mode_free(guard: *mut c_void);
     fn dgx_without_cudnn_attention();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::device::{Gpu, checked, gpus};
 use crate::backend::{DeviceMemory, Memory};
 use crate::device::Device;
-use crate::error::Error;
+use crate::error::{Error, one_line};
 
 /// Bytes in libtorch's allocator on one device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,7 +160,7 @@ pub fn devices(which: &[Device]) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
     for device in which {
         let device = device.resolve()?;
         let name = device.to_string();
-        let fault = |reason| Error::Device { device: device.to_string(), reason };
+        let fault = |reason: String| Error::device(device.to_string(), reason);
         if devices.iter().any(|known| known.name() == name) {
             return Err(fault("it is named twice; expected each device once".into()));
         }
@@ -239,7 +239,11 @@ impl DeviceMemory for Metered {
 
     fn limit(&mut self, bytes: u64) {
         if let Err(error) = limit_memory(self.device, bytes) {
-            tracing::warn!(device = self.name, %error, "the budget is kept without a limit behind it");
+            tracing::warn!(
+                device = self.name,
+                error = one_line(&error),
+                "the budget is kept without a limit behind it"
+            );
         }
     }
 }

@@ -41,7 +41,7 @@ pub use threads::share_processors;
 use tch::TchError;
 
 pub use crate::device::{Device, Dtype, Mode};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 
 /// Which of this library's kernels a GPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,23 +56,83 @@ pub struct CompiledKernels {
 /// Compiles this library's kernels for a GPU, or finds them in this user's cache.
 ///
 /// # Errors
-/// Why libtorch's are taken in their place.
-pub fn compile_kernels(device: Device) -> Result<CompiledKernels, String> {
-    device.resolve().map_err(|error| error.to_string())?;
-    let kernels = cuda::Kernels::load(device, Dtype::Bf16, Mode::Fp8)?;
+/// [`Error::Device`] if the device is not there; [`Error::Internal`] with the reason why libtorch's kernels are used instead.
+pub fn compile_kernels(device: Device) -> Result<CompiledKernels, Error> {
+    device.resolve()?;
+    let kernels = cuda::Kernels::load(device, Dtype::Bf16, Mode::Fp8)
+        .map_err(|reason| Error::internal("compiling kernels", reason))?;
     Ok(CompiledKernels { hopper: kernels.hopper(), fp8: kernels.is_fp8() })
 }
 
 /// libtorch's refusal as one of our errors.
 fn failed(error: TchError, device: Device, doing: &'static str) -> Error {
-    let text = error.to_string();
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
-        return Error::OutOfMemory { device: device.to_string(), doing };
+    match is_out_of_memory(&error) {
+        true => Error::OutOfMemory { device: device.to_string(), doing },
+        false => Error::internal(doing, Cause::from(first_line(error))),
     }
-    let message = text.lines().next().unwrap_or_default().to_owned();
-    Error::Internal { doing, message }
+}
+
+/// Without the C++ stack that follows.
+fn first_line(error: TchError) -> TchError {
+    match error {
+        TchError::Torch(text) => TchError::Torch(text.lines().next().unwrap_or_default().into()),
+        error => error,
+    }
+}
+
+/// `true` for an error because a device has too little memory. The type of libtorch's exception decides, which `device.cpp`
+/// notes: tch hands over only a text.
+fn is_out_of_memory(error: &TchError) -> bool {
+    matches!(error, TchError::Torch(_)) && device::ran_out_of_memory()
 }
 
 fn failed_to_build(error: TchError) -> Error {
     failed(error, Device::Cpu, "loading weights")
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Kind, Tensor};
+
+    use super::device::InferenceMode;
+    use super::*;
+
+    const CPU: tch::Device = tch::Device::Cpu;
+
+    fn too_large() -> TchError {
+        // More than a process can address.
+        Tensor::f_zeros([1 << 50], (Kind::Float, CPU)).unwrap_err()
+    }
+
+    #[test]
+    fn lack_of_memory_is_known_by_its_type_until_the_next_call_of_a_backend() {
+        count_cpu_memory();
+        let _guard = InferenceMode::enter();
+        let error = failed(too_large(), Device::Cpu, "testing");
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        let _guard = InferenceMode::enter();
+        assert!(!device::ran_out_of_memory());
+    }
+
+    #[test]
+    fn the_words_of_an_error_decide_nothing() {
+        let _guard = InferenceMode::enter();
+        let error = Tensor::load("out of memory").unwrap_err();
+        assert!(error.to_string().contains("out of memory"), "{error}");
+        let error = failed(error, Device::Cpu, "testing");
+        assert!(matches!(error, Error::Internal { .. }), "{error}");
+        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<TchError>());
+        assert!(matches!(cause, Some(TchError::Torch(text)) if !text.contains('\n')), "{cause:?}");
+    }
+
+    #[test]
+    fn each_thread_has_its_own_memory_of_it() {
+        count_cpu_memory();
+        let _guard = InferenceMode::enter();
+        let other = std::thread::spawn(|| is_out_of_memory(&too_large()));
+        assert!(other.join().unwrap());
+        let shapes = Tensor::f_zeros([2], (Kind::Float, CPU)).unwrap();
+        let error = shapes.f_add(&Tensor::f_zeros([3], (Kind::Float, CPU)).unwrap()).unwrap_err();
+        assert!(!is_out_of_memory(&error), "{error}");
+    }
 }

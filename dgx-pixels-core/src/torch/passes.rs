@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use super::cuda::{Graph, Kernels, Pool};
 use super::device::channels_last;
 use super::flops;
+use super::is_out_of_memory;
 use super::layers::Result;
 use super::memory::{MemoryStats, hold, memory_stats};
 use super::recent::Recent;
@@ -139,7 +140,7 @@ impl Passes {
             None => self.compute(unet, shape, rows, &texts),
         };
         if let Err(error) = &answer
-            && error.to_string().contains("out of memory")
+            && is_out_of_memory(error)
         {
             // What they keep may be what is missing.
             self.recorded.clear();
@@ -203,7 +204,7 @@ impl Passes {
                 self.recorded.put(one);
                 Ok(passed)
             }
-            Err(error) if error.to_string().contains("out of memory") => Err(error),
+            Err(error) if is_out_of_memory(&error) => Err(error),
             Err(error) => {
                 let reason = error.to_string();
                 let reason = reason.lines().next().unwrap_or_default();

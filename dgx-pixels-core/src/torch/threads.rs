@@ -45,7 +45,5 @@ pub fn share_processors() -> Result<(), Error> {
         }
     };
     let started = thread::Builder::new().name("dgx-pixels idle".into()).spawn(sleep);
-    started
-        .map(|_| ())
-        .map_err(|error| Error::Internal { doing: "starting threads", message: error.to_string() })
+    started.map(drop).map_err(|error| Error::internal("starting threads", error))
 }

@@ -10,7 +10,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use crate::error::Error;
+use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::model::read_text;
 
@@ -48,7 +48,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text encoder takes,
     /// `vocab_size` the number of ids that it has.
     pub(super) fn open(dir: &Path, positions: i64, vocab_size: i64) -> Result<Self, Error> {
-        let fault = |name: &str, reason: String| Error::Model { path: dir.join(name), reason };
+        let fault = |name: &str, reason: Reason| Error::model(dir.join(name), reason);
         let mut settings = optional_object(dir, "special_tokens_map.json")?;
         settings.extend(optional_object(dir, "tokenizer_config.json")?);
         let word = |name: &str, default: &str| match settings.get(name) {
@@ -68,20 +68,20 @@ impl Tokenizer {
 
         let mut inner = if dir.join("tokenizer.json").is_file() {
             let bytes = read_regular(&dir.join("tokenizer.json"), MAX_TEXT_BYTES)
-                .map_err(|error| fault("tokenizer.json", error.to_string()))?;
+                .map_err(|error| fault("tokenizer.json", error.into()))?;
             tokenizers::Tokenizer::from_bytes(bytes)
-                .map_err(|error| fault("tokenizer.json", error.to_string()))?
+                .map_err(|error| fault("tokenizer.json", Cause::boxed(error).into()))?
         } else {
             from_vocab(dir, &specials[3])?
         };
         inner
             .with_truncation(None)
-            .map_err(|error| fault("tokenizer.json", error.to_string()))?
+            .map_err(|error| fault("tokenizer.json", Cause::boxed(error).into()))?
             .with_padding(None);
         let id = |word: &String| {
             inner
                 .token_to_id(word)
-                .ok_or_else(|| fault("tokenizer_config.json", format!("`{word}` has no id")))
+                .ok_or_else(|| fault("tokenizer_config.json", format!("`{word}` has no id").into()))
         };
         let [bos, eos, pad] = [id(&specials[0])?, id(&specials[1])?, id(&specials[2])?];
         let special_tokens = specials.map(|word| AddedToken::from(word, true));
@@ -92,7 +92,7 @@ impl Tokenizer {
         if max_length < 3 {
             return Err(fault(
                 "tokenizer_config.json",
-                format!("`model_max_length` is {max_length}; expected 3 or more"),
+                format!("`model_max_length` is {max_length}; expected 3 or more").into(),
             ));
         }
         Ok(Tokenizer { inner, bos, eos, pad, max_length, vocab_size, dir: dir.to_owned() })
@@ -100,8 +100,7 @@ impl Tokenizer {
 
     /// Start, ids, end, padding: exactly the tokenizer's length.
     pub(super) fn encode(&self, text: &str) -> Result<Tokens, Error> {
-        let failed =
-            |error: tokenizers::Error| Error::Internal { doing: "tokenizing", message: error.to_string() };
+        let failed = |error: tokenizers::Error| Error::internal("tokenizing", Cause::boxed(error));
         let encoding = self.inner.encode_fast(text, false).map_err(failed)?;
         let (kept, dropped) = encoding.get_ids().split_at(encoding.len().min(self.max_length - 2));
         let padding = std::iter::repeat_n(self.pad, self.max_length - 2 - kept.len());
@@ -118,16 +117,16 @@ impl Tokenizer {
                 "a word has the id {id}; expected ids below the text encoder's `vocab_size`, {}",
                 self.vocab_size
             );
-            return Err(Error::Model { path: self.dir.clone(), reason });
+            return Err(Error::model(&self.dir, reason));
         }
         Ok(Tokens { ids, dropped })
     }
 }
 
 fn from_vocab(dir: &Path, unk_token: &str) -> Result<tokenizers::Tokenizer, Error> {
-    let fault = |error: tokenizers::Error| Error::Model {
-        path: dir.to_owned(),
-        reason: format!("it has no `tokenizer.json`, and `vocab.json` with `merges.txt` fail: {error}"),
+    let fault = |error: tokenizers::Error| {
+        let words = "it has no `tokenizer.json`, and `vocab.json` with `merges.txt` fail";
+        Error::model(dir, Reason { words: words.into(), cause: Some(Cause::boxed(error)) })
     };
     for name in ["vocab.json", "merges.txt"] {
         // The crate would wait for a pipe's writer.
@@ -163,7 +162,6 @@ fn optional_object(dir: &Path, name: &str) -> Result<Map<String, Value>, Error> 
     if !path.is_file() {
         return Ok(Map::new());
     }
-    let fault = |reason| Error::Model { path: path.clone(), reason };
-    let text = read_text(&path).map_err(|error| fault(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| fault(format!("not a JSON object: {error}")))
+    let text = read_text(&path).map_err(|error| Error::model(&path, error))?;
+    serde_json::from_str(&text).map_err(|error| Error::model(&path, ("not a JSON object", error)))
 }

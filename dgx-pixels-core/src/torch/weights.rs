@@ -96,7 +96,7 @@ impl<'a> Weights<'a> {
         let more =
             if unread.len() > NAMED { format!(" and {} more", unread.len() - NAMED) } else { String::new() };
         let reason = format!("its config has no place for {names}{more}");
-        Err(Error::Model { path: files.dir, reason })
+        Err(Error::model(files.dir, reason))
     }
 
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
@@ -105,9 +105,9 @@ impl<'a> Weights<'a> {
             Source::Files { files, shard_of, unread } => {
                 let Some(shard) = shard_of.get(name).map(|i| &files.shards[*i]) else {
                     let reason = format!("`{name}` is missing; its config asks for it, as {shape:?}");
-                    return Err(Error::Model { path: files.dir.clone(), reason });
+                    return Err(Error::model(&files.dir, reason));
                 };
-                let fault = |reason| Error::Model { path: shard.path.clone(), reason };
+                let fault = |reason: String| Error::model(&shard.path, reason);
                 let info =
                     shard.metadata.info(name).expect("the shard's header lists the names it was found by");
                 let found: Vec<i64> = info.shape.iter().map(|side| *side as i64).collect();
