@@ -15,7 +15,7 @@ use dgx_pixels_core::backend::{ModelInfo, Models};
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl, devices};
-use dgx_pixels_core::{GenerateRequest, ImageSize, Model, Submission};
+use dgx_pixels_core::{GenerateRequest, Model, Submission};
 use prometheus::Registry;
 
 #[derive(Parser)]
