@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::backend::{begin, paint};
 use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl};
-use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, ImageSize, Model};
+use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, ImageSize, Model, one_line};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as StoredDtype, SafeTensors};
 use serde_json::Value;
@@ -38,7 +38,7 @@ impl Copy {
         let loaded = Model::open(self.folder.path()).and_then(|model| Sdxl::load(&model, &CPU));
         let error = loaded.err().expect("a spoiled model does not load");
         assert_eq!(error.kind(), ErrorKind::InvalidModel);
-        error.to_string().replace(&self.folder.path().display().to_string(), "MODEL")
+        one_line(&error).replace(&self.folder.path().display().to_string(), "MODEL")
     }
 
     fn edit_json(&self, name: &str, edit: impl FnOnce(&mut serde_json::Map<String, Value>)) {
