@@ -4,10 +4,12 @@ use std::path::Path;
 
 use super::*;
 
+type Variant = fn(PathBuf, String, Option<Cause>) -> Error;
+
 /// Each variant that has a cause, with one, and without words of ours where it needs none.
 fn caused(reason: impl Fn() -> Reason) -> Vec<Error> {
     let path = || PathBuf::from("a");
-    let variants: [fn(PathBuf, String, Option<Cause>) -> Error; 10] = [
+    let variants: [Variant; 10] = [
         |path, reason, cause| Error::Model { path, reason, cause },
         |_, reason, cause| Error::Device { device: "cuda:7".into(), reason, cause },
         |path, reason, cause| Error::Output { path, reason, cause },
@@ -19,7 +21,7 @@ fn caused(reason: impl Fn() -> Reason) -> Vec<Error> {
         |path, reason, cause| Error::Journal { path, reason, cause },
         |_, message, cause| Error::Internal { doing: "loading", message, cause },
     ];
-    let make = |variant: fn(PathBuf, String, Option<Cause>) -> Error| {
+    let make = |variant: Variant| {
         let Reason { words, cause } = reason();
         variant(path(), words, cause)
     };
