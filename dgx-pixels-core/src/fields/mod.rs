@@ -75,7 +75,7 @@ pub struct Series {
     #[schemars(range(min = 0))]
     pub seed: Option<u64>,
 
-    /// The number of images, with seeds from `seed` upwards. Default: 1.
+    /// The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards. Default: 1.
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
     #[schemars(range(min = 1))]
     pub count: Option<u64>,
@@ -138,7 +138,8 @@ impl SpriteFields {
 
     /// Returns the help text of a field.
     pub fn help(name: &str) -> String {
-        let text = SCHEMAS.all["properties"][name]["description"].as_str().map(str::to_owned);
+        let text = SCHEMAS.all["properties"][name]["description"].as_str();
+        let text = text.map(|text| text.replace('\n', " "));
         text.unwrap_or_else(|| panic!("`{name}` is no field of a sprite; this is a bug"))
     }
 
