@@ -38,6 +38,8 @@ suite() {
 start() {
     local log=$logs/$1.log
     shift
+    # The child opens it, perhaps after this shell reads it.
+    : >"$log"
     "$@" >"$log" 2>&1 &
     servers+=($!)
     for _ in $(seq 100); do
