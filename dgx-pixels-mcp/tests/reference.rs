@@ -50,7 +50,10 @@ fn reference() -> String {
 
 /// Returns the type in words, for example `whole number, 1 to 1000`.
 fn kind(schema: &Value) -> String {
-    let types = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
+    let types = match schema["anyOf"].as_array() {
+        Some(branches) => branches.iter().map(|branch| branch["type"].clone()).collect(),
+        None => vec![schema["type"].clone()],
+    };
     let names = types.iter().map(|name| match name.as_str().unwrap_or_default() {
         "integer" => "whole number",
         "number" => "number",

@@ -69,7 +69,7 @@ impl FromStr for Transparent {
     }
 }
 
-serde_by_word!(Transparent, ["string", "boolean"]);
+serde_by_word!(Transparent, { "anyOf": [{ "type": "string" }, { "type": "boolean" }] });
 
 /// What [`cut_out`] took away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

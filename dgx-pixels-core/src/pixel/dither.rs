@@ -102,7 +102,7 @@ impl FromStr for Dither {
     }
 }
 
-serde_by_word!(Dither, "string");
+serde_by_word!(Dither, { "type": "string" });
 
 /// Gives every visible pixel a colour of `palette`. Pixels with alpha 0 are neither read nor written, and no error goes
 /// past them.

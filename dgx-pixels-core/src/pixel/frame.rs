@@ -50,7 +50,7 @@ impl FromStr for Anchor {
     }
 }
 
-serde_by_word!(Anchor, "string");
+serde_by_word!(Anchor, { "type": "string" });
 
 /// A canvas that a sprite cannot be put on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

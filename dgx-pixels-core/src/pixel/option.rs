@@ -40,10 +40,10 @@ impl Word {
     }
 }
 
-/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "Word", into = "String")]`, and the JSON types that the
-/// schema names.
+/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "Word", into = "String")]`, and the JSON schema of the
+/// word. Clients are poor at lists of types, so two types are `anyOf`.
 macro_rules! serde_by_word {
-    ($option:ty, $types:tt) => {
+    ($option:ty, $schema:tt) => {
         impl TryFrom<$crate::pixel::option::Word> for $option {
             type Error = $crate::ValueError;
 
@@ -69,7 +69,7 @@ macro_rules! serde_by_word {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": $types })
+                schemars::json_schema!($schema)
             }
         }
     };

@@ -161,7 +161,7 @@ impl FromStr for GridChoice {
     }
 }
 
-serde_by_word!(GridChoice, "string");
+serde_by_word!(GridChoice, { "type": "string" });
 
 /// The number of colors: `auto`, `elbow`, `all`, or a number from 1 to 256.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +206,7 @@ impl FromStr for MaxColors {
     }
 }
 
-serde_by_word!(MaxColors, ["integer", "string"]);
+serde_by_word!(MaxColors, { "anyOf": [{ "type": "integer" }, { "type": "string" }] });
 
 /// The fineness of a sprite that is made of an image without a grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,4 +254,4 @@ impl FromStr for Detail {
     }
 }
 
-serde_by_word!(Detail, "string");
+serde_by_word!(Detail, { "type": "string" });

@@ -74,7 +74,7 @@ impl FromStr for Outline {
     }
 }
 
-serde_by_word!(Outline, "string");
+serde_by_word!(Outline, { "type": "string" });
 
 /// Lightness in Oklab up to which the sprite's darkest colour serves as its outline.
 const DARK: f32 = 0.35;
