@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value_error::ValueError;
 
-/// Where tensors live.
+/// The device on which tensors live.
 ///
 /// # Example
 /// ```
@@ -96,7 +96,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// How much may be done differently from diffusers for speed. It makes no difference on a CPU.
+/// The freedom to differ from diffusers for speed. It makes no difference on a CPU.
 ///
 /// # Example
 /// ```
@@ -113,8 +113,8 @@ pub enum Mode {
     /// Sums are rounded less often, the fastest of several algorithms is taken for each product, and convolutions behind a doubling are of summed weights.
     #[default]
     Fast,
-    /// As `fast`, and the transformers' products, and on Hopper the residual blocks' convolutions, are of 8-bit floats. Where a GPU has none, it is
-    /// `fast`.
+    /// The speed of `fast`, with 8-bit floats in the products of the transformers, and on Hopper in the convolutions of the
+    /// residual blocks. It is `fast` on a GPU without 8-bit floats.
     Fp8,
 }
 

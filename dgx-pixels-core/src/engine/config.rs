@@ -1,11 +1,11 @@
-//! How an engine serves, and how it ends.
+//! The configuration of an engine, and the ways to end it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Budget;
 
-/// How an engine serves.
+/// The configuration of an engine.
 ///
 /// # Example
 /// ```
@@ -28,8 +28,8 @@ pub struct EngineConfig {
     /// Pictures that go a step in one round, at most; 1 or more. Default 8. It takes fewer where more would gain next to nothing, but one of each
     /// client; live canvases beyond these pause.
     pub max_batch: usize,
-    /// How long the oldest job may wait for company before it runs with fewer than `max_batch`. Default 0: others join it at the next
-    /// step anyway.
+    /// The time that the oldest job may wait for company before it runs with fewer than `max_batch`. Default: 0, as others
+    /// join it at the next step anyway.
     pub max_wait: Duration,
     /// A job that has waited so long goes as if it were a priority higher; twice, two. Default 30 s.
     pub ageing: Duration,
@@ -63,7 +63,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// How an engine ends.
+/// The ways to end an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// All jobs that were accepted are done first.

@@ -77,7 +77,7 @@ pub fn parse<T: DeserializeOwned>(schema: &Object, given: Option<Object>) -> Res
 /// Takes the fields that `schema` names out of those that are given, and reads a `T` from them.
 ///
 /// # Errors
-/// As [`parse`], but for unknown fields, which stay in `given`.
+/// The errors of [`parse`], but for unknown fields, which stay in `given`.
 pub fn take<T: DeserializeOwned>(schema: &Object, given: &mut Object) -> Result<T, FieldError> {
     let property = |name: &str| properties(schema).and_then(|properties| properties.get(name));
     let names = properties(schema).into_iter().flat_map(Map::keys);
