@@ -171,8 +171,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Lines`], after the first faults are told; [`Failure::Input`].
 fn pictures(args: &Args, model: &LocalModel) -> Result<Vec<Picture>, Failure> {
-    let defaults =
-        Defaults { drawing: args.drawing.clone(), model: model.name.clone(), values: model.defaults.clone() };
+    let defaults = Defaults::new(args.drawing.clone(), model.name.clone(), model.defaults.clone());
     let bytes = input::read(&args.input)?;
     let json = input::is_json(&args.input, &bytes)?;
     match input::pictures(&bytes, json, &defaults) {

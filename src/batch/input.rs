@@ -53,6 +53,16 @@ pub(super) struct Defaults {
     pub(super) model: String,
     /// The model's values for what a line leaves open.
     pub(super) values: ModelDefaults,
+    /// The fields of `drawing` as JSON, which lines are put over; they have no prompt.
+    flags: Object,
+}
+
+impl Defaults {
+    pub(super) fn new(drawing: Drawing, model: String, values: ModelDefaults) -> Defaults {
+        let mut flags = drawing.fields.to_json();
+        flags.remove("prompt");
+        Defaults { drawing, model, values, flags }
+    }
 }
 
 /// One picture to be made.
@@ -230,25 +240,21 @@ impl Asked {
                 }
             }
         }
-        // The flags hold where the line says nothing; they have no prompt.
-        let mut whole = defaults.drawing.fields.to_json();
-        whole.remove("prompt");
+        // The flags hold where the line says nothing.
+        let mut whole = defaults.flags.clone();
         whole.extend(std::mem::take(fields));
-        faults.extend(SpriteFields::faults(&whole));
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        let checked = || {
-            let drawing = Drawing {
-                fields: SpriteFields::take(&mut whole)?,
-                raw: raw.unwrap_or(defaults.drawing.raw),
-                ..defaults.drawing.clone()
-            };
-            // The flags hold for all lines, and some lines may have no use for them.
-            drawing.check_asked(|name| given.contains(name))?;
-            Ok(Asked { name, drawing })
+        let fields = match SpriteFields::take(&mut whole.clone()) {
+            Ok(fields) if faults.is_empty() => fields,
+            _ => {
+                faults.extend(SpriteFields::faults(&whole));
+                return Err(faults);
+            }
         };
-        checked().map_err(|error: FieldError| vec![error])
+        let raw = raw.unwrap_or(defaults.drawing.raw);
+        let drawing = Drawing { fields, raw, ..defaults.drawing.clone() };
+        // The flags hold for all lines, and some lines may have no use for them.
+        drawing.check_asked(|name| given.contains(name)).map_err(|error| vec![error])?;
+        Ok(Asked { name, drawing })
     }
 
     /// Adds the line's pictures, unless there are faults, or what is wrong with them.
@@ -356,7 +362,7 @@ mod tests {
             drawing: Drawing,
         }
         let Flags { drawing } = clap::Parser::parse_from(["batch"]);
-        Defaults { drawing, model: "sketch".into(), values: Sketch.defaults() }
+        Defaults::new(drawing, "sketch".into(), Sketch.defaults())
     }
 
     fn files(lines: &str) -> Vec<String> {
