@@ -365,6 +365,8 @@ impl Error {
             Error::Pixel(error) => error.field(),
             Error::Scheduler(error) => error.field(),
             Error::Value(error) => Some(&error.field),
+            #[cfg(feature = "deploy")]
+            Error::Manifest(error) => error.field(),
             Error::ModelChoice(_) => Some("model"),
             Error::KeyTaken { .. } => Some("idempotency_key"),
             _ => None,

@@ -28,6 +28,18 @@ pub enum ManifestError {
     Category(String),
 }
 
+impl ManifestError {
+    /// The name of the field at fault, if the error is about one.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            ManifestError::Json(_) => None,
+            ManifestError::Version(_) => Some("version"),
+            ManifestError::Name(_) => Some("name"),
+            ManifestError::Category(_) => Some("category"),
+        }
+    }
+}
+
 impl From<serde_json::Error> for ManifestError {
     fn from(error: serde_json::Error) -> ManifestError {
         ManifestError::Json(Arc::new(error))

@@ -213,15 +213,15 @@ fn game(studio: &Studio, port: Option<u16>) -> Game {
 }
 
 /// The project that is named, or the first that the server may write to.
-fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, String> {
+fn project(studio: &Studio, named: Option<&Path>) -> Result<Project, Wrong> {
     if let Some(path) = named {
         let folder = studio.roots().open_folder(path);
-        return folder.and_then(Project::open_in).map_err(|error| one_line(&error));
+        return folder.and_then(Project::open_in).map_err(|error| Wrong::from(&error));
     }
     let mut found = studio.roots().folders().iter().filter_map(|folder| Project::open(folder).ok());
     found.next().ok_or_else(|| {
-        "`project` is missing; expected the folder of a Bevy game, as the server was not started in one"
-            .into()
+        let fault = "is missing; expected the folder of a Bevy game, as the server was not started in one";
+        Wrong::of("project", fault)
     })
 }
 
@@ -268,10 +268,13 @@ impl Deployment {
 impl DeployToBevy {
     /// Does all that needs no game.
     fn deploy(&self, studio: &Studio, stop: &Stop) -> Result<Done, Fault> {
-        let project = project(studio, self.project.as_deref()).map_err(|fault| wrong(DEPLOY, &fault))?;
+        let project = project(studio, self.project.as_deref()).map_err(|fault| wrong(DEPLOY, fault))?;
         if self.rollback.unwrap_or(false) {
             if self.assets.as_ref().is_some_and(|assets| !assets.is_empty()) {
-                return Err(wrong(DEPLOY, "`rollback` takes the last deploy back; leave `assets` out"));
+                return Err(wrong(
+                    DEPLOY,
+                    Wrong::of("rollback", "takes the last deploy back; leave `assets` out"),
+                ));
             }
             let deployed = project.rollback()?;
             return Ok(Done::Deployed(project, deployed));
@@ -295,28 +298,32 @@ impl DeployToBevy {
 
     /// A name for each sprite.
     fn sprite_names(&self) -> Result<Vec<SpriteName>, Fault> {
-        let fault = |text: String| wrong(DEPLOY, &text);
+        let fault = |field: &str, fault: String| wrong(DEPLOY, Wrong::of(field, fault));
         let assets = self.assets();
         if assets.is_empty() {
-            return Err(fault("`assets` is missing; expected one asset_id or more".into()));
+            return Err(fault("assets", "is missing; expected one asset_id or more".into()));
         }
         if assets.len() > MAX_ASSETS {
-            return Err(fault(format!("`assets` has {}; expected at most {MAX_ASSETS}", assets.len())));
+            return Err(fault("assets", format!("has {}; expected at most {MAX_ASSETS}", assets.len())));
         }
         let animations = self.animations.as_ref().map_or(0, Vec::len);
         if animations > MAX_ANIMATIONS {
-            return Err(fault(format!("`animations` has {animations}; expected at most {MAX_ANIMATIONS}")));
+            return Err(fault("animations", format!("has {animations}; expected at most {MAX_ANIMATIONS}")));
         }
         let count = if self.animations.is_some() { 1 } else { assets.len() };
         let names: Vec<_> = match self.names.as_deref() {
             Some(names) if names.len() != count => {
                 let given = names.len();
-                return Err(fault(format!("`names` has {given}; expected {count}, one for each sprite")));
+                return Err(fault("names", format!("has {given}; expected {count}, one for each sprite")));
             }
             Some(names) => names.to_vec(),
             None => assets.iter().take(count).map(|asset| stem(asset)).collect(),
         };
-        names.iter().map(|name| sprite_name(self.category.as_deref(), name).map_err(fault)).collect()
+        names
+            .iter()
+            .map(|name| sprite_name(self.category.as_deref(), name))
+            .collect::<Result<_, _>>()
+            .map_err(|fault| wrong(DEPLOY, fault))
     }
 
     /// The pixels and bytes of all assets together, from their headers: nothing is decoded yet.
@@ -331,11 +338,11 @@ impl DeployToBevy {
             if pixels > MAX_PIXELS || bytes > MAX_ALL_BYTES {
                 let (megapixels, mib) = (MAX_PIXELS >> 20, MAX_ALL_BYTES >> 20);
                 let text = format!(
-                    "`assets` has {pixels} pixels in {bytes} bytes up to `{}`; expected at most {megapixels} megapixels in {mib} MiB \
+                    "has {pixels} pixels in {bytes} bytes up to `{}`; expected at most {megapixels} megapixels in {mib} MiB \
                      together, so deploy them in several calls",
                     cut(asset)
                 );
-                return Err(wrong(DEPLOY, &text));
+                return Err(wrong(DEPLOY, Wrong::of("assets", text)));
             }
         }
         Ok((pixels, bytes))
@@ -430,11 +437,14 @@ fn bytes_of(studio: &Studio, asset: &str) -> Result<Vec<u8>, Fault> {
     Ok(studio.library().read_png(&id)?)
 }
 
-fn sprite_name(category: Option<&str>, name: &str) -> Result<SpriteName, String> {
+fn sprite_name(category: Option<&str>, name: &str) -> Result<SpriteName, Wrong> {
     match category {
-        Some(category) => SpriteName::new(category, name).map_err(|error| error.to_string()),
+        Some(category) => {
+            SpriteName::new(category, name).map_err(|error| Wrong::from(&Error::from(error)))
+        }
         None => name.parse().map_err(|_| {
-            format!("`{name}` does not say what the game uses it for; expected a `category`, or a name as \"enemy_slime\"")
+            let text = format!("`{name}` does not say what the game uses it for; expected a `category`, or a name such as \"enemy_slime\"");
+            Wrong { field: Some("category".into()), ..Wrong::from(&text) }
         }),
     }
 }
@@ -453,7 +463,7 @@ impl Onto {
         named: &Path,
         category: Option<&str>,
         wanted: &[PlannedSprite],
-    ) -> Result<Onto, String> {
+    ) -> Result<Onto, Wrong> {
         let project = project(studio, Some(named))?;
         let mut counts = BTreeMap::new();
         for PlannedSprite { name, .. } in wanted {

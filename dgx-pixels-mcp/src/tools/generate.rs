@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dgx_pixels_core::fields::{FieldError, SpriteFields, json};
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
-use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, ValueError, one_line};
+use dgx_pixels_core::{GenerateRequest, ImageSize, Submission, ValueError};
 use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
@@ -154,7 +154,7 @@ fn batch_schema() -> JsonObject {
 async fn generate_sprite(call: Call, arguments: JsonObject) -> Response {
     let arguments = GenerateSprite::parse(arguments).map_err(|error| wrong(SPRITE, error))?;
     let wanted = arguments.plan(SPRITE, &call)?;
-    let onto = arguments.onto(&call.studio, &wanted).map_err(|fault| wrong(SPRITE, &fault))?;
+    let onto = arguments.onto(&call.studio, &wanted).map_err(|fault| wrong(SPRITE, fault))?;
     draw(&call, wanted, onto).await
 }
 
@@ -163,14 +163,17 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     let prompts = match arguments.remove("prompts") {
         Some(Value::Array(prompts)) if (1..=MAX_PROMPTS).contains(&prompts.len()) => prompts,
         Some(Value::Array(prompts)) => {
-            return Err(wrong(BATCH, &format!("`prompts` has {}; expected {expected}", prompts.len())));
+            return Err(wrong(
+                BATCH,
+                Wrong::of("prompts", format!("has {}; expected {expected}", prompts.len())),
+            ));
         }
         None | Some(Value::Null) => {
-            return Err(wrong(BATCH, &format!("`prompts` is missing; expected {expected}")));
+            return Err(wrong(BATCH, Wrong::of("prompts", format!("is missing; expected {expected}"))));
         }
         Some(other) => {
             let value = json::short(&other);
-            return Err(wrong(BATCH, &format!("`prompts` is {value}; expected {expected}")));
+            return Err(wrong(BATCH, Wrong::of("prompts", format!("is {value}; expected {expected}"))));
         }
     };
     let (mut wanted, mut last) = (vec![], None);
@@ -184,7 +187,7 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     }
     // All go into one game.
     let onto = last.map_or(Ok(None), |one| one.onto(&call.studio, &wanted));
-    draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, &fault))?).await
+    draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, fault))?).await
 }
 
 /// Checks one of many prompts under the name that it has in the list.
@@ -206,10 +209,9 @@ impl GenerateSprite {
     /// The argument at fault, its value, and what would be right.
     fn plan(&self, tool: &str, call: &Call) -> Result<Vec<PlannedSprite>, Fault> {
         let fault = |error: FieldError| wrong(tool, error);
-        let field = |name: &str, error: Error| fault(FieldError::new(name, error.to_string()));
         let OwnArguments { model, style, name, .. } = &self.own;
         let studio = &call.studio;
-        let model = studio.model(model.as_deref()).map_err(|error| field("model", error))?;
+        let model = studio.model(model.as_deref()).map_err(|error| wrong(tool, &error))?;
         let prompt = self.fields.request.prompt.clone();
         let name = match name {
             Some(name) => name.parse().map_err(|error: ValueError| wrong(tool, error))?,
@@ -225,7 +227,7 @@ impl GenerateSprite {
             client: call.client.clone(),
             ..self.in_words_of(style).submission(*seeds.start())
         };
-        submission.resolve(&model.defaults).map_err(|error| wrong(tool, of_error(&error)))?;
+        submission.resolve(&model.defaults).map_err(|error| wrong(tool, &error))?;
         let wanted = seeds.map(|seed| {
             let request = GenerateRequest { seed, ..submission.request.clone() };
             let submission = Submission { request, ..submission.clone() };
@@ -235,12 +237,13 @@ impl GenerateSprite {
     }
 
     /// The game that the pictures go into.
-    fn onto(&self, studio: &Studio, wanted: &[PlannedSprite]) -> Result<Option<Onto>, String> {
+    fn onto(&self, studio: &Studio, wanted: &[PlannedSprite]) -> Result<Option<Onto>, Wrong> {
         match (&self.own.project, &self.own.category) {
             (Some(project), category) => Onto::new(studio, project, category.as_deref(), wanted).map(Some),
             (None, None) => Ok(None),
             (None, Some(_)) => {
-                Err("`category` is for a game; `project` is missing, expected its folder".into())
+                let text = "`category` is for a game; `project` is missing, expected its folder";
+                Err(Wrong { field: Some("project".into()), ..text.into() })
             }
         }
     }
@@ -276,11 +279,6 @@ impl OwnArguments {
             (sides, size) => Ok(sides.or(size)),
         }
     }
-}
-
-/// A fault of the request that the library found.
-fn of_error(error: &Error) -> Wrong {
-    Wrong { field: error.field().map(str::to_owned), text: one_line(error) }
 }
 
 fn style_of(name: &str) -> Result<&'static Style, FieldError> {

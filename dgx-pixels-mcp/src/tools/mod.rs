@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use dgx_pixels_core::{ErrorKind, ValueError};
+use dgx_pixels_core::{Error, ErrorKind, ValueError, one_line};
 use futures::future::BoxFuture;
 use rmcp::model::{
     CallToolResponse, CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken, Tool,
@@ -135,6 +135,7 @@ impl Kind {
 
 /// A fault of a call's arguments.
 struct Wrong {
+    kind: ErrorKind,
     /// The argument at fault, if it is one.
     field: Option<String>,
     text: String,
@@ -144,13 +145,13 @@ impl Wrong {
     /// A fault as the rest of the sentence that begins with the argument's name.
     fn of(field: impl Into<String>, fault: impl Display) -> Wrong {
         let field = field.into();
-        Wrong { text: format!("`{field}` {fault}"), field: Some(field) }
+        Wrong { text: format!("`{field}` {fault}"), field: Some(field), ..Wrong::from("") }
     }
 }
 
 impl From<&str> for Wrong {
     fn from(text: &str) -> Wrong {
-        Wrong { field: None, text: text.to_owned() }
+        Wrong { kind: ErrorKind::InvalidRequest, field: None, text: text.to_owned() }
     }
 }
 
@@ -160,23 +161,29 @@ impl From<&String> for Wrong {
     }
 }
 
+impl From<&Error> for Wrong {
+    fn from(error: &Error) -> Wrong {
+        Wrong { kind: error.kind(), field: error.field().map(str::to_owned), text: one_line(error) }
+    }
+}
+
 impl From<FieldError> for Wrong {
     fn from(error: FieldError) -> Wrong {
-        Wrong { text: error.to_string(), field: Some(error.field) }
+        Wrong { field: Some(error.field.clone()), ..Wrong::from(&error.to_string()) }
     }
 }
 
 impl From<ValueError> for Wrong {
     fn from(error: ValueError) -> Wrong {
-        Wrong { text: error.to_string(), field: Some(error.field.into_owned()) }
+        Wrong::from(&Error::from(error))
     }
 }
 
 /// The answer for arguments that are wrong: the fault, and what to do.
 fn wrong(tool: &str, fault: impl Into<Wrong>) -> Fault {
-    let Wrong { field, text } = fault.into();
+    let Wrong { kind, field, text } = fault.into();
     let text = format!("{text}. Mend it and call `{tool}` again.");
-    Fault { field, ..Fault::new(ErrorKind::InvalidRequest, text) }
+    Fault { field, ..Fault::new(kind, text) }
 }
 
 /// Runs work that reads or writes files beside the calls that only answer.

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Group, Kind, Response, adds, blocking, wrong};
+use super::{Answer, Call, Group, Kind, Response, Wrong, adds, blocking, wrong};
 use crate::answer::{facts, with_picture};
 use crate::pictures::{self, MAX_SPRITE_PIXELS, Use};
 use crate::pixel_work::{Length, Stop};
@@ -104,13 +104,13 @@ impl OwnArguments {
 }
 
 fn make(studio: &Studio, stop: &Stop, path: &Path, options: &PixelOptions, name: &AssetName) -> Answer {
-    let fault = |reason: String| wrong(TOOL, &format!("`path` is `{}`: {reason}", path.display()));
+    let fault = |reason: String| wrong(TOOL, Wrong::of("path", format!("is `{}`: {reason}", path.display())));
     let file = studio.roots().open(path)?;
     let picture = pictures::open(studio, stop, file, Use::Pixelize)?.map_err(fault)?;
     let bounds = PixelBounds { max_cells: MAX_SPRITE_PIXELS, is_stopped: &|| stop.is_set() };
     let made = pixelize_within(&picture.pixels, options, &bounds).map_err(|error| match error {
         PixelError::Stopped => stop.fault(),
-        error => wrong(TOOL, &error.to_string()),
+        error => wrong(TOOL, &Error::from(error)),
     })?;
     if is_lost(&picture.pixels, &made.sprite) {
         return Err(Error::EmptySprite { seeds: vec![] }.into());

@@ -238,6 +238,9 @@ fn a_fault_tells_programs_its_kind_and_the_argument() {
         ("list_assets", json!({ "limit": 0 }), "invalid_request", json!("limit")),
         ("generate_batch", json!({ "prompts": ["a", 7] }), "invalid_request", json!("prompts[1]")),
         ("pixelize_image", json!({ "path": "/etc/passwd" }), "forbidden_path", Value::Null),
+        ("generate_sprite", json!({ "prompt": "a", "model": "nope" }), "invalid_model", json!("model")),
+        ("generate_sprite", json!({ "prompt": "a", "project": "/etc" }), "forbidden_path", Value::Null),
+        ("deploy_to_bevy", json!({ "assets": ["a"], "project": "/etc" }), "forbidden_path", Value::Null),
     ] {
         let meta = &client.call(tool, arguments)["_meta"];
         assert_eq!(meta["dgx-pixels/kind"], kind, "{tool}: {meta}");
