@@ -7,6 +7,7 @@ use super::layers::{Linear, Result};
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::Activation;
+use crate::request::ResolvedRequest;
 
 /// Sines and cosines of `values [n]` at falling frequencies → `[n, width]`, in `f32`.
 ///
@@ -77,4 +78,10 @@ impl TimestepEmbedding {
         };
         self.linear_2.forward(&self.act.apply_(hidden)?)
     }
+}
+
+/// Returns original size, crop and target size in the order of the checkpoint's training: heights first.
+pub(super) fn time_ids(request: &ResolvedRequest) -> [i64; 6] {
+    let ResolvedRequest { original_size: original, target_size: target, crop, .. } = request;
+    [original.height, original.width, crop.top, crop.left, target.height, target.width].map(i64::from)
 }

@@ -11,6 +11,8 @@ mod cuda;
 mod device;
 mod embeddings;
 mod flops;
+mod guidance;
+mod image;
 mod layers;
 mod memory;
 #[cfg(test)]

@@ -4,8 +4,8 @@ use image::RgbImage;
 use tch::{Kind, Tensor};
 
 use super::device::Generator;
+use super::image::{is_finite, read_pictures};
 use super::layers::Result;
-use super::sdxl::{is_finite, read_pictures};
 use super::vae::Vae;
 use crate::device::{Device, Dtype};
 

@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 
 use image::RgbImage;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::canvas::{Answer, Latents, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
 use super::device::{Generator, InferenceMode, fetch, place};
-use super::embeddings::guidance_embedding;
+use super::embeddings::{guidance_embedding, time_ids};
 use super::failed;
+use super::guidance::guide;
+use super::image::{images, pixels};
 use super::layers::Result as TorchResult;
 use super::memory::count_cpu_memory;
 use super::passes::{PassRow, Passes};
@@ -552,55 +554,8 @@ impl Backend for Sdxl {
     }
 }
 
-/// Original size, crop and target size, in the order of the checkpoint's training: heights first.
-fn time_ids(request: &ResolvedRequest) -> [i64; 6] {
-    let ResolvedRequest { original_size: original, target_size: target, crop, .. } = request;
-    [original.height, original.width, crop.top, crop.left, target.height, target.width].map(i64::from)
-}
-
-/// Away from the negative answer, toward the positive one.
-fn guide(negative: &Tensor, positive: &Tensor, request: &ResolvedRequest) -> TorchResult<Tensor> {
-    let difference = positive.f_sub(negative)?.f_mul_scalar(request.guidance_scale)?;
-    let guided = negative.f_add(&difference)?;
-    if request.guidance_rescale == 0.0 {
-        return Ok(guided);
-    }
-    // Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
-    let spread = |tensor: &Tensor| tensor.f_std_dim([1, 2, 3].as_slice(), true, true);
-    let rescaled = guided.f_mul(&spread(positive)?.f_div(&spread(&guided)?)?)?;
-    let share = request.guidance_rescale;
-    rescaled.f_mul_scalar(share)?.f_add(&guided.f_mul_scalar(1.0 - share)?)
-}
-
 fn copied(tensor: &Tensor) -> TorchResult<Tensor> {
     let mut copy = tensor.f_empty_like()?;
     copy.f_copy_(tensor)?;
     Ok(copy)
-}
-
-/// `[b, 3, h, w]` in -1..=1 → `[b, h, w, 3]` of 8 bits.
-fn pixels(pictures: &Tensor) -> TorchResult<Tensor> {
-    let scaled = pictures.f_mul_scalar(0.5)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
-    let pixels = scaled.f_to_kind(Kind::Float)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    pixels.f_permute([0, 2, 3, 1])?.f_contiguous()
-}
-
-/// `[b, 3, h, w]` in -1..=1 → `b` pictures.
-pub(super) fn read_pictures(pictures: &Tensor) -> TorchResult<Vec<RgbImage>> {
-    images(&pixels(pictures)?.f_to_device(tch::Device::Cpu)?)
-}
-
-/// `[b, h, w, 3]` of 8 bits on the CPU → `b` pictures.
-fn images(pixels: &Tensor) -> TorchResult<Vec<RgbImage>> {
-    let (b, h, w, _) = pixels.size4()?;
-    (0..b)
-        .map(|i| {
-            let bytes = Vec::<u8>::try_from(pixels.f_get(i)?.f_flatten(0, -1)?)?;
-            Ok(RgbImage::from_raw(w as u32, h as u32, bytes).expect("three bytes a pixel"))
-        })
-        .collect()
-}
-
-pub(super) fn is_finite(tensor: &Tensor) -> TorchResult<bool> {
-    Ok(tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
