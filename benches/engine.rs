@@ -1,4 +1,5 @@
-//! What the engine itself takes: a step's bookkeeping, and choosing among 10,000 that wait.
+//! The time of the engine itself: the bookkeeping of a step, choosing among 10,000 jobs that wait, and accepting jobs into a
+//! journal.
 #![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
 
 use std::ops::ControlFlow;
@@ -80,9 +81,40 @@ fn choose(c: &mut Criterion) {
     }
 }
 
+/// Jobs that are on the disk before they are accepted; they wait behind others.
+fn accept(c: &mut Criterion) {
+    const JOBS: u64 = 64;
+    for together in [false, true] {
+        let how = if together { "one call" } else { "a call each" };
+        c.bench_function(&format!("{JOBS} jobs accepted with a journal, {how}"), |b| {
+            b.iter_custom(|rounds| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..rounds {
+                    let folder = tempfile::tempdir().unwrap();
+                    let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
+                    let devices = vec![Box::new(Unmetered("cpu".into())) as _];
+                    let engine = Engine::start(Sketches, devices, config).unwrap();
+                    let raw = |seed| Submission { pixel: None, ..request(seed, STEPS).into() };
+                    let start = Instant::now();
+                    match together {
+                        true => engine
+                            .submit_all((0..JOBS).map(raw))
+                            .into_iter()
+                            .for_each(|job| drop(job.unwrap())),
+                        false => (0..JOBS).for_each(|seed| drop(engine.submit(raw(seed)).unwrap())),
+                    }
+                    spent += start.elapsed();
+                    engine.shutdown(Shutdown::NextStep);
+                }
+                spent
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(3));
-    targets = step, choose
+    targets = step, choose, accept
 }
 criterion_main!(benches);

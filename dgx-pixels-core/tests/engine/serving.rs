@@ -311,21 +311,6 @@ fn many_are_taken_at_once_each_with_its_own_answer() {
 }
 
 #[test]
-#[ignore = "a measurement: run it with `--ignored --nocapture`"]
-fn how_long_1024_jobs_take_to_be_accepted() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
-    let engine = Rig::slow(MS).engine_with(1 << 40, config);
-    let jobs = |first: u64| (first..first + 1024).map(|seed| raw("a frog", seed, 1));
-    let started = std::time::Instant::now();
-    jobs(0).for_each(|job| drop(engine.submit(job).unwrap()));
-    println!("one after the other: {:?}", started.elapsed());
-    let started = std::time::Instant::now();
-    engine.submit_all(jobs(5000)).into_iter().for_each(|job| drop(job.unwrap()));
-    println!("all at once: {:?}", started.elapsed());
-}
-
-#[test]
 fn the_same_key_is_the_same_job_and_another_request_with_it_an_error() {
     let engine = sketches();
     let keyed = |seed| Submission { idempotency_key: Some("k".into()), ..raw("a", seed, 3) };
