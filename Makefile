@@ -8,6 +8,11 @@ export RUST_BACKTRACE ?= 1
 # All but what needs Bevy, which takes as long to build as libtorch's bindings.
 MEMBERS := --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-manifest --package dgx-pixels-mcp
 
+# The object that needs libtorch, and the library linked to it. They are built apart from the programs: cargo gives a
+# package the same features in all that is built at once, and the programs' library must have no libtorch.
+TORCH := --package dgx-pixels-core --package dgx-pixels-torch \
+	--features dgx-pixels-core/torch,dgx-pixels-core/deploy,dgx-pixels-core/fields
+
 # Both at once, so that Bevy is built with one set of features; unoptimised, in a third of the time.
 BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 
@@ -15,7 +20,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test demo test test-core test-torch test-bevy game gate-m4 gate-programs fuzz conformance kills check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test torch demo dist test test-core test-programs test-torch test-bevy game gate-m4 gate-programs fuzz conformance kills check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -23,21 +28,32 @@ setup: ## Find or install torch 2.11.0 and link it as .torch
 setup-test: ## The same, with Python and diffusers for the live parity test
 	@$(SETUP) test
 
+torch: setup ## Build libdgx_pixels_torch.so, which the programs load to draw
+	cargo build $(CARGO_FLAGS) $(TORCH) --lib --test two_ways
+
 # All packages are named in every build, so that dependencies have the same features each time and are built once.
-demo: setup ## Build the programs, draw a sheet of eight sprites, and say where it is
+demo: torch ## Build the programs, draw a sheet of eight sprites, and say where it is
 	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --example sheet
 	$(PROGRAMS)/examples/sheet --seed 1 --output demo/sheet.png
 	@echo 'Now draw your own: $(PROGRAMS)/dgx-pixels generate "a purple potion" --seed 7'
 
-test: test-torch ## All tests but those of the Bevy plugin (make test-bevy)
+dist: torch ## One archive that runs where it is unpacked: programs, libtorch for the CPU, and the embedded model
+	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --example sheet
+	scripts/dist.sh $(PROGRAMS) dist
+
+test: test-torch test-programs ## All tests but those of the Bevy plugin (make test-bevy)
 
 test-core: ## The library without libtorch, and the manifest: quick where libtorch is not built yet
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest --no-default-features \
-		--features deploy,fields
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest --features dgx-pixels-core/deploy,dgx-pixels-core/fields
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
-test-torch: setup-test ## Everything, with parity against diffusers
-	cargo test $(CARGO_FLAGS) $(MEMBERS) $$(ls .venv/has-tests-* >/dev/null 2>&1 || echo -- --skip live_)
+LIVE = $$(ls .venv/has-tests-* >/dev/null 2>&1 || echo -- --skip live_)
+
+test-torch: setup-test torch ## The library linked to libtorch, and the loaded object beside it; with parity against diffusers
+	cargo test $(CARGO_FLAGS) $(TORCH) $(LIVE)
+
+test-programs: setup-test torch ## The programs, which load the object, and the library without libtorch
+	cargo test $(CARGO_FLAGS) $(MEMBERS) $(LIVE)
 
 test-bevy: ## The Bevy plugin and the example game
 	cargo test $(BEVY)
@@ -51,6 +67,7 @@ gate-m4: ## From prompt to play: the real server, the real game, a line for each
 # A test is built beside the programs: cargo then gives dependencies the features that tests have, and builds nothing twice.
 gate-programs: # What the gate runs; it calls this itself
 	@$(SETUP) gate
+	$(MAKE) torch
 	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --test reference
 	cargo build $(BEVY) $(GAME_PROFILE) --bins --test it
 
@@ -64,29 +81,32 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS each, 20 if not said; takes nightly 
 		rm -r $$work; \
 	done
 
-conformance: setup ## The MCP server against the protocol's conformance suite and Inspector; takes npm
+conformance: torch ## The MCP server against the protocol's conformance suite and Inspector; takes npm
 	tools/mcp_conformance.sh
 
 KILLS ?= 1000
 
 kills: ## Servers, batches and deploys, each killed KILLS times: nothing is lost, doubled or torn; takes no libtorch
-	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --no-default-features --test engine -- --nocapture kills::
-	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --no-default-features --test it -- --nocapture killed
+	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --test engine -- --nocapture kills::
+	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --test it -- --nocapture killed
 
 check-fmt: ## Formatting
 	cargo fmt --all --check
 
 check-lint: setup ## clippy, with libtorch and without
 	cargo clippy $(CARGO_FLAGS) $(MEMBERS) --all-targets -- --deny warnings
-	cargo clippy $(CARGO_FLAGS) $(MEMBERS) --all-targets --no-default-features -- --deny warnings
-	cargo clippy $(CARGO_FLAGS) --package dgx-pixels-core --no-default-features -- --deny warnings
+	cargo clippy $(CARGO_FLAGS) $(TORCH) --all-targets -- --deny warnings
+	for features in '' engine deploy; do \
+		cargo clippy $(CARGO_FLAGS) --package dgx-pixels-core --features "$$features" -- --deny warnings || exit; \
+	done
 	cargo clippy $(BEVY) --all-targets -- --deny warnings
 	cargo clippy $(BEVY) --all-targets --no-default-features -- --deny warnings
 
 check-docs: setup ## The library's documentation
 	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) $(MEMBERS) --no-deps
+	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) $(TORCH) --no-deps
 
-bench: setup ## The three stages of a request, each alone, the pixel stages, and what the engine itself takes
+bench: torch ## The three stages of a request, each alone, the pixel stages, and what the engine itself takes
 	cargo bench --locked --bench stages --bench pixel --bench engine
 
 fixtures: setup-test ## Make the parity fixtures anew

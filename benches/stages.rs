@@ -9,23 +9,22 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding, begin};
-use dgx_pixels_core::torch::{Options, Sdxl};
+use dgx_pixels_core::device::Device;
+use dgx_pixels_core::loaded::{Libtorch, LoadedModel, resolve};
+use dgx_pixels_core::model::Options;
 use dgx_pixels_core::{GenerateRequest, Model};
 
 fn stages(criterion: &mut Criterion) {
     let folder = std::env::var("DGX_PIXELS_BENCH_MODEL")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny_sdxl_a").to_owned());
     let model = Model::open(&folder).expect("the model opens");
-    let mut sdxl = Sdxl::load(&model, &Options::default()).expect("the model loads");
+    let libtorch = Libtorch::load(true).expect("`make torch` has built the object");
+    let device = resolve(Device::Auto).expect("`auto` is always there");
+    let options = Options { device, ..Default::default() };
+    let mut sdxl = LoadedModel::load(libtorch, &model, &options, &mut |_| ()).expect("the model loads");
     let size = model.native_size();
-    let mut group = criterion.benchmark_group(format!(
-        "{} {}x{} {} {}",
-        model.name(),
-        size.width,
-        size.height,
-        sdxl.device(),
-        sdxl.dtype()
-    ));
+    let name = format!("{} {}x{} {device}", model.name(), size.width, size.height);
+    let mut group = criterion.benchmark_group(name);
     group.sample_size(20);
 
     // A new prompt each time: texts are kept.
@@ -38,7 +37,7 @@ fn stages(criterion: &mut Criterion) {
         })
     });
     let request = GenerateRequest { prompt: "a brass key".into(), steps: Some(1000), ..Default::default() };
-    let fresh = |sdxl: &mut Sdxl| {
+    let fresh = |sdxl: &mut LoadedModel| {
         begin(sdxl, std::slice::from_ref(&request)).expect("the request is valid").remove(0)
     };
     let mut canvas = fresh(&mut sdxl);

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use dgx_pixels_core::backend::{ModelInfo, Models};
+use dgx_pixels_core::device::{Device, Dtype};
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobEvent;
-use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl, devices};
+use dgx_pixels_core::loaded::{Libtorch, LoadedDevice, LoadedModel, LoadedModels, resolve};
+use dgx_pixels_core::model::Options;
 use dgx_pixels_core::{GenerateRequest, Model, Submission};
 use prometheus::Registry;
 
@@ -47,7 +49,7 @@ struct Args {
 
 /// A checkpoint, or SDXL base with weights drawn at random in its place.
 struct Subject {
-    checkpoint: Checkpoints,
+    checkpoint: LoadedModels,
     random: Option<Model>,
     options: Options,
 }
@@ -55,7 +57,7 @@ struct Subject {
 type Answer<T> = Result<T, dgx_pixels_core::Error>;
 
 impl Models for Subject {
-    type Backend = Sdxl;
+    type Backend = LoadedModel;
 
     fn describe(&self, model: Option<&str>, device: &str) -> Answer<ModelInfo> {
         let info = self.checkpoint.describe(model, device)?;
@@ -65,10 +67,10 @@ impl Models for Subject {
         })
     }
 
-    fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Answer<Sdxl> {
+    fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Answer<LoadedModel> {
         match &self.random {
             None => self.checkpoint.load(model, device, on_bytes),
-            Some(model) => Sdxl::random(model, &self.options, 0),
+            Some(model) => LoadedModel::random(Libtorch::load(true)?, &model.path, &self.options, 0),
         }
     }
 
@@ -88,11 +90,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for size in sizes {
         for &together in &args.together {
             let options = Options { device: args.device, dtype: args.dtype, ..Default::default() };
-            let checkpoint = Checkpoints::open([("model", &args.model)], "model", options)?;
+            let model = Model::open(args.model.as_str())?;
+            let checkpoint = LoadedModels::new([("model".to_owned(), model)], options, true);
             let random = args.random.then(|| Model::sdxl_base(args.model.as_str()));
             let models = Subject { checkpoint, random, options };
             let config = EngineConfig { max_batch: together, budget: args.budget, ..Default::default() };
-            let engine = Engine::start(models, devices(&[args.device])?, config)?;
+            let device = LoadedDevice::new(resolve(args.device)?, true);
+            let engine = Engine::start(models, vec![Box::new(device)], config)?;
             let ask = |client: usize, seed: u64| {
                 let prompt = format!("a brass key, number {seed}");
                 let request = GenerateRequest { prompt, seed, steps: args.steps, ..Default::default() };

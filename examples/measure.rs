@@ -1,6 +1,6 @@
 //! Times a model's stages and keeps what it drew, to be set beside `benches/diffusers_run.py`.
 //!
-//! `cargo run --release --example measure -- MODEL --steps 20 --runs 5 [--save OURS.safetensors]`
+//! `cargo run --release --package dgx-pixels-torch --example measure -- MODEL --steps 20 --runs 5 [--save OURS.safetensors]`
 //!
 //! Prints one JSON line of medians in milliseconds. Model loading and one warm-up run are not in them.
 
@@ -13,7 +13,7 @@ use clap::Parser;
 use dgx_pixels_core::backend::{Backend, Canvas, begin, paint};
 use dgx_pixels_core::model::Component;
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl, memory_stats};
+use dgx_pixels_core::torch::{Device, Dtype, Mode, Options, Sdxl, memory_stats, own_process};
 use dgx_pixels_core::{GenerateRequest, Model};
 use safetensors::Dtype as StoredDtype;
 use safetensors::tensor::TensorView;
@@ -54,6 +54,7 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
+    own_process()?;
     let options = Options {
         device: arguments.device,
         dtype: arguments.dtype,

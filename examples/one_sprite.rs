@@ -5,7 +5,8 @@
 use std::ops::ControlFlow;
 
 use dgx_pixels_core::backend::paint;
-use dgx_pixels_core::torch::{Options, Sdxl};
+use dgx_pixels_core::loaded::{Libtorch, LoadedModel};
+use dgx_pixels_core::model::Options;
 use dgx_pixels_core::{GenerateRequest, Model};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,9 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("expected three arguments: MODEL PROMPT PICTURE.png".into());
     };
 
-    let mut sdxl = Sdxl::load(&Model::open(model)?, &Options::default())?;
+    let libtorch = Libtorch::load(true)?;
+    let mut model = LoadedModel::load(libtorch, &Model::open(model)?, &Options::default(), &mut |_| ())?;
     let request = GenerateRequest { prompt, seed: 7, ..Default::default() };
-    let drawn = paint(&mut sdxl, &[request], |progress| {
+    let drawn = paint(&mut model, &[request], |progress| {
         eprint!("\rstep {} of {}", progress.steps_done, progress.steps);
         ControlFlow::Continue(())
     })?;

@@ -2,17 +2,16 @@
 //!
 //! `cargo run --release --example sheet -- [--seed N] [--output SHEET.png] [PROMPT...]`
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Parser;
-use dgx_pixels_core::backend::paint;
-use dgx_pixels_core::pixel::{MaxColors, PixelOptions, nearest_upscale, pixelize};
-use dgx_pixels_core::torch::{Options, Sdxl};
-use dgx_pixels_core::{GenerateRequest, Model};
-use image::{DynamicImage, Rgba, RgbaImage, imageops};
+use dgx_pixels_core::engine::EngineConfig;
+use dgx_pixels_core::local::LocalModels;
+use dgx_pixels_core::pixel::nearest_upscale;
+use dgx_pixels_core::{GenerateRequest, Submission};
+use image::{Rgba, RgbaImage, imageops};
 
-/// Pixels of the model's picture for one of the sprite, and of the sheet again.
+/// Pixels of the sheet for one of a sprite.
 const CELL_PX: u32 = 8;
 /// Dark and light squares, as editors show transparency.
 const CHECKS: [u8; 2] = [96, 112];
@@ -22,8 +21,8 @@ const GAP_PX: u32 = 4;
 
 #[derive(Parser)]
 struct Arguments {
-    #[arg(long, default_value = "models/sprite-xl")]
-    model: PathBuf,
+    #[arg(long, default_value = "sprite-xl")]
+    model: String,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[arg(long, default_value = "sheet.png")]
@@ -37,18 +36,13 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let mut sdxl = Sdxl::load(&Model::open(&arguments.model)?, &Options::default())?;
-    let options = PixelOptions {
-        expected_step: Some(CELL_PX.into()),
-        max_colors: MaxColors::Elbow,
-        ..Default::default()
-    };
+    let models = LocalModels::open(Some(&arguments.model))?.owning_process()?;
+    let engine = models.start(EngineConfig { max_batch: 1, ..Default::default() })?;
     let mut sprites = Vec::new();
     for prompt in &arguments.prompts {
         let request = GenerateRequest { prompt: prompt.clone(), seed: arguments.seed, ..Default::default() };
-        let picture = paint(&mut sdxl, &[request], |_| ControlFlow::Continue(()))?.remove(0).image;
-        let sprite = pixelize(&DynamicImage::ImageRgb8(picture).into_rgba8(), &options)?.sprite;
-        sprites.push(nearest_upscale(&sprite, CELL_PX)?);
+        let job = engine.submit(Submission { request, ..Submission::of(prompt) })?;
+        sprites.push(nearest_upscale(&job.wait()?.image, CELL_PX)?);
         eprintln!("{prompt}");
     }
     if let Some(folder) = arguments.output.parent() {

@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         journal: Some(folder.journal()),
         ..Default::default()
     };
-    let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
+    let engine = models.with(args.drawing.torch.options(&model)?)?.owning_process()?.start(config)?;
     if let Some(path) = engine.set_aside() {
         output::note(format_args!(
             "warning: the journal was damaged and is now `{}`; pictures that only it knew of are made again",

@@ -7,13 +7,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::builder::RangedU64ValueParser;
-use dgx_pixels_core::backend::{Backend, Canvas, begin, paint};
+use dgx_pixels_core::abi::LIBTORCH_VERSION;
+use dgx_pixels_core::backend::{Backend, Canvas, DeviceMemory as _, begin, paint};
+use dgx_pixels_core::device::{Device, Dtype, Mode};
 use dgx_pixels_core::fields::flags::{interval, number, whole};
+use dgx_pixels_core::gpu::{Gpu, gpus};
+use dgx_pixels_core::loaded::{self, Libtorch, LoadedDevice, LoadedModel};
+use dgx_pixels_core::model::Options;
 use dgx_pixels_core::model::search::{self, Found};
-use dgx_pixels_core::torch::{
-    Device, Dtype, Gpu, Mode, Options, Sdxl, empty_cache, gpus, libtorch_version, matrix_rate, memory_stats,
-    reset_peak,
-};
 use dgx_pixels_core::{Cause, Error, GenerateRequest, Model};
 use image::RgbImage;
 use serde::Serialize;
@@ -111,7 +112,7 @@ struct Machine {
     device: String,
     gpu: Option<Gpu>,
     cpus: usize,
-    libtorch: String,
+    libtorch: &'static str,
     program: &'static str,
 }
 
@@ -159,7 +160,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     interrupt::listen();
     let subject = Subject::of(args.model.as_deref())?;
-    let device = args.device.resolve()?;
+    let device = loaded::resolve(args.device)?;
     let dtype = args.dtype.unwrap_or(if device == Device::Cpu { Dtype::F32 } else { Dtype::Bf16 });
     let requests = |count: usize, is_first: bool| -> Vec<GenerateRequest> {
         let one = GenerateRequest {
@@ -175,7 +176,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         (SEED..).take(count).map(|seed| GenerateRequest { seed, ..one.clone() }).collect()
     };
     requests(1, false)[0].validate().map_err(Error::from)?;
-    let matrix_rate = matrix_rate(device, dtype)?;
+    let libtorch = Libtorch::load(true)?;
+    let mut memory = LoadedDevice::new(device, true);
+    memory.open()?;
+    let matrix_rate = libtorch.matrix_rate(device, dtype)?;
     if !args.json {
         note(format_args!("measuring {} on {device} in {dtype}", subject.name));
     }
@@ -186,20 +190,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     for &mode in &args.modes {
         let options = Options { device, dtype: Some(dtype), mode, ..Default::default() };
         let begun = Instant::now();
-        let mut sdxl = subject.load(&options)?;
+        let mut model = subject.load(libtorch, &options)?;
         let load_ms = milliseconds(begun.elapsed());
         let mut batches = vec![];
         let mut picture = None;
         for &together in &args.batch {
             let requests = requests(together, first.is_none());
-            let (batch, drawn) = measure(&mut sdxl, &requests, args.runs, matrix_rate)?;
+            let (batch, drawn) = measure(&mut model, &mut memory, &requests, args.runs, matrix_rate)?;
             batches.push(batch);
             picture.get_or_insert(drawn);
         }
-        let canvas = begin(&mut sdxl, &requests(1, true))?.remove(0);
+        let canvas = begin(&mut model, &requests(1, true))?.remove(0);
         drawn_with = Some(canvas.request().clone());
-        drop((sdxl, canvas));
-        empty_cache(device)?;
+        drop((model, canvas));
+        memory.empty_cache();
         let psnr_db = match (&first, &picture) {
             (Some(first), Some(picture)) => psnr(first, picture),
             _ => None,
@@ -244,26 +248,29 @@ impl Subject {
         Ok(Subject { name: "sdxl-base, random".into(), model: Model::sdxl_base(path), random: true })
     }
 
-    fn load(&self, options: &Options) -> Result<Sdxl, Error> {
-        if self.random { Sdxl::random(&self.model, options, SEED) } else { Sdxl::load(&self.model, options) }
+    fn load(&self, libtorch: Libtorch, options: &Options) -> Result<LoadedModel, Error> {
+        match self.random {
+            true => LoadedModel::random(libtorch, &self.model.path, options, SEED),
+            false => LoadedModel::load(libtorch, &self.model, options, &mut |_| ()),
+        }
     }
 }
 
 /// The median of several runs, and the first picture.
 fn measure(
-    sdxl: &mut Sdxl,
+    model: &mut LoadedModel,
+    memory: &mut LoadedDevice,
     requests: &[GenerateRequest],
     runs: usize,
     matrix_rate: f64,
 ) -> Result<(OfBatch, RgbImage), Failure> {
-    let device = sdxl.device();
     let (mut steps, mut decodes, mut wholes) = (vec![], vec![], vec![]);
     let mut picture = None;
-    reset_peak(device)?;
+    memory.reset_peak();
     for run in 0..=runs {
         let begun = Instant::now();
         let mut step_times = vec![];
-        let drawn = paint(sdxl, requests, |progress| {
+        let drawn = paint(model, requests, |progress| {
             if progress.steps_done > 0 {
                 step_times.push(progress.step_time);
             }
@@ -277,17 +284,17 @@ fn measure(
         }
         picture.get_or_insert(drawn.into_iter().next().expect("a picture for each request").image);
     }
-    let changing = changing(sdxl, requests)?;
+    let changing = changing(model, requests)?;
     // Decoding by itself: at the end of a picture it begins while the last step is under way.
-    let mut canvases = begin(sdxl, requests)?;
+    let mut canvases = begin(model, requests)?;
     while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
         interrupt::check()?;
-        sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
+        model.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
     }
     let canvases: Vec<_> = canvases.iter().collect();
     for run in 0..=runs {
         let begun = Instant::now();
-        sdxl.finish(&canvases)?.wait()?;
+        model.finish(&canvases)?.wait()?;
         if run > 0 {
             decodes.push(begun.elapsed());
         }
@@ -296,18 +303,18 @@ fn measure(
     let batch = OfBatch {
         together: requests.len(),
         step_ms: milliseconds(step),
-        share: rounded(sdxl.step_flops() as f64 / step.as_secs_f64() / matrix_rate),
+        share: rounded(model.step_flops() as f64 / step.as_secs_f64() / matrix_rate),
         changing_ms: milliseconds(changing),
         decode_ms: milliseconds(median(decodes)),
         whole_ms: milliseconds(whole),
         images_per_second: rounded(requests.len() as f64 / whole.as_secs_f64()),
-        peak_bytes: memory_stats(device)?.peak_bytes,
+        peak_bytes: memory.memory().map_or(0, |memory| memory.peak_bytes),
     };
     Ok((batch, picture.expect("at least one run")))
 }
 
 /// A step while pictures come and go: at each, one that stands at its beginning takes the place of one that is under way.
-fn changing(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Result<Duration, Failure> {
+fn changing(model: &mut LoadedModel, requests: &[GenerateRequest]) -> Result<Duration, Failure> {
     const STEPS: usize = 24;
     // None ends meanwhile: there would be fewer.
     let long = |request: &GenerateRequest| GenerateRequest { steps: Some(2 * STEPS), ..request.clone() };
@@ -316,15 +323,15 @@ fn changing(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Result<Duration, F
         seed: n as u64,
         ..long(&requests[n % requests.len()])
     };
-    let mut canvases = begin(sdxl, &requests.iter().map(long).collect::<Vec<_>>())?;
-    let mut coming = begin(sdxl, &(0..STEPS).map(another).collect::<Vec<_>>())?.into_iter();
-    sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
+    let mut canvases = begin(model, &requests.iter().map(long).collect::<Vec<_>>())?;
+    let mut coming = begin(model, &(0..STEPS).map(another).collect::<Vec<_>>())?.into_iter();
+    model.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
     let begun = Instant::now();
     for (n, canvas) in coming.by_ref().enumerate() {
         interrupt::check()?;
         let place = n % requests.len();
         canvases[place] = canvas;
-        sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
+        model.step(&mut canvases.iter_mut().collect::<Vec<_>>())?;
     }
     Ok(begun.elapsed() / STEPS as u32)
 }
@@ -385,7 +392,7 @@ impl Machine {
             device: device.to_string(),
             gpu,
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            libtorch: libtorch_version(),
+            libtorch: LIBTORCH_VERSION,
             program: env!("CARGO_PKG_VERSION"),
         }
     }

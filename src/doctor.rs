@@ -4,6 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dgx_pixels_core::ErrorKind;
+use dgx_pixels_core::abi::{FILE_NAME, Kernels, LIBTORCH_VERSION};
+use dgx_pixels_core::device::Device;
+use dgx_pixels_core::gpu::gpus;
+use dgx_pixels_core::loaded::{self, Libtorch, Origin};
 use dgx_pixels_core::model::search::{self, Found};
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -26,13 +31,24 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Report {
     program: &'static str,
-    /// Its version; null in a build without it.
-    libtorch: Option<String>,
+    /// Its version; null if it cannot be loaded.
+    libtorch: Option<&'static str>,
+    /// The object that computes with libtorch, and the folder of libtorch's libraries.
+    object: Part,
+    libtorch_folder: Part,
     cuda: Cuda,
     memory: Option<Memory>,
     models: Vec<ModelState>,
     problems: Vec<Problem>,
     can_draw: bool,
+}
+
+#[derive(Serialize)]
+struct Part {
+    path: Option<PathBuf>,
+    /// Why this one is taken.
+    origin: Option<Origin>,
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -90,15 +106,26 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn look() -> Report {
     let mut problems = vec![];
-    let (libtorch, cuda) = torch();
-    if libtorch.is_none() {
-        problems.push(Problem {
-            what: "this program is built without libtorch and has `sketch` only; in the checkout:".into(),
-            mend: "make setup && cargo install --path .".into(),
-        });
-    } else if let Some(problem) = cuda.problem() {
-        problems.push(problem);
+    let report = loaded::report();
+    let (object, libtorch_folder) = (Part::of(report.object), Part::of(report.libtorch));
+    let stated = object.error.clone().or_else(|| libtorch_folder.error.clone());
+    // Only what its files do not rule out is loaded.
+    let libtorch = match stated {
+        Some(fault) => Err(fault),
+        None => Libtorch::load(true).map_err(|error| one_line(&error)),
+    };
+    let cuda = Cuda::of(libtorch.as_ref().ok());
+    match &libtorch {
+        Err(fault) if object.error.is_some() => {
+            problems.push(Problem {
+                what: fault.clone(),
+                mend: format!("make torch, which builds `{FILE_NAME}`"),
+            });
+        }
+        Err(fault) => problems.push(Problem { what: fault.clone(), mend: "dgx-pixels setup".into() }),
+        Ok(_) => problems.extend(cuda.problem()),
     }
+    let libtorch = libtorch.is_ok().then_some(LIBTORCH_VERSION);
 
     let places = search::places();
     let mut models = vec![];
@@ -123,44 +150,68 @@ fn look() -> Report {
     }
     let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| Memory::parse(&text));
     let can_draw = libtorch.is_some() && usable;
-    Report { program: env!("CARGO_PKG_VERSION"), libtorch, cuda, memory, models, problems, can_draw }
+    Report {
+        program: env!("CARGO_PKG_VERSION"),
+        libtorch,
+        object,
+        libtorch_folder,
+        cuda,
+        memory,
+        models,
+        problems,
+        can_draw,
+    }
 }
 
-#[cfg(feature = "torch")]
-fn torch() -> (Option<String>, Cuda) {
-    use dgx_pixels_core::torch::{CompiledKernels, Device, compile_kernels, gpus, libtorch_version};
-    let cuda = match gpus() {
-        Err(reason) => Cuda { available: false, reason: Some(reason), gpus: vec![] },
-        Ok(gpus) => {
-            let gpus = gpus.into_iter().map(|gpu| GpuState {
-                device: Device::Cuda(gpu.index).to_string(),
+impl Part {
+    fn of(found: Result<(PathBuf, Origin), String>) -> Part {
+        match found {
+            Ok((path, origin)) => Part { path: Some(path), origin: Some(origin), error: None },
+            Err(error) => Part { path: None, origin: None, error: Some(error) },
+        }
+    }
+}
+
+impl Cuda {
+    /// The GPUs as their driver describes them, and whether libtorch can use them.
+    fn of(libtorch: Option<&Libtorch>) -> Cuda {
+        let gpus = match gpus() {
+            Err(reason) => return Cuda { available: false, reason: Some(reason), gpus: vec![] },
+            Ok(gpus) => gpus,
+        };
+        let mut reason = gpus.is_empty().then(|| "the driver serves no GPU".to_owned());
+        let mut states = vec![];
+        for gpu in gpus {
+            let device = Device::Cuda(gpu.index);
+            let kernels = match libtorch {
+                None => "unknown, as libtorch cannot be loaded".into(),
+                Some(libtorch) => match loaded::resolve(device).and_then(|device| libtorch.kernels(device)) {
+                    Ok(Kernels { hopper, fp8 }) => {
+                        let own = if hopper { "compiled, with those for Hopper" } else { "compiled" };
+                        let fp8 = if fp8 { "`fp8` can be had" } else { "`fp8` is `fast` here" };
+                        format!("{own}; {fp8}")
+                    }
+                    Err(error) => {
+                        if error.kind() == ErrorKind::DeviceUnavailable {
+                            reason.get_or_insert_with(|| one_line(&error));
+                        }
+                        format!("libtorch's, as ours cannot be used: {}", one_line(&error))
+                    }
+                },
+            };
+            states.push(GpuState {
+                device: device.to_string(),
                 name: gpu.name,
                 total_bytes: gpu.total_bytes,
                 compute_capability: format!("{}.{}", gpu.compute_capability.0, gpu.compute_capability.1),
                 driver_cuda: gpu.driver_cuda,
                 shares_memory: gpu.integrated,
-                kernels: match compile_kernels(Device::Cuda(gpu.index)) {
-                    Ok(CompiledKernels { hopper, fp8 }) => {
-                        let own = if hopper { "compiled, with those for Hopper" } else { "compiled" };
-                        let fp8 = if fp8 { "`fp8` can be had" } else { "`fp8` is `fast` here" };
-                        format!("{own}; {fp8}")
-                    }
-                    Err(error) => format!("libtorch's, as ours cannot be used: {}", one_line(&error)),
-                },
+                kernels,
             });
-            Cuda { available: true, reason: None, gpus: gpus.collect() }
         }
-    };
-    (Some(libtorch_version()), cuda)
-}
+        Cuda { available: reason.is_none() && libtorch.is_some(), reason, gpus: states }
+    }
 
-#[cfg(not(feature = "torch"))]
-fn torch() -> (Option<String>, Cuda) {
-    let reason = Some("this program is built without libtorch".into());
-    (None, Cuda { available: false, reason, gpus: vec![] })
-}
-
-impl Cuda {
     /// That CUDA is missing is a problem where there is a GPU.
     fn problem(&self) -> Option<Problem> {
         let reason = self.reason.as_ref()?;
@@ -172,7 +223,7 @@ impl Cuda {
         let (advice, mend) = match (in_container, driver_runs) {
             (true, _) => ("the container is started without it", "docker run --gpus all"),
             (false, false) => ("the driver, on Ubuntu and DGX OS:", "sudo ubuntu-drivers install"),
-            (false, true) => ("CUDA's libraries, in the checkout:", "make setup"),
+            (false, true) => ("CUDA's libraries:", "dgx-pixels setup --cuda"),
         };
         let what = format!("there is an NVIDIA GPU, but CUDA is not available: {reason}; {advice}");
         Some(Problem { what, mend: mend.into() })
@@ -218,7 +269,12 @@ impl Report {
     fn tell(&self) -> Result<(), Failure> {
         let row = |label: &str, text: &str| say(&format!("{label:<11}{text}"));
         row("program", self.program)?;
-        row("libtorch", self.libtorch.as_deref().unwrap_or("none: built without it"))?;
+        row("libtorch", self.libtorch.unwrap_or("cannot be loaded"))?;
+        for part in [&self.object, &self.libtorch_folder] {
+            if let Some(path) = &part.path {
+                row("", &format!("`{}`", path.display()))?;
+            }
+        }
         row("cuda", self.cuda.reason.as_ref().map_or("available", |_| "not available"))?;
         if let Some(reason) = &self.cuda.reason {
             row("", reason)?;

@@ -3,7 +3,8 @@
 use dgx_pixels_core::Submission;
 use dgx_pixels_core::device::{Device, Dtype, Mode};
 use dgx_pixels_core::fields::{FieldError, SpriteFields};
-use dgx_pixels_core::local::{LocalModel, LocalOptions};
+use dgx_pixels_core::local::LocalModel;
+use dgx_pixels_core::model::Options;
 
 use crate::failure::Failure;
 
@@ -82,7 +83,7 @@ impl TorchArgs {
     ///
     /// # Errors
     /// [`Failure::Flags`] for flags that `sketch`, which computes nothing, would ignore.
-    pub(crate) fn options(self, model: &LocalModel) -> Result<LocalOptions, Failure> {
+    pub(crate) fn options(self, model: &LocalModel) -> Result<Options, Failure> {
         let TorchArgs { device, dtype, mode, vae_tiling } = self;
         for (flag, given) in [("--dtype", dtype.is_some()), ("--vae-tiling", vae_tiling)] {
             if given && model.is_sketch() {
@@ -91,6 +92,6 @@ impl TorchArgs {
                 )));
             }
         }
-        Ok(LocalOptions { device, dtype, mode, vae_tiling })
+        Ok(Options { device, dtype, mode, vae_tiling, ..Default::default() })
     }
 }

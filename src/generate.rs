@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     submissions[0].resolve(&model.defaults)?;
     interrupt::listen();
     let config = EngineConfig { queue_capacity: submissions.len(), ..Default::default() };
-    let engine = models.with(args.drawing.torch.options(&model)?).start(config)?;
+    let engine = models.with(args.drawing.torch.options(&model)?)?.owning_process()?.start(config)?;
     if !args.quiet {
         output::note(format_args!("drawing with {}", model.name));
     }

@@ -1,8 +1,8 @@
 //! `dgx-pixels`, the program: its flags and exit codes. One file a subcommand.
 
 mod batch;
-#[cfg(feature = "torch")]
 mod bench;
+mod completions;
 mod deploy;
 mod doctor;
 mod drawing;
@@ -10,6 +10,7 @@ mod failure;
 mod follow;
 mod generate;
 mod interrupt;
+mod metrics;
 mod models;
 mod order;
 mod output;
@@ -17,6 +18,7 @@ mod picture;
 mod pixelize;
 mod progress;
 mod reproduce;
+mod setup;
 mod sheet;
 mod terminal;
 mod validate;
@@ -53,13 +55,18 @@ enum Command {
     Sheet(sheet::Args),
     #[command(after_help = format!("{}\n\n{}", validate::NOTES, exit_codes()))]
     Validate(validate::Args),
-    #[cfg(feature = "torch")]
     #[command(after_help = format!("{}\n\n{}", bench::NOTES, exit_codes()))]
     Bench(bench::Args),
     #[command(after_help = exit_codes())]
     Models(models::Args),
+    #[command(after_help = format!("{}\n\n{}", metrics::NOTES, exit_codes()))]
+    Metrics(metrics::Args),
     #[command(after_help = exit_codes())]
     Doctor(doctor::Args),
+    #[command(after_help = format!("{}\n\n{}", setup::NOTES, exit_codes()))]
+    Setup(setup::Args),
+    #[command(after_help = exit_codes())]
+    Completions(completions::Args),
 }
 
 fn main() -> ExitCode {
@@ -89,10 +96,12 @@ fn main() -> ExitCode {
         Command::Deploy(args) => (args.json, deploy::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Sheet(args) => (args.json, sheet::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Validate(args) => (args.json, validate::run(args).map(|()| ExitCode::SUCCESS)),
-        #[cfg(feature = "torch")]
         Command::Bench(args) => (args.json, bench::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Metrics(args) => (false, metrics::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
+        Command::Setup(args) => (false, setup::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Completions(args) => (false, completions::run::<Cli>(args).map(|()| ExitCode::SUCCESS)),
     };
     result.unwrap_or_else(|failure| failure.report(json))
 }

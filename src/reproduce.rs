@@ -6,7 +6,8 @@ use dgx_pixels_core::backend::Models as _;
 use dgx_pixels_core::device::Mode;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
-use dgx_pixels_core::local::{LocalModel, LocalModels, LocalOptions};
+use dgx_pixels_core::local::{LocalModel, LocalModels};
+use dgx_pixels_core::model::Options;
 use dgx_pixels_core::picture_file::Made;
 use dgx_pixels_core::{Cause, ValueError};
 use dgx_pixels_core::{GenerateRequest, Submission};
@@ -103,7 +104,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     };
     output::warn(models.notes());
     let chosen = models.default_model().clone();
-    let models = models.with(options(args, before, &chosen)?);
+    let models = models.with(options(args, before, &chosen)?)?.owning_process()?;
     let hash = models.hash(&chosen.name)?;
     if hash != before.model_hash {
         let word = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "none".into());
@@ -131,12 +132,12 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
 }
 
 /// The options of the engine that drew it before.
-fn options(args: &Args, before: &Made, model: &LocalModel) -> Result<LocalOptions, Failure> {
+fn options(args: &Args, before: &Made, model: &LocalModel) -> Result<Options, Failure> {
     if model.is_sketch() {
-        return Ok(LocalOptions::default());
+        return Ok(Options::default());
     }
     let unknown = |error: ValueError| Failure::input(&args.input, Cause::from(error));
-    Ok(LocalOptions {
+    Ok(Options {
         dtype: Some(before.dtype.parse().map_err(unknown)?),
         device: before.device.parse().map_err(unknown)?,
         // Pictures from before there were modes were drawn as `exact` draws.
@@ -145,6 +146,7 @@ fn options(args: &Args, before: &Made, model: &LocalModel) -> Result<LocalOption
             None => Mode::Exact,
         },
         vae_tiling: before.vae_tiling,
+        ..Default::default()
     })
 }
 

@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh build     all that building and running the programs takes
 #   tools/setup.sh test      the same, and in `.venv` a Python with torch and diffusers, for the live parity test
+#   tools/setup.sh python    as build, and in `.venv` a Python with all that building and testing the package takes
 #   tools/setup.sh gate      as build, and in `.venv` a Python with an MCP client, for the gate of M4
 #
 # Taken in this order: $LIBTORCH, the torch of `python3` (an active virtual environment's), one in `.venv`, which is
@@ -83,12 +84,27 @@ install() {
 # Whether the stamp $1 is there and the Python it speaks of works.
 has() { [ -e ".venv/has-$1" ] && [ ! -e .venv/installing ] && [ -n "$(version_in "$(venv_torch)")" ]; }
 
+# Installs the requirements in file $2 under a stamp that begins with $1, unless it is done; $3 says
+# what they are.
+install_all() {
+    local stamp
+    stamp=$1-$(cksum <"$2" | cut -d ' ' -f 1)
+    if [ ! -e ".venv/has-$stamp" ] || [ -e .venv/installing ]; then
+        make_venv
+        say "installing $3 into .venv"
+        install "$stamp" --requirement "$2"
+    fi
+}
+
 venv_torch() {
     .venv/bin/python -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])' 2>/dev/null ||
         true
 }
 
-case $mode in build | test | gate) ;; *) fail "\`$mode\` is unknown; expected \`build\`, \`test\` or \`gate\`" ;; esac
+case $mode in
+    build | test | python | gate) ;;
+    *) fail "\`$mode\` is unknown; expected \`build\`, \`test\`, \`python\` or \`gate\`" ;;
+esac
 command -v cargo >/dev/null || fail "found no \`cargo\`; install Rust 1.95 or newer with rustup (https://rustup.rs)"
 command -v "${CXX:-c++}" >/dev/null || fail "found no C++ compiler \`${CXX:-c++}\`; install one: sudo apt install g++"
 
@@ -138,12 +154,9 @@ elif [ -z "$torch" ] && ! has "$tests" && ! has torch; then
     fi
 fi
 if [ "$mode" = gate ]; then
-    gate=gate-$(cksum <scripts/requirements.txt | cut -d ' ' -f 1)
-    if [ ! -e ".venv/has-$gate" ] || [ -e .venv/installing ]; then
-        make_venv
-        say "installing an MCP client into .venv"
-        install "$gate" --requirement scripts/requirements.txt
-    fi
+    install_all gate scripts/requirements.txt "an MCP client"
+elif [ "$mode" = python ]; then
+    install_all python dgx-pixels-py/tests/requirements.txt "what the Python package is built and tested with"
 fi
 
 # 3. the link

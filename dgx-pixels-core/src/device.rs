@@ -19,7 +19,8 @@ use crate::value_error::ValueError;
 ///     "`device` is `tpu`; expected `auto`, `cpu`, `cuda` or `cuda:N`"
 /// );
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Device {
     /// The first GPU if there is one, the CPU otherwise.
     #[default]
@@ -43,6 +44,20 @@ impl FromStr for Device {
                 _ => Err(ValueError::new("device", text, "`auto`, `cpu`, `cuda` or `cuda:N`")),
             },
         }
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> String {
+        device.to_string()
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Device, ValueError> {
+        text.parse()
     }
 }
 
@@ -75,6 +90,17 @@ impl Dtype {
             Dtype::F32 => "f32",
             Dtype::F16 => "f16",
             Dtype::Bf16 => "bf16",
+        }
+    }
+}
+
+impl Dtype {
+    /// Bytes of one number.
+    #[cfg(any(feature = "engine", feature = "torch"))]
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
         }
     }
 }

@@ -5,6 +5,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub enum Error {
         /// Where.
         device: String,
         /// The stage of the request.
-        doing: &'static str,
+        doing: Cow<'static, str>,
     },
     /// The job alone needs more than the engine may use.
     #[error(
@@ -285,13 +286,25 @@ pub enum Error {
         #[source]
         cause: Option<Cause>,
     },
-    /// A failure of an earlier run, of which the journal keeps the kind and the text.
+    /// An error of an earlier run, which the journal keeps, or of the loaded libtorch: what is known of it is its
+    /// kind and its text.
     #[error("{message}")]
-    Recorded {
+    Reported {
         /// The kind of the error.
         kind: ErrorKind,
+        /// The name of the field at fault, if the error is about one.
+        field: Option<String>,
         /// The text of the error and its causes.
         message: String,
+    },
+    /// libtorch, or the object that computes with it, cannot be loaded.
+    #[error("libtorch cannot be loaded{}", because(reason))]
+    Libtorch {
+        /// The file at fault, what is wrong with it, and the next step.
+        reason: String,
+        /// The error that caused it, if another did.
+        #[source]
+        cause: Option<Cause>,
     },
     /// A call that must not fail did; a fault of ours or of the installation.
     #[error("failed while {doing}{}", because(message))]
@@ -344,7 +357,8 @@ impl Error {
             Error::ForbiddenPath { .. } => ErrorKind::ForbiddenPath,
             Error::LibraryFull { .. } => ErrorKind::LibraryFull,
             Error::Game { .. } => ErrorKind::GameUnavailable,
-            Error::Recorded { kind, .. } => *kind,
+            Error::Reported { kind, .. } => *kind,
+            Error::Libtorch { .. } => ErrorKind::LibtorchUnavailable,
             Error::Journal { .. } | Error::Internal { .. } => ErrorKind::Internal,
         }
     }
@@ -369,6 +383,7 @@ impl Error {
             Error::Manifest(error) => error.field(),
             Error::ModelChoice(_) => Some("model"),
             Error::KeyTaken { .. } => Some("idempotency_key"),
+            Error::Reported { field, .. } => field.as_deref(),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! A job: what is told of it, and how to wait for it, from threads and from tasks alike.
 
 use std::fmt;
+use std::mem;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use image::{RgbImage, RgbaImage};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::backend::Latents;
 use crate::error::Error;
 use crate::picture_file::Made;
 use crate::pixel::{Certificate, Verdict};
@@ -132,6 +134,8 @@ pub struct Finished {
     pub certificate: Option<Certificate>,
     /// Words of the prompts that did not fit the tokenizers' length.
     pub dropped_words: Option<String>,
+    /// The latents, if the submission asks for them.
+    pub latents: Option<Latents>,
     /// The file, if one was written.
     pub path: Option<PathBuf>,
     /// Where the time went.
@@ -174,11 +178,18 @@ struct Shared {
     watchers: AtomicUsize,
 }
 
+/// A function that is called once, after an event.
+struct Reaction {
+    waits_for_end: bool,
+    react: Box<dyn FnOnce() + Send>,
+}
+
 /// The newest event of each kind, by number: whoever reads slowly misses some, and makes nothing wait or grow.
 #[derive(Default)]
 struct State {
     told: u64,
     newest: Vec<(u64, JobEvent)>,
+    reactions: Vec<Reaction>,
 }
 
 impl State {
@@ -266,6 +277,31 @@ impl Job {
                 return result;
             }
             changed.await;
+        }
+    }
+
+    /// Calls `react` once, after the job has ended: at once if it has, otherwise on the thread that
+    /// ends it, which `react` must not hold up. For callers with an event loop of their own.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::job::{Job, JobId};
+    /// use dgx_pixels_core::{Error, Submission};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// job.on_end(move || sender.send(()).unwrap());
+    /// assert!(receiver.try_recv().is_err());
+    /// writer.fail(Error::ShutDown);
+    /// assert!(receiver.try_recv().is_ok());
+    /// ```
+    pub fn on_end(&self, react: impl FnOnce() + Send + 'static) {
+        let mut state = self.0.lock();
+        if state.end().is_none() {
+            state.reactions.push(Reaction { waits_for_end: true, react: Box::new(react) });
+        } else {
+            drop(state);
+            react();
         }
     }
 
@@ -365,6 +401,21 @@ impl Events {
     }
 }
 
+impl Events {
+    /// Calls `react` once, when [`unseen`](Self::unseen) has something to return: at once if it has
+    /// now, otherwise on the thread that reports it, which `react` must not hold up.
+    pub fn on_unseen(&self, react: impl FnOnce() + Send + 'static) {
+        let mut state = self.job.0.lock();
+        let is_there = state.newest.iter().any(|(number, _)| *number > self.seen) || state.end().is_some();
+        if is_there {
+            drop(state);
+            react();
+        } else {
+            state.reactions.push(Reaction { waits_for_end: false, react: Box::new(react) });
+        }
+    }
+}
+
 impl Drop for Events {
     fn drop(&mut self) {
         self.job.0.watchers.fetch_sub(1, Ordering::Relaxed);
@@ -437,10 +488,18 @@ impl Shared {
         }
         state.told += 1;
         let number = state.told;
-        state.newest.retain(|(_, known)| std::mem::discriminant(known) != std::mem::discriminant(&event));
+        state.newest.retain(|(_, known)| mem::discriminant(known) != mem::discriminant(&event));
+        let is_end = event.is_end();
         state.newest.push((number, event));
+        let (now, later): (Vec<_>, Vec<_>) = mem::take(&mut state.reactions)
+            .into_iter()
+            .partition(|reaction| is_end || !reaction.waits_for_end);
+        state.reactions = later;
         drop(state);
         self.changed.notify(usize::MAX);
+        for Reaction { react, .. } in now {
+            react();
+        }
         true
     }
 }
@@ -465,6 +524,31 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         let error = "7".parse::<JobId>().unwrap_err().to_string();
         assert!(error.starts_with("`job` is `7`; expected an id, for example `0"), "{error}");
+    }
+
+    #[test]
+    fn reactions_come_once_each_after_what_they_wait_for() {
+        let (job, writer) = new();
+        let calls = Arc::new(Mutex::new(vec![]));
+        let call = |name| {
+            let calls = calls.clone();
+            move || calls.lock().unwrap().push(name)
+        };
+        let taken = || mem::take(&mut *calls.lock().unwrap());
+        let mut events = job.events();
+        job.on_end(call("end"));
+        events.on_unseen(call("unseen"));
+        assert_eq!(taken(), [""; 0]);
+        writer.tell(step(1));
+        assert_eq!(taken(), ["unseen"]);
+        events.on_unseen(call("there already"));
+        assert_eq!(taken(), ["there already"]);
+        assert!(events.unseen().is_some());
+        events.on_unseen(call("the end is unseen"));
+        writer.fail(Error::ShutDown);
+        assert_eq!(taken(), ["end", "the end is unseen"]);
+        job.on_end(call("ended"));
+        assert_eq!(taken(), ["ended"]);
     }
 
     #[test]

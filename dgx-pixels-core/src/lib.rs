@@ -20,6 +20,8 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub mod abi;
 #[cfg(feature = "deploy")]
 pub mod asset;
 pub mod backend;
@@ -35,6 +37,8 @@ pub mod files;
 pub mod folders;
 #[cfg(feature = "engine")]
 mod generator;
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub mod gpu;
 #[cfg(feature = "engine")]
 pub mod input_image;
 #[cfg(feature = "engine")]
@@ -42,8 +46,14 @@ pub mod job;
 #[cfg(feature = "engine")]
 pub mod library;
 #[cfg(feature = "engine")]
+pub mod loaded;
+#[cfg(feature = "engine")]
 pub mod local;
+#[cfg(feature = "engine")]
+pub mod metrics;
 pub mod model;
+#[cfg(feature = "monitor")]
+pub mod monitor;
 #[cfg(feature = "engine")]
 pub mod picture_file;
 pub mod pixel;

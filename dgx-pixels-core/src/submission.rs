@@ -38,6 +38,10 @@ pub struct Submission {
     pub idempotency_key: Option<String>,
     /// Tell of a preview after so many steps each; 0, the default, makes none.
     pub preview_every: usize,
+    /// `true` to keep the latents of the finished image for
+    /// [`Finished::latents`](crate::job::Finished::latents). They are kept in memory alone: a job
+    /// that a journal brings back has none.
+    pub latents: bool,
 }
 
 impl Default for Submission {
@@ -53,6 +57,7 @@ impl Default for Submission {
             deadline: None,
             idempotency_key: None,
             preview_every: 0,
+            latents: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dgx_pixels_core::backend::{Backend, Canvas, begin};
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
-use dgx_pixels_core::torch::{Checkpoints, Device, Options, Sdxl, SdxlCanvas, devices};
+use dgx_pixels_core::torch::{Checkpoints, Device, Options, Sdxl, SdxlCanvas, devices, own_process};
 use dgx_pixels_core::{Error, GenerateRequest, Model, Submission};
 
 const LIMIT: u64 = 2 << 30;
@@ -50,6 +50,7 @@ fn pictures_do_not_depend_on_what_the_gpu_does_before_they_are_taken(sdxl: &mut 
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn a_gpu_tells_what_it_holds_refuses_what_is_past_its_limit_and_goes_on() {
+    own_process().unwrap();
     let device = Device::Cuda(0);
     let mut gpu = devices(&[device]).unwrap().remove(0);
     let before = gpu.memory().unwrap();

@@ -9,11 +9,12 @@ use dgx_pixels_core::backend::DeviceMemory as _;
 use dgx_pixels_core::backend::{Backend, Canvas, begin};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::torch::{
-    Device, Options, Sdxl, SdxlCanvas, devices, limit_memory, memory_stats, reset_peak,
+    Device, Options, Sdxl, SdxlCanvas, devices, limit_memory, memory_stats, own_process, reset_peak,
 };
 use dgx_pixels_core::{Error, GenerateRequest, Model};
 
 fn model(name: &str) -> Sdxl {
+    own_process().unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     let options = Options { device: Device::Cpu, ..Default::default() };
     Sdxl::load(&Model::open(path).unwrap(), &options).unwrap()
@@ -50,6 +51,7 @@ fn step(sdxl: &mut Sdxl, canvases: &mut [SdxlCanvas]) -> Result<(), Error> {
 
 /// What the device tells of its peak during `work`, and what the system saw; both above what was there before.
 fn peaks(work: impl FnOnce()) -> (u64, u64) {
+    own_process().unwrap();
     let mut cpu = devices(&[Device::Cpu]).unwrap().remove(0);
     cpu.empty_cache();
     // Makes the most that was ever resident what is resident now.

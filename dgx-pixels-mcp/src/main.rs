@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use dgx_pixels_core::device::Device;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
+use dgx_pixels_core::monitor::{Monitor, SourceName};
 use dgx_pixels_core::printable::{PrintableWriter, printable};
 use dgx_pixels_core::{Error, ErrorKind, one_line};
 use dgx_pixels_manifest::GAME_PORT;
@@ -80,6 +81,10 @@ struct Serving {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
 
+    /// Load libtorch when the server starts. Default: when the first image is drawn, which then takes a second longer.
+    #[arg(long)]
+    preload: bool,
+
     /// Where the running Bevy game answers on this machine.
     #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", hide_env_values = true, default_value_t = GAME_PORT)]
     game_port: u16,
@@ -121,6 +126,11 @@ struct Http {
     /// The most calls at once that take longer than a moment, for example calls that draw. More are answered with 503.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     max_requests: u16,
+
+    /// Where `/metrics` takes the metrics of GPUs from: `auto`, `nvml`, `nvidia-smi`, `dcgm`, `dcgm=http://HOST:PORT/metrics`, or
+    /// `demo`, which makes two GPUs up.
+    #[arg(long, value_name = "SOURCE", default_value_t = SourceName::Auto)]
+    gpu_source: SourceName,
 
     /// Seconds that a client may take to send a request, or to read an answer, before its connection is closed.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
@@ -187,7 +197,7 @@ fn main() -> ExitCode {
                 patience: Duration::from_secs(http.patience.into()),
                 ..Default::default()
             };
-            serve(http.serving, Some((config, http.token_file)))
+            serve(http.serving, Some((config, http.token_file, http.gpu_source)))
         }
         Command::PrintConfig(wanted) => print_config(&wanted),
         Command::Clean(wanted) => clean(&wanted),
@@ -228,6 +238,8 @@ impl Serving {
             max_queue: self.max_queue as usize,
             wait: Duration::from_secs(self.wait),
             game_port: self.game_port,
+            owns_process: true,
+            preload: self.preload,
             ..Default::default()
         };
         Ok(Studio::open(config)?)
@@ -246,7 +258,7 @@ fn token(file: Option<PathBuf>) -> Result<Option<Token>, TransportError> {
     }
 }
 
-fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Result<(), Failure> {
+fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>, SourceName)>) -> Result<(), Failure> {
     let tools = serving.tools();
     let studio = serving.studio()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -261,17 +273,18 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>)>) -> Resul
             }
         });
         let server = Server::new(studio.clone()).with_tools(tools);
-        let Some((config, token_file)) = http else {
+        let Some((config, token_file, gpu_source)) = http else {
             return Ok::<_, Failure>(transport::serve_stdio(server, stop).await?);
         };
         let listening = transport::bind(HttpConfig { token: token(token_file)?, ..config }).await?;
         tracing::info!("listening on http://{}/mcp", listening.local_addr()?);
         let (ready, measured) = (studio.clone(), studio.clone());
+        let monitor = Monitor::open(gpu_source)?;
         let ops = Ops {
             ready: Arc::new(move || {
                 ready.running().map(drop).ok_or_else(|| "the engine has not started".into())
             }),
-            metrics: Arc::new(move || measured.metrics_text()),
+            metrics: Arc::new(move || measured.metrics_text() + &monitor.text()),
         };
         listening.serve(server, ops, stop).await;
         Ok(())

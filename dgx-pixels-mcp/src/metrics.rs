@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dgx_pixels_core::ErrorKind;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use dgx_pixels_core::metrics::{Metric, MetricKind};
+use prometheus::{HistogramVec, IntCounterVec, Registry};
 
 /// From answers out of memory to pictures that take minutes.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 45.0, 120.0];
@@ -19,13 +20,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Metrics {
         const NAMED: &str = "names are constants and each is taken once; this is a bug";
-        let calls = Opts::new(
-            "dgx_pixels_mcp_tool_calls_total",
-            "Calls of tools, by outcome `ok` or `error`, and the kind of the error.",
-        );
-        let calls = IntCounterVec::new(calls, &["tool", "outcome", "kind"]).expect(NAMED);
-        let seconds = HistogramOpts::new("dgx_pixels_mcp_tool_seconds", "Time of a tool's call.");
-        let seconds = HistogramVec::new(seconds.buckets(SECONDS.into()), &["tool"]).expect(NAMED);
+        let metric = Metric::named("mcp_tool_calls_total", MetricKind::Counter);
+        let calls = IntCounterVec::new(metric.opts(), metric.labels).expect(NAMED);
+        let metric = Metric::named("mcp_tool_seconds", MetricKind::Histogram);
+        let seconds = HistogramVec::new(metric.histogram_opts(&SECONDS), metric.labels).expect(NAMED);
         let registry = Registry::new();
         registry.register(Box::new(calls.clone())).expect(NAMED);
         registry.register(Box::new(seconds.clone())).expect(NAMED);

@@ -13,7 +13,8 @@ use dgx_pixels_core::Error;
 use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::JobId;
 use dgx_pixels_core::library::{Library, Roots};
-use dgx_pixels_core::local::{LocalModels, LocalOptions};
+use dgx_pixels_core::local::LocalModels;
+use dgx_pixels_core::model::Options;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -59,14 +60,15 @@ impl Studio {
         let roots = Roots::new(config.roots.iter().map(PathBuf::as_path).chain([library.root()]))?;
         let models = LocalModels::open(config.model.as_deref())?;
         models.notes().iter().for_each(|note| tracing::warn!("{note}"));
-        let options = LocalOptions { device: config.device, ..Default::default() };
+        let models = models.with(Options { device: config.device, ..Default::default() })?;
+        let models = if config.owns_process { models.owning_process()? } else { models };
         Ok(Studio(Arc::new(Inner {
             jobs: Jobs::new(library.clone()),
             config,
             library,
             roots,
             cards: ModelCard::all(&models),
-            models: models.with(options),
+            models,
             metrics: Metrics::new(),
             pixel_work: PixelWork::new(),
             stopping: CancellationToken::new(),
@@ -140,12 +142,19 @@ impl Studio {
         self.0.engine.get_or_try_init(start).await
     }
 
-    /// Starts the engine, so that the first call need not wait for it. No model is loaded.
+    /// Starts the engine, so that the first call need not wait for it, and loads libtorch if the configuration says so.
+    /// No model is loaded.
     ///
     /// # Errors
-    /// As [`Studio::engine`].
+    /// Those of [`Studio::engine`]; [`Error::Libtorch`].
     pub async fn warm_up(&self) -> Result<(), Error> {
-        self.engine().await.map(drop)
+        self.engine().await?;
+        if !self.0.config.preload {
+            return Ok(());
+        }
+        let studio = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || studio.0.models.preload());
+        loaded.await.unwrap_or(Err(Error::ShutDown))
     }
 
     /// The engine, if it has been started.

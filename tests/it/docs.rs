@@ -70,15 +70,17 @@ impl Checkout {
         let release = folder.path("target/release");
         fs::create_dir_all(&release).unwrap();
         let built = Path::new(env!("CARGO_BIN_EXE_dgx-pixels")).parent().unwrap();
-        for program in ["dgx-pixels", "dgx-pixels-mcp"] {
+        for program in ["dgx-pixels", "dgx-pixels-mcp", "libdgx_pixels_torch.so"] {
             let program = (built.join(program), release.join(program));
             let built = fs::hard_link(&program.0, &program.1).or_else(|_| {
                 // Another filesystem than the temporary folder's.
                 fs::copy(&program.0, &program.1).map(|_| ())
             });
-            built.expect("`make test` builds both programs");
+            built.expect("`make test` builds the programs and the object");
         }
-        std::os::unix::fs::symlink(root.join("models"), folder.path("models")).unwrap();
+        for name in ["models", ".torch"] {
+            std::os::unix::fs::symlink(root.join(name), folder.path(name)).unwrap();
+        }
         fs::copy(root.join("Makefile"), folder.path("Makefile")).unwrap();
         super::program::copy(
             &root.join("tests/fixtures/tiny_sdxl_a"),

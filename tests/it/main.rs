@@ -1,7 +1,6 @@
 //! Tests of the whole.
 
-#[cfg(feature = "torch")]
 mod docs;
+mod engines;
 mod program;
-#[cfg(feature = "torch")]
 mod sprite_xl;

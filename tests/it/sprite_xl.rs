@@ -8,7 +8,9 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use dgx_pixels_core::backend::paint;
-use dgx_pixels_core::torch::{Device, Options, Sdxl};
+use dgx_pixels_core::device::Device;
+use dgx_pixels_core::loaded::{Libtorch, LoadedModel};
+use dgx_pixels_core::model::Options;
 use dgx_pixels_core::{GenerateRequest, Model};
 use image::{Rgb, RgbImage};
 
@@ -24,7 +26,8 @@ static DRAWN: LazyLock<Vec<RgbImage>> = LazyLock::new(|| {
     let requests = fs::read_to_string(root().join("tests/fixtures/sprite_xl/requests.json")).unwrap();
     let requests: Vec<GenerateRequest> = serde_json::from_str(&requests).unwrap();
     let model = Model::open(root().join("models/sprite-xl")).unwrap();
-    let mut sdxl = Sdxl::load(&model, &Options { device: Device::Cpu, ..Default::default() }).unwrap();
+    let options = Options { device: Device::Cpu, ..Default::default() };
+    let mut sdxl = LoadedModel::load(Libtorch::load(true).unwrap(), &model, &options, &mut |_| ()).unwrap();
     requests
         .into_iter()
         .map(|request| paint(&mut sdxl, &[request], |_| ControlFlow::Continue(())).unwrap().remove(0).image)

@@ -9,21 +9,22 @@ pub trait Models: Send + Sync + 'static {
     /// What a loaded model is.
     type Backend: Backend + 'static;
 
-    /// The facts of a model, or of the one that is taken where none is named, as it would run on `device`: from its
-    /// configs alone, quickly.
+    /// The facts of a model, or of the one that is taken where none is named, as it would run on
+    /// `device`: from its configs alone, quickly.
     ///
     /// # Errors
     /// [`Error::Model`]: there is none of this name, or its files are not what they should be.
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error>;
 
-    /// Loads a model onto `device`, one of the names in [`DeviceMemory::name`], telling the bytes of weights that are read so
-    /// far.
+    /// Loads a model onto `device`, one of the names in [`DeviceMemory::name`], telling the bytes
+    /// of weights that are read so far.
     ///
     /// # Errors
     /// [`Error::Model`]; [`Error::Device`]; [`Error::OutOfMemory`].
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Self::Backend, Error>;
 
-    /// BLAKE3 of the model's files, which takes seconds the first time; `None` for a model without files.
+    /// BLAKE3 of the model's files, which takes seconds the first time; `None` for a model without
+    /// files.
     ///
     /// # Errors
     /// [`Error::Model`] for a file that cannot be read.
@@ -45,7 +46,8 @@ pub struct ModelInfo {
     pub defaults: ModelDefaults,
     /// Whether it decodes in tiles.
     pub vae_tiling: bool,
-    /// How much it does differently from diffusers for speed, as `fast`; `None` where that makes no difference.
+    /// How much it does differently from diffusers for speed, as `fast`; `None` where that makes no
+    /// difference.
     pub mode: Option<String>,
     /// libtorch's version; `None` where it is not used.
     pub libtorch: Option<String>,
@@ -55,13 +57,23 @@ pub struct ModelInfo {
 
 /// One device and its memory. Owned by the device's thread.
 pub trait DeviceMemory: Send + 'static {
-    /// As `cuda:0`.
+    /// The name, for example `cuda:0`.
     fn name(&self) -> &str;
+
+    /// Begins to use the device, once, when the first job comes. Its memory is unknown before.
+    ///
+    /// # Errors
+    /// [`Error::Libtorch`] or [`Error::Device`] if it cannot be used. A model that is loaded afterwards fails with the
+    /// same.
+    fn open(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// What it is, as `NVIDIA H100 80GB HBM3`: measured costs are kept under this name.
     fn hardware(&self) -> String;
 
-    /// Bytes there are, and bytes that nobody uses or that can be reclaimed at once. `None` if its memory is not counted.
+    /// Bytes there are, and bytes that nobody uses or that can be reclaimed at once. `None` if its
+    /// memory is not counted.
     fn memory(&self) -> Option<Memory>;
 
     /// Begins a new [`Memory::peak_bytes`].
@@ -70,13 +82,18 @@ pub trait DeviceMemory: Send + 'static {
     /// Gives memory that is kept for later back.
     fn empty_cache(&mut self) {}
 
-    /// Has allocations past `bytes` refused, so that a wrong guess fails here and not in a neighbour.
+    /// Has allocations past `bytes` refused, so that a wrong guess fails here and not in a
+    /// neighbour.
     fn limit(&mut self, _bytes: u64) {}
 }
 
 impl DeviceMemory for Box<dyn DeviceMemory> {
     fn name(&self) -> &str {
         (**self).name()
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        (**self).open()
     }
 
     fn hardware(&self) -> String {

@@ -1,5 +1,6 @@
 //! The denoising step as the unit of work, and the loop that drives it.
 
+mod either;
 mod host;
 mod sketch;
 
@@ -8,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 
+pub use either::Either;
 pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered};
 pub use sketch::{Sketch, SketchCanvas};
 
 use crate::error::Error;
 use crate::request::{GenerateRequest, Generated, ModelDefaults, ResolvedRequest, Timings};
+use crate::value_error::ValueError;
 
 /// Paints images one denoising step at a time. Owned by one thread; never shared.
 pub trait Backend: Send {
@@ -48,6 +51,24 @@ pub trait Backend: Send {
     /// # Errors
     /// As [`finish`](Backend::finish) and [`Decoding::wait`].
     fn preview(&mut self, canvas: &Self::Canvas) -> Result<RgbImage, Error>;
+
+    /// Returns the latents of a canvas as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the model has none, which is the default; [`Error::OutOfMemory`].
+    fn latents(&mut self, _canvas: &Self::Canvas) -> Result<Latents, Error> {
+        Err(ValueError::new("latents", "true", "`false`, as this model has no latents").into())
+    }
+}
+
+/// Latents as plain numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latents {
+    /// `[channels, height, width]`, row by row: as the scheduler leaves them, and diffusers returns
+    /// them for `output_type="latent"`.
+    pub values: Vec<f32>,
+    /// Channels, height and width in latent pixels.
+    pub shape: [usize; 3],
 }
 
 /// Pictures that a device may still be at work on. Dropped, they are not waited for.

@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_out_of_memory_is_begun_three_times_and_any_other_once() {
-        let out_of_memory = Error::OutOfMemory { device: "rig".into(), doing: "denoising" };
+        let out_of_memory = Error::OutOfMemory { device: "rig".into(), doing: "denoising".into() };
         let not_finite = Error::NotFinite { what: "the decoded picture", dtype: "f32" };
         for attempts in 1..6 {
             assert_eq!(is_tried_again(&out_of_memory, attempts), attempts < 3, "{attempts} attempts");

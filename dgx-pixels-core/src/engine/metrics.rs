@@ -1,12 +1,13 @@
-//! What is measured of an engine, for Prometheus. The one file that names metrics; nothing stands here that is not measured.
+//! The measurements of an engine, for Prometheus.
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, core::Collector,
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
+use crate::metrics::{Metric, MetricKind};
 use crate::submission::Priority;
 
 /// Seconds, from 1 ms to 10 min, about three a decade.
@@ -17,6 +18,9 @@ const SECONDS: [f64; 18] = [
 
 /// Rows of a forward pass.
 const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// Predicted over measured memory, less 1.
+const ERRORS: [f64; 9] = [-0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5];
 
 /// All metrics of one engine, in a registry of its own.
 pub(crate) struct Metrics {
@@ -80,7 +84,7 @@ pub(crate) struct Metrics {
     /// `dgx_pixels_jobs_recovered_total`.
     pub(crate) recovered: IntCounter,
     /// `dgx_pixels_build_info{version}`.
-    _build: Gauge,
+    _build: IntGaugeVec,
 }
 
 /// The stages of [`Metrics::stage`].
@@ -91,80 +95,44 @@ impl Metrics {
         let registry = Registry::new();
         let r = &registry;
         let metrics = Metrics {
-            jobs: counters(
-                r,
-                "jobs_total",
-                "Jobs that ended, by outcome and kind of error.",
-                &["outcome", "kind"],
-            ),
-            submitted: counters(r, "jobs_submitted_total", "Jobs that were taken.", &["priority"]),
-            rejected: counters(r, "jobs_rejected_total", "Submissions that were refused.", &["kind"]),
-            queue_jobs: gauges(r, "queue_jobs", "Jobs that wait.", &["priority"]),
-            queue_oldest: kept(
-                r,
-                GaugeVec::new(
-                    opts("queue_oldest_seconds", "How long the oldest job has waited."),
-                    &["priority"],
-                ),
-            ),
-            queue_clients: kept(
-                r,
-                IntGauge::with_opts(opts("queue_clients", "Clients that have jobs waiting.")),
-            ),
-            queue_largest_client: kept(
-                r,
-                IntGauge::with_opts(opts(
-                    "queue_largest_client_jobs",
-                    "Jobs that wait, of the client that has the most.",
-                )),
-            ),
-            queue_capacity: kept(r, IntGauge::with_opts(opts("queue_capacity_jobs", "Jobs that may wait."))),
-            stages: kept(
-                r,
-                HistogramVec::new(
-                    histogram_opts("job_stage_seconds", "Time of one job by stage.").buckets(SECONDS.into()),
-                    &["stage"],
-                ),
-            ),
-            step_seconds: histogram(r, "step_seconds", "Time of one forward pass.", &SECONDS),
-            batch_rows: histogram(r, "batch_rows", "Rows of one forward pass.", &ROWS),
-            steps: counter(r, "steps_total", "Denoising steps; a step of each picture counts."),
-            images: counter(r, "images_total", "Pictures that were decoded."),
-            redraws: counter(r, "redraws_total", "Sprites without a visible pixel that were drawn again."),
-            running: gauges(r, "running_jobs", "Jobs that are on a device.", &["device"]),
-            device_up: gauges(r, "device_up", "1 while the device answers, 0 after it hung.", &["device"]),
-            budget: gauges(r, "memory_budget_bytes", "What may be used.", &["device"]),
-            used: gauges(r, "memory_used_bytes", "What is used.", &["device"]),
-            predicted: gauges(
-                r,
-                "memory_predicted_peak_bytes",
-                "Predicted peak of the last call, all that is in use included.",
-                &["device"],
-            ),
-            peak: gauges(r, "memory_peak_bytes", "Measured peak of the last call.", &["device"]),
-            prediction_error: histogram(
-                r,
-                "memory_prediction_error_ratio",
-                "Predicted peak over the measured one, less 1.",
-                &[-0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5],
-            ),
-            loads: counters(r, "model_loads_total", "Models that were loaded.", &["model"]),
-            load_seconds: histogram(r, "model_load_seconds", "Time of loading a model.", &SECONDS),
-            evictions: counters(r, "model_evictions_total", "Models that left for another.", &["model"]),
-            models_loaded: gauges(r, "models_loaded", "Models that are loaded.", &["device"]),
-            oom_recoveries: counters(
-                r,
-                "out_of_memory_recoveries_total",
-                "Calls that ran out of memory and were made again, smaller.",
-                &["device"],
-            ),
-            panics: counters(r, "backend_panics_total", "Panics of a backend.", &["device"]),
-            hangs: counters(r, "device_hangs_total", "Calls that did not come back in time.", &["device"]),
-            recovered: counter(r, "jobs_recovered_total", "Jobs of an earlier run that were taken up again."),
+            jobs: counters(r, "jobs_total"),
+            submitted: counters(r, "jobs_submitted_total"),
+            rejected: counters(r, "jobs_rejected_total"),
+            queue_jobs: gauges(r, "queue_jobs"),
+            queue_oldest: {
+                let metric = Metric::named("queue_oldest_seconds", MetricKind::Gauge);
+                kept(r, GaugeVec::new(metric.opts(), metric.labels))
+            },
+            queue_clients: gauge(r, "queue_clients"),
+            queue_largest_client: gauge(r, "queue_largest_client_jobs"),
+            queue_capacity: gauge(r, "queue_capacity_jobs"),
+            stages: {
+                let metric = Metric::named("job_stage_seconds", MetricKind::Histogram);
+                kept(r, HistogramVec::new(metric.histogram_opts(&SECONDS), metric.labels))
+            },
+            step_seconds: histogram(r, "step_seconds", &SECONDS),
+            batch_rows: histogram(r, "batch_rows", &ROWS),
+            steps: counter(r, "steps_total"),
+            images: counter(r, "images_total"),
+            redraws: counter(r, "redraws_total"),
+            running: gauges(r, "running_jobs"),
+            device_up: gauges(r, "device_up"),
+            budget: gauges(r, "memory_budget_bytes"),
+            used: gauges(r, "memory_used_bytes"),
+            predicted: gauges(r, "memory_predicted_peak_bytes"),
+            peak: gauges(r, "memory_peak_bytes"),
+            prediction_error: histogram(r, "memory_prediction_error_ratio", &ERRORS),
+            loads: counters(r, "model_loads_total"),
+            load_seconds: histogram(r, "model_load_seconds", &SECONDS),
+            evictions: counters(r, "model_evictions_total"),
+            models_loaded: gauges(r, "models_loaded"),
+            oom_recoveries: counters(r, "out_of_memory_recoveries_total"),
+            panics: counters(r, "backend_panics_total"),
+            hangs: counters(r, "device_hangs_total"),
+            recovered: counter(r, "jobs_recovered_total"),
             _build: {
-                let opts = opts("build_info", "1.").const_label("version", env!("CARGO_PKG_VERSION"));
-                let build = kept(r, Gauge::with_opts(opts));
-                build.set(1.0);
+                let build = gauges(r, "build_info");
+                build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 build
             },
             registry: registry.clone(),
@@ -203,32 +171,31 @@ impl Metrics {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("dgx_pixels")
-}
-
-fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::new(name, help).namespace("dgx_pixels")
-}
-
 fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let made = made.expect("names are constants; this is a bug");
     registry.register(Box::new(made.clone())).expect("each name stands once; this is a bug");
     made
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    kept(registry, IntCounter::with_opts(opts(name, help)))
+fn counter(registry: &Registry, name: &str) -> IntCounter {
+    kept(registry, IntCounter::with_opts(Metric::named(name, MetricKind::Counter).opts()))
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    kept(registry, IntCounterVec::new(opts(name, help), labels))
+fn counters(registry: &Registry, name: &str) -> IntCounterVec {
+    let metric = Metric::named(name, MetricKind::Counter);
+    kept(registry, IntCounterVec::new(metric.opts(), metric.labels))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    kept(registry, IntGaugeVec::new(opts(name, help), labels))
+fn gauge(registry: &Registry, name: &str) -> IntGauge {
+    kept(registry, IntGauge::with_opts(Metric::named(name, MetricKind::Gauge).opts()))
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    kept(registry, Histogram::with_opts(histogram_opts(name, help).buckets(buckets.to_vec())))
+fn gauges(registry: &Registry, name: &str) -> IntGaugeVec {
+    let metric = Metric::named(name, MetricKind::Gauge);
+    kept(registry, IntGaugeVec::new(metric.opts(), metric.labels))
+}
+
+fn histogram(registry: &Registry, name: &str, buckets: &[f64]) -> Histogram {
+    let metric = Metric::named(name, MetricKind::Histogram);
+    kept(registry, Histogram::with_opts(metric.histogram_opts(buckets)))
 }

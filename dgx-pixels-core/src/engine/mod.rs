@@ -148,9 +148,11 @@ impl Engine {
         let mut recovered = recover(&shared, &describe, unfinished);
         recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {
-            let mut worker = Worker {
+            shared.metrics.device_up.with_label_values(&[&*name]).set(1);
+            let worker = Worker {
                 shared: shared.clone(),
                 models: models.clone(),
+                is_open: false,
                 budget: None,
                 device,
                 name,
@@ -162,7 +164,6 @@ impl Engine {
                 round: Duration::ZERO,
                 finish_each: Duration::ZERO,
             };
-            worker.set_budget();
             let builder = thread::Builder::new().name(format!("dgx-pixels {}", worker.name));
             threads.push(
                 builder
@@ -238,9 +239,9 @@ impl Inner {
             }
         }
         self.shared.wake.notify_all();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let (writers, workers) =
-            threads.into_iter().enumerate().partition::<Vec<_>, _>(|(i, _)| *i < WRITERS);
+        // Held to the end, so that a second call returns when the first has ended everything.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (writers, workers) = threads.drain(..).enumerate().partition::<Vec<_>, _>(|(i, _)| *i < WRITERS);
         for (index, (_, worker)) in workers.into_iter().enumerate() {
             while !worker.is_finished() && !self.hangs(index) {
                 thread::sleep(Duration::from_millis(1));

@@ -12,6 +12,7 @@ use image::{DynamicImage, RgbImage};
 
 use super::journal::{NOWHERE, Record};
 use super::shared::{Course, Shared, Task};
+use crate::backend::Latents;
 use crate::error::{Cause, Error, ErrorKind, one_line};
 use crate::files::write_whole;
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
@@ -33,6 +34,7 @@ pub(super) struct Decoded {
     /// In the queue, where it goes back to if it is drawn again.
     pub(super) number: u64,
     pub(super) image: RgbImage,
+    pub(super) latents: Option<Latents>,
     /// With every default filled in.
     pub(super) request: ResolvedRequest,
     pub(super) dropped_words: Option<String>,
@@ -76,7 +78,7 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
 
 /// The finished job; `None` if the sprite has no visible pixel.
 fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<Finished>, Error> {
-    let Decoded { task, image, request, dropped_words, device, mut timings, .. } = decoded;
+    let Decoded { task, image, latents, request, dropped_words, device, mut timings, .. } = decoded;
 
     // 1. the sprite
     let started = Instant::now();
@@ -131,7 +133,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
         None => (picture(), None, None),
     };
     let path = task.output.clone();
-    Ok(Some(Finished { image, made, redraws, verdict, certificate, dropped_words, path, timings }))
+    Ok(Some(Finished { image, made, redraws, verdict, certificate, dropped_words, latents, path, timings }))
 }
 
 /// Puts a job whose sprite has no visible pixel back to where it stood in the queue, to be drawn with another seed.
@@ -221,7 +223,9 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
             result
         }
     };
-    let bytes = result.as_ref().map_or(0, |finished| finished.image.len());
+    let bytes = result.as_ref().map_or(0, |finished| {
+        finished.image.len() + finished.latents.as_ref().map_or(0, |latents| size_of_val(&*latents.values))
+    });
     match result {
         Ok(finished) => {
             let JobTimings { waiting, begin, denoise, finish, pixel, total } = finished.timings;
@@ -269,6 +273,7 @@ pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
         verdict: record.verdict,
         certificate: record.certificate,
         dropped_words: record.dropped_words,
+        latents: None,
         redraws: record.redraws,
         path: Some(path),
         timings: record.timings,

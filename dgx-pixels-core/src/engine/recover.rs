@@ -141,7 +141,7 @@ pub(super) fn restored(id: JobId, entry: Entry) -> Job {
             let steps = job.submission().request.steps.unwrap_or_default();
             writer.fail(Error::Cancelled { steps_done: 0, steps })
         }
-        EntryState::Failed { kind, message } => writer.fail(Error::Recorded { kind, message }),
+        EntryState::Failed { kind, message } => writer.fail(Error::Reported { kind, field: None, message }),
         EntryState::Accepted | EntryState::Writing(_) => writer.fail(Error::ShutDown),
     };
     job

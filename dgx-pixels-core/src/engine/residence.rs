@@ -54,9 +54,14 @@ impl<B> Loading<B> {
 }
 
 impl<M: Models> Worker<M> {
-    /// Works the budget out, before any model is loaded, and has the device keep it.
-    pub(super) fn set_budget(&mut self) {
-        self.shared.metrics.device_up.with_label_values(&[&*self.name]).set(1);
+    /// Begins to use the device, works the budget out, and has the device keep it. libtorch may be loaded for it, so
+    /// the caller holds no lock.
+    pub(super) fn open(&mut self) {
+        self.is_open = true;
+        if let Err(error) = self.device.open() {
+            // The model that is loaded next fails with the same, and its jobs report it.
+            tracing::debug!(device = &*self.name, error = one_line(&error), "the device cannot be used");
+        }
         let Some(memory) = self.device.memory() else { return };
         let budget = self.shared.config.budget.bytes(memory);
         self.device.limit(budget);
@@ -171,6 +176,8 @@ impl<M: Models> Worker<M> {
         let backend = match answer {
             Ok(backend) => backend,
             Err(error) => {
+                // A device that could not be opened is tried again with the next job.
+                self.is_open = self.budget.is_some();
                 let mut state = self.shared.lock();
                 let device = &mut state.devices[self.index];
                 device.models.retain(|model| **model != *info.name);
@@ -180,6 +187,10 @@ impl<M: Models> Worker<M> {
                 return;
             }
         };
+        if self.budget.is_none() {
+            // The device could not be used when the first job came, and can now.
+            self.open();
+        }
         let metrics = &self.shared.metrics;
         metrics.loads.with_label_values(&[&info.name]).inc();
         metrics.load_seconds.observe(loading.started.elapsed().as_secs_f64());

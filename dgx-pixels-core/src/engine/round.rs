@@ -122,7 +122,8 @@ impl<M: Models> Worker<M> {
                     tracing::info!(job = %task.id(), device = &*self.name, "started");
                     task.writer.tell(JobEvent::Started { device: self.name.to_string() });
                     begun.push(number);
-                    let live = Live { task, canvas, number, begun: started, begin, stepped: None };
+                    let live =
+                        Live { task, canvas, number, begun: started, begin, stepped: None, latents: None };
                     self.loaded[model].live.push(live);
                 }
             }
@@ -374,6 +375,28 @@ impl<M: Models> Worker<M> {
         done.iter().for_each(|live| state.queue.leave(&live.task.client));
         drop(state);
         loaded.done.extend(done);
+        self.read_latents(model);
+    }
+
+    /// Reads the latents of those that wait to be decoded and whose caller asks for them.
+    fn read_latents(&mut self, model: usize) {
+        let asks =
+            |live: &&Live<CanvasOf<M>>| live.latents.is_none() && live.task.writer.job().submission().latents;
+        let numbers: Vec<_> = self.loaded[model].done.iter().filter(asks).map(|live| live.number).collect();
+        for number in numbers {
+            let loaded = &mut self.loaded[model];
+            let Some(place) = loaded.done.iter().position(|live| live.number == number) else { continue };
+            let (backend, live) = (&mut loaded.backend, &loaded.done[place]);
+            let read = || backend.latents(&live.canvas);
+            match self.shared.guarded(self.index, "reading latents", vec![live.task.clone()], read) {
+                Ok(Ok(latents)) => self.loaded[model].done[place].latents = Some(latents),
+                Ok(Err(error)) => {
+                    let Live { number, task, .. } = self.loaded[model].done.remove(place);
+                    self.give_up(number, task, error);
+                }
+                Err(panic) => return self.lose(model, panic, vec![]),
+            }
+        }
     }
 
     /// Decodes: all there are if nobody's steps wait for it, else about as many as take the time of a step, which are taken when the next
@@ -484,7 +507,7 @@ impl<M: Models> Worker<M> {
 
     /// To the threads that make sprites and files.
     fn hand_on(&self, live: Live<CanvasOf<M>>, image: image::RgbImage) {
-        let Live { task, canvas, number, begun, begin, stepped } = live;
+        let Live { task, canvas, number, begun, begin, stepped, latents } = live;
         let last_step = stepped.unwrap_or(begun);
         let timings = JobTimings {
             waiting: begun.saturating_duration_since(task.writer.submitted()),
@@ -500,6 +523,7 @@ impl<M: Models> Worker<M> {
             task,
             number,
             image,
+            latents,
             device: self.name.clone(),
             timings,
             last_step,

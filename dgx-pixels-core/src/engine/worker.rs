@@ -11,7 +11,7 @@ use super::queue::{Rank, level};
 use super::residence::{Loaded, Loading};
 use super::shared::{Course, Shared, State, Task, work};
 use crate::backend::Canvas;
-use crate::backend::{DeviceMemory, Models};
+use crate::backend::{DeviceMemory, Latents, Models};
 use crate::error::{Error, one_line};
 
 /// Decoded pictures that may wait to be written before no new job is begun.
@@ -26,6 +26,8 @@ pub(super) struct Worker<M: Models> {
     pub(super) name: Arc<str>,
     /// Which of the engine's devices.
     pub(super) index: usize,
+    /// `true` once the device is in use.
+    pub(super) is_open: bool,
     /// Most bytes that may be used; `None` where memory is not counted.
     pub(super) budget: Option<u64>,
     pub(super) loaded: Vec<Loaded<M::Backend>>,
@@ -50,6 +52,8 @@ pub(super) struct Live<C> {
     pub(super) begin: Duration,
     /// When its last step was done; then it waits to be decoded.
     pub(super) stepped: Option<Instant>,
+    /// The latents after the last step, if they are asked for.
+    pub(super) latents: Option<Latents>,
 }
 
 /// What the next round is to do.
@@ -147,6 +151,12 @@ impl<M: Models> Worker<M> {
                 return None;
             }
             self.keep_house(&mut state, now);
+            if !self.is_open && state.queue.len() > 0 {
+                drop(state);
+                self.open();
+                state = shared.lock();
+                continue;
+            }
             let chosen = self.merge(&mut state, now);
             let decodes = self.loaded.iter().any(|loaded| !loaded.done.is_empty());
             if !chosen.admitted.is_empty() || !chosen.run.is_empty() || decodes {

@@ -69,6 +69,8 @@ kinds! {
     QuotaExceeded: "quota_exceeded", 19, "one client has as many jobs waiting as it may; try again later";
     /// No game answers.
     GameUnavailable: "game_unavailable", 20, "no game answers";
+    /// libtorch, or the object that computes with it, is missing, damaged or of another version.
+    LibtorchUnavailable: "libtorch_unavailable", 21, "libtorch is missing, damaged or of another version";
     /// The caller stopped the job.
     Cancelled: "cancelled", 130, "the job was cancelled, for example by Ctrl-C";
 }
@@ -108,6 +110,7 @@ mod tests {
             ("empty_sprite", 18),
             ("quota_exceeded", 19),
             ("game_unavailable", 20),
+            ("libtorch_unavailable", 21),
             ("cancelled", 130),
         ];
         let found: Vec<_> = ErrorKind::ALL.iter().map(|kind| (kind.as_str(), kind.exit_code())).collect();

@@ -123,6 +123,12 @@ impl Error {
         Error::Device { device: device.into(), reason, cause }
     }
 
+    /// An [`Error::Libtorch`].
+    pub fn libtorch(reason: impl Into<Reason>) -> Error {
+        let Reason { words: reason, cause } = reason.into();
+        Error::Libtorch { reason, cause }
+    }
+
     /// An [`Error::Output`].
     pub fn output(path: impl Into<PathBuf>, reason: impl Into<Reason>) -> Error {
         let Reason { words: reason, cause } = reason.into();

@@ -383,6 +383,7 @@ impl Folder {
     }
 
     /// `true` if both are the same folder of the disk.
+    #[cfg(feature = "deploy")]
     pub(crate) fn is_same(&self, other: &Folder) -> io::Result<bool> {
         let [one, two] = [rustix::fs::fstat(&self.handle)?, rustix::fs::fstat(&other.handle)?];
         Ok((one.st_dev, one.st_ino) == (two.st_dev, two.st_ino))

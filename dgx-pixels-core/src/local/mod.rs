@@ -1,8 +1,9 @@
 //! The models of this machine, and an engine over them.
 //!
 //! [`LocalModels`] answers which models there are and which is the default, and starts an
-//! [`Engine`] that serves them: on libtorch, or without it the built-in sketch alone. Every door
-//! that draws on its own machine stands on it.
+//! [`Engine`] that serves them: on libtorch, which is loaded when the first job comes, or with the
+//! feature `torch` on the libtorch that the program is linked to. Every door that draws on its own
+//! machine stands on it.
 //!
 //! # Example
 //! ```
@@ -18,43 +19,30 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
-mod backend;
 #[cfg(feature = "torch")]
 mod libtorch;
 #[cfg(not(feature = "torch"))]
-#[path = "no_libtorch.rs"]
+#[path = "loaded.rs"]
 mod libtorch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-pub use self::backend::{LocalBackend, LocalCanvas};
-use self::libtorch::Folders;
-use crate::backend::{Backend as _, DeviceMemory, ModelInfo, Models, Sketch, Sketches, Unmetered};
-use crate::device::{Device, Dtype, Mode};
+use self::libtorch::{Folders, Sdxl};
+use crate::backend::{Backend as _, DeviceMemory, Either, ModelInfo, Models, Sketch, Sketches, Unmetered};
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
-use crate::model::Model;
 use crate::model::search::{self, Found, Note, Place};
+use crate::model::{Model, Options};
 use crate::request::ModelDefaults;
 use crate::{canvas, folders};
 
-/// The name of the built-in model, which needs no files and no libtorch: it paints a figure from the seed.
+/// The name of the built-in model, which needs no files and no libtorch: it paints a figure from
+/// the seed.
 pub const SKETCH: &str = "sketch";
-
-/// The way models are computed. The sketch is not affected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalOptions {
-    /// The device that draws. Default: [`Device::Auto`].
-    pub device: Device,
-    /// The precision. Default: `f32` on the CPU, `bf16` on a GPU.
-    pub dtype: Option<Dtype>,
-    /// How much may differ from diffusers for speed. Default: [`Mode::Fast`].
-    pub mode: Mode,
-    /// `true` to decode large images in overlapping tiles, which takes less memory. Default: `false`.
-    pub vae_tiling: bool,
-}
 
 /// A model of this machine, by what is known without loading it.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +64,7 @@ impl LocalModel {
         LocalModel { name: name.into(), path: Some(path), defaults: model.defaults() }
     }
 
-    /// `true` for the built-in sketch, which computes nothing and ignores [`LocalOptions`].
+    /// `true` for the built-in sketch, which computes nothing and ignores [`Options`].
     pub fn is_sketch(&self) -> bool {
         self.path.is_none()
     }
@@ -87,21 +75,28 @@ impl LocalModel {
     }
 }
 
-/// The models that this machine serves; at least one. Copies share what they have read of the files.
+/// A loaded model of [`LocalModels`]: the sketch, or SDXL on libtorch.
+pub type LocalBackend = Either<Sketch, Sdxl>;
+
+/// The models that this machine serves; at least one. Copies share what they have read of the
+/// files.
 #[derive(Clone)]
 pub struct LocalModels {
     /// The default is the first.
     models: Vec<LocalModel>,
     notes: Vec<Note>,
-    options: LocalOptions,
-    /// Those with a folder, if there are any.
-    folders: Option<Folders>,
+    options: Options,
+    owns_process: bool,
+    /// The models with a folder, as they were opened.
+    opened: Vec<(String, Model)>,
+    /// The same, ready to be computed; `None` if there are none.
+    folders: Option<Arc<Folders>>,
 }
 
 impl LocalModels {
-    /// The model that `model` names, alone: a name in [`search::places`], a folder, or [`SKETCH`]. Without a name
-    /// all models in these places, with the sketch as the last. The default is then [`search::DEFAULT`], or the only
-    /// model that was found. In a build without libtorch there is only the sketch.
+    /// The model that `model` names, alone: a name in [`search::places`], a folder, or [`SKETCH`].
+    /// Without a name all models in these places, with the sketch as the last. The default is then
+    /// [`search::DEFAULT`], or the only model that was found.
     ///
     /// # Errors
     /// [`Error::ModelChoice`] if there is no such model, or none that is clearly the default; the model's own fault if
@@ -111,11 +106,8 @@ impl LocalModels {
     }
 
     fn open_in(places: &[Place], model: Option<&str>) -> Result<LocalModels, Error> {
-        match model {
-            Some(SKETCH) => return Ok(LocalModels::sketch()),
-            None if !libtorch::IS_BUILT_IN => return Ok(LocalModels::sketch()),
-            Some(name) if !libtorch::IS_BUILT_IN => return Err(needs_libtorch(name)),
-            _ => {}
+        if model == Some(SKETCH) {
+            return Ok(LocalModels::sketch());
         }
         let chosen = search::choose(places, model)?;
         let notes = search::notes(places, &chosen, model.is_some());
@@ -134,8 +126,41 @@ impl LocalModels {
         Ok(models)
     }
 
-    /// The model that an image records, alone: one of the model folders by its name, or [`SKETCH`]. The name is never
-    /// taken for a path, so that no image can choose which folder is opened.
+    /// The models that `names` name, each as in [`open`](Self::open); the first is the default.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); [`Error::ModelChoice`] if there is no name, or one comes
+    /// twice.
+    pub fn named(names: &[&str]) -> Result<LocalModels, Error> {
+        let places = search::places();
+        let (mut models, mut opened) = (LocalModels::sketch(), vec![]);
+        models.models.clear();
+        for name in names {
+            if *name == SKETCH {
+                models.models.push(LocalModel::sketch());
+                continue;
+            }
+            let found = search::choose(&places, Some(name))?;
+            models.notes.extend(search::notes(&places, &found, true));
+            let Found { name, path, model, .. } = found;
+            let model = model?;
+            models.models.push(LocalModel::of_folder(&name, path, &model));
+            opened.push((name, model));
+        }
+        let mut seen = HashSet::new();
+        match models.models.iter().find(|model| !seen.insert(&model.name)) {
+            _ if models.models.is_empty() => {
+                Err(Error::ModelChoice("`models` is empty; expected the names of one or more".into()))
+            }
+            Some(twice) => {
+                Err(Error::ModelChoice(format!("`models` names `{}` twice; expected each once", twice.name)))
+            }
+            None => LocalModels { opened, ..models }.ready(),
+        }
+    }
+
+    /// The model that an image records, alone: one of the model folders by its name, or [`SKETCH`].
+    /// The name is never taken for a path, so that no image can choose which folder is opened.
     ///
     /// # Errors
     /// [`Error::ModelChoice`] if no model has this name; the model's own fault if it cannot be opened.
@@ -150,26 +175,60 @@ impl LocalModels {
     }
 
     fn sketch() -> LocalModels {
-        let models = vec![LocalModel::sketch()];
-        LocalModels { models, notes: vec![], options: LocalOptions::default(), folders: None }
+        LocalModels {
+            models: vec![LocalModel::sketch()],
+            notes: vec![],
+            options: Options::default(),
+            owns_process: false,
+            opened: vec![],
+            folders: None,
+        }
     }
 
     fn of_folders(found: Vec<Found>, notes: Vec<Note>) -> Result<LocalModels, Error> {
-        let options = LocalOptions::default();
         let (mut models, mut opened) = (vec![], vec![]);
         for Found { name, path, model, .. } in found {
             let model = model?;
             models.push(LocalModel::of_folder(&name, path, &model));
             opened.push((name, model));
         }
-        let folders = Some(Folders::new(opened, options)?);
-        Ok(LocalModels { models, notes, options, folders })
+        LocalModels { models, notes, opened, ..LocalModels::sketch() }.ready()
     }
 
     /// The same models, computed in another way.
-    pub fn with(self, options: LocalOptions) -> LocalModels {
-        let folders = self.folders.map(|folders| folders.with(options));
-        LocalModels { options, folders, ..self }
+    ///
+    /// # Errors
+    /// [`Error::Model`] if two models have one name.
+    pub fn with(self, options: Options) -> Result<LocalModels, Error> {
+        LocalModels { options, ..self }.ready()
+    }
+
+    /// Lets libtorch change what is global in this process: its allocator of CPU memory, its
+    /// threads, its switches and its limit of GPU memory. For programs: they draw faster beside
+    /// other work, and keep their budget by refusing allocations. Default: nothing global is
+    /// touched, and memory is counted on the engine's own threads.
+    ///
+    /// # Errors
+    /// Those of [`with`](Self::with).
+    pub fn owning_process(self) -> Result<LocalModels, Error> {
+        LocalModels { owns_process: true, ..self }.ready()
+    }
+
+    /// Loads libtorch now, and not when the first job comes. Nothing is done where only the sketch
+    /// is served.
+    ///
+    /// # Errors
+    /// [`Error::Libtorch`].
+    pub fn preload(&self) -> Result<(), Error> {
+        if self.folders.is_none() { Ok(()) } else { libtorch::preload(self.owns_process) }
+    }
+
+    fn ready(self) -> Result<LocalModels, Error> {
+        let folders = match self.opened.as_slice() {
+            [] => None,
+            opened => Some(Arc::new(libtorch::folders(opened.to_vec(), self.options, self.owns_process)?)),
+        };
+        Ok(LocalModels { folders, ..self })
     }
 
     /// All models, the default first.
@@ -199,23 +258,32 @@ impl LocalModels {
         &self.notes
     }
 
-    /// Starts an engine that serves these models on the device of [`LocalOptions`]. No model is loaded before its
-    /// first job. The engine keeps its memory measurements in [`folders::cache`] unless `config` names another file.
+    /// Starts an engine that serves these models on the device of [`Options`]. No model is loaded
+    /// before its first job. The engine keeps its memory measurements in [`folders::cache`] unless
+    /// `config` names another file.
     ///
     /// # Errors
     /// Those of [`Engine::start`]; [`Error::Device`] if the device is not there.
     pub fn start(&self, config: EngineConfig) -> Result<Engine, Error> {
         let costs = config.costs.or_else(|| Some(folders::cache()?.join("costs.json")));
-        let devices: Vec<Box<dyn DeviceMemory>> = match &self.folders {
-            Some(folders) => folders.devices(self.options.device)?,
-            None => vec![Box::new(Unmetered("cpu".into()))],
-        };
-        Engine::start(self.clone(), devices, EngineConfig { costs, ..config })
+        Engine::start(self.clone(), self.devices()?, EngineConfig { costs, ..config })
+    }
+
+    /// The devices that [`start`](Self::start) would draw on, for an engine that serves these
+    /// models beside others.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device is not there.
+    pub fn devices(&self) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
+        match &self.folders {
+            Some(_) => libtorch::devices(self.options.device, self.owns_process),
+            None => Ok(vec![Box::new(Unmetered("cpu".into()))]),
+        }
     }
 
     /// The folders, if `model` is one of them.
     fn folder_of(&self, model: &LocalModel) -> Option<&Folders> {
-        self.folders.as_ref().filter(|_| !model.is_sketch())
+        self.folders.as_deref().filter(|_| !model.is_sketch())
     }
 }
 
@@ -225,15 +293,15 @@ impl Models for LocalModels {
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error> {
         let model = self.find(model)?;
         match self.folder_of(model) {
-            Some(folders) => folders.describe(&model.name, device),
+            Some(folders) => folders.describe(Some(&model.name), device),
             None => Sketches.describe(None, device),
         }
     }
 
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<LocalBackend, Error> {
         match self.folder_of(self.find(Some(model))?) {
-            Some(folders) => folders.load(model, device, on_bytes).map(LocalBackend::sdxl),
-            None => Ok(LocalBackend::sketch()),
+            Some(folders) => folders.load(model, device, on_bytes).map(Either::Second),
+            None => Ok(Either::First(Sketch)),
         }
     }
 
@@ -243,10 +311,4 @@ impl Models for LocalModels {
             None => Ok(None),
         }
     }
-}
-
-fn needs_libtorch(model: &str) -> Error {
-    Error::ModelChoice(format!(
-        "`model` is `{model}`; expected `{SKETCH}`, as this program is built without libtorch (feature `torch`)"
-    ))
 }

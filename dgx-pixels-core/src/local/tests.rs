@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::Device;
 use crate::submission::Submission;
 
 fn names(models: &LocalModels) -> Vec<&str> {
@@ -7,9 +8,9 @@ fn names(models: &LocalModels) -> Vec<&str> {
 
 /// An engine that leaves the user's cache alone, on the CPU.
 fn start(models: LocalModels, folder: &std::path::Path) -> Engine {
-    let options = LocalOptions { device: Device::Cpu, ..Default::default() };
+    let options = Options { device: Device::Cpu, ..Default::default() };
     let costs = Some(folder.join("costs.json"));
-    models.with(options).start(EngineConfig { costs, ..Default::default() }).unwrap()
+    models.with(options).unwrap().start(EngineConfig { costs, ..Default::default() }).unwrap()
 }
 
 #[test]
@@ -45,22 +46,18 @@ fn a_name_that_is_not_served_is_answered_with_those_that_are() {
     assert_eq!(job.wait().unwrap().made.model, SKETCH);
 }
 
-#[cfg(not(feature = "torch"))]
 #[test]
-fn without_libtorch_the_sketch_is_the_default_and_the_only_choice() {
+fn latents_are_refused_by_a_model_that_has_none() {
     let folder = tempfile::tempdir().unwrap();
-    search::tests::add(folder.path(), "frog");
-    let places = [Place::Plain(folder.path().into())];
-    assert_eq!(names(&LocalModels::open_in(&places, None).unwrap()), [SKETCH]);
-    let expected =
-        "`model` is `frog`; expected `sketch`, as this program is built without libtorch (feature `torch`)";
-    let named = LocalModels::open_in(&places, Some("frog")).err().unwrap();
-    let found = search::named(&places, "frog").unwrap();
-    let recorded = LocalModels::of_folders(vec![found], vec![]).err().unwrap();
-    assert_eq!([named, recorded].map(|error| error.to_string()), [expected; 2]);
+    let engine = start(LocalModels::open_in(&[], Some(SKETCH)).unwrap(), folder.path());
+    let job = engine.submit(Submission { latents: true, ..Submission::of("a frog") }).unwrap();
+    let error = job.wait().err().unwrap();
+    let expected = "`latents` is `true`; expected `false`, as this model has no latents";
+    assert_eq!((error.to_string().as_str(), error.field()), (expected, Some("latents")));
+    // Nothing of the engine's is lost by it.
+    assert!(engine.submit(Submission::of("a frog")).unwrap().wait().unwrap().latents.is_none());
 }
 
-#[cfg(feature = "torch")]
 #[test]
 fn all_models_are_served_with_the_default_first_and_the_sketch_last() {
     let folder = tempfile::tempdir().unwrap();
@@ -85,7 +82,6 @@ fn all_models_are_served_with_the_default_first_and_the_sketch_last() {
     assert_eq!(by_path.default_model().path, Some(shadowed));
 }
 
-#[cfg(feature = "torch")]
 #[test]
 fn a_folder_called_sketch_is_used_by_its_path() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,7 +97,6 @@ fn a_folder_called_sketch_is_used_by_its_path() {
     assert!(by_path.hash(SKETCH).unwrap().is_some());
 }
 
-#[cfg(feature = "torch")]
 #[test]
 fn a_model_and_the_sketch_draw_in_one_engine() {
     let folder = tempfile::tempdir().unwrap();

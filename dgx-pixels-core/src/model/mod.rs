@@ -1,8 +1,12 @@
 //! Model folders in diffusers' layout, read without libtorch.
 
 mod bounds;
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub(crate) mod checkpoint;
 pub mod config;
 pub mod files;
+#[cfg(any(feature = "engine", feature = "torch"))]
+mod options;
 pub mod search;
 
 use std::fs::File;
@@ -11,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::{WeightFiles, WeightPaths};
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub use options::Options;
 
 use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};

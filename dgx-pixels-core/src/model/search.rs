@@ -106,9 +106,9 @@ impl Place {
 }
 
 /// The places where models are looked for, in this order: each folder of `$DGX_PIXELS_MODELS`,
-/// `$XDG_DATA_HOME/dgx-pixels/models`, what the program was installed or built with, Hugging Face's
-/// cache, and `models` in the current folder. The last is not the user's choice, so its names
-/// never replace those of another place.
+/// `$XDG_DATA_HOME/dgx-pixels/models`, what the program or the Python package was installed or
+/// built with, Hugging Face's cache, and `models` in the current folder. The last is not the user's
+/// choice, so its names never replace those of another place.
 pub fn places() -> Vec<Place> {
     let var = |name| env::var_os(name).filter(|value| !value.is_empty());
     let listed = var("DGX_PIXELS_MODELS");
@@ -121,6 +121,7 @@ pub fn places() -> Vec<Place> {
     listed
         .chain(folders::data().map(|data| data.join("models")))
         .chain(brought_along())
+        .chain(python_package())
         .map(Place::Plain)
         .chain(hub.map(Place::Hub))
         .chain([Place::Here(PathBuf::from("models"))])
@@ -136,6 +137,12 @@ fn brought_along() -> Option<PathBuf> {
     let built = folder.parent()?.parent().filter(|top| top.join("Cargo.toml").is_file());
     let built = built.map(|top| top.join("models"));
     [Some(installed), built].into_iter().flatten().find(|path| path.is_dir())
+}
+
+/// The models of the Python package, if one is installed that this code belongs to or may use.
+fn python_package() -> Option<PathBuf> {
+    let packages = folders::python_packages().into_iter();
+    packages.map(|packages| packages.join(folders::PYTHON_PACKAGE).join("models")).find(|path| path.is_dir())
 }
 
 /// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.

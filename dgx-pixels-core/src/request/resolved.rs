@@ -1,5 +1,7 @@
 //! A request with every default filled in.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Crop, GenerateRequest, ImageSize, RequestError};
 use crate::scheduler::SchedulerName;
 
@@ -24,7 +26,8 @@ pub struct ModelDefaults {
 ///
 /// The queue, the forecast of costs, the canvas and the record in a PNG file all carry this type, so a default is decided in
 /// one place: [`GenerateRequest::resolve`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ResolvedRequest {
     /// As in the request.
     pub prompt: String,

@@ -243,6 +243,8 @@ impl From<Submission> for crate::Submission {
             deadline: stored.deadline,
             idempotency_key: stored.idempotency_key,
             preview_every: stored.preview_every,
+            // They are kept in memory, so that a job that is taken up again has none to give.
+            latents: false,
         }
     }
 }

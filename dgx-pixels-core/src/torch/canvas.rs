@@ -6,7 +6,7 @@ use super::cuda::OnStream;
 use super::device::{Generator, place};
 use super::failed;
 use super::layers::Result as TorchResult;
-use crate::backend::Canvas;
+use crate::backend::{Canvas, Latents};
 use crate::device::Device;
 use crate::error::Error;
 use crate::request::ResolvedRequest;
@@ -55,15 +55,6 @@ pub(super) struct State {
     pub(super) steps_done: usize,
     /// What the UNet's inner levels made of the positive and the negative row, for steps that go without them.
     pub(super) deep: [Option<Tensor>; 2],
-}
-
-/// Latents as plain numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Latents {
-    /// `[channels, height, width]`, row by row.
-    pub values: Vec<f32>,
-    /// Channels, height and width in latent pixels.
-    pub shape: [usize; 3],
 }
 
 impl Canvas for SdxlCanvas {

@@ -1,15 +1,13 @@
 //! Model folders by name, as an engine serves them.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::device::libtorch_version;
-use super::sdxl::{Options, Sdxl};
-use super::weights::is_float;
+use super::sdxl::Sdxl;
 use crate::backend::{ModelInfo, Models};
 use crate::device::Device;
 use crate::error::{Cause, Error};
-use crate::model::{Component, Model};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::{Model, Options};
 use crate::value_error::ValueError;
 
 /// Models in folders, each under a name.
@@ -27,14 +25,6 @@ pub struct Checkpoints {
     models: Vec<Checkpoint>,
     default: String,
     options: Options,
-}
-
-struct Checkpoint {
-    name: String,
-    model: Model,
-    /// Numbers in the weights of each component.
-    parameters: OnceLock<[u64; Component::ALL.len()]>,
-    hash: Mutex<Option<String>>,
 }
 
 impl Checkpoints {
@@ -73,12 +63,6 @@ impl Checkpoints {
         Checkpoints::new(opened.collect::<Result<Vec<_>, Error>>()?, default, options)
     }
 
-    /// The same models, loaded in another way.
-    pub fn with(&self, options: Options) -> Checkpoints {
-        let anew = |Checkpoint { name, model, .. }: &Checkpoint| Checkpoint::new(name.clone(), model.clone());
-        Checkpoints { models: self.models.iter().map(anew).collect(), default: self.default.clone(), options }
-    }
-
     /// All names, in the order they were given in.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.models.iter().map(|checkpoint| checkpoint.name.as_str())
@@ -98,58 +82,14 @@ impl Checkpoints {
     }
 }
 
-impl Checkpoint {
-    fn new(name: String, model: Model) -> Checkpoint {
-        Checkpoint { name, model, parameters: OnceLock::new(), hash: Mutex::new(None) }
-    }
-
-    fn parameters(&self, options: &Options) -> Result<[u64; Component::ALL.len()], Error> {
-        if let Some(known) = self.parameters.get() {
-            return Ok(*known);
-        }
-        let mut counts = [0; Component::ALL.len()];
-        for (count, component) in counts.iter_mut().zip(Component::ALL) {
-            let files = self.model.weights(component, options.prefers_fp16(component, &self.model))?;
-            let tensors = files.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values());
-            let sizes =
-                tensors.filter(|info| is_float(info.dtype)).map(|info| info.shape.iter().product::<usize>());
-            *count = sizes.sum::<usize>() as u64;
-        }
-        Ok(*self.parameters.get_or_init(|| counts))
-    }
-}
-
 impl Models for Checkpoints {
     type Backend = Sdxl;
 
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error> {
         let checkpoint = self.find(model.unwrap_or(&self.default))?;
-        let Checkpoint { name, model, .. } = checkpoint;
         let options = self.options(device)?;
-        let device = match options.device {
-            Device::Auto => options.device.resolve()?,
-            named => named,
-        };
-        let bytes = checkpoint
-            .parameters(&options)?
-            .into_iter()
-            .zip(Component::ALL)
-            .map(|(count, component)| count * options.dtype_of(component, model, device).bytes());
-        // What was read of the configs: names and versions in them shape nothing.
-        let configs = format!("{:?}", (&model.text_encoder, &model.text_encoder_2, &model.unet, &model.vae));
-        let mode = options.mode_on(device);
-        let configs = format!("{configs}{mode:?}");
-        Ok(ModelInfo {
-            name: name.clone(),
-            architecture: blake3::hash(configs.as_bytes()).to_hex().to_string(),
-            dtype: options.dtype(device).to_string(),
-            weight_bytes: bytes.sum(),
-            defaults: model.defaults(),
-            vae_tiling: options.vae_tiling,
-            mode: mode.map(|mode| mode.to_string()),
-            libtorch: Some(libtorch_version()),
-            licence: model.licence.clone(),
-        })
+        let device = if options.device == Device::Auto { options.device.resolve()? } else { options.device };
+        checkpoint.describe(&Options { device, ..options })
     }
 
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Sdxl, Error> {
@@ -157,13 +97,6 @@ impl Models for Checkpoints {
     }
 
     fn hash(&self, model: &str) -> Result<Option<String>, Error> {
-        let checkpoint = self.find(model)?;
-        // Whoever asks meanwhile waits for this one, and reads nothing.
-        let mut hash = checkpoint.hash.lock().unwrap_or_else(PoisonError::into_inner);
-        if hash.is_none() {
-            let model = &checkpoint.model;
-            *hash = Some(model.hash_of(|component| self.options.prefers_fp16(component, model))?);
-        }
-        Ok(hash.clone())
+        self.find(model)?.hash(&self.options).map(Some)
     }
 }

@@ -14,6 +14,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/headeronly/version.h>
 
 #include <malloc.h>
@@ -41,6 +42,8 @@ constexpr int32_t kCudaOutOfMemory = 2;
 // Most of our calls are tch's, and torch-sys hands over an error's text alone. It asks the error for that text while it handles
 // it, and libtorch then asks for the stack that belongs in the text. So this takes the stack's place, and notes the error's type.
 //
+// In a process that is not ours the stack is left alone, and `ThreadCounting` notes what allocators report.
+//
 // An error that libtorch itself handles, as cuDNN's when it looks for an algorithm, is asked for no text, and so not noted.
 class NotingStack final : public c10::OptimisticLazyValue<std::string> {
  private:
@@ -50,11 +53,54 @@ class NotingStack final : public c10::OptimisticLazyValue<std::string> {
   }
 };
 
-// Set before `main`: libtorch reads it without a lock, in any thread that fails.
-[[maybe_unused]] const bool notes_errors = [] {
-  c10::SetStackTraceFetcher([]() -> c10::Backtrace { return std::make_shared<NotingStack>(); });
-  return true;
-}();
+// The bytes that threads of ours have allocated on each device, in a process that is not ours. libtorch reports each
+// allocation of a thread to the profiler of that thread, if it has one, and this takes the profiler's place on threads
+// that have drawn. What such a thread frees is reported too. Nothing of other threads is seen or slowed down.
+struct Counter {
+  std::atomic<int64_t> used{0};
+  std::atomic<int64_t> peak{0};
+
+  void add(int64_t bytes) {
+    const int64_t now = used.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+    int64_t known = peak.load(std::memory_order_relaxed);
+    while (now > known && !peak.compare_exchange_weak(known, now, std::memory_order_relaxed)) {
+    }
+  }
+};
+
+// The CPU, then GPUs by their indices.
+constexpr int kCounters = 129;
+Counter counters[kCounters];
+
+class ThreadCounting final : public c10::MemoryReportingInfoBase {
+ public:
+  bool memoryProfilingEnabled() const override {
+    return true;
+  }
+
+  void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device device) override {
+    const int place = device.is_cuda() ? device.index() + 1 : 0;
+    if (place >= 0 && place < kCounters) {
+      counters[place].add(bytes);
+    }
+  }
+
+  void reportOutOfMemory(int64_t, size_t, size_t, c10::Device) override {
+    ran_out_of_memory = true;
+  }
+};
+
+// Since `dgx_note_all_errors`, or never.
+std::atomic<bool> owns_process{false};
+
+// Has this thread counted from now on, in a process that is not ours.
+void count_this_thread() {
+  thread_local bool is_counted = false;
+  if (!is_counted && !owns_process.load(std::memory_order_relaxed)) {
+    is_counted = true;
+    c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, std::make_shared<ThreadCounting>());
+  }
+}
 
 // Counts the bytes of tensors on the CPU, refuses those past a limit, and keeps large blocks for the next tensor.
 //
@@ -256,13 +302,29 @@ bool dgx_ran_out_of_memory() {
   return ran_out_of_memory;
 }
 
+// Before anything is computed: libtorch reads it without a lock, in any thread that fails.
+void dgx_note_all_errors() {
+  owns_process = true;
+  c10::SetStackTraceFetcher([]() -> c10::Backtrace { return std::make_shared<NotingStack>(); });
+}
+
 c10::InferenceMode* dgx_inference_mode_new() {
+  count_this_thread();
   ran_out_of_memory = false;
   return new c10::InferenceMode();
 }
 
 void dgx_inference_mode_free(c10::InferenceMode* guard) {
   delete guard;
+}
+
+void dgx_thread_stats(int32_t counter, int64_t* allocated, int64_t* peak) {
+  *allocated = counters[counter].used.load();
+  *peak = counters[counter].peak.load();
+}
+
+void dgx_thread_reset_peak(int32_t counter) {
+  counters[counter].peak.store(counters[counter].used.load());
 }
 
 void dgx_cpu_install() {

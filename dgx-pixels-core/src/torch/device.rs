@@ -4,12 +4,13 @@ use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use serde::Serialize;
 use tch::{Kind, TchError, Tensor};
 
-use super::cuda::{Driver, nvrtc_is_installed};
+use super::cuda::nvrtc_is_installed;
+use super::process::is_owned;
 use crate::device::{Device, Dtype};
 use crate::error::Error;
+use crate::gpu::{self, Driver};
 
 impl Device {
     /// Makes `auto` concrete and checks that the device is there.
@@ -26,7 +27,7 @@ impl Device {
                 if index < count {
                     return Ok(self);
                 }
-                Err(unavailable(format!("this machine has {count} GPU(s), `cuda:0` to `cuda:{}`", count - 1)))
+                Err(unavailable(gpu::range(count)))
             }
         }
     }
@@ -41,14 +42,6 @@ impl Device {
 }
 
 impl Dtype {
-    /// Bytes of one number.
-    pub(super) fn bytes(self) -> u64 {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::F16 | Dtype::Bf16 => 2,
-        }
-    }
-
     pub(super) fn kind(self) -> Kind {
         match self {
             Dtype::F32 => Kind::Float,
@@ -58,37 +51,10 @@ impl Dtype {
     }
 }
 
-/// A GPU, as its driver describes it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Gpu {
-    /// N of `cuda:N`.
-    pub index: usize,
-    /// The maker's name for it.
-    pub name: String,
-    /// Memory in all; on an integrated GPU, the machine's.
-    pub total_bytes: u64,
-    /// Major and minor.
-    pub compute_capability: (u32, u32),
-    /// The newest CUDA that the driver serves, as `13.0`.
-    pub driver_cuda: String,
-    /// Whether it shares the machine's memory (GB10 does).
-    pub integrated: bool,
-}
-
 /// The version of the libtorch this library was built with, as `2.11.0`.
 pub fn libtorch_version() -> String {
     // SAFETY: a string constant.
     unsafe { CStr::from_ptr(dgx_libtorch_version()) }.to_string_lossy().into_owned()
-}
-
-/// The GPUs that libtorch can use.
-///
-/// # Errors
-/// Why there are none: no driver, CUDA's libraries not installed, a driver too old, no GPU.
-pub fn gpus() -> Result<Vec<Gpu>, String> {
-    let count = load_cuda()?;
-    let driver = Driver::open()?;
-    (0..count).map(|index| driver.gpu(index)).collect()
 }
 
 /// A source of noise equal to `torch.Generator("cpu").manual_seed(seed)`, one for each request.
@@ -193,9 +159,13 @@ pub(super) fn load_cuda() -> Result<usize, String> {
             Err(error) => return Err(format!("CUDA's libraries are not installed: {error}")),
         }
         if let Err(reason) = nvrtc_is_installed() {
-            tracing::warn!("attention is not cuDNN's, which has it compiled: {reason}");
-            // SAFETY: it takes nothing, and sets a flag that is read at each call.
-            unsafe { dgx_without_cudnn_attention() };
+            if is_owned() {
+                tracing::warn!("attention is not cuDNN's, which has it compiled: {reason}");
+                // SAFETY: it takes nothing, and sets a flag that is read at each call.
+                unsafe { dgx_without_cudnn_attention() };
+            } else {
+                tracing::warn!("cuDNN's attention may fail: {reason}");
+            }
         }
         match tch::Cuda::device_count() {
             count @ 1.. => Ok(count as usize),

@@ -5,30 +5,23 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::device::{Gpu, checked, gpus};
+use super::device::checked;
+use super::process::is_owned;
 use crate::backend::{DeviceMemory, Memory};
 use crate::device::Device;
 use crate::error::{Error, one_line};
+use crate::gpu::{Gpu, gpus};
 
-/// Bytes in libtorch's allocator on one device.
+/// Bytes of tensors on one device: of all in this process after [`own_process`](super::own_process), otherwise of those
+/// that threads which have drawn allocate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
-    /// In tensors now. On the CPU, those made since [`count_cpu_memory`].
+    /// In tensors now.
     pub allocated_bytes: u64,
     /// Most that was in tensors since the start or [`reset_peak`].
     pub peak_bytes: u64,
     /// Taken from the device, in use or kept for later.
     pub reserved_bytes: u64,
-}
-
-/// Has tensors on the CPU counted from here on. Loading a model and [`devices`] do it too.
-///
-/// Large blocks are kept for the next tensor, hardly more than tensors took together since [`empty_cache`], so that what was
-/// counted is what is resident, to a few megabytes. For that `malloc` is told, for this whole process, to map each block of
-/// 256 KiB or more by itself.
-pub fn count_cpu_memory() {
-    // SAFETY: replaces a pointer that libtorch reads at each allocation; blocks know who frees them.
-    unsafe { dgx_cpu_install() }
 }
 
 /// What libtorch holds of `device`'s memory.
@@ -45,7 +38,13 @@ pub fn count_cpu_memory() {
 /// ```
 pub fn memory_stats(device: Device) -> Result<MemoryStats, Error> {
     let (mut allocated, mut peak, mut reserved) = (0, 0, 0);
-    match device.resolve()? {
+    let device = device.resolve()?;
+    match device {
+        _ if !is_owned() => {
+            // SAFETY: the two places outlive the call.
+            unsafe { dgx_thread_stats(counter(device), &mut allocated, &mut peak) };
+            reserved = allocated;
+        }
         Device::Cuda(index) => {
             // SAFETY: CUDA is loaded and `index` exists; the three places outlive the call.
             let failed = unsafe { dgx_cuda_stats(index as i8, &mut allocated, &mut peak, &mut reserved) };
@@ -74,6 +73,14 @@ pub(super) fn hold(device: Device, bytes: i64) {
     }
 }
 
+/// The place of a device's counter.
+fn counter(device: Device) -> i32 {
+    match device {
+        Device::Cuda(index) => index as i32 + 1,
+        _ => 0,
+    }
+}
+
 fn held_bytes(device: Device) -> u64 {
     let held = match device {
         Device::Cuda(index) => HELD.get(index).map_or(0, |held| held.load(Ordering::Relaxed)),
@@ -87,7 +94,13 @@ fn held_bytes(device: Device) -> u64 {
 /// # Errors
 /// As [`memory_stats`].
 pub fn reset_peak(device: Device) -> Result<(), Error> {
-    match device.resolve()? {
+    let device = device.resolve()?;
+    match device {
+        _ if !is_owned() => {
+            // SAFETY: sets a number.
+            unsafe { dgx_thread_reset_peak(counter(device)) };
+            Ok(())
+        }
         Device::Cuda(index) => {
             // SAFETY: CUDA is loaded and `index` exists.
             checked(unsafe { dgx_cuda_reset_peak(index as i8) }, "resetting memory statistics")
@@ -108,6 +121,7 @@ pub fn empty_cache(device: Device) -> Result<(), Error> {
     match device.resolve()? {
         // SAFETY: CUDA is loaded.
         Device::Cuda(_) => checked(unsafe { dgx_cuda_empty_cache() }, "emptying the memory cache"),
+        _ if !is_owned() => Ok(()),
         _ => {
             // SAFETY: may be called at any time.
             unsafe { dgx_cpu_empty_cache() };
@@ -118,6 +132,8 @@ pub fn empty_cache(device: Device) -> Result<(), Error> {
 
 /// Refuses tensors on `device` past `bytes`: what would exceed them fails with [`Error::OutOfMemory`].
 ///
+/// It does nothing in a process that is not [owned](super::own_process): the limit would be everybody's.
+///
 /// On the CPU it holds for what is counted, at once, and may be changed. On a GPU it holds for what libtorch takes of the
 /// device, its cache included, is one share for all GPUs, and must be set before the first tensor on any: libtorch 2.11 reads
 /// `per_process_memory_fraction` once, when `NativeCachingAllocator::init` makes the allocator of each GPU.
@@ -126,6 +142,7 @@ pub fn empty_cache(device: Device) -> Result<(), Error> {
 /// As [`memory_stats`]; [`Error::Internal`] if there are tensors on a GPU already.
 pub fn limit_memory(device: Device, bytes: u64) -> Result<(), Error> {
     match device.resolve()? {
+        _ if !is_owned() => Ok(()),
         Device::Cuda(index) => {
             const DOING: &str = "limiting memory";
             let (_, total) = cuda_memory(index)?;
@@ -168,7 +185,6 @@ pub fn devices(which: &[Device]) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
             Device::Cuda(index) => gpus().map_err(fault)?.into_iter().find(|gpu| gpu.index == index),
             _ => None,
         };
-        count_cpu_memory();
         devices.push(Box::new(Metered { name, device, gpu }));
     }
     Ok(devices)
@@ -299,7 +315,8 @@ fn cpu_model(cpus: &str) -> Option<&str> {
 }
 
 unsafe extern "C" {
-    fn dgx_cpu_install();
+    fn dgx_thread_stats(counter: i32, allocated: *mut i64, peak: *mut i64);
+    fn dgx_thread_reset_peak(counter: i32);
     fn dgx_cpu_stats(allocated: *mut i64, peak: *mut i64, reserved: *mut i64);
     fn dgx_cpu_empty_cache();
     fn dgx_cpu_reset_peak();

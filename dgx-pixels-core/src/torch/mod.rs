@@ -19,6 +19,7 @@ mod memory;
 mod parity;
 mod passes;
 mod preview;
+mod process;
 mod prompts;
 mod rate;
 mod recent;
@@ -30,20 +31,19 @@ mod unet;
 mod vae;
 mod weights;
 
-pub use canvas::{Latents, SdxlCanvas};
+pub use canvas::SdxlCanvas;
 pub use checkpoints::Checkpoints;
-pub use device::{Gpu, gpus, libtorch_version};
-pub use memory::{
-    MemoryStats, count_cpu_memory, devices, empty_cache, limit_memory, memory_stats, reset_peak,
-};
+pub use device::libtorch_version;
+pub use memory::{MemoryStats, devices, empty_cache, limit_memory, memory_stats, reset_peak};
+pub use process::own_process;
 pub use rate::matrix_rate;
-pub use sdxl::{Options, Sdxl};
-pub use threads::share_processors;
+pub use sdxl::Sdxl;
 
 use tch::TchError;
 
 pub use crate::device::{Device, Dtype, Mode};
 use crate::error::{Cause, Error};
+pub use crate::model::Options;
 
 /// Which of this library's kernels a GPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn compile_kernels(device: Device) -> Result<CompiledKernels, Error> {
 /// libtorch's refusal as one of our errors.
 fn failed(error: TchError, device: Device, doing: &'static str) -> Error {
     match is_out_of_memory(&error) {
-        true => Error::OutOfMemory { device: device.to_string(), doing },
+        true => Error::OutOfMemory { device: device.to_string(), doing: doing.into() },
         false => Error::internal(doing, Cause::from(first_line(error))),
     }
 }
@@ -108,7 +108,6 @@ mod tests {
 
     #[test]
     fn lack_of_memory_is_known_by_its_type_until_the_next_call_of_a_backend() {
-        count_cpu_memory();
         let _guard = InferenceMode::enter();
         let error = failed(too_large(), Device::Cpu, "testing");
         assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
@@ -129,9 +128,11 @@ mod tests {
 
     #[test]
     fn each_thread_has_its_own_memory_of_it() {
-        count_cpu_memory();
         let _guard = InferenceMode::enter();
-        let other = std::thread::spawn(|| is_out_of_memory(&too_large()));
+        let other = std::thread::spawn(|| {
+            let _guard = InferenceMode::enter();
+            is_out_of_memory(&too_large())
+        });
         assert!(other.join().unwrap());
         let shapes = Tensor::f_zeros([2], (Kind::Float, CPU)).unwrap();
         let error = shapes.f_add(&Tensor::f_zeros([3], (Kind::Float, CPU)).unwrap()).unwrap_err();

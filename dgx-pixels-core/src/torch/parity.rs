@@ -12,14 +12,14 @@ use tch::{Kind, Tensor};
 use super::canvas::SdxlCanvas;
 use super::clip::TextEncoder;
 use super::device::{Generator, InferenceMode};
-use super::sdxl::{Options, Sdxl};
+use super::sdxl::Sdxl;
 use super::tokenizer::Tokenizer;
 use super::unet::{Conditioning, UNet};
 use super::vae::Vae;
 use super::weights::Weights;
 use crate::backend::{Backend, Canvas, begin, paint};
 use crate::device::{Device, Dtype};
-use crate::model::{Component, Model};
+use crate::model::{Component, Model, Options};
 use crate::request::GenerateRequest;
 
 /// Largest difference in `f32` on the CPU, before decoding.
@@ -404,7 +404,7 @@ fn tiled_decoding_is_near_the_whole() {
     for i in 0..4 * 12 * 20 {
         values.push((i as f32 * 0.37).sin());
     }
-    let latents = super::Latents { values, shape: [4, 12, 20] };
+    let latents = crate::backend::Latents { values, shape: [4, 12, 20] };
     let (tiled, whole) =
         (tiled.decode_latents(&latents).unwrap(), golden.sdxl().decode_latents(&latents).unwrap());
     assert_eq!(tiled.dimensions(), (160, 96));

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use image::RgbImage;
 use tch::Tensor;
 
-use super::canvas::{Answer, Latents, Row, SdxlCanvas, State};
+use super::canvas::{Answer, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
 use super::device::{Generator, InferenceMode, fetch, place};
@@ -14,7 +14,6 @@ use super::failed;
 use super::guidance::guide;
 use super::image::{images, pixels};
 use super::layers::Result as TorchResult;
-use super::memory::count_cpu_memory;
 use super::passes::{PassRow, Passes};
 use super::preview::Preview;
 use super::prompts::{Prompts, Words};
@@ -22,28 +21,12 @@ use super::tokenizer::Tokenizer;
 use super::unet::UNet;
 use super::vae::Vae;
 use super::weights::Weights;
-use crate::backend::{Backend, Canvas, Decoding};
-use crate::device::{Device, Dtype, Mode};
+use crate::backend::{Backend, Canvas, Decoding, Latents};
+use crate::device::{Device, Dtype};
 use crate::error::Error;
-use crate::model::{Component, Model};
+use crate::model::{Component, Model, Options};
 use crate::request::{ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::Scheduler;
-
-/// How a model is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Default [`Device::Auto`].
-    pub device: Device,
-    /// Default: `f32` on the CPU, `bf16` on CUDA.
-    pub dtype: Option<Dtype>,
-    /// How much may be done differently from diffusers for speed, on a GPU in half precision. Default [`Mode::Fast`].
-    pub mode: Mode,
-    /// Decode pictures one after the other: less memory, less speed. Default false, as in diffusers.
-    pub vae_slicing: bool,
-    /// Decode pictures above the model's native size in overlapping tiles: much less memory, slight differences.
-    /// Default false, as in diffusers.
-    pub vae_tiling: bool,
-}
 
 /// An SDXL model on one device.
 ///
@@ -110,32 +93,6 @@ impl Turn {
     }
 }
 
-impl Options {
-    /// The precision of everything but the VAE.
-    pub(super) fn dtype(&self, device: Device) -> Dtype {
-        self.dtype.unwrap_or(if device == Device::Cpu { Dtype::F32 } else { Dtype::Bf16 })
-    }
-
-    /// What of [`mode`](Options::mode) makes a difference: ours are kernels for half precision on a GPU.
-    pub(super) fn mode_on(&self, device: Device) -> Option<Mode> {
-        let is_half = self.dtype(device) != Dtype::F32;
-        (matches!(device, Device::Cuda(_)) && is_half).then_some(self.mode)
-    }
-
-    /// The precision of one component of `model`.
-    pub(super) fn dtype_of(&self, component: Component, model: &Model, device: Device) -> Dtype {
-        match (component, self.dtype(device)) {
-            (Component::Vae, Dtype::F16) if model.vae.force_upcast => Dtype::F32,
-            (_, dtype) => dtype,
-        }
-    }
-
-    /// Whether files in half precision are taken first for `component`. The device's own precision is never that one.
-    pub(super) fn prefers_fp16(&self, component: Component, model: &Model) -> bool {
-        self.dtype_of(component, model, Device::Cpu) == Dtype::F16
-    }
-}
-
 impl Sdxl {
     /// Reads the weights, tensor by tensor, onto the device.
     ///
@@ -175,7 +132,6 @@ impl Sdxl {
         random: bool,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
-        count_cpu_memory();
         let device = options.device.resolve()?;
         let dtype = options.dtype(device);
         let vae_dtype = options.dtype_of(Component::Vae, model, device);
@@ -551,6 +507,11 @@ impl Backend for Sdxl {
         let latents = canvas.state.previous[0].as_ref().unwrap_or(&canvas.state.latents);
         let picture = preview.draw(latents).map_err(refused)?;
         picture.ok_or(Error::NotFinite { what: "the latents", dtype: self.dtype.as_str() })
+    }
+
+    fn latents(&mut self, canvas: &SdxlCanvas) -> Result<Latents, Error> {
+        let _turn = Turn::begin(self.device)?;
+        canvas.latents()
     }
 }
 

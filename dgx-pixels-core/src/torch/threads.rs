@@ -5,7 +5,6 @@
 //! need, and an image takes ten times as long. Where libgomp manages more threads than there are
 //! processors, it spins 1,000 times only: long enough for an idle machine, short enough for a busy one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use tch::{Kind, Tensor};
@@ -15,8 +14,7 @@ use crate::error::Error;
 /// The number of elements that libtorch gives one thread at least.
 const GRAIN: i64 = 1 << 15;
 
-/// Fits libtorch's threads to a machine that does other work too. For programs that own their process, before
-/// they draw; only the first call does something.
+/// Fits libtorch's threads to a machine that does other work too, before anything is drawn.
 ///
 /// It takes no more threads than this process may use at once, by its CPU quota and its affinity: OpenMP
 /// knows the affinity only, and would start 64 threads in a container that may use two of 64
@@ -26,11 +24,7 @@ const GRAIN: i64 = 1 << 15;
 ///
 /// # Errors
 /// [`Error::Internal`] if a thread cannot be started.
-pub fn share_processors() -> Result<(), Error> {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if DONE.swap(true, Ordering::Relaxed) {
-        return Ok(());
-    }
+pub(super) fn share_processors() -> Result<(), Error> {
     let allowed = thread::available_parallelism().map_or(1, usize::from) as i32;
     if std::env::var_os("OMP_NUM_THREADS").is_none() && tch::get_num_threads() > allowed {
         tch::set_num_threads(allowed);

@@ -198,11 +198,6 @@ impl<'a, T: Display> Div<T> for Node<'a> {
     }
 }
 
-/// Whether tensors stored so are weights: others hold nothing learned.
-pub(super) fn is_float(dtype: StoredDtype) -> bool {
-    stored_kind(dtype).is_some()
-}
-
 fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
     match dtype {
         StoredDtype::F64 => Some(Kind::Double),

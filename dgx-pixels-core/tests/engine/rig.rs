@@ -119,7 +119,7 @@ impl Ledger {
         let used = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
         let held = Held(self.clone(), bytes);
         if used + self.kept.load(Ordering::SeqCst) > self.limit.load(Ordering::SeqCst) {
-            return Err(Error::OutOfMemory { device: "rig".into(), doing: "rigging" });
+            return Err(Error::OutOfMemory { device: "rig".into(), doing: "rigging".into() });
         }
         self.peak.fetch_max(used, Ordering::SeqCst);
         Ok(held)
@@ -257,7 +257,7 @@ impl Backend for Rigged {
             .map(|canvas| self.rig.memory.take(STEP_ROW * canvas.rows() as u64 * area(canvas)))
             .collect::<Result<Vec<_>, _>>()?;
         thread::sleep(self.rig.step_time);
-        let oom = |doing| Error::OutOfMemory { device: "rig".into(), doing };
+        let oom = |doing: &'static str| Error::OutOfMemory { device: "rig".into(), doing: doing.into() };
         if canvases.iter().any(|canvas| canvas.says("oom")) {
             return Err(oom("denoising alone"));
         }
@@ -284,7 +284,7 @@ impl Backend for Rigged {
             .collect::<Result<Vec<_>, _>>()?;
         let says = |word| canvases.iter().any(|canvas| canvas.says(word));
         if says("oom") || canvases.len() > 1 && says("crowded") {
-            return Err(Error::OutOfMemory { device: "rig".into(), doing: "decoding" });
+            return Err(Error::OutOfMemory { device: "rig".into(), doing: "decoding".into() });
         }
         if says("meet") {
             let meeting = self.rig.meeting.as_ref().unwrap();

@@ -32,6 +32,11 @@ pub struct StudioConfig {
     pub wait: Duration,
     /// Where a running game answers on this machine, if a call names no other.
     pub game_port: u16,
+    /// `true` if libtorch may change what is global in this process, see
+    /// [`LocalModels::owning_process`](dgx_pixels_core::local::LocalModels::owning_process).
+    pub owns_process: bool,
+    /// `true` to load libtorch when the server starts, and not when the first image is drawn.
+    pub preload: bool,
     /// The folder of journals; `None` keeps no jobs over the end of the program.
     pub journals: Option<PathBuf>,
 }
@@ -49,6 +54,8 @@ impl Default for StudioConfig {
             max_queue: 10_000,
             wait: Duration::from_secs(45),
             game_port: GAME_PORT,
+            owns_process: false,
+            preload: false,
             journals: folders::state().map(|state| state.join("mcp")),
         }
     }

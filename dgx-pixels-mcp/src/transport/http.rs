@@ -152,9 +152,14 @@ fn router<H: ServerHandler + Clone>(
         .layer(middleware::from_fn_with_state(bodies, receive))
         .route("/healthz", get(|| async { "alive" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(move || async move { (text, metrics()) }))
+        .route("/metrics", get(move || async move { (text, off_the_loop(metrics).await) }))
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::new(guard), check))
+}
+
+/// Asks for the metrics where the drivers of GPUs, which are asked too, hold up no other request.
+async fn off_the_loop(metrics: Arc<dyn Fn() -> String + Send + Sync>) -> String {
+    tokio::task::spawn_blocking(move || metrics()).await.unwrap_or_default()
 }
 
 /// Says when to come back.

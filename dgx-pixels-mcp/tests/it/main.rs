@@ -12,5 +12,4 @@ mod limits;
 mod protocol;
 mod tools;
 mod transport;
-#[cfg(feature = "torch")]
 mod work;

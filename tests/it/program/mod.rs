@@ -7,11 +7,12 @@ mod doors;
 mod generate;
 mod input;
 mod kills;
+mod libtorch;
+mod metrics;
 mod models;
 mod pixelize;
 mod reproduce;
 mod streams;
-#[cfg(feature = "torch")]
 mod torch;
 
 use std::ffi::OsStr;
@@ -106,11 +107,16 @@ impl Ran {
 fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("alone");
-        let program = folder.join("dgx-pixels");
         fs::create_dir_all(&folder).unwrap();
-        let _ = fs::remove_file(&program);
-        fs::hard_link(env!("CARGO_BIN_EXE_dgx-pixels"), &program).unwrap();
-        program
+        let built = Path::new(env!("CARGO_BIN_EXE_dgx-pixels"));
+        for file in [built, &built.with_file_name("libdgx_pixels_torch.so")] {
+            let linked = folder.join(file.file_name().unwrap());
+            let _ = fs::remove_file(&linked);
+            fs::hard_link(file, &linked).unwrap_or_else(|error| {
+                panic!("{}: {error}; `make torch` builds the object", file.display())
+            });
+        }
+        folder.join("dgx-pixels")
     });
     &PROGRAM
 }

@@ -6,8 +6,9 @@ use std::ptr;
 use tch::{TchError, Tensor};
 
 use super::super::device::channels_last;
-use super::driver::{Boxes, Driver, Function, Launch, Number, Swizzle, TensorMap};
+use super::driver::{Boxes, Function, Launch, Number, Swizzle, TensorMap};
 use super::kernels::{Kernels, Result, arguments};
+use crate::gpu::Driver;
 
 pub(super) const THREADS: u32 = 384;
 

@@ -1,14 +1,9 @@
-//! NVIDIA's driver, asked directly: libtorch names neither GPUs nor reasons, and launches no kernels of ours.
+//! The calls of NVIDIA's driver that put our kernels on a GPU and start them: libtorch starts none but its own.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr;
 
-use libloading::Library;
-
-use super::super::device::Gpu;
-
-/// `libcuda.so.1`.
-pub(in super::super) struct Driver(Library);
+use crate::gpu::{Driver, answered};
 
 /// A kernel that is on the GPU.
 #[derive(Clone, Copy, Debug)]
@@ -25,95 +20,10 @@ pub(super) struct Launch {
 }
 
 const MULTIPROCESSOR_COUNT: c_int = 16;
-const INTEGRATED: c_int = 18;
-const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
-const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 
 impl Driver {
-    pub(in super::super) fn open() -> Result<Self, String> {
-        // SAFETY: the driver's library has no initialiser that asks anything of us.
-        let library = unsafe { Library::new("libcuda.so.1") }
-            .map_err(|_| "no NVIDIA driver is installed (`libcuda.so.1` is not found)".to_owned())?;
-        let driver = Driver(library);
-        // SAFETY: signatures as in CUDA's driver API.
-        let code = unsafe { driver.call::<unsafe extern "C" fn(u32) -> c_int>(b"cuInit")?(0) };
-        if code != 0 {
-            return Err(format!("the NVIDIA driver does not start: `cuInit` answers {code}"));
-        }
-        Ok(driver)
-    }
-
-    unsafe fn call<T>(&self, name: &[u8]) -> Result<libloading::Symbol<'_, T>, String> {
-        // SAFETY: the caller names a function of this type.
-        unsafe { self.0.get(name) }.map_err(|error| format!("the NVIDIA driver is too old: {error}"))
-    }
-
-    fn device(&self, index: usize) -> Result<c_int, String> {
-        let mut device = 0;
-        // SAFETY: signature as in CUDA's driver API; the place outlives the call.
-        unsafe {
-            let get = self.call::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet")?;
-            answered("cuDeviceGet", get(&mut device, index as c_int))?;
-        }
-        Ok(device)
-    }
-
-    fn attribute(&self, device: c_int, which: c_int) -> Result<u32, String> {
-        let mut value = 0;
-        // SAFETY: signature as in CUDA's driver API; the place outlives the call.
-        unsafe {
-            let get = self
-                .call::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cuDeviceGetAttribute")?;
-            answered("cuDeviceGetAttribute", get(&mut value, which, device))?;
-        }
-        Ok(value as u32)
-    }
-
-    /// The newest CUDA that it serves, as 13000.
-    pub(super) fn version(&self) -> Result<c_int, String> {
-        let mut version = 0;
-        // SAFETY: signature as in CUDA's driver API; the place outlives the call.
-        unsafe {
-            let get = self.call::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cuDriverGetVersion")?;
-            answered("cuDriverGetVersion", get(&mut version))?;
-        }
-        Ok(version)
-    }
-
-    /// Major and minor.
-    pub(super) fn compute_capability(&self, index: usize) -> Result<(u32, u32), String> {
-        let device = self.device(index)?;
-        let read = |which| self.attribute(device, which);
-        Ok((read(COMPUTE_CAPABILITY_MAJOR)?, read(COMPUTE_CAPABILITY_MINOR)?))
-    }
-
     pub(super) fn multiprocessors(&self, index: usize) -> Result<u32, String> {
         self.attribute(self.device(index)?, MULTIPROCESSOR_COUNT)
-    }
-
-    pub(in super::super) fn gpu(&self, index: usize) -> Result<Gpu, String> {
-        let device = self.device(index)?;
-        let mut name = [0 as c_char; 128];
-        let mut total = 0usize;
-        // SAFETY: signatures as in CUDA's driver API; all places outlive the calls.
-        unsafe {
-            let get_name =
-                self.call::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName")?;
-            answered("cuDeviceGetName", get_name(name.as_mut_ptr(), name.len() as c_int, device))?;
-            let total_mem =
-                self.call::<unsafe extern "C" fn(*mut usize, c_int) -> c_int>(b"cuDeviceTotalMem_v2")?;
-            answered("cuDeviceTotalMem", total_mem(&mut total, device))?;
-        }
-        let version = self.version()?;
-        Ok(Gpu {
-            index,
-            // SAFETY: the driver has ended the text with a zero.
-            name: unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned(),
-            total_bytes: total as u64,
-            compute_capability: self.compute_capability(index)?,
-            driver_cuda: format!("{}.{}", version / 1000, version % 1000 / 10),
-            integrated: self.attribute(device, INTEGRATED)? != 0,
-        })
     }
 
     /// Puts compiled kernels on the current device, where they stay: they are as many as this program has dtypes and GPUs.
@@ -362,8 +272,4 @@ impl Module<'_> {
         }
         Ok(Function(function))
     }
-}
-
-fn answered(call: &str, code: c_int) -> Result<(), String> {
-    if code == 0 { Ok(()) } else { Err(format!("`{call}` answers {code}")) }
 }

@@ -6,8 +6,9 @@ use tch::{Kind, TchError, Tensor};
 
 use super::super::device::channels_last;
 use super::convolution::{Cut, Pixels, THREADS, Taps, div_ceil};
-use super::driver::{Driver, Function, Launch, Number};
+use super::driver::{Function, Launch, Number};
 use super::kernels::{Kernels, Result, arguments};
+use crate::gpu::Driver;
 
 /// Rows of numbers of 8 bits, with a factor for each row.
 pub(in crate::torch) struct Fp8 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use super::convolution::Convolutions;
-use super::driver::{Driver, Function, Launch, Number};
+use super::driver::{Function, Launch, Number};
 use super::fp8::{Fp8, HopperFp8};
 use super::matmul::MatMul;
 use super::nvrtc::{self, Source};
@@ -17,6 +17,7 @@ use super::products::GEGLU_SHARED_BYTES;
 use super::rows::VECTORS;
 use super::stream;
 use crate::device::{Device, Dtype, Mode};
+use crate::gpu::Driver;
 
 pub(super) type Result<T> = std::result::Result<T, TchError>;
 

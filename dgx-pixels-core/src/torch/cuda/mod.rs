@@ -17,7 +17,6 @@ mod stream;
 mod tests;
 
 pub(super) use convolution::Doubling;
-pub(super) use driver::Driver;
 pub(super) use fp8::{Fp8, Fp8Conv, Fp8Picture, Gated};
 pub(super) use kernels::Kernels;
 pub(super) use nvrtc::is_installed as nvrtc_is_installed;
