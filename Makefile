@@ -6,7 +6,8 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 export RUST_BACKTRACE ?= 1
 
 # All but what needs Bevy, which takes as long to build as libtorch's bindings.
-MEMBERS := --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-manifest --package dgx-pixels-mcp
+MEMBERS := --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-manifest --package dgx-pixels-mcp \
+	--package dgx-pixels-py
 
 # The object that needs libtorch, and the library linked to it. They are built apart from the programs: cargo gives a
 # package the same features in all that is built at once, and the programs' library must have no libtorch.
@@ -20,13 +21,16 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test torch demo dist test test-core test-programs test-torch test-bevy game gate-m4 gate-programs fuzz conformance kills check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test setup-python torch python python-parts demo dist test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-programs fuzz conformance kills check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
 
 setup-test: ## The same, with Python and diffusers for the live parity test
 	@$(SETUP) test
+
+setup-python: setup ## The same, with all that building and testing the Python package takes
+	@$(SETUP) python
 
 torch: setup ## Build libdgx_pixels_torch.so, which the programs load to draw
 	cargo build $(CARGO_FLAGS) $(TORCH) --lib --test two_ways
@@ -41,7 +45,18 @@ dist: torch ## One archive that runs where it is unpacked: programs, libtorch fo
 	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --example sheet
 	scripts/dist.sh $(PROGRAMS) dist
 
-test: test-torch test-programs ## All tests but those of the Bevy plugin (make test-bevy)
+# What the wheel takes along besides the native module; dgx-pixels-py/build_backend calls it.
+python-parts: torch
+	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins
+
+WHEELS := dist/python
+python: setup-python ## Build the wheel of the Python package, and install it into .venv
+	rm -rf $(WHEELS)
+	PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./dgx-pixels-py
+	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
+	@ls -l $(WHEELS)
+
+test: test-torch test-programs test-python ## All tests but those of the Bevy plugin (make test-bevy)
 
 test-core: ## The library without libtorch, and the manifest: quick where libtorch is not built yet
 	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest --features dgx-pixels-core/deploy,dgx-pixels-core/fields
@@ -54,6 +69,9 @@ test-torch: setup-test torch ## The library linked to libtorch, and the loaded o
 
 test-programs: setup-test torch ## The programs, which load the object, and the library without libtorch
 	cargo test $(CARGO_FLAGS) $(MEMBERS) $(LIVE)
+
+test-python: python ## The Python package as it is installed: its tests, types and examples
+	tools/test_python.sh
 
 test-bevy: ## The Bevy plugin and the example game
 	cargo test $(BEVY)

@@ -1,0 +1,146 @@
+"""The fields of requests, as keyword arguments.
+
+Written by `tools/make_fields.py`: do not edit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+__all__ = ["PixelFields", "SpriteFields"]
+
+#: Two sides in pixels or cells: `"32x24"` or `(32, 24)`.
+Sides = str | tuple[int, int]
+#: A palette: its name, its file, or its colors as `"#1a1c2c"` or `(26, 28, 44)`.
+PaletteLike = str | os.PathLike[str] | Sequence[str | tuple[int, int, int]]
+
+
+class PixelFields(TypedDict, total=False):
+    """The fields that make a sprite of an image."""
+
+    #: The place of a sprite that is smaller than `size`: `center` or `bottom`. Default: `center`.
+    anchor: str | None
+    #: Fill invisible pixels with the color of their neighbors, for filtering on a GPU. Default: no.
+    bleed: bool | None
+    #: Fix stray pixels where that is sure. The certificate counts them in any case. Default: no.
+    cleanup: bool | None
+    #: The cells along the longer side of an image without a grid: `low` for 48, `medium` for 80,
+    #: `high` for 128. Default: `medium`.
+    detail: str | int | None
+    #: The pattern that shows a color between two of the palette: `none`, `bayer2`, `bayer4`,
+    #: `bayer8`, `floyd-steinberg` or `atkinson`. Default: `none`.
+    dither: str | None
+    #: The grid of the image: columns and rows such as `32x32`, the pixels of a cell from 1 to 256
+    #: such as `8` or `7.6`, or `auto`, which finds it. Default: `auto`.
+    grid: Sides | None
+    #: The most colors, 1 to 256; `all`; `elbow`, where more colors would add little; or `auto`.
+    #: Default: `auto`, which keeps all colors of an image that is pixel art already, and is `elbow`
+    #: for every other and for generated images.
+    max_colors: int | str | None
+    #: The outline of the sprite: `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`. Default:
+    #: `keep`.
+    outline: str | None
+    #: Use only the colors of this palette: a well-known name such as `pico-8`, colors such as
+    #: `#1a1c2c,#fff`, or, on the command line and in a batch, a palette file (hex, GPL, PAL, ACT,
+    #: ASE, ACO, PNG, Paint.NET). Default: the image's own.
+    palette: PaletteLike | None
+    #: The size of the sprite in its own pixels, for example `32x32`. Sides: 1 to 2048. Room around
+    #: a smaller sprite is transparent. Default: one pixel for each cell of the image's grid.
+    size: Sides | None
+    #: The image is a strip of this many frames side by side, 1 or more; all get the same number of
+    #: columns. Default: one frame.
+    strip: int | None
+    #: The left edge meets the right edge, as in a texture. Default: no.
+    tile_x: bool | None
+    #: The top edge meets the bottom edge. Default: no.
+    tile_y: bool | None
+    #: The part that becomes transparent: `auto`, a plain background, and nothing of a generated
+    #: texture that tiles; `off`; or a color such as `#ff00ff`. Default: `auto`.
+    transparent: str | bool | None
+
+
+class SpriteFields(PixelFields, total=False):
+    """The fields that ask for a sprite, and say how its job is served."""
+
+    #: The name of the caller that the job is for. Callers share the device fairly. Default: none.
+    client: str | None
+    #: The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts them:
+    #: beyond the one that SDXL always skips. Default: none.
+    clip_skip: int | None
+    #: The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards.
+    #: Default: 1.
+    count: int | None
+    #: Size conditioning: the left top corner of the crop, in pixels from 0 to 65535. Default:
+    #: `0,0`.
+    crop: Sides | None
+    #: The longest time from the submission to the finished image, in seconds. Default: none.
+    deadline: float | None
+    #: Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes
+    #: details. Default: at every step.
+    deep_cache: int | None
+    #: `True` to replace a file that exists. Default: `False`.
+    force: bool | None
+    #: The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10
+    #: % to 80 %. Faster, but it changes the image. Default: all steps.
+    guidance_interval: tuple[float, float] | None
+    #: The share of guidance rescale, 0 to 1, against washed-out images at strong guidance. Default:
+    #: 0.
+    guidance_rescale: float | None
+    #: The strength of the prompt, 0 to 100. At 1 or less nothing guides. Default: the model's own,
+    #: or 5.
+    guidance_scale: float | None
+    #: The height of the image that the model draws, in pixels, 64 to 2048. It goes with `width`.
+    height: int | None
+    #: Submitting the same again with the same key gives the first job, after a restart too where
+    #: the engine has a journal. Default: none.
+    idempotency_key: str | None
+    #: `True` to keep the latents for `Sprite.latents`, for a model that has any. Default: `False`.
+    latents: bool | None
+    #: The name of one of the engine's models. Default: the engine's first.
+    model: str | None
+    #: Text that describes what the image should not show. It acts at a guidance scale above 1.
+    #: Default: none, and many SDXL models then guide away from zeros
+    #: (`force_zeros_for_empty_prompt`), not from the empty text.
+    negative_prompt: str | None
+    #: Size conditioning: the size of a training image before it was cropped, for example
+    #: `1024x1024`. Sides: 1 to 65535. Default: the image's own size.
+    original_size: Sides | None
+    #: A file that ends in `.png`, which the engine writes; the certificate of a sprite goes beside
+    #: it as `NAME.json`. Default: none.
+    output: str | os.PathLike[str] | None
+    #: Report a preview after every Nth step. Default: 0, which reports none.
+    preview_every: int | None
+    #: `urgent`, `high`, `normal` or `low`. A job that waits rises. Default: `normal`.
+    priority: Literal["urgent", "high", "normal", "low"] | None
+    #: `True` to return the model's image as it is, without the stages that make a sprite of it.
+    #: Default: `False`.
+    raw: bool | None
+    #: The noise schedule. Default: the model's own.
+    scheduler: (
+        Literal[
+            "euler",
+            "euler_ancestral",
+            "heun",
+            "ddim",
+            "dpmpp_2m",
+            "dpmpp_2m_sde",
+            "unipc",
+            "lcm",
+        ]
+        | None
+    )
+    #: The seed of the first image, a whole number from 0. The same seed with the same request gives
+    #: the same image. Default: drawn at random and reported; in a batch, derived from the line's
+    #: number and prompt.
+    seed: int | None
+    #: Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
+    steps: int | None
+    #: Size conditioning: the size that a training image was cropped to, for example `1024x1024`.
+    #: Sides: 1 to 65535. Default: the image's own size.
+    target_size: Sides | None
+    #: The width of the image that the model draws, in pixels, 64 to 2048; most models need a
+    #: multiple of 8. It goes with `height`. Default: the width that fits `size`, or the model's
+    #: own.
+    width: int | None
