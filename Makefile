@@ -21,7 +21,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test setup-python torch python python-parts demo dist test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-programs fuzz conformance kills check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test setup-python torch python python-parts demo dist test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-programs fuzz conformance kills check-deploy check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -107,6 +107,10 @@ KILLS ?= 1000
 kills: ## Servers, batches and deploys, each killed KILLS times: nothing is lost, doubled or torn; takes no libtorch
 	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --test engine -- --nocapture kills::
 	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --test it -- --nocapture killed
+
+check-deploy: setup-python ## Prometheus' rules and alerts, routes, dashboards: run on a real load; takes Prometheus and Alertmanager
+	.venv/bin/python -m pip install --quiet --requirement tools/monitoring/requirements.txt
+	.venv/bin/python tools/monitoring/check.py
 
 check-fmt: ## Formatting
 	cargo fmt --all --check
