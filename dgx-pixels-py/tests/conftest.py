@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = Path(dp.__file__).absolute().parent.parent
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# A shell has its jobs in the background ignore Ctrl-C, and what they start inherits that. The programs
+# under test must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment(**variables: str) -> dict[str, str]:
