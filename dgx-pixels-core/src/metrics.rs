@@ -95,6 +95,12 @@ pub const METRICS: &[Metric] = &[
         "Models that were dropped to make room for another.",
     ),
     gauge("models_loaded", "models", &["device"], "Models that are loaded."),
+    counter(
+        "journal_errors_total",
+        "changes",
+        &["operation"],
+        "Changes that the journal of jobs could not write: `accept`, `begin`, `rest`, `write`, `finish`, `fail`.",
+    ),
     gauge("build_info", "1", &["version"], "1, with the version of this library."),
     counter(
         "mcp_tool_calls_total",
@@ -103,6 +109,13 @@ pub const METRICS: &[Metric] = &[
         "Calls of MCP tools, by outcome (`ok`, `error`) and the kind of the error.",
     ),
     histogram("mcp_tool_seconds", "seconds", &["tool"], "Time of one call of an MCP tool."),
+    gauge("library_bytes", "bytes", &[], "Bytes of all pictures in the library of assets."),
+    gauge(
+        "library_quota_bytes",
+        "bytes",
+        &[],
+        "The most bytes that the library of assets may hold; 0 is no limit.",
+    ),
     gauge(
         "gpu_info",
         "1",

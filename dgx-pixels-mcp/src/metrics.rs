@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use dgx_pixels_core::ErrorKind;
+use dgx_pixels_core::library::Library;
 use dgx_pixels_core::metrics::{Metric, MetricKind};
-use prometheus::{HistogramVec, IntCounterVec, Registry};
+use prometheus::core::Collector;
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
 /// From answers out of memory to pictures that take minutes.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 45.0, 120.0];
@@ -15,19 +17,34 @@ pub(crate) struct Metrics {
     calls: IntCounterVec,
     /// `dgx_pixels_mcp_tool_seconds{tool}`.
     seconds: HistogramVec,
+    /// `dgx_pixels_library_bytes`.
+    library_bytes: IntGauge,
+    /// `dgx_pixels_library_quota_bytes`: 0 where there is none.
+    library_quota: IntGauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Metrics {
-        const NAMED: &str = "names are constants and each is taken once; this is a bug";
-        let metric = Metric::named("mcp_tool_calls_total", MetricKind::Counter);
-        let calls = IntCounterVec::new(metric.opts(), metric.labels).expect(NAMED);
-        let metric = Metric::named("mcp_tool_seconds", MetricKind::Histogram);
-        let seconds = HistogramVec::new(metric.histogram_opts(&SECONDS), metric.labels).expect(NAMED);
         let registry = Registry::new();
-        registry.register(Box::new(calls.clone())).expect(NAMED);
-        registry.register(Box::new(seconds.clone())).expect(NAMED);
-        Metrics { registry, calls, seconds }
+        let r = &registry;
+        let metric = Metric::named("mcp_tool_seconds", MetricKind::Histogram);
+        let seconds = kept(r, HistogramVec::new(metric.histogram_opts(&SECONDS), metric.labels));
+        let metric = Metric::named("mcp_tool_calls_total", MetricKind::Counter);
+        Metrics {
+            calls: kept(r, IntCounterVec::new(metric.opts(), metric.labels)),
+            seconds,
+            library_bytes: gauge(r, "library_bytes"),
+            library_quota: gauge(r, "library_quota_bytes"),
+            registry,
+        }
+    }
+
+    /// Measures the library. One that cannot be read keeps its last values.
+    pub(crate) fn measure(&self, library: &Library) {
+        self.library_quota.set(as_i64(library.quota().max_bytes.unwrap_or(0)));
+        if let Ok(usage) = library.usage() {
+            self.library_bytes.set(as_i64(usage.bytes));
+        }
     }
 
     /// Counts a call; `kind` is that of its error.
@@ -39,4 +56,19 @@ impl Metrics {
         self.calls.with_label_values(&labels).inc();
         self.seconds.with_label_values(&[tool]).observe(time.as_secs_f64());
     }
+}
+
+fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    const NAMED: &str = "names are constants and each is taken once; this is a bug";
+    let made = made.expect(NAMED);
+    registry.register(Box::new(made.clone())).expect(NAMED);
+    made
+}
+
+fn gauge(registry: &Registry, name: &str) -> IntGauge {
+    kept(registry, IntGauge::with_opts(Metric::named(name, MetricKind::Gauge).opts()))
+}
+
+fn as_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

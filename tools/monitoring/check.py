@@ -35,9 +35,6 @@ import yaml
 MAY_BE_EMPTY = {"Failures by kind": "no job of the load fails"}
 # Series that exist after a fault, or on a device that this machine lacks; no exporter of this run has them.
 MAY_BE_ABSENT = {
-    "dgx_pixels_backend_panics_total": "begins with the first panic",
-    "dgx_pixels_device_hangs_total": "begins with the first hang",
-    "dgx_pixels_out_of_memory_recoveries_total": "begins with the first recovery",
     "dgx_pixels_model_evictions_total": "begins when a model is dropped for another; the load uses one",
 }
 # Alerts about the machine of the check, which is not under test.

@@ -678,12 +678,13 @@ def engine():
                     noValue="none",
                 ),
                 graph(
-                    "Recoveries, panics and hangs",
-                    "Since the server started: calls that ran out of memory and were made again, panics of a backend, and calls that did not come back.",
+                    "Faults",
+                    "Since the server started: calls that ran out of memory and were made again, panics of a backend, calls that did not come back, and changes that the journal could not write.",
                     [
                         q(f"sum(dgx_pixels_out_of_memory_recoveries_total{{{SERVER}}})", "out-of-memory recoveries"),
                         q(f"sum(dgx_pixels_backend_panics_total{{{SERVER}}})", "panics"),
                         q(f"sum(dgx_pixels_device_hangs_total{{{SERVER}}})", "hangs"),
+                        q(f"sum(dgx_pixels_journal_errors_total{{{SERVER}}})", "journal errors"),
                     ],
                     "none",
                     noValue="none",
@@ -929,6 +930,16 @@ def service():
                         )
                     ],
                     "bytes",
+                ),
+                graph(
+                    "Library of assets",
+                    "Bytes of all pictures, and the most that the library may hold (--quota).",
+                    [
+                        q(f"sum by (instance) (dgx_pixels_library_bytes{{{SERVER}}})", "{{instance}}"),
+                        q(f"max(dgx_pixels_library_quota_bytes{{{SERVER}}} > 0)", "limit"),
+                    ],
+                    "bytes",
+                    overrides=[limit("limit")],
                 ),
                 graph(
                     "Time to read the targets",

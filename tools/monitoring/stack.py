@@ -59,7 +59,7 @@ def get(url, data=None, timeout=20):
 class Webhook:
     """Receives what Alertmanager sends, as (time, receiver, message)."""
 
-    def __init__(self, port):
+    def __init__(self, port, address="127.0.0.1"):
         self.received = received = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,7 +73,7 @@ class Webhook:
             def log_message(self, *_):
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = ThreadingHTTPServer((address, port), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def messages(self, alert):

@@ -83,6 +83,8 @@ pub(crate) struct Metrics {
     pub(crate) hangs: IntCounterVec,
     /// `dgx_pixels_jobs_recovered_total`.
     pub(crate) recovered: IntCounter,
+    /// `dgx_pixels_journal_errors_total{operation}`.
+    pub(crate) journal_errors: IntCounterVec,
     /// `dgx_pixels_build_info{version}`.
     _build: IntGaugeVec,
 }
@@ -130,6 +132,7 @@ impl Metrics {
             panics: counters(r, "backend_panics_total"),
             hangs: counters(r, "device_hangs_total"),
             recovered: counter(r, "jobs_recovered_total"),
+            journal_errors: counters(r, "journal_errors_total"),
             _build: {
                 let build = gauges(r, "build_info");
                 build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -142,10 +145,21 @@ impl Metrics {
             metrics.submitted.with_label_values(&[priority.as_str()]);
             metrics.queue_jobs.with_label_values(&[priority.as_str()]);
         }
+        for operation in super::journal::OPERATIONS {
+            metrics.journal_errors.with_label_values(&[operation]);
+        }
         metrics.jobs.with_label_values(&["finished", ""]);
         metrics.jobs.with_label_values(&["cancelled", "cancelled"]);
         STAGES.iter().for_each(|stage| drop(metrics.stages.with_label_values(&[*stage])));
         metrics
+    }
+
+    /// Begins the series of a device.
+    pub(crate) fn opened(&self, device: &str) {
+        self.device_up.with_label_values(&[device]).set(1);
+        for faults in [&self.oom_recoveries, &self.panics, &self.hangs] {
+            faults.with_label_values(&[device]);
+        }
     }
 
     pub(crate) fn submitted(&self, priority: Priority) {

@@ -165,9 +165,14 @@ fn operators_see_calls_and_the_engine() {
     for line in [
         "dgx_pixels_mcp_tool_calls_total{kind=\"\",outcome=\"ok\",tool=\"generate_sprite\"} 1",
         "dgx_pixels_jobs_total{kind=\"\",outcome=\"finished\"} 1",
+        "dgx_pixels_journal_errors_total{operation=\"accept\"} 0",
+        "dgx_pixels_device_hangs_total{device=\"cpu\"} 0",
+        "dgx_pixels_library_quota_bytes 4294967296",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+    let bytes = metrics.lines().find_map(|line| line.strip_prefix("dgx_pixels_library_bytes "));
+    assert!(bytes.is_some_and(|bytes| bytes != "0"), "{metrics}");
     assert_eq!(server.terminate(), Some(0));
 }
 

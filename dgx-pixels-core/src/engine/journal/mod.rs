@@ -21,12 +21,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use event_listener::{Event, Listener as _, listener};
+use prometheus::IntCounterVec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::place::PlaceFile;
 pub(crate) use self::record::{Entry, EntryState, LOADING, NOWHERE, Record, Unfinished};
 use self::store::Store;
+pub(crate) use self::tables::OPERATIONS;
 use self::tables::{Change, Left};
 use crate::error::{Error, ErrorKind, Reason, one_line};
 use crate::job::JobId;
@@ -74,16 +76,22 @@ impl Journal {
     /// Opens the journal in `folder`, or begins one, as `journal.redb` with the folder `results` beside it.
     ///
     /// A job whose file was being written is finished if the file is there, and else unfinished again. The journals in
-    /// the folders `others` become part of this one, unless an engine has them open.
+    /// the folders `others` become part of this one, unless an engine has them open. `errors` counts changes that cannot be
+    /// written, by their operation.
     ///
     /// # Errors
     /// [`Error::Journal`] if another engine has it open, if a newer version wrote it, or if the disk or its permissions
     /// refuse it. A damaged journal is no error: it is set aside.
-    pub(crate) fn open(folder: &Path, others: &[PathBuf]) -> Result<Opened, Error> {
-        Journal::open_keeping(folder, others, ENDED_KEPT)
+    pub(crate) fn open(folder: &Path, others: &[PathBuf], errors: IntCounterVec) -> Result<Opened, Error> {
+        Journal::open_keeping(folder, others, errors, ENDED_KEPT)
     }
 
-    fn open_keeping(folder: &Path, others: &[PathBuf], ended_kept: usize) -> Result<Opened, Error> {
+    fn open_keeping(
+        folder: &Path,
+        others: &[PathBuf],
+        errors: IntCounterVec,
+        ended_kept: usize,
+    ) -> Result<Opened, Error> {
         let (store, Left { unfinished, given_up, unreadable }, set_aside) =
             Store::open(folder, others, ended_kept)?;
         let results = store.path().with_file_name("results");
@@ -93,7 +101,7 @@ impl Journal {
         let (changes, received) = mpsc::channel();
         let thread = thread::Builder::new().name("journal".into()).spawn({
             let store = store.clone();
-            move || commit_all(&store, &received)
+            move || commit_all(&store, &received, &errors)
         });
         let thread = Some(thread.map_err(|error| store.error(error))?);
         let handle = Handle { store, results, place, changes: Some(changes), thread };
@@ -212,7 +220,7 @@ impl Drop for Handle {
 }
 
 /// The journal's thread, until nobody can send any more.
-fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>) {
+fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>, errors: &IntCounterVec) {
     // A commit that fails may be on the disk nevertheless; its jobs were refused, so they must not be found later.
     let mut revoked = Vec::new();
     while let Ok(first) = changes.recv() {
@@ -228,6 +236,9 @@ fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>) {
                 promises.into_iter().zip(results).for_each(|(promise, result)| promise.keep(result));
             }
             Err(error) => {
+                for (_, change) in &batch {
+                    errors.with_label_values(&[change.operation()]).inc();
+                }
                 let accepted =
                     |(id, change): &(JobId, Change)| matches!(change, Change::Accept { .. }).then_some(*id);
                 revoked.extend(batch.iter().filter_map(accepted));

@@ -52,6 +52,24 @@ pub(super) enum Change {
     Fail(String),
 }
 
+/// The names of all changes.
+pub(crate) const OPERATIONS: [&str; 6] = ["accept", "begin", "rest", "write", "finish", "fail"];
+
+impl Change {
+    /// Its name among [`OPERATIONS`].
+    pub(super) fn operation(&self) -> &'static str {
+        let index = match self {
+            Change::Accept { .. } => 0,
+            Change::Begin => 1,
+            Change::Rest => 2,
+            Change::Write(_) => 3,
+            Change::Finish => 4,
+            Change::Fail(_) => 5,
+        };
+        OPERATIONS[index]
+    }
+}
+
 /// What an earlier run left.
 #[derive(Default)]
 pub(super) struct Left {

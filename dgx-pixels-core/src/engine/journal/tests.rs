@@ -11,6 +11,7 @@ use std::time::Duration;
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 use tempfile::TempDir;
 
+use super::super::metrics::Metrics;
 use super::*;
 use crate::job::JobTimings;
 use crate::pixel::Verdict;
@@ -21,8 +22,12 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
+pub(super) fn errors() -> IntCounterVec {
+    Metrics::new().journal_errors
+}
+
 fn open(folder: &TempDir) -> Opened {
-    Journal::open(folder.path(), &[]).unwrap()
+    Journal::open(folder.path(), &[], errors()).unwrap()
 }
 
 fn file(folder: &TempDir) -> PathBuf {
@@ -243,7 +248,7 @@ fn only_the_newest_ended_jobs_are_kept_with_their_keys() {
     }
     drop(journal);
 
-    let Opened { journal, unfinished, .. } = Journal::open_keeping(folder.path(), &[], 3).unwrap();
+    let Opened { journal, unfinished, .. } = Journal::open_keeping(folder.path(), &[], errors(), 3).unwrap();
     assert_eq!(ids(&unfinished), accepted[..1], "what has not ended stays");
     let kept = |id: &JobId| journal.find(*id).unwrap().is_some();
     let found: Vec<_> = accepted.iter().map(kept).collect();
@@ -256,7 +261,7 @@ fn only_the_newest_ended_jobs_are_kept_with_their_keys() {
 fn a_folder_has_one_journal_at_a_time() {
     let folder = folder();
     let first = open(&folder);
-    let error = Journal::open(folder.path(), &[]).err().expect("it is open").to_string();
+    let error = Journal::open(folder.path(), &[], errors()).err().expect("it is open").to_string();
     assert!(
         error.ends_with(" fails: another engine has it open; expected a folder of its own for each engine"),
         "{error}"
@@ -265,7 +270,7 @@ fn a_folder_has_one_journal_at_a_time() {
     assert_eq!(open(&folder).set_aside, None);
 
     let database = Database::open(file(&folder)).unwrap();
-    let error = Journal::open(folder.path(), &[]).err().expect("a program has it open").to_string();
+    let error = Journal::open(folder.path(), &[], errors()).err().expect("a program has it open").to_string();
     assert!(error.contains("another engine has it open"), "{error}");
     drop(database);
     assert_eq!(open(&folder).set_aside, None);
@@ -286,7 +291,7 @@ fn a_newer_journal_is_left_alone() {
     };
     set_version(4);
     let bytes = fs::read(file(&folder)).unwrap();
-    let error = Journal::open(folder.path(), &[]).err().expect("it is newer").to_string();
+    let error = Journal::open(folder.path(), &[], errors()).err().expect("it is newer").to_string();
     assert!(error.ends_with(" fails: its format version is 4; expected 3, or a newer program"), "{error}");
     assert!(fs::read(file(&folder)).unwrap() == bytes, "not a byte of it is changed");
     set_version(3);
@@ -305,7 +310,7 @@ fn a_journal_that_may_not_be_read_is_not_called_damaged() {
         fs::rename(file(&folder), &hidden).unwrap();
         fs::create_dir(file(&folder)).unwrap();
     }
-    assert!(matches!(Journal::open(folder.path(), &[]), Err(Error::Journal { .. })));
+    assert!(matches!(Journal::open(folder.path(), &[], errors()), Err(Error::Journal { .. })));
     if hidden.exists() {
         fs::remove_dir(file(&folder)).unwrap();
         fs::rename(&hidden, file(&folder)).unwrap();
@@ -459,7 +464,7 @@ fn child(test: &str, folder: &TempDir) -> Command {
 #[ignore = "half of `a_killed_process_loses_nothing_it_told_of`"]
 fn accepts_until_it_is_killed() {
     let Some(folder) = env::var_os(CHILD_FOLDER) else { return };
-    let journal = Journal::open(Path::new(&folder), &[]).unwrap().journal;
+    let journal = Journal::open(Path::new(&folder), &[], errors()).unwrap().journal;
     thread::scope(|scope| {
         for n in 0..4 {
             let journal = &journal;
@@ -510,11 +515,13 @@ fn limit_file_size(bytes: libc::rlim_t) {
 #[ignore = "half of `a_full_disk_refuses_jobs_until_there_is_room`"]
 fn fills_its_disk() {
     let Some(folder) = env::var_os(CHILD_FOLDER) else { return };
-    let journal = Journal::open(Path::new(&folder), &[]).unwrap().journal;
+    let errors = errors();
+    let journal = Journal::open(Path::new(&folder), &[], errors.clone()).unwrap().journal;
     let long =
         Submission { idempotency_key: Some("order 7".into()), ..Submission::of("long ".repeat(20_000)) };
     let mut kept = vec![accept(&journal, 0)];
     let size = fs::metadata(Path::new(&folder).join("journal.redb")).unwrap().len();
+    let mut refusals = 0;
     for extra in [0, 4096, 100_000, 1_000_000] {
         limit_file_size(size + extra);
         let refused = JobId::new();
@@ -531,13 +538,15 @@ fn fills_its_disk() {
             kept.iter().all(|id| journal.find(*id).is_ok_and(|entry| entry.is_some())),
             "reading goes on"
         );
+        refusals += 2;
+        assert_eq!(errors.with_label_values(&["accept"]).get(), refusals);
         limit_file_size(libc::RLIM_INFINITY);
         kept.push(accept(&journal, 1));
         assert!(journal.find(refused).unwrap().is_none());
         assert_eq!(journal.find_key("order 7").unwrap(), None);
     }
     drop(journal);
-    let Opened { unfinished, set_aside, .. } = Journal::open(Path::new(&folder), &[]).unwrap();
+    let Opened { unfinished, set_aside, .. } = Journal::open(Path::new(&folder), &[], errors).unwrap();
     assert_eq!(set_aside, None);
     assert_eq!(ids(&unfinished), kept);
 }

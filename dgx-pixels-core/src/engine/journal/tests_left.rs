@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::tests::errors;
 use super::*;
 
 fn folder() -> TempDir {
@@ -12,11 +13,11 @@ fn folder() -> TempDir {
 }
 
 fn open(folder: &Path) -> Opened {
-    Journal::open(folder, &[]).unwrap()
+    Journal::open(folder, &[], errors()).unwrap()
 }
 
 fn adopting(folder: &Path, others: &[&Path]) -> Opened {
-    Journal::open(folder, &others.iter().map(PathBuf::from).collect::<Vec<_>>()).unwrap()
+    Journal::open(folder, &others.iter().map(PathBuf::from).collect::<Vec<_>>(), errors()).unwrap()
 }
 
 fn accept(journal: &Journal, key: &str) -> JobId {
