@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use dgx_pixels_core::printable::PrintableWriter;
+use dgx_pixels_core::telemetry::{LogStyle, Telemetry};
 
 use crate::failure::{Failure, exit_codes};
 
@@ -69,13 +69,31 @@ enum Command {
     Completions(completions::Args),
 }
 
+impl Command {
+    /// As it is typed.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Generate(_) => "generate",
+            Command::Batch(_) => "batch",
+            Command::Pixelize(_) => "pixelize",
+            Command::Reproduce(_) => "reproduce",
+            Command::Deploy(_) => "deploy",
+            Command::Sheet(_) => "sheet",
+            Command::Validate(_) => "validate",
+            Command::Bench(_) => "bench",
+            Command::Models(_) => "models",
+            Command::Metrics(_) => "metrics",
+            Command::Doctor(_) => "doctor",
+            Command::Setup(_) => "setup",
+            Command::Completions(_) => "completions",
+        }
+    }
+}
+
 fn main() -> ExitCode {
     // What the library warns of; its faults are told as ours.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("dgx_pixels_core=warn"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PrintableWriter(std::io::stderr()));
-    log.without_time().with_target(false).init();
+    let style = LogStyle { filter: "dgx_pixels_core=warn", full: false };
+    let _telemetry = Telemetry::begin("dgx-pixels", style);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version, which clap prints itself.
@@ -88,6 +106,7 @@ fn main() -> ExitCode {
             return Failure::Flags(one_line(&error)).report(std::env::args_os().any(|arg| arg == "--json"));
         }
     };
+    let _span = tracing::info_span!("command", otel.name = cli.command.name()).entered();
     let (json, result) = match &cli.command {
         Command::Generate(args) => (args.json, generate::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Batch(args) => (args.json, batch::run(args).map(|()| ExitCode::SUCCESS)),

@@ -6,8 +6,9 @@
 //! [`Generator`] the trait in front of it; [`library`] keeps what was made.
 //! [`local`] finds the models of this machine and starts an engine over them.
 //!
-//! Feature `engine` brings serving; feature `torch` (default) brings it too, and the `torch` module: SDXL on libtorch
-//! 2.11. Without it nothing of libtorch is built, and [`backend::Sketch`] paints in its place.
+//! Feature `engine` brings serving; feature `torch` the module `torch`: SDXL on libtorch 2.11. Without `torch` nothing of
+//! libtorch is built, and [`loaded`] draws with the object that has it. The other features are for programs: `fields`,
+//! `deploy`, `monitor` and `telemetry`.
 //!
 //! # Example
 //! ```
@@ -65,6 +66,8 @@ pub mod scheduler;
 mod stored;
 #[cfg(feature = "engine")]
 mod submission;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 #[cfg(feature = "torch")]
 pub mod torch;
 mod value_error;

@@ -99,6 +99,7 @@ impl Studio {
 
     /// What is measured of the server, and of the engine once it runs, as Prometheus reads it.
     pub fn metrics_text(&self) -> String {
+        self.0.metrics.measure(&self.0.library);
         let mut families = self.0.metrics.registry.gather();
         families.extend(self.running().map(|engine| engine.metrics().gather()).unwrap_or_default());
         prometheus::TextEncoder::new().encode_to_string(&families).unwrap_or_default()
@@ -194,6 +195,7 @@ impl Studio {
             max_batch: config.max_batch,
             queue_capacity: config.max_queue,
             client_jobs: (config.max_queue / CLIENT_SHARE).max(CLIENT_JOBS),
+            hang_after: config.hang_after,
             ..Default::default()
         };
         let models = &self.0.models;

@@ -64,6 +64,7 @@ mod residence;
 mod round;
 mod shared;
 mod submit;
+mod trace;
 mod watchdog;
 mod worker;
 
@@ -120,15 +121,15 @@ impl Engine {
             return Err(Error::device("", "an engine needs at least one"));
         }
         let config = EngineConfig { max_batch: config.max_batch.max(1), ..config };
+        let metrics = Metrics::new();
         let (journal, unfinished, given_up, unreadable, set_aside) = match &config.journal {
             Some(folder) => {
-                let opened = Journal::open(folder, &config.adopt)?;
+                let opened = Journal::open(folder, &config.adopt, metrics.journal_errors.clone())?;
                 let Opened { journal, unfinished, given_up, unreadable, set_aside } = opened;
                 (Some(journal), unfinished, given_up, unreadable, set_aside)
             }
             None => (None, vec![], vec![], 0, None),
         };
-        let metrics = Metrics::new();
         metrics.queue_capacity.set(config.queue_capacity as i64);
         let names: Vec<Arc<str>> = devices.iter().map(|device| device.name().into()).collect();
         let (sender, receiver) = mpsc::channel();
@@ -148,7 +149,7 @@ impl Engine {
         let mut recovered = recover(&shared, &describe, unfinished);
         recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {
-            shared.metrics.device_up.with_label_values(&[&*name]).set(1);
+            shared.metrics.opened(&name);
             let worker = Worker {
                 shared: shared.clone(),
                 models: models.clone(),

@@ -12,6 +12,7 @@ use image::{DynamicImage, RgbImage};
 
 use super::journal::{NOWHERE, Record};
 use super::shared::{Course, Shared, Task};
+use super::trace::Stage;
 use crate::backend::Latents;
 use crate::error::{Cause, Error, ErrorKind, one_line};
 use crate::files::write_whole;
@@ -53,7 +54,7 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
         match post {
             Ok(Post::Decoded(decoded)) => {
                 let (task, number) = (decoded.task.clone(), decoded.number);
-                let span = tracing::info_span!("finish", job = %task.id());
+                let span = task.trace.span();
                 let _entered = span.enter();
                 let last_step = decoded.last_step;
                 let result = catch_unwind(AssertUnwindSafe(|| finish(shared, hashes, *decoded)));
@@ -96,6 +97,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
         licence: task.info.licence.clone(),
     };
     shared.note_place(&task, "making the sprite");
+    task.trace.enter(Stage::Pixels);
     let picture = || DynamicImage::ImageRgb8(image.clone()).into_rgba8();
     let pixelized = match &task.resolved.pixel {
         Some(options) => Some(pixelize(&picture(), options)?),
@@ -111,6 +113,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
 
     // 2. its file
     if let Some(path) = &task.output {
+        task.trace.enter(Stage::File);
         let bytes = match &pixelized {
             Some(pixelized) => sprite_png(&pixelized.sprite, Some(&made))?,
             None => picture_png(&image, &made)?,
@@ -236,6 +239,7 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
             }
             tracing::info!(job = %id, seconds = total.as_secs_f64(), "finished");
             metrics.ended("finished", "");
+            task.trace.end(None);
             task.writer.finish(finished);
         }
         Err(error) => {
@@ -243,6 +247,7 @@ fn end(shared: &Shared, task: &Task, result: Result<Finished, Error>) {
             let outcome = if kind == ErrorKind::Cancelled { "cancelled" } else { "failed" };
             tracing::info!(job = %id, kind = kind.as_str(), error = one_line(&error), outcome);
             metrics.ended(outcome, kind.as_str());
+            task.trace.end(Some(kind.as_str()));
             task.writer.fail(error);
         }
     }

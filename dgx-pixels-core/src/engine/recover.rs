@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::journal::{Entry, EntryState, Unfinished};
 use super::shared::{Shared, State, Task};
+use super::trace::Trace;
 use super::{Describe, post};
 use crate::backend::ModelInfo;
 use crate::error::{Error, ErrorKind, one_line};
@@ -39,6 +40,7 @@ pub(super) fn task(
     let (_, writer) = Job::submitted_at(id, submission, submitted);
     Task {
         writer,
+        trace: Trace::begin(id, &info.name, &resolved.request),
         bytes,
         info: Arc::new(info),
         resolved,

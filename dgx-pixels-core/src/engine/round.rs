@@ -12,6 +12,7 @@ use super::pace::decoded_in;
 use super::post::{Decoded, Post, words};
 use super::residence::Loaded;
 use super::shared::{Busy, Shared, Task, work};
+use super::trace::Stage;
 use super::worker::{CanvasOf, Live, Worker};
 use crate::backend::Models;
 use crate::backend::{Backend, Canvas, Decoding};
@@ -107,6 +108,7 @@ impl<M: Models> Worker<M> {
         }
         let started = Instant::now();
         let requests: Vec<ResolvedRequest> = tasks.iter().map(|(_, task)| task.draw()).collect();
+        tasks.iter().for_each(|(_, task)| task.trace.enter(Stage::Encode));
         let everybody = self.everybody(&tasks);
         let size = tasks[0].1.size();
         let predicted = self.loaded[model].costs.begin.predict(size, tasks.len());
@@ -120,6 +122,8 @@ impl<M: Models> Worker<M> {
                 let begin = started.elapsed();
                 for ((number, task), canvas) in tasks.into_iter().zip(canvases) {
                     tracing::info!(job = %task.id(), device = &*self.name, "started");
+                    task.trace.on(&self.name);
+                    task.trace.enter(Stage::Denoise);
                     task.writer.tell(JobEvent::Started { device: self.name.to_string() });
                     begun.push(number);
                     let live =
@@ -356,6 +360,7 @@ impl<M: Models> Worker<M> {
             }
             if n >= of {
                 live.stepped = Some(now);
+                live.task.trace.enter(Stage::Decode);
             }
         }
         for place in previews {

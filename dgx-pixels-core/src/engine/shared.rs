@@ -13,6 +13,7 @@ use super::metrics::Metrics;
 use super::pace::Pace;
 use super::post::Post;
 use super::queue::{Limits, Queue, Waiting};
+use super::trace::{Stage, Trace};
 use crate::backend::ModelInfo;
 use crate::error::Error;
 use crate::job::{Job, JobEvent, JobId, JobWriter};
@@ -30,6 +31,7 @@ const MOST_ANNOUNCED: usize = 256;
 /// One accepted job, on its way.
 pub(super) struct Task {
     pub(super) writer: JobWriter,
+    pub(super) trace: Trace,
     pub(super) info: Arc<ModelInfo>,
     /// With every default filled in.
     pub(super) resolved: Resolved,
@@ -92,7 +94,9 @@ impl Task {
         self.writer.submitted().checked_add(self.writer.job().submission().deadline?)
     }
 
+    /// Begins to wait in the queue.
     pub(super) fn waiting(self: &Arc<Task>) -> Waiting<Arc<Task>> {
+        self.trace.enter(Stage::Queue);
         Waiting {
             item: self.clone(),
             model: self.model.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dgx_pixels_core::device::Device;
-use dgx_pixels_core::engine::Budget;
+use dgx_pixels_core::engine::{Budget, EngineConfig};
 use dgx_pixels_core::folders;
 use dgx_pixels_core::library::Quota;
 use dgx_pixels_manifest::GAME_PORT;
@@ -28,6 +28,8 @@ pub struct StudioConfig {
     pub max_batch: usize,
     /// Pictures that may wait to be drawn.
     pub max_queue: usize,
+    /// How long a call of the device may take before the device is given up.
+    pub hang_after: Duration,
     /// How long a call waits for its pictures; what is not done by then is told by its job.
     pub wait: Duration,
     /// Where a running game answers on this machine, if a call names no other.
@@ -52,6 +54,7 @@ impl Default for StudioConfig {
             budget: Budget::default(),
             max_batch: 8,
             max_queue: 10_000,
+            hang_after: EngineConfig::default().hang_after,
             wait: Duration::from_secs(45),
             game_port: GAME_PORT,
             owns_process: false,

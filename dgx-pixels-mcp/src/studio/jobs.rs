@@ -9,6 +9,7 @@ use dgx_pixels_core::library::{AssetId, AssetName, Library};
 use dgx_pixels_core::{Error, Generator, Submission};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tracing::{Instrument as _, Span};
 
 use crate::answer::Fault;
 use crate::pixel_work::Stop;
@@ -190,12 +191,13 @@ impl Jobs {
         }
         table.known.insert(job.id(), work.clone());
         drop(table);
-        let jobs = self.clone();
+        let (jobs, call) = (self.clone(), Span::current());
         tokio::spawn(async move {
             let drawn = job.finished().await;
             let library = jobs.0.library.clone();
             let recorded = tokio::task::spawn_blocking(move || match drawn {
-                Ok(finished) => library.add(&asset, finished.verdict, notes).map(drop),
+                Ok(finished) => tracing::info_span!(parent: call, "library")
+                    .in_scope(|| library.add(&asset, finished.verdict, notes).map(drop)),
                 // The next server does it.
                 Err(Error::ShutDown) => Err(Error::ShutDown),
                 Err(error) => {
@@ -229,7 +231,7 @@ impl Table {
 
 /// Runs `work` on a thread that may block: a generator checks files while it takes jobs, and waits for its journal.
 async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
-    let runtime = Handle::current();
+    let (runtime, work) = (Handle::current(), work.in_current_span());
     tokio::task::spawn_blocking(move || runtime.block_on(work)).await.map_err(|_| Error::ShutDown)
 }
 

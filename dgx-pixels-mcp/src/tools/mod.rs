@@ -23,6 +23,7 @@ use rmcp::task_manager::{TaskContext, TaskManager};
 use rmcp::{Peer, RoleServer};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 pub use self::groups::{Group, ToolSet};
 use crate::answer::Fault;
@@ -233,7 +234,7 @@ pub(crate) async fn call(name: &str, call: Call, arguments: Option<JsonObject>) 
     let _given_up = call.stop.call.clone().drop_guard();
     let arguments = arguments.unwrap_or_default();
     let answer = match json::only_known(&call.tools.describe(kind).input_schema, &arguments) {
-        Ok(()) => (kind.run)(call, arguments).await,
+        Ok(()) => (kind.run)(call, arguments).instrument(tracing::info_span!("tool", otel.name = name)).await,
         Err(error) => Err(wrong(name, error)),
     };
     let kind = answer.as_ref().err().map(|fault| fault.kind);

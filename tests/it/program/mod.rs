@@ -13,6 +13,7 @@ mod models;
 mod pixelize;
 mod reproduce;
 mod streams;
+mod telemetry;
 mod torch;
 
 use std::ffi::OsStr;
