@@ -1,5 +1,7 @@
 //! `dgx-pixels-mcp`, the program.
 
+mod health;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -14,7 +16,8 @@ use dgx_pixels_core::device::Device;
 use dgx_pixels_core::engine::Budget;
 use dgx_pixels_core::library::{Clean, Library, Quota};
 use dgx_pixels_core::monitor::{Monitor, SourceName};
-use dgx_pixels_core::printable::{PrintableWriter, printable};
+use dgx_pixels_core::printable::printable;
+use dgx_pixels_core::telemetry::{LogStyle, Telemetry};
 use dgx_pixels_core::{Error, ErrorKind, one_line};
 use dgx_pixels_manifest::GAME_PORT;
 use dgx_pixels_mcp::clients::Client;
@@ -37,6 +40,8 @@ enum Command {
     Stdio(Serving),
     /// Serve many clients at http://ADDRESS/mcp, and older ones at /sse.
     Http(Http),
+    /// Ask a server of this machine whether it is well: nothing is printed and the exit code is 0 if it is.
+    Health(health::Args),
     /// Print what goes into a client's configuration.
     PrintConfig(PrintConfig),
     /// Remove old assets from the library.
@@ -80,6 +85,10 @@ struct Serving {
     /// Pictures that go a step together at most.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
+
+    /// Seconds that one call of the device may take. A device that takes longer is given up, and its jobs fail.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    hang_after: u32,
 
     /// Load libtorch when the server starts. Default: when the first image is drawn, which then takes a second longer.
     #[arg(long)]
@@ -179,12 +188,8 @@ fn main() -> ExitCode {
         }
     };
     // Standard output is the protocol's.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DGX_PIXELS_LOG");
-    let filter = filter.unwrap_or_else(|_| "warn,dgx_pixels_mcp=info,dgx_pixels_core=info".into());
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PrintableWriter(std::io::stderr()));
-    // A client may close standard error; telling of that there would panic.
-    log.log_internal_errors(false).init();
+    let style = LogStyle { filter: "warn,dgx_pixels_mcp=info,dgx_pixels_core=info", full: true };
+    let _telemetry = Telemetry::begin("dgx-pixels-mcp", style);
     let done = match command {
         Command::Stdio(serving) => serve(serving, None),
         Command::Http(http) => {
@@ -199,6 +204,7 @@ fn main() -> ExitCode {
             };
             serve(http.serving, Some((config, http.token_file, http.gpu_source)))
         }
+        Command::Health(args) => health::run(&args).map_err(Failure::from),
         Command::PrintConfig(wanted) => print_config(&wanted),
         Command::Clean(wanted) => clean(&wanted),
     };
@@ -236,6 +242,7 @@ impl Serving {
             budget: self.budget,
             max_batch: self.max_batch.into(),
             max_queue: self.max_queue as usize,
+            hang_after: Duration::from_secs(self.hang_after.into()),
             wait: Duration::from_secs(self.wait),
             game_port: self.game_port,
             owns_process: true,

@@ -44,6 +44,11 @@ impl Token {
         Token::new(&text.map_err(|source| TransportError::TokenFile { path: path.to_owned(), source })?)
     }
 
+    /// The value of an `Authorization` header that holds it. Keep it secret.
+    pub fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
     /// Whether the value of an `Authorization` header holds it.
     pub(super) fn is_in(&self, header: &[u8]) -> bool {
         let given = header.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));

@@ -8,6 +8,7 @@ mod fairness;
 mod game;
 mod groups;
 mod guards;
+mod health;
 mod limits;
 mod protocol;
 mod tools;

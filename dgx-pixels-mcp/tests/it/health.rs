@@ -1,0 +1,47 @@
+//! The question that health checks ask.
+
+use std::process::Output;
+
+use crate::desk::Desk;
+
+const TOKEN: &str = "0123456789abcdef0123";
+
+fn health(desk: &Desk, args: &[&str]) -> Output {
+    desk.command(&[&["health"], args].concat()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_server_that_is_well_is_no_news() {
+    let desk = Desk::new();
+    let server = desk.http(&[], Some(TOKEN));
+    let address = server.0.to_string();
+    let file = desk.path("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    for more in [&[][..], &["--ready", "--token-file", file.to_str().unwrap()]] {
+        let asked = health(&desk, &[&["--address", &address], more].concat());
+        assert_eq!((asked.status.code(), said(&asked).as_str()), (Some(0), ""), "{more:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let desk = Desk::new();
+    let server = desk.http(&[], Some(TOKEN));
+    let address = server.0.to_string();
+    let stranger = health(&desk, &["--ready", "--address", &address]);
+    assert_eq!(stranger.status.code(), Some(1));
+    assert!(said(&stranger).contains("answers `HTTP/1.0 401"), "{}", said(&stranger));
+    drop(server);
+    let nobody = health(&desk, &["--address", &address]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        said(&nobody).contains(&format!("no server answers at {address}: Connection refused")),
+        "{}",
+        said(&nobody)
+    );
+}
