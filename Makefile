@@ -21,7 +21,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test setup-python torch python python-parts demo dist test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-programs fuzz conformance kills check-deploy check-fmt check-lint check-docs bench fixtures
+.PHONY: setup setup-test setup-python torch python python-parts demo dist dist-folder test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-programs fuzz conformance kills check-deploy check-fmt check-lint check-docs bench fixtures
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -44,6 +44,11 @@ demo: torch ## Build the programs, draw a sheet of eight sprites, and say where 
 dist: torch ## One archive that runs where it is unpacked: programs, libtorch for the CPU, and the embedded model
 	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins --example sheet
 	scripts/dist.sh $(PROGRAMS) dist
+
+# What an image takes along; the Dockerfile calls it.
+dist-folder: torch
+	cargo build $(CARGO_FLAGS) $(MEMBERS) --bins
+	scripts/dist.sh $(PROGRAMS) dist --folder
 
 # What the wheel takes along besides the native module; dgx-pixels-py/build_backend calls it.
 python-parts: torch
@@ -81,6 +86,9 @@ game: ## Play the example game
 
 gate-m4: ## From prompt to play: the real server, the real game, a line for each criterion
 	scripts/check_integration_m4_gate.sh
+
+gate-m5: ## In production: metrics, alerts, dashboards and containers, a line for each criterion; takes Docker
+	scripts/check_integration_m5_gate.sh
 
 # A test is built beside the programs: cargo then gives dependencies the features that tests have, and builds nothing twice.
 gate-programs: # What the gate runs; it calls this itself
