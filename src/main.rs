@@ -92,7 +92,7 @@ impl Command {
 
 fn main() -> ExitCode {
     // What the library warns of; its faults are told as ours.
-    let style = LogStyle { filter: "dgx_pixels_core=warn", full: false };
+    let style = LogStyle { filter: "dgx_pixels_core=warn,opentelemetry_sdk=warn", full: false };
     let _telemetry = Telemetry::begin("dgx-pixels", style);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -64,7 +64,10 @@ impl Telemetry {
                     && *metadata.level() <= Level::INFO
                     && metadata.target().starts_with("dgx_pixels")
             });
-            tracing_opentelemetry::layer::<_>().with_tracer(tracer(provider)).with_filter(ours)
+            let spans = tracing_opentelemetry::layer().with_tracer(tracer(provider));
+            // Where a span stands in our source, and on which thread, is no news for who reads traces.
+            let spans = spans.with_location(false).with_threads(false).with_target(false);
+            spans.with_tracked_inactivity(false).with_level(false).with_filter(ours)
         });
         tracing_subscriber::registry().with(log).with(spans).init();
         if let Some(error) = failed {

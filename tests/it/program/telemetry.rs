@@ -103,6 +103,7 @@ fn a_collector_that_is_away_costs_a_warning_and_no_sprite() {
     let args = ["generate", "a potion", "--model", "sketch", "--output", "potion.png"];
     let ran = super::Ran::of(desk.command(args).env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"));
     assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("WARN"), "{}", ran.stderr);
     let ran =
         super::Ran::of(desk.command(args).arg("--force").env("OTEL_EXPORTER_OTLP_ENDPOINT", "no url at all"));
     assert_eq!(ran.code, Some(0), "{ran:?}");
