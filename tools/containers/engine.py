@@ -92,7 +92,13 @@ class Engine:
         tree = self.folder / "base"
         run("debootstrap", "--variant=minbase", "bookworm", tree)
         # What Debian leaves out of its own image too.
-        for left_out in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        for left_out in (
+            "var/cache/apt/archives",
+            "var/lib/apt/lists",
+            "usr/share/doc",
+            "usr/share/man",
+            "usr/share/locale",
+        ):
             shutil.rmtree(tree / left_out)
             (tree / left_out).mkdir()
         packed = subprocess.Popen(["tar", "-C", str(tree), "-c", "."], stdout=subprocess.PIPE)
