@@ -50,6 +50,7 @@ impl Trace {
             if job.is_none() {
                 return;
             }
+            *current = Span::none();
             *current = match stage {
                 Stage::Queue => info_span!(parent: &*job, "queue"),
                 Stage::Encode => info_span!(parent: &*job, "encode"),
