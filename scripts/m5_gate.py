@@ -125,18 +125,24 @@ def gpu_metrics(gate):
 @criterion("WS-17", "images")
 def images(gate):
     docker = gate.docker()
-    docker.base()
     began = time.monotonic()
+    try:
+        docker.base()
+        for name in ("prometheus", "alertmanager", "node-exporter"):
+            file = "tools/containers/monitoring.Dockerfile"
+            docker.build(name, f"dgx-pixels-gate:{name}", file=file, context=ROOT / "tools/containers")
+            gate.images[name] = f"dgx-pixels-gate:{name}"
+    except (RuntimeError, subprocess.TimeoutExpired) as why:
+        gate.no_engine = f"Debian's image or packages cannot be had in a container: {why}"
+        gate.engine, gone = None, gate.engine
+        gone.__exit__()
+        raise NotMeasured(gate.no_engine) from why
     sizes = {}
     # The programs of this machine run on the images' Debian if it is the same; else the images compile their own.
     is_debian = "VERSION_CODENAME=bookworm" in Path("/etc/os-release").read_text()
     prebuilt = ["--build-arg=PROGRAMS=prebuilt", "--build-arg=TOOLS=prebuilt"] if is_debian else []
     for name in ("tools", "cpu"):
         sizes[name] = docker.build(name, f"dgx-pixels-gate:{name}", *prebuilt) / MEGABYTE
-        gate.images[name] = f"dgx-pixels-gate:{name}"
-    for name in ("prometheus", "alertmanager", "node-exporter"):
-        file = "tools/containers/monitoring.Dockerfile"
-        docker.build(name, f"dgx-pixels-gate:{name}", file=file, context=ROOT / "tools/containers")
         gate.images[name] = f"dgx-pixels-gate:{name}"
     for name, size in sizes.items():
         need(size <= IMAGE_MB[name], f"`{name}` has {size:.0f} MB; at most {IMAGE_MB[name]}")

@@ -14,7 +14,7 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
 use tracing::Level;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -51,6 +51,8 @@ impl Telemetry {
         };
         let filter = EnvFilter::try_from_env("DGX_PIXELS_LOG");
         let filter = filter.unwrap_or_else(|_| EnvFilter::new(style.filter));
+        // Lines of the log name their job; the spans around them would say it twice.
+        let filter = filter.and(filter_fn(|metadata| !metadata.is_span()));
         // Whoever reads standard error may close it; telling of that there would panic.
         let log = fmt::layer().with_writer(|| PrintableWriter(io::stderr())).log_internal_errors(false);
         let log = if style.full {

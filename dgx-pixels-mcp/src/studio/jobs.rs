@@ -196,7 +196,7 @@ impl Jobs {
             let drawn = job.finished().await;
             let library = jobs.0.library.clone();
             let recorded = tokio::task::spawn_blocking(move || match drawn {
-                Ok(finished) => tracing::info_span!(parent: call, "library")
+                Ok(finished) => tracing::info_span!(parent: &call, "library")
                     .in_scope(|| library.add(&asset, finished.verdict, notes).map(drop)),
                 // The next server does it.
                 Err(Error::ShutDown) => Err(Error::ShutDown),
