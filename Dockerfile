@@ -37,7 +37,7 @@ FROM ${TOOLS} AS tool-programs
 
 # What every image has: a user, its folders, and nothing that can be written but them.
 FROM ${BASE} AS base
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="DGX-Pixels" \
     org.opencontainers.image.description="Game-ready pixel art from a prompt, on your own machine" \
