@@ -12,7 +12,7 @@ ARG PROGRAMS=built
 ARG TOOLS=built-tools
 
 FROM ${RUST} AS source
-RUN apt-get update && apt-get install -y --no-install-recommends g++ make pkg-config python3 python3-pip python3-venv \
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make pkg-config python3 python3-pip python3-venv zstd \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 WORKDIR /src
 COPY . .

@@ -48,6 +48,11 @@ def check(tag: str | None) -> list[str]:
             faults.append(f"{name}: states no version where one is expected")
         for other in sorted(set(found) - {expected}):
             faults.append(f"{name}: states `{other}`; expected `{expected}`")
+    rust = re.search(r'^rust-version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    for workflow in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        for toolchain in re.findall(r'^ +toolchain: "(.*)"$', workflow.read_text(), re.MULTILINE):
+            if rust is None or toolchain != rust[1]:
+                faults.append(f"{workflow.name}: takes Rust `{toolchain}`; Cargo.toml has another `rust-version`")
     if not section(expected):
         faults.append(f"CHANGELOG.md: has no section `## {expected}`")
     if tag is not None and tag != f"v{expected}":
