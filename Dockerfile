@@ -12,7 +12,7 @@ ARG PROGRAMS=built
 ARG TOOLS=built-tools
 
 FROM ${RUST} AS source
-RUN apt-get update && apt-get install -y --no-install-recommends g++ make pkg-config python3 python3-pip python3-venv \
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make pkg-config python3 python3-pip python3-venv zstd \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 WORKDIR /src
 COPY . .
@@ -37,7 +37,7 @@ FROM ${TOOLS} AS tool-programs
 
 # What every image has: a user, its folders, and nothing that can be written but them.
 FROM ${BASE} AS base
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="DGX-Pixels" \
     org.opencontainers.image.description="Game-ready pixel art from a prompt, on your own machine" \

@@ -21,7 +21,11 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: setup setup-test setup-python torch python python-parts demo dist dist-folder test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-programs fuzz conformance kills check-deploy check-fmt check-lint check-docs bench fixtures
+.PHONY: help setup setup-test setup-python setup-delivery torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage check-deploy check-delivery check-advisories check-features check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench fixtures
+
+help: ## List the targets
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '%-18s %s\n' "$$target" "$$text"; done
 
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
@@ -31,6 +35,9 @@ setup-test: ## The same, with Python and diffusers for the live parity test
 
 setup-python: setup ## The same, with all that building and testing the Python package takes
 	@$(SETUP) python
+
+setup-delivery: ## Install the linters of check-delivery into .venv, without torch
+	@$(SETUP) delivery
 
 torch: setup ## Build libdgx_pixels_torch.so, which the programs load to draw
 	cargo build $(CARGO_FLAGS) $(TORCH) --lib --test two_ways
@@ -61,6 +68,21 @@ python: setup-python ## Build the wheel of the Python package, and install it in
 	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
 	@ls -l $(WHEELS)
 
+wheel: setup setup-delivery ## Build the wheel that is published, named for the oldest Linux that it runs on, into dist/wheels
+	rm -rf $(WHEELS)
+	PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./dgx-pixels-py
+	tools/delivery/wheel.sh $(WHEELS)/*.whl dist/wheels
+
+IMAGE ?= cpu
+image: ## Build the container image IMAGE for this architecture: tools, cpu or cuda. Takes Docker
+	tools/delivery/image.sh build $(IMAGE)
+
+image-push: # images.yml calls it, then image-merge
+	tools/delivery/image.sh push $(IMAGE)
+
+image-merge:
+	tools/delivery/image.sh merge $(IMAGE)
+
 test: test-torch test-programs test-python ## All tests but those of the Bevy plugin (make test-bevy)
 
 test-core: ## The library without libtorch, and the manifest: quick where libtorch is not built yet
@@ -90,6 +112,10 @@ gate-m4: ## From prompt to play: the real server, the real game, a line for each
 gate-m5: ## In production: metrics, alerts, dashboards and containers, a line for each criterion; takes Docker
 	scripts/check_integration_m5_gate.sh
 
+# The script ends with 3 if no criterion is missed and some cannot be measured on this machine.
+gate-m5-here:
+	scripts/check_integration_m5_gate.sh || [ $$? = 3 ]
+
 # A test is built beside the programs: cargo then gives dependencies the features that tests have, and builds nothing twice.
 gate-programs: # What the gate runs; it calls this itself
 	@$(SETUP) gate
@@ -116,9 +142,50 @@ kills: ## Servers, batches and deploys, each killed KILLS times: nothing is lost
 	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --test engine -- --nocapture kills::
 	DGX_PIXELS_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) $(MEMBERS) --test it -- --nocapture killed
 
+coverage: ## The lines that the library's tests reach, into dist/coverage.lcov; takes cargo-llvm-cov
+	mkdir -p dist
+	cargo llvm-cov test --locked --no-report --package dgx-pixels-core --package dgx-pixels-manifest \
+		--features dgx-pixels-core/deploy,dgx-pixels-core/fields,dgx-pixels-core/monitor,dgx-pixels-core/telemetry
+	cargo llvm-cov report --lcov --output-path dist/coverage.lcov
+	cargo llvm-cov report --summary-only
+
 check-deploy: setup-python ## Prometheus' rules and alerts, routes, dashboards: run on a real load; takes Prometheus and Alertmanager
 	.venv/bin/python -m pip install --quiet --requirement tools/monitoring/requirements.txt
 	.venv/bin/python tools/monitoring/check.py
+
+check-delivery: setup-delivery ## Workflows, scripts, Dockerfiles, Python, spelling, dependencies, versions and packages
+	tools/delivery/check.sh
+
+check-advisories: setup-delivery ## The dependencies against the advisories of RustSec; takes the network
+	PATH="$$PWD/.venv/bin:$$PATH" cargo deny --locked check advisories
+
+check-features: setup setup-delivery ## Every pair of the library's features compiles
+	PATH="$$PWD/.venv/bin:$$PATH" cargo hack check $(CARGO_FLAGS) --package dgx-pixels-core --feature-powerset --depth 2
+
+check-linkage: ## The built programs need no libtorch, and every library that they need is found
+	@for program in dgx-pixels dgx-pixels-mcp; do \
+		libraries=$$(ldd $(PROGRAMS)/$$program) || exit; \
+		if echo "$$libraries" | grep -e 'not found' -e torch -e c10; then echo "$$program must not need these"; exit 1; fi; \
+	done
+
+check-release: ## The version is the same in every file, and in TAG if it is given
+	python3 tools/delivery/release.py check $(TAG)
+
+release-notes: ## The section of CHANGELOG.md for this version, into dist/notes.md
+	@mkdir -p dist
+	python3 tools/delivery/release.py notes >dist/notes.md
+
+# `cargo publish` sorts the crates by their dependencies. Crates that need Bevy or libtorch are packed and not built.
+PUBLISHED := --workspace --exclude bevy_game --exclude dgx-pixels-py
+publish-dry-run: ## Pack every crate, and build the packages that need neither Bevy nor libtorch
+	cargo package --locked --package dgx-pixels --package dgx-pixels-core --package dgx-pixels-manifest --package dgx-pixels-mcp
+	cargo publish --locked --dry-run --no-verify $(PUBLISHED)
+
+publish: # release.yml calls it when a tag is pushed
+	cargo publish --locked --no-verify $(PUBLISHED)
+
+act: ## Run every job of the workflows on this machine without building; ACT has other arguments for act. Takes act
+	tools/delivery/act.sh $(ACT)
 
 check-fmt: ## Formatting
 	cargo fmt --all --check

@@ -1,7 +1,7 @@
 // The images, for both architectures: `docker buildx bake`, or `docker buildx bake cpu` for one.
 
 variable "REGISTRY" { default = "ghcr.io/dgx-pixels" }
-variable "VERSION" { default = "0.1.0" }
+variable "VERSION" { default = "0.2.0" }
 variable "REVISION" { default = "unknown" }
 
 group "default" {

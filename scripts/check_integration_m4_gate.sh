@@ -32,8 +32,9 @@ has_vulkan() {
 }
 if ! has_vulkan; then
     packages="mesa-vulkan-drivers libvulkan1"
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         fail "found no Vulkan driver; install one that draws in software: sudo apt install $packages"
+    fi
     say "installing $packages"
     # shellcheck disable=SC2086
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $packages; } >&2

@@ -25,8 +25,11 @@ esac
 
 # 1. what is asked: Prometheus and its companions
 packages="prometheus prometheus-alertmanager prometheus-node-exporter"
-if ! command -v promtool amtool prometheus-node-exporter >/dev/null; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "found no Prometheus; install it: sudo apt install $packages"
+# One `command -v` of several names succeeds if any of them is found.
+if ! { command -v promtool && command -v amtool && command -v prometheus-node-exporter; } >/dev/null; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        fail "found no Prometheus; install it: sudo apt install $packages"
+    fi
     say "installing $packages"
     # shellcheck disable=SC2086
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages; } >&2

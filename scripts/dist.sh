@@ -46,7 +46,7 @@ for package in torch-* nvidia_cuda_runtime-* nvidia_cuda_cupti-*; do
 done
 
 for file in "$root"/bin/* "$root"/lib/libdgx_pixels_torch.so; do
-    ! readelf -d "$file" | grep -E '(RPATH|RUNPATH)' | grep -v '\[\$ORIGIN' ||
+    ! readelf -d "$file" | grep -E '(RPATH|RUNPATH)' | grep -vF "[\$ORIGIN" ||
         fail "\`$file\` has a path of this machine in it"
 done
 if [ -n "$only_folder" ]; then

@@ -5,6 +5,7 @@
 #   tools/setup.sh test      the same, and in `.venv` a Python with torch and diffusers, for the live parity test
 #   tools/setup.sh python    as build, and in `.venv` a Python with all that building and testing the package takes
 #   tools/setup.sh gate      as build, and in `.venv` a Python with an MCP client, for the gate of M4
+#   tools/setup.sh delivery  only the linters of `make check-delivery`, in `.venv`; takes no torch and no C++ compiler
 #
 # Taken in this order: $LIBTORCH, the torch of `python3` (an active virtual environment's), one in `.venv`, which is
 # made. Others are passed over with a line that says why. Nothing outside the checkout is changed. A set-up that was
@@ -102,14 +103,22 @@ venv_torch() {
 }
 
 case $mode in
-    build | test | python | gate) ;;
-    *) fail "\`$mode\` is unknown; expected \`build\`, \`test\`, \`python\` or \`gate\`" ;;
+    build | test | python | gate | delivery) ;;
+    *) fail "\`$mode\` is unknown; expected \`build\`, \`test\`, \`python\`, \`gate\` or \`delivery\`" ;;
 esac
+outside=$(python3 -c 'import sysconfig; print(sysconfig.get_path("platlib"))' 2>/dev/null || true)
+if [[ $outside == "$root/.venv/"* ]] || [ "$(version_in "$outside/torch")" != $torch_version ]; then
+    outside=
+fi
+oldest=10
+if [ "$mode" = delivery ]; then
+    install_all delivery tools/delivery/requirements.txt "the linters"
+    exit
+fi
 command -v cargo >/dev/null || fail "found no \`cargo\`; install Rust 1.95 or newer with rustup (https://rustup.rs)"
 command -v "${CXX:-c++}" >/dev/null || fail "found no C++ compiler \`${CXX:-c++}\`; install one: sudo apt install g++"
 
 # 1. what is there
-oldest=10
 if [ "$mode" = test ]; then
     if [ -n "$(find_python 11)" ]; then
         oldest=11
@@ -126,10 +135,6 @@ if [ -n "${LIBTORCH:-}" ] && [ "$(realpath -m "$LIBTORCH")" != "$(realpath -m .t
     else
         say "passing over LIBTORCH=$LIBTORCH: it holds ${found:-no libtorch}; expected $torch_version"
     fi
-fi
-outside=$(python3 -c 'import sysconfig; print(sysconfig.get_path("platlib"))' 2>/dev/null || true)
-if [[ $outside == "$root/.venv/"* ]] || [ "$(version_in "$outside/torch")" != $torch_version ]; then
-    outside=
 fi
 torch=${torch:-${outside:+$outside/torch}}
 

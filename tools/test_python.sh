@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 tested=$("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')
 for version in 3.10 3.11 3.12 3.13 3.14; do
     [ "$version" != "$tested" ] || continue
-    other=$(command -v "python$version" || ls ~/.pyenv/versions/"$version".*/bin/python 2>/dev/null | head -n 1 || true)
+    other=$(command -v "python$version" || compgen -G "$HOME/.pyenv/versions/$version.*/bin/python" | head -n 1 || true)
     if [ -z "$other" ] || ! "$other" -c 'import venv, ensurepip' 2>/dev/null; then
         echo "python $version: not measured here, as it is not installed"
         continue

@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from damage import CATEGORIES, Damaged, as_it_is, spoil
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from sources import DATA, Pixels, Source, load, native, no_grid, rng_of, subsample
 
 import tools
-from damage import CATEGORIES, Damaged, as_it_is, spoil
-from sources import DATA, Pixels, Source, load, native, no_grid, rng_of, subsample
 
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "RAYON", "NUMEXPR", "VECLIB_MAXIMUM")}
 NO_GRID = "no_grid"

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
-
 from sources import DATA, Pixels, Source, load, rng_of, subsample
 
 Field = NDArray[np.floating[Any]]

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from bench import Result, same, score
 from damage import CATEGORIES, LONG_SIDE, Damaged, spoil
+from PIL import Image
 from sources import DATA, Source, load
 
 STRAIGHT = {"edges_x": None, "edges_y": None}

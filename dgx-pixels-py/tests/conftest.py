@@ -21,7 +21,7 @@ PACKAGES = Path(dp.__file__).absolute().parent.parent
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# A shell has its jobs in the background ignore Ctrl-C, and what they start inherits that. The programs
+# A shell makes its background jobs ignore Ctrl-C, and their children inherit that. The programs
 # under test must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

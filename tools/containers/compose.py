@@ -14,7 +14,7 @@ from engine import ROOT, run
 
 sys.path.insert(0, str(ROOT / "tools/monitoring"))
 
-import stack  # noqa: E402
+import stack
 
 PROJECT = "dgx-pixels-gate"
 # Grafana is not among Debian's packages.

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -130,7 +135,7 @@ class _Layers:
     """Sets the weights of a network of 1x1 convolutions: kernels have a centre and nothing around it."""
 
     @staticmethod
-    def linear(conv: nn.Conv2d, rows: dict[int, dict[int, float]], bias: dict[int, float] = {}) -> None:
+    def linear(conv: nn.Conv2d, rows: dict[int, dict[int, float]], bias: dict[int, float] | None = None) -> None:
         """`rows[out][in]` is the factor of channel `in` in channel `out`."""
         conv.weight.zero_()
         conv.bias.zero_()
@@ -138,7 +143,7 @@ class _Layers:
         for out, factors in rows.items():
             for channel, factor in factors.items():
                 conv.weight[out, channel, centre, centre] = factor
-        for out, value in bias.items():
+        for out, value in (bias or {}).items():
             conv.bias[out] = value
 
     @staticmethod

@@ -18,7 +18,19 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from words import ADJECTIVES, COLOUR_SYNONYMS, KINDS, LEADS, MATERIALS, SCENES, SYNONYMS, TAILS, Record, describe, sentence
+from words import (
+    ADJECTIVES,
+    COLOUR_SYNONYMS,
+    KINDS,
+    LEADS,
+    MATERIALS,
+    SCENES,
+    SYNONYMS,
+    TAILS,
+    Record,
+    describe,
+    sentence,
+)
 
 LICENCE = "CC0-1.0"
 ORIGIN = "Dungeon Crawl Stone Soup, repository crawl/tiles, releases Nov-2015 and Oct-5-2010"

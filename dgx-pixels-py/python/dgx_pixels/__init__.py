@@ -27,7 +27,7 @@ from .events import (
 from .fields import PixelFields, SpriteFields
 from .sprite import Sprite, pixelize
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Backend",

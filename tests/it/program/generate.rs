@@ -211,7 +211,10 @@ fn the_png_carries_the_request_with_its_defaults() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let texts = texts(&fs::read(desk.path("key.png")).unwrap());
     let [(software, version), (key, made)] = texts.as_slice() else { panic!("{texts:?}") };
-    assert_eq!((software.as_str(), version.as_str()), ("Software", "dgx-pixels 0.1.0"));
+    assert_eq!(
+        (software.as_str(), version.as_str()),
+        ("Software", concat!("dgx-pixels ", env!("CARGO_PKG_VERSION")))
+    );
     assert_eq!(key, "dgx-pixels");
     let size = json!({ "width": 256, "height": 256 });
     assert_eq!(
@@ -223,7 +226,7 @@ fn the_png_carries_the_request_with_its_defaults() {
                 "original_size": size, "crop": { "left": 0, "top": 0 }, "target_size": size,
             },
             "model": "sketch", "model_hash": null, "dtype": "none", "device": "cpu",
-            "program": "0.1.0", "libtorch": null,
+            "program": env!("CARGO_PKG_VERSION"), "libtorch": null,
             "vae_tiling": false, "pixel": null,
         })
     );
