@@ -248,7 +248,7 @@ def no_gap(gate):
         client.join(60)
     least = minutes * 60 // SCRAPE_SECONDS - 1
     scrapes = {labels["job"]: int(count) for labels, count in counts}
-    need(not failures, f"calls failed: {failures[0]}")
+    need(not failures, f"calls failed: {failures[:1]}")
     need(len(scrapes) == 4 and min(scrapes.values()) >= least, f"{scrapes}; at least {least} each")
     need(not down, f"not read: {down}")
     fewest, rate = min(scrapes.values()), images / seconds * 60
