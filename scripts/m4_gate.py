@@ -48,11 +48,11 @@ WAIT_S = 20
 CRITERIA = []
 
 
-def criterion(workstream, name):
-    """Registers a function as a criterion. It returns figures, and what a line says of them."""
+def criterion(workstream, name, fix):
+    """Registers a function as a criterion. It returns figures, and what a line says of them. `fix` is where to begin if it fails."""
 
     def register(function):
-        CRITERIA.append((workstream, name, function))
+        CRITERIA.append((workstream, name, fix, function))
         return function
 
     return register
@@ -111,9 +111,7 @@ class Desk:
 
     def start_game(self):
         log = open(self.folder / "game.log", "wb")
-        self.game = subprocess.Popen(
-            [self.game_program, "--headless"], env=self.environment, cwd=self.project, stdout=log, stderr=log
-        )
+        self.game = subprocess.Popen([self.game_program, "--headless"], env=self.environment, cwd=self.project, stdout=log, stderr=log)
 
     def stop_game(self):
         if self.game:
@@ -193,7 +191,7 @@ def difference(one, other, box):
     return max(high for _, high in ImageChops.difference(one.crop(box), other.crop(box)).getextrema())
 
 
-@criterion("WS-15", "bevy_connected")
+@criterion("WS-14", "bevy_connected", fix="read game.log in the folder of `--keep`; `make game` plays it with a window")
 async def the_game_answers(desk):
     began = time.perf_counter()
     desk.start_game()
@@ -213,7 +211,7 @@ async def the_game_answers(desk):
     return figures, f"{status['sprites']} sprites after {figures['start_s']:.1f} s, drawn by {figures['adapter']}"
 
 
-@criterion("WS-15", "sprites_made_by_the_embedded_model")
+@criterion("WS-15", "sprites_made_by_the_embedded_model", fix="`dgx-pixels reproduce FILE` says what differs")
 async def every_sprite_is_the_models(desk):
     sprites = json.loads((desk.project / "assets/sprites/manifest.json").read_text())["sprites"]
     others = [name for name, sprite in sprites.items() if Path((sprite.get("made") or {}).get("model", "")).name != MODEL]
@@ -221,7 +219,7 @@ async def every_sprite_is_the_models(desk):
     return {"sprites": len(sprites)}, f"all {len(sprites)} by {MODEL}"
 
 
-@criterion("WS-13", "mcp_tools")
+@criterion("WS-13", "mcp_tools", fix="call the tool by hand with the MCP Inspector; docs/mcp.md has its arguments")
 async def the_tools_do_what_they_say(desk):
     tools = {tool.name for tool in (await desk.client.list_tools()).tools}
     await desk.call("list_models")
@@ -255,7 +253,11 @@ async def the_tools_do_what_they_say(desk):
     return {"tools": len(tools)}, f"{len(tools)} listed, all did their work"
 
 
-@criterion("WS-13", "mcp_response_time")
+@criterion(
+    "WS-13",
+    "mcp_response_time",
+    fix="end what else runs on this machine; `cargo bench --package dgx-pixels-mcp --bench latency` measures it alone",
+)
 async def the_server_answers_quickly(desk):
     times = []
     for _ in range(300):
@@ -269,7 +271,7 @@ async def the_server_answers_quickly(desk):
     return figures, f"{text} (at most {MCP_P99_MS} at p99)"
 
 
-@criterion("WS-13", "prompt_to_play")
+@criterion("WS-13", "prompt_to_play", fix="read game.log and the screenshots in the folder of `--keep`")
 async def one_call_draws_and_shows(desk):
     before = await desk.screenshot("before")
     began = time.perf_counter()
@@ -292,7 +294,7 @@ async def one_call_draws_and_shows(desk):
     return {"seconds": seconds}, f"{seconds:.2f} s from the prompt to the running game's word (at most {PLAY_S})"
 
 
-@criterion("WS-14", "generated")
+@criterion("WS-15", "generated", fix="`dgx-pixels validate FILE` names each fault")
 async def the_sprite_is_one(desk):
     facts = desk.drawn()[0]
     sprite = Image.open(facts["path"])
@@ -301,7 +303,7 @@ async def the_sprite_is_one(desk):
     return {"colors": colors, "seed": facts["seed"]}, f"{TILE}x{TILE}, {colors} colours, alpha of one bit, seed {facts['seed']}"
 
 
-@criterion("WS-14", "deployed")
+@criterion("WS-15", "deployed", fix="`dgx-pixels validate PROJECT` names each fault of the manifest")
 async def the_manifest_has_it(desk):
     _, deployed, _, _ = desk.drawn()
     [sprite] = deployed["sprites"]
@@ -315,14 +317,14 @@ async def the_manifest_has_it(desk):
     return {"sprite": sprite["name"]}, f"{sprite['name']} {sprite['change']}, licence {entry['made']['licence']}"
 
 
-@criterion("WS-14", "validated")
+@criterion("WS-15", "validated", fix="`dgx-pixels validate PROJECT` names each fault")
 async def the_project_has_no_faults(desk):
     report = desk.program("validate", desk.project)
     need(report["errors"] == report["warnings"] == 0 and report["files"] > 1, f"{report}")
     return {"files": report["files"]}, f"{report['files']} files, no errors, no warnings"
 
 
-@criterion("WS-15", "hot_reload_pixels")
+@criterion("WS-14", "hot_reload_pixels", fix="look at the screenshots in the folder of `--keep`; game.log says what was loaded")
 async def the_screen_shows_it_and_nothing_else_changed(desk):
     facts, _, before, after = desk.drawn()
     sprite = Image.open(facts["path"]).convert("RGBA")
@@ -336,10 +338,13 @@ async def the_screen_shows_it_and_nothing_else_changed(desk):
     need(pixels > 0, "the potion's tile is as it was")
     walls = max(difference(before, after, box) for box in WALLS)
     need(walls == 0, f"the walls changed by up to {walls} of 255")
-    return {"changed_pixels": pixels, "largest_difference": wrong}, f"{pixels} pixels of the potion changed, to what was drawn; the walls did not"
+    return {
+        "changed_pixels": pixels,
+        "largest_difference": wrong,
+    }, f"{pixels} pixels of the potion changed, to what was drawn; the walls did not"
 
 
-@criterion("WS-15", "hot_reload_time")
+@criterion("WS-14", "hot_reload_time", fix="`cargo bench --package bevy_game` measures it alone; end what else runs")
 async def deploys_are_live_at_once(desk):
     live, whole = [], []
     for n in range(30):
@@ -356,7 +361,7 @@ async def deploys_are_live_at_once(desk):
     return figures, f"{text} (at most {most} after the question)"
 
 
-@criterion("WS-15", "hot_reload_unasked")
+@criterion("WS-14", "hot_reload_unasked", fix="the plugin polls the manifest: `cargo test --package dgx-pixels-bevy`")
 async def the_game_sees_files_by_itself(desk):
     times = []
     manifest = desk.project / "assets/sprites/manifest.json"
@@ -377,7 +382,7 @@ async def the_game_sees_files_by_itself(desk):
     return figures, f"{text} (at most {WATCHED_MS})"
 
 
-@criterion("WS-14", "load_time")
+@criterion("WS-15", "load_time", fix="`cargo bench --package bevy_game` measures it alone; end what else runs")
 async def the_manifest_loads_quickly(desk):
     await desk.deploy(str(desk.picture("one", (1, 2, 3, 255))), names=["item_one"])
     one = (await desk.call("game_status"))[0]["load_ms"]
@@ -395,7 +400,7 @@ async def the_manifest_loads_quickly(desk):
     return figures, f"{text} (at most {most_all} and {most_one})"
 
 
-@criterion("WS-15", "remote_protocol")
+@criterion("WS-14", "remote_protocol", fix="the example game needs `BRP_EXTRAS_PORT`; game.log says what it listens on")
 async def keys_move_the_hero(desk):
     entity, before = desk.hero()
     desk.brp("brp_extras/send_keys", keys=["ArrowRight"], duration_ms=400)
@@ -412,7 +417,7 @@ async def keys_move_the_hero(desk):
     return {"moved_px": moved}, f"by brp_extras: the hero went {moved:.0f} pixels, a screenshot of {size[0]}x{size[1]}"
 
 
-@criterion("WS-15", "state_kept")
+@criterion("WS-14", "state_kept", fix="`cargo test --package dgx-pixels-bevy` has the rules of what a swap may change")
 async def a_deploy_changes_no_state(desk):
     # The ghost may catch the hero meanwhile, who then begins again.
     for attempt in range(3):
@@ -428,7 +433,7 @@ async def a_deploy_changes_no_state(desk):
     return {"entity": after[0]}, "the hero's picture was another and taken back; the hero stood where it was"
 
 
-@criterion("WS-15", "without_a_game")
+@criterion("WS-14", "without_a_game", fix="`dgx-pixels deploy` by hand without a game says what went wrong")
 async def without_a_game_the_deploy_is_done(desk):
     desk.stop_game()
     path = desk.picture("late", (3, 90, 200, 255))
@@ -448,7 +453,7 @@ def rounded(value):
 async def judge(desk, told):
     """Every criterion, in order: `(workstream, name, whether it is met, figures, text)`."""
     results = []
-    for workstream, name, function in CRITERIA:
+    for workstream, name, fix, function in CRITERIA:
         try:
             figures, text = await asyncio.wait_for(function(desk), 180)
             met = True
@@ -457,6 +462,7 @@ async def judge(desk, told):
         # A criterion that cannot be looked at is not met.
         except Exception as error:
             figures, text, met = {}, f"{type(error).__name__}: {error}", False
+        text = text if met else f"{text}; to mend it: {fix}"
         figures = {key: rounded(value) for key, value in figures.items()}
         results.append((workstream, name, met, figures, text))
         print(f"{'ok    ' if met else 'FAILED'}  {workstream}  {name}: {text}", file=told, flush=True)
@@ -514,6 +520,9 @@ async def main():
     result = report(results)
     if options.json:
         print(json.dumps(result, indent=2))
+    for workstream, one in result["workstreams"].items():
+        print(f"{workstream}: {one['status']}", file=told)
+    print(f"gate M4: {'failed' if result['blockers'] else 'passed'}", file=told)
     return 1 if result["blockers"] else 0
 
 

@@ -466,6 +466,8 @@ def main():
         print(json.dumps(result, indent=2))
     for workstream, one in result["workstreams"].items():
         print(f"{workstream}: {one['status']}", file=told)
+    verdict = "failed" if result["blockers"] else "nothing missed, not all measured" if result["not_measured"] else "passed"
+    print(f"gate M5: {verdict}", file=told)
     return 1 if result["blockers"] else 3 if result["not_measured"] else 0
 
 
