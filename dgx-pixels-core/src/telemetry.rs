@@ -91,7 +91,7 @@ impl Drop for Telemetry {
 fn collector_is_named() -> bool {
     let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_off = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    !is_off && ENDPOINTS.iter().any(|name| is_set(name))
+    !is_off && ENDPOINTS.iter().any(is_set)
 }
 
 fn provider(program: &'static str) -> Result<SdkTracerProvider, ExporterBuildError> {
