@@ -22,17 +22,18 @@ pub const MAX_LIMIT: usize = 1000;
 /// Longer than file systems on local disks give different changes the same time.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Which assets to list. Of several conditions all must hold; without any, all assets are listed.
+/// The choice of assets to list. Of several conditions all must hold; without any, all assets are
+/// listed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
-    /// What the id begins with.
+    /// The text that the id begins with.
     pub prefix: Option<String>,
     /// A text in the prompt or in a note, in whichever case.
     pub text: Option<String>,
     /// The model's name.
     pub model: Option<String>,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub after: Option<Cursor>,
     /// Most assets on the page, 1 to [`MAX_LIMIT`]. Default 50.
     pub limit: usize,
