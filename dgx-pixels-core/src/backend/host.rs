@@ -36,7 +36,8 @@ pub trait Models: Send + Sync + 'static {
 pub struct ModelInfo {
     /// The name it is asked for by.
     pub name: String,
-    /// What shapes its use of memory: two models of one architecture cost the same.
+    /// The architecture, which shapes the use of memory: two models of one architecture cost the
+    /// same.
     pub architecture: String,
     /// The precision it runs in, as `bf16`.
     pub dtype: String,
@@ -44,10 +45,10 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// The model's values for what a request leaves open.
     pub defaults: ModelDefaults,
-    /// Whether it decodes in tiles.
+    /// `true` if the model decodes in tiles.
     pub vae_tiling: bool,
-    /// How much it does differently from diffusers for speed, as `fast`; `None` where that makes no
-    /// difference.
+    /// The mode, for example `fast`, which says how much the model does differently from diffusers
+    /// for speed; `None` where that makes no difference.
     pub mode: Option<String>,
     /// libtorch's version; `None` where it is not used.
     pub libtorch: Option<String>,
@@ -122,9 +123,9 @@ impl DeviceMemory for Box<dyn DeviceMemory> {
 pub struct Memory {
     /// All that the device has.
     pub total_bytes: u64,
-    /// What nobody uses, or what can be reclaimed at once.
+    /// The bytes that no program uses, or that can be reclaimed at once.
     pub available_bytes: u64,
-    /// In tensors of this process.
+    /// The bytes in tensors of this process.
     pub used_bytes: u64,
     /// Most that was in tensors since [`DeviceMemory::reset_peak`].
     pub peak_bytes: u64,

@@ -334,11 +334,12 @@ pub struct Generated {
     pub request: ResolvedRequest,
     /// Words of the prompts that did not fit the tokenizers' length, in the order they stood.
     pub dropped_words: Option<String>,
-    /// Where the time went.
+    /// The time that each part of the drawing took.
     pub timings: Timings,
 }
 
-/// Where the time of one picture went. Pictures drawn together each report the whole batch's time.
+/// The time that each part of drawing one image took. Images drawn together each report the whole
+/// batch's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Tokenizing, text encoders, first noise.
