@@ -251,8 +251,8 @@ fn default(mut found: Vec<Found>, places: &[Place]) -> Result<Found, Error> {
     }
 }
 
-/// Returns the text of an error, for example ``no model is in `models`,
-/// `/root/.cache/huggingface/hub` ``.
+/// Returns the text of an error, for example
+/// ``no model is in `models`, `/root/.cache/huggingface/hub` ``.
 pub fn none_found(places: &[Place]) -> String {
     let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();
     format!("no model is in {}", places.join(", "))
