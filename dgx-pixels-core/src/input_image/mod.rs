@@ -35,7 +35,7 @@ const MAX_METADATA_BYTES: u64 = 32 << 20;
 /// An image, upright and in sRGB.
 #[derive(Clone, Debug)]
 pub struct InputImage {
-    /// Its pixels.
+    /// The pixels of the image.
     pub pixels: RgbaImage,
     /// Clauses about what could not be done with the file, for example `its color profile cannot be used`.
     pub warnings: Vec<String>,
