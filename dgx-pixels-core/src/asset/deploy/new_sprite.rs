@@ -49,8 +49,8 @@ impl NewSprite {
         NewSprite::with_index(name, png, index)
     }
 
-    /// As [`read`](NewSprite::read), for the file `file` in an open folder. Neither it nor the JSON file
-    /// may be a link.
+    /// Reads as [`read`](NewSprite::read) does, from the file `file` in an open folder. Neither it
+    /// nor the JSON file may be a link.
     ///
     /// # Errors
     /// As [`read`](NewSprite::read).
