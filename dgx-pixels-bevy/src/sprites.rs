@@ -69,12 +69,12 @@ impl Sprites {
         self.live.iter().map(|(name, sprite)| (name.as_str(), sprite))
     }
 
-    /// Whether no manifest is on its way: what can be shown is.
+    /// `true` if no manifest is on its way: all that can be shown is shown.
     pub fn is_settled(&self) -> bool {
         !self.loading && !self.waits
     }
 
-    /// What is shown, and what is wrong.
+    /// Returns the status: what is shown, and what is wrong.
     pub fn status(&self) -> GameStatus {
         GameStatus {
             assets: self.assets.clone(),
