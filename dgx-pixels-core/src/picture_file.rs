@@ -67,7 +67,7 @@ pub enum MadeError {
         "its record of how it was made has format version {version}; expected at most {newest}: a newer program wrote it"
     )]
     Newer {
-        /// Of the record.
+        /// The format version of the record.
         version: u32,
         /// The newest that this program reads.
         newest: u32,

@@ -29,7 +29,7 @@ pub struct Submission {
     pub output: Option<PathBuf>,
     /// `true` if `output` may replace a file.
     pub force: bool,
-    /// Who goes first.
+    /// The priority: the order in which jobs are drawn.
     pub priority: Priority,
     /// The client on whose behalf the job runs. Clients share the devices fairly, however many jobs
     /// each has.
@@ -177,18 +177,18 @@ impl From<GenerateRequest> for Submission {
     }
 }
 
-/// Who goes first, from `Urgent` to `Low`. A job that waits rises.
+/// The priority of a job, from `Urgent` to `Low`. A job that waits rises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// Before all others.
+    /// The job goes before all others.
     Urgent,
-    /// Before the usual.
+    /// The job goes before the usual.
     High,
     /// The usual.
     #[default]
     Normal,
-    /// When nothing else waits.
+    /// The job goes when no other job waits.
     Low,
 }
 

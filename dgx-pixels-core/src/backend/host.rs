@@ -6,7 +6,7 @@ use crate::request::ModelDefaults;
 
 /// The models that an engine serves. Asked from many threads.
 pub trait Models: Send + Sync + 'static {
-    /// What a loaded model is.
+    /// The type of a loaded model.
     type Backend: Backend + 'static;
 
     /// The facts of a model, or of the one that is taken where none is named, as it would run on
@@ -70,7 +70,8 @@ pub trait DeviceMemory: Send + 'static {
         Ok(())
     }
 
-    /// What it is, as `NVIDIA H100 80GB HBM3`: measured costs are kept under this name.
+    /// The name of the hardware, for example `NVIDIA H100 80GB HBM3`: measured costs are kept under
+    /// this name.
     fn hardware(&self) -> String;
 
     /// Bytes there are, and bytes that nobody uses or that can be reclaimed at once. `None` if its

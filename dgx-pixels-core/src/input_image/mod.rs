@@ -57,9 +57,9 @@ pub enum InputImageError {
     /// The image has too many pixels.
     #[error("it is {width}x{height}; expected at most {MAX_PIXELS} pixels, and {MAX_SIDE} along a side")]
     Size {
-        /// In pixels.
+        /// The width in pixels.
         width: u32,
-        /// In pixels.
+        /// The height in pixels.
         height: u32,
     },
     /// The image has several frames.

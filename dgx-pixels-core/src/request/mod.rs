@@ -152,9 +152,9 @@ pub enum RequestError {
     Side {
         /// `width` or `height`.
         side: &'static str,
-        /// In pixels.
+        /// The side in pixels.
         value: u32,
-        /// What the model's VAE reduces by.
+        /// The factor that the model's VAE reduces by.
         multiple: u32,
     },
     /// A width without a height, or the other way round.
@@ -162,7 +162,7 @@ pub enum RequestError {
     Alone {
         /// `width` or `height`.
         given: &'static str,
-        /// In pixels.
+        /// The side in pixels.
         value: u32,
         /// The other one.
         missing: &'static str,
@@ -175,13 +175,13 @@ pub enum RequestError {
     Conditioning {
         /// The field.
         field: &'static str,
-        /// In pixels.
+        /// The size in pixels.
         value: u32,
     },
     /// Too few or too many layers are skipped.
     #[error("`clip_skip` is {layers}; expected 1 to {most}")]
     ClipSkip {
-        /// As asked for.
+        /// The number of layers that was asked for.
         layers: u8,
         /// The most that can be skipped.
         most: u8,
@@ -189,33 +189,33 @@ pub enum RequestError {
     /// Too few or too many steps.
     #[error("`steps` is {steps}; expected 1 to {MAX_STEPS}")]
     Steps {
-        /// As asked for.
+        /// The number of steps that was asked for.
         steps: usize,
     },
     /// Guidance out of range or not a number.
     #[error("`guidance_scale` is {value}; expected 0 to {MAX_GUIDANCE}")]
     GuidanceScale {
-        /// As asked for.
+        /// The guidance scale that was asked for.
         value: f64,
     },
     /// Guidance rescale out of range or not a number.
     #[error("`guidance_rescale` is {value}; expected 0 to 1")]
     GuidanceRescale {
-        /// As asked for.
+        /// The guidance rescale that was asked for.
         value: f64,
     },
     /// No interval.
     #[error("`guidance_interval` is {from} to {to}; expected two numbers from 0 to 1, the smaller first")]
     GuidanceInterval {
-        /// As asked for.
+        /// The beginning that was asked for.
         from: f64,
-        /// As asked for.
+        /// The end that was asked for.
         to: f64,
     },
     /// Too few or too many steps between.
     #[error("`deep_cache` is {steps}; expected 2 to {MAX_DEEP_CACHE}")]
     DeepCache {
-        /// As asked for.
+        /// The number of steps that was asked for.
         steps: usize,
     },
 }

@@ -50,7 +50,7 @@ pub struct Sdxl {
     unet: UNet,
     vae: Vae,
     passes: Passes,
-    /// Where the step before the last ended on a GPU: it works on one while the next is prepared.
+    /// The end of the step before the last on a GPU: it works on one while the next is prepared.
     behind: Option<Event>,
     /// Made when it is first asked for.
     preview: Option<Preview>,
