@@ -55,9 +55,9 @@ pub struct SpritesPlugin;
 /// When sprites change.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpritesSystems {
-    /// In `PreUpdate`: a manifest whose pictures are all there takes over.
+    /// The set in `PreUpdate`: a manifest whose images are all there takes over.
     Swap,
-    /// In `PostUpdate`: entities show their sprites, and animations go on.
+    /// The set in `PostUpdate`: entities show their sprites, and animations go on.
     Show,
 }
 

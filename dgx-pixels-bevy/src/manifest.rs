@@ -33,13 +33,13 @@ pub struct ManifestLoader;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestLoadError {
-    /// It cannot be read.
+    /// The manifest cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// It is no manifest, was cut off, or is of a newer version.
+    /// The file is no manifest, was cut off, or is of a newer version.
     #[error(transparent)]
     Read(#[from] ManifestError),
-    /// It contradicts itself.
+    /// The manifest contradicts itself.
     #[error(transparent)]
     Fault(#[from] ManifestFault),
 }

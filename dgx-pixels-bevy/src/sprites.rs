@@ -24,9 +24,9 @@ pub struct Sprites {
     pub(crate) version: u64,
     /// The newest load that was looked at.
     seen: u64,
-    /// Whether it has to take over, or its pictures to be looked at again.
+    /// `true` if the newest load has to take over, or its images have to be looked at again.
     waits: bool,
-    /// Whether it has not taken over yet.
+    /// `true` if the newest load has not taken over yet.
     is_new: bool,
     loading: bool,
     /// Pictures that had failed and are read anew.
