@@ -57,7 +57,7 @@ pub enum TransportError {
         "the token has {chars} characters; expected 16 or more, without spaces, as of `openssl rand -hex 32`"
     )]
     WeakToken {
-        /// Its length; never itself.
+        /// The number of characters of the token; never the token itself.
         chars: usize,
     },
     /// The client does not speak MCP, or has gone.
