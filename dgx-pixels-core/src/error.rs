@@ -390,7 +390,8 @@ impl Error {
         }
     }
 
-    /// When the same submission is likely to be taken; `None` where waiting does not help.
+    /// Returns the time after which the same submission is likely to be taken; `None` where waiting
+    /// does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::QueueFull { retry_after, .. } | Error::QuotaExceeded { retry_after, .. } => {

@@ -328,7 +328,7 @@ impl Job {
         }
     }
 
-    /// This job, cancelled if the answer is dropped before it ended.
+    /// Returns this job, which is cancelled if the answer is dropped before the job ended.
     pub fn cancel_on_drop(self) -> CancelOnDrop {
         CancelOnDrop(self)
     }
@@ -434,7 +434,7 @@ impl JobWriter {
         Job(self.0.clone())
     }
 
-    /// When its submission began.
+    /// Returns the time at which its submission began.
     pub fn submitted(&self) -> Instant {
         self.0.submitted
     }

@@ -32,7 +32,7 @@ pub const DEFAULT_FRAME_MS: u32 = 100;
 /// A picture on its way into a sheet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SheetFrame {
-    /// Without an extension, as `walk_0`.
+    /// The name without an extension, for example `walk_0`.
     pub name: String,
     /// The image, of at least one pixel.
     pub image: RgbaImage,

@@ -52,7 +52,7 @@ pub struct ModelInfo {
     pub mode: Option<String>,
     /// libtorch's version; `None` where it is not used.
     pub libtorch: Option<String>,
-    /// Under which terms it is used, if that is known, as `openrail++`.
+    /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
 }
 
@@ -128,7 +128,7 @@ pub struct Memory {
     pub available_bytes: u64,
     /// The bytes in tensors of this process.
     pub used_bytes: u64,
-    /// Most that was in tensors since [`DeviceMemory::reset_peak`].
+    /// The most bytes that were in tensors since [`DeviceMemory::reset_peak`].
     pub peak_bytes: u64,
 }
 

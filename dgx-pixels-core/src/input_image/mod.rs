@@ -25,9 +25,9 @@ use color::Conversion;
 use frames::{PngFacts, gif_frames, jpeg_is_whole, webp_frames, webp_still};
 pub use room::{MAX_DECODING_BYTES, Room};
 
-/// Most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.
+/// The most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.
 pub const MAX_PIXELS: u64 = 1 << 25;
-/// Most pixels along a side.
+/// The most pixels along a side.
 pub const MAX_SIDE: u32 = 65_535;
 /// What a decoder may take for profiles and texts, before and beside the pixels.
 const MAX_METADATA_BYTES: u64 = 32 << 20;

@@ -76,7 +76,7 @@ pub struct Clean {
 /// The result of [`Library::clean`]: the assets that it removed, or would remove in a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cleaned {
-    /// Newest first.
+    /// The ids of the removed assets, newest first.
     pub removed: Vec<AssetId>,
     /// The bytes of the removed assets' images.
     pub bytes: u64,

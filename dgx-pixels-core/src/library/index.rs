@@ -16,7 +16,7 @@ use super::clean::Usage;
 use super::name::{AssetId, shown};
 use crate::value_error::ValueError;
 
-/// Most assets on one page.
+/// The most assets on one page.
 pub const MAX_LIMIT: usize = 1000;
 
 /// Longer than file systems on local disks give different changes the same time.
@@ -35,7 +35,7 @@ pub struct Query {
     pub model: Option<String>,
     /// The end of the previous page.
     pub after: Option<Cursor>,
-    /// Most assets on the page, 1 to [`MAX_LIMIT`]. Default 50.
+    /// The most assets on the page, 1 to [`MAX_LIMIT`]. Default: 50.
     pub limit: usize,
 }
 
@@ -48,9 +48,10 @@ impl Default for Query {
 /// Some assets, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
-    /// Whose pictures are there. One that was deleted or changed is left out; [`get`](super::Library::get) tells of it.
+    /// The assets whose images are there. One that was deleted or changed is left out;
+    /// [`get`](super::Library::get) reports it.
     pub assets: Vec<Asset>,
-    /// For [`Query::after`], if there may be more.
+    /// The cursor for [`Query::after`], if there may be more.
     pub next: Option<Cursor>,
 }
 

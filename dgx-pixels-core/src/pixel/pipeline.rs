@@ -131,7 +131,7 @@ pub struct PixelBounds<'a> {
 }
 
 impl PixelBounds<'_> {
-    /// Nothing is bounded.
+    /// The bounds that limit nothing.
     pub const NONE: PixelBounds<'static> = PixelBounds { max_cells: u64::MAX, is_stopped: &|| false };
 
     fn check(&self) -> Result<(), PixelError> {

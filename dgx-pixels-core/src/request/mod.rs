@@ -250,7 +250,7 @@ const MAX_CLIP_SKIP: u8 = 2;
 pub const MIN_SIDE: u32 = 64;
 /// Largest side of a picture, in pixels.
 pub const MAX_SIDE: u32 = 2048;
-/// Most steps of one request.
+/// The most steps of one request.
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f64 = 100.0;

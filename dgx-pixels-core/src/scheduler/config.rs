@@ -80,7 +80,7 @@ pub struct SchedulerConfig {
     pub flow_shift: Option<f64>,
     /// The last flow level. `unipc`: as it falls.
     pub shift_terminal: Option<f64>,
-    /// Least level of Karras, exponential and beta levels. As it falls.
+    /// The least level of Karras, exponential and beta levels. As it falls.
     pub sigma_min: Option<f64>,
     /// Greatest level of Karras, exponential and beta levels. As it falls.
     pub sigma_max: Option<f64>,
@@ -100,7 +100,7 @@ pub struct SchedulerConfig {
     pub lower_order_final: Option<bool>,
     /// `true` if the last step has order 1. `dpmpp_2m`: false.
     pub euler_at_final: Option<bool>,
-    /// Least half logarithm of signal-to-noise to start from. `dpmpp_2m`: minus infinity.
+    /// The least half logarithm of signal-to-noise to start from. `dpmpp_2m`: minus infinity.
     pub lambda_min_clipped: Option<f64>,
     /// `true` to solve for the image instead of the noise. `unipc`: true.
     pub predict_x0: Option<bool>,

@@ -81,7 +81,7 @@ pub struct Readout {
     pub sample: f64,
     /// The factor of the UNet's answer.
     pub output: f64,
-    /// Then clamp to `-clip..=clip`.
+    /// The limit `clip`, if the result is then clamped to `-clip..=clip`.
     pub clip: Option<f64>,
 }
 

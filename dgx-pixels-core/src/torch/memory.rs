@@ -18,9 +18,9 @@ use crate::gpu::{Gpu, gpus};
 pub struct MemoryStats {
     /// The bytes in tensors now.
     pub allocated_bytes: u64,
-    /// Most that was in tensors since the start or [`reset_peak`].
+    /// The most bytes that were in tensors since the start or [`reset_peak`].
     pub peak_bytes: u64,
-    /// Taken from the device, in use or kept for later.
+    /// The bytes taken from the device, in use or kept for later.
     pub reserved_bytes: u64,
 }
 

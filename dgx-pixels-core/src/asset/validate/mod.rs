@@ -36,7 +36,7 @@ pub struct Report {
     pub errors: usize,
     /// Findings that may be meant.
     pub warnings: usize,
-    /// By path.
+    /// The findings, by path.
     pub findings: Vec<Finding>,
 }
 

@@ -16,7 +16,7 @@ use crate::files;
 /// The longest file that is read as a palette.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Most colours of a palette.
+/// The most colors of a palette.
 pub const MAX_COLORS: usize = 256;
 
 /// One to 256 different opaque colours, in order.
