@@ -52,7 +52,7 @@ pub use crate::sprites::Sprites;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpritesPlugin;
 
-/// When sprites change.
+/// The sets of systems that change sprites.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpritesSystems {
     /// The set in `PreUpdate`: a manifest whose images are all there takes over.

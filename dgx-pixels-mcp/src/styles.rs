@@ -17,7 +17,7 @@ pub struct Style {
     pub description: String,
     /// Added to the prompt of a model that draws other things than pixel art too.
     pub words: String,
-    /// For such a model, where none is asked for.
+    /// The negative prompt for such a model, where none is asked for.
     pub negative_prompt: String,
     /// The fields of a request that the style sets, where the request does not.
     #[serde(flatten)]
