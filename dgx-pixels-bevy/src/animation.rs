@@ -9,9 +9,9 @@ use crate::live::{Clip, LiveSprite};
 /// An animation that does not repeat has shown its last frame for its time.
 #[derive(Message, Clone, Debug, PartialEq, Eq)]
 pub struct AnimationFinished {
-    /// Whose.
+    /// The entity that shows the animation.
     pub entity: Entity,
-    /// Its name.
+    /// The name of the animation.
     pub animation: String,
 }
 

@@ -29,9 +29,10 @@ use crate::sprites::Sprites;
 #[reflect(Component)]
 #[require(Sprite = nothing_yet(), Playback)]
 pub struct GameSprite {
-    /// As the manifest calls it.
+    /// The name of the sprite in the manifest.
     pub name: Cow<'static, str>,
-    /// Which of its animations; without one, `idle` if there is one, or all frames of a sprite that has no animations.
+    /// The name of the animation to play; without one, `idle` if there is one, or all frames of a
+    /// sprite that has no animations.
     pub animation: Option<Cow<'static, str>>,
 }
 
@@ -41,7 +42,7 @@ impl GameSprite {
         GameSprite { name: name.into(), animation: None }
     }
 
-    /// With an animation.
+    /// Returns this sprite with an animation to play.
     pub fn playing(mut self, animation: impl Into<Cow<'static, str>>) -> GameSprite {
         self.animation = Some(animation.into());
         self

@@ -52,12 +52,12 @@ pub use crate::sprites::Sprites;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpritesPlugin;
 
-/// When sprites change.
+/// The sets of systems that change sprites.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpritesSystems {
-    /// In `PreUpdate`: a manifest whose pictures are all there takes over.
+    /// The set in `PreUpdate`: a manifest whose images are all there takes over.
     Swap,
-    /// In `PostUpdate`: entities show their sprites, and animations go on.
+    /// The set in `PostUpdate`: entities show their sprites, and animations go on.
     Show,
 }
 

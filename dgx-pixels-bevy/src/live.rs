@@ -13,9 +13,9 @@ const IDLE: &str = "idle";
 /// A sprite that can be shown.
 #[derive(Debug)]
 pub struct LiveSprite {
-    /// What the manifest says of it.
+    /// The sprite's entry in the manifest.
     pub entry: ManifestSprite,
-    /// Its picture.
+    /// The sprite's image.
     pub image: Handle<Image>,
     /// The frames in the picture; `None` where the picture is the only frame.
     pub layout: Option<Handle<TextureAtlasLayout>>,
@@ -29,11 +29,11 @@ pub struct LiveSprite {
 /// An animation.
 #[derive(Debug, PartialEq)]
 pub struct Clip {
-    /// Its name; empty for the frames of a sprite without animations.
+    /// The name of the animation; empty for the frames of a sprite without animations.
     pub name: String,
     /// Frames with their seconds, at least one.
     pub steps: Vec<(usize, f64)>,
-    /// Whether it begins again at its end.
+    /// `true` if the animation begins again at its end.
     pub repeat: bool,
 }
 
@@ -83,7 +83,7 @@ impl LiveSprite {
         }
     }
 
-    /// Its animations' names.
+    /// Returns the names of the sprite's animations.
     pub fn animations(&self) -> impl Iterator<Item = &str> {
         self.clips.keys().map(String::as_str)
     }

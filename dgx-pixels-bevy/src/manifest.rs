@@ -13,11 +13,11 @@ use dgx_pixels_manifest::{Manifest, ManifestError, ManifestFault};
 /// A manifest whose pictures are being loaded, or are.
 #[derive(Asset, TypePath, Debug)]
 pub struct SpriteManifest {
-    /// What it says. It has no [`faults`](Manifest::faults).
+    /// The manifest. It has no [`faults`](Manifest::faults).
     pub manifest: Manifest,
     /// BLAKE3 of its text.
     pub blake3: String,
-    /// In the order of [`Manifest::images`].
+    /// The images, in the order of [`Manifest::images`].
     #[dependency]
     pub images: Vec<Handle<Image>>,
     /// Another for each time that one was loaded.
@@ -29,17 +29,17 @@ pub struct SpriteManifest {
 #[derive(Default, TypePath)]
 pub struct ManifestLoader;
 
-/// Why a manifest cannot be loaded.
+/// The reason why a manifest cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestLoadError {
-    /// It cannot be read.
+    /// The manifest cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// It is no manifest, was cut off, or is of a newer version.
+    /// The file is no manifest, was cut off, or is of a newer version.
     #[error(transparent)]
     Read(#[from] ManifestError),
-    /// It contradicts itself.
+    /// The manifest contradicts itself.
     #[error(transparent)]
     Fault(#[from] ManifestFault),
 }

@@ -24,9 +24,9 @@ pub struct Sprites {
     pub(crate) version: u64,
     /// The newest load that was looked at.
     seen: u64,
-    /// Whether it has to take over, or its pictures to be looked at again.
+    /// `true` if the newest load has to take over, or its images have to be looked at again.
     waits: bool,
-    /// Whether it has not taken over yet.
+    /// `true` if the newest load has not taken over yet.
     is_new: bool,
     loading: bool,
     /// Pictures that had failed and are read anew.
@@ -69,12 +69,12 @@ impl Sprites {
         self.live.iter().map(|(name, sprite)| (name.as_str(), sprite))
     }
 
-    /// Whether no manifest is on its way: what can be shown is.
+    /// `true` if no manifest is on its way: all that can be shown is shown.
     pub fn is_settled(&self) -> bool {
         !self.loading && !self.waits
     }
 
-    /// What is shown, and what is wrong.
+    /// Returns the status: what is shown, and what is wrong.
     pub fn status(&self) -> GameStatus {
         GameStatus {
             assets: self.assets.clone(),

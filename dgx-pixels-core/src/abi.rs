@@ -270,11 +270,11 @@ pub struct Begun {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Its kind.
+    /// The kind of the error.
     pub kind: ErrorKind,
     /// The name of the field at fault.
     pub field: Option<String>,
-    /// Its text, causes included.
+    /// The text of the error, causes included.
     pub message: String,
     /// The device and the stage, if the device refused an allocation: the engine makes room and
     /// tries again.

@@ -35,7 +35,7 @@ pub enum Error {
     Model {
         /// The file or folder at fault.
         path: PathBuf,
-        /// What is wrong with it, and what would be right.
+        /// The reason, and what would be right.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -47,9 +47,9 @@ pub enum Error {
     /// The device asked for is not there.
     #[error("device `{device}` is not available{}", because(reason))]
     Device {
-        /// As it was asked for.
+        /// The device that was asked for.
         device: String,
-        /// Why, and which devices there are.
+        /// The reason, and the devices that there are.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -58,7 +58,7 @@ pub enum Error {
     /// The device refused an allocation.
     #[error("out of memory on `{device}` while {doing}")]
     OutOfMemory {
-        /// Where.
+        /// The device that refused it.
         device: String,
         /// The stage of the request.
         doing: Cow<'static, str>,
@@ -68,11 +68,11 @@ pub enum Error {
         "the job needs {needs_bytes} bytes on `{device}`, and the budget is {budget_bytes}; expected a smaller `width` and `height`, or a larger budget"
     )]
     OverBudget {
-        /// Where.
+        /// The device that the job was to run on.
         device: String,
         /// Predicted, the model's weights included.
         needs_bytes: u64,
-        /// As many as may be used.
+        /// The number of bytes that may be used.
         budget_bytes: u64,
     },
     /// A result holds NaN or infinity, so that a picture would be black.
@@ -93,17 +93,18 @@ pub enum Error {
         /// Steps that were asked for.
         steps: usize,
     },
-    /// As many jobs wait as may. None was taken; nothing is lost by trying again.
+    /// The queue is full. No job was taken; nothing is lost by trying again.
     #[error("the queue is full: {waiting} jobs wait, capacity {capacity}; try again in {} s", retry_after.as_secs().max(1))]
     QueueFull {
         /// Jobs that wait.
         waiting: usize,
-        /// As many as may.
+        /// The number of jobs that may wait.
         capacity: usize,
-        /// When a place is likely to be free.
+        /// The time after which a place is likely to be free.
         retry_after: Duration,
     },
-    /// As much of one client's waits as may. The job was not taken; nothing is lost by trying again.
+    /// The jobs of one client that wait have reached their limit. The job was not taken; nothing is
+    /// lost by trying again.
     #[error(
         "the client `{client}` has {used} {unit} waiting, and {allowed} may; try again in {} s",
         retry_after.as_secs().max(1)
@@ -113,17 +114,17 @@ pub enum Error {
         client: String,
         /// Jobs or bytes of this client that wait, this job included.
         used: u64,
-        /// As many as may.
+        /// The number of jobs or bytes that may wait.
         allowed: u64,
         /// `jobs` or `bytes`.
         unit: &'static str,
-        /// When there is likely to be room.
+        /// The time after which there is likely to be room.
         retry_after: Duration,
     },
     /// The job was not finished in the time that it was given.
     #[error("the deadline of {} s passed after {steps_done} of {steps} steps", deadline.as_secs_f64())]
     DeadlineExceeded {
-        /// From the submission on.
+        /// The time that the job had, from the submission on.
         deadline: Duration,
         /// Steps that were done.
         steps_done: usize,
@@ -135,7 +136,7 @@ pub enum Error {
         "`idempotency_key` is `{key}`, which stands for job {id}, another request; expected a key of its own"
     )]
     KeyTaken {
-        /// As it was given.
+        /// The key that was given.
         key: String,
         /// The job that has it.
         id: String,
@@ -150,7 +151,8 @@ pub enum Error {
         deaths: u32,
         /// Times that no other job ran.
         alone: u32,
-        /// Where the job was the last time, if that is known, as in `denoising, step 3`.
+        /// The place that the job had reached the last time, if that is known, for example
+        /// `denoising, step 3`.
         place: Option<String>,
     },
     /// A sprite has no visible pixel, whichever seed was tried.
@@ -167,7 +169,7 @@ pub enum Error {
     Output {
         /// The file or folder at fault.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -187,7 +189,7 @@ pub enum Error {
     Project {
         /// The folder or file at fault.
         path: PathBuf,
-        /// What is wrong with it, and what helps.
+        /// The reason, and what helps.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -196,9 +198,9 @@ pub enum Error {
     /// No game answers, or not as ours do.
     #[error("no game answers at port {port}{}", because(reason))]
     Game {
-        /// Of this machine.
+        /// The port of this machine.
         port: u16,
-        /// Why, and what helps.
+        /// The reason, and what helps.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -211,7 +213,7 @@ pub enum Error {
     /// The asset library has no such asset.
     #[error("there is no asset `{id}`; expected an id that a list of the library names")]
     NoAsset {
-        /// As asked for.
+        /// The id that was asked for.
         id: String,
     },
     /// An asset's files are not what was recorded of them.
@@ -221,23 +223,23 @@ pub enum Error {
         id: String,
         /// The file at fault.
         path: PathBuf,
-        /// What is wrong with it, and what helps.
+        /// The reason, and what helps.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
         cause: Option<Cause>,
     },
-    /// As many assets or bytes are kept as may be.
+    /// The library is full: it keeps as many assets or bytes as it may.
     #[error(
         "the library `{}` is full: {used}, and {allowed} may be kept; remove what is not needed any more, or allow more",
         root.display()
     )]
     LibraryFull {
-        /// Its folder.
+        /// The library's folder.
         root: PathBuf,
-        /// What is kept.
+        /// The amount that is kept.
         used: String,
-        /// What may be.
+        /// The amount that may be kept.
         allowed: String,
     },
     /// The asset library's folder cannot be read or written.
@@ -245,7 +247,7 @@ pub enum Error {
     Library {
         /// The file or folder at fault.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -257,9 +259,9 @@ pub enum Error {
         path.display(), quoted(roots)
     )]
     ForbiddenPath {
-        /// As given.
+        /// The path that was given.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
         /// The folders that may be used.
         roots: Vec<PathBuf>,
@@ -267,9 +269,9 @@ pub enum Error {
     /// A path in the folders that may be used leads to nothing that can be.
     #[error("`{}` cannot be used{}", path.display(), because(reason))]
     NoFile {
-        /// As given.
+        /// The path that was given.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -278,7 +280,7 @@ pub enum Error {
     /// The journal of jobs cannot be read or written.
     #[error("the journal `{}` fails{}", path.display(), because(reason))]
     Journal {
-        /// Its file.
+        /// The journal's file.
         path: PathBuf,
         /// The store's own words.
         reason: String,
@@ -311,7 +313,7 @@ pub enum Error {
     Internal {
         /// The stage of the request.
         doing: &'static str,
-        /// What failed, in its own words, first line.
+        /// The first line of the failure's own text.
         message: String,
         /// The error that caused it, if another did.
         #[source]
@@ -388,7 +390,8 @@ impl Error {
         }
     }
 
-    /// When the same submission is likely to be taken; `None` where waiting does not help.
+    /// Returns the time after which the same submission is likely to be taken; `None` where waiting
+    /// does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::QueueFull { retry_after, .. } | Error::QuotaExceeded { retry_after, .. } => {

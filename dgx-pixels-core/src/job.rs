@@ -48,29 +48,30 @@ impl FromStr for JobId {
     }
 }
 
-/// What happens to a job, in this order, the last three once. After [`Redraw`](JobEvent::Redraw) it begins anew.
+/// The events of a job, in this order. One of the last three ends the job, once. After
+/// [`Redraw`](JobEvent::Redraw) the order begins anew.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum JobEvent {
-    /// It waits.
+    /// The job waits.
     Queued {
         /// 1 is the next.
         position: usize,
-        /// Until it is finished; `None` while nothing was measured yet.
+        /// The time until it is finished; `None` while nothing was measured yet.
         eta: Option<Duration>,
     },
-    /// Its model is being loaded.
+    /// The job's model is being loaded.
     Loading {
         /// The model's name.
         model: String,
-        /// Of the weights, so far.
+        /// The bytes of the weights that are loaded so far.
         bytes_done: u64,
-        /// Of the weights, in all.
+        /// The bytes of all weights.
         bytes: u64,
     },
-    /// Its prompt is encoded, and the first step comes.
+    /// The prompt is encoded, and the first step comes.
     Started {
-        /// As `cuda:0`.
+        /// The name of the device, for example `cuda:0`.
         device: String,
     },
     /// A step is done.
@@ -79,9 +80,9 @@ pub enum JobEvent {
         n: usize,
         /// Steps in all.
         of: usize,
-        /// How long this one took, with the others that shared it.
+        /// The duration of this step, with the others that shared it.
         step_time: Duration,
-        /// Until the picture is finished.
+        /// The time until the image is finished.
         eta: Duration,
     },
     /// The picture as it is after `n` steps, about one pixel for each latent.
@@ -98,11 +99,11 @@ pub enum JobEvent {
         /// The seed of the draw that comes: [`redraw_seed`](crate::redraw_seed) of the request's seed.
         seed: u64,
     },
-    /// It is done; where a file was asked for, the file is there.
+    /// The job is done; where a file was asked for, the file is there.
     Finished(Arc<Finished>),
-    /// It is not done, and why.
+    /// The job failed, with the error that says why.
     Failed(Error),
-    /// It was stopped on request.
+    /// The job was stopped on request.
     Cancelled {
         /// Steps that were done.
         steps_done: usize,
@@ -112,7 +113,7 @@ pub enum JobEvent {
 }
 
 impl JobEvent {
-    /// Whether nothing comes after it.
+    /// `true` if no event comes after this one.
     pub fn is_end(&self) -> bool {
         matches!(self, JobEvent::Finished(_) | JobEvent::Failed(_) | JobEvent::Cancelled { .. })
     }
@@ -123,14 +124,15 @@ impl JobEvent {
 pub struct Finished {
     /// The sprite; or the model's picture, with alpha 255, where no pixel stages were asked for.
     pub image: RgbaImage,
-    /// How it was made: drawing this again gives the same picture. After redraws its seed is that of the last one.
+    /// The provenance of the image: drawing this again gives the same image. After redraws its seed
+    /// is that of the last one.
     pub made: Made,
     /// Times that it was drawn again, as the sprite had no visible pixel; the seed of each is
     /// [`redraw_seed`](crate::redraw_seed) of the submission's.
     pub redraws: u32,
-    /// Whether a grid was found; `None` without pixel stages.
+    /// The verdict on the grid; `None` without pixel stages.
     pub verdict: Option<Verdict>,
-    /// What the sprite keeps to; `None` without pixel stages.
+    /// The properties that the sprite keeps to; `None` without pixel stages.
     pub certificate: Option<Certificate>,
     /// Words of the prompts that did not fit the tokenizers' length.
     pub dropped_words: Option<String>,
@@ -138,24 +140,24 @@ pub struct Finished {
     pub latents: Option<Latents>,
     /// The file, if one was written.
     pub path: Option<PathBuf>,
-    /// Where the time went.
+    /// The time that each part of the job took.
     pub timings: JobTimings,
 }
 
-/// Where the time of one job went. What is shared with others is told whole.
+/// The time that each part of one job took. Work that is shared with other jobs is reported whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobTimings {
-    /// From submission to the first work on it.
+    /// The time from submission to the first work on the job.
     pub waiting: Duration,
     /// Tokenizing, text encoders, first noise.
     pub begin: Duration,
-    /// From the first step to the last, pauses included.
+    /// The time from the first step to the last, pauses included.
     pub denoise: Duration,
     /// VAE decode, to pixels in memory, and waiting for it.
     pub finish: Duration,
     /// Pixel stages.
     pub pixel: Duration,
-    /// From submission to the finished file.
+    /// The time from submission to the finished file.
     pub total: Duration,
 }
 
@@ -204,7 +206,7 @@ impl Job {
         Job::submitted_at(id, submission, Instant::now())
     }
 
-    /// As [`new`](Job::new), of a job that was submitted earlier.
+    /// Returns the same as [`new`](Job::new), for a job that was submitted earlier.
     pub(crate) fn submitted_at(id: JobId, submission: Submission, submitted: Instant) -> (Job, JobWriter) {
         let shared = Arc::new(Shared {
             id,
@@ -219,22 +221,22 @@ impl Job {
         (Job(shared.clone()), JobWriter(shared))
     }
 
-    /// Its name.
+    /// Returns the job's id.
     pub fn id(&self) -> JobId {
         self.0.id
     }
 
-    /// As it was handed in.
+    /// Returns the submission as it was handed in.
     pub fn submission(&self) -> &Submission {
         &self.0.submission
     }
 
-    /// What was told last; `None` before anything was.
+    /// Returns the newest event; `None` before the first one.
     pub fn latest(&self) -> Option<JobEvent> {
         self.0.lock().newest.last().map(|(_, event)| event.clone())
     }
 
-    /// What is told from now on, after the newest of each kind that was told already.
+    /// Returns the events from now on, after the newest of each kind that was reported already.
     pub fn events(&self) -> Events {
         self.0.watchers.fetch_add(1, Ordering::Relaxed);
         Events { job: self.clone(), seen: 0 }
@@ -254,7 +256,8 @@ impl Job {
         }
     }
 
-    /// As [`wait`](Job::wait), for at most `time`; `None` if it has not ended by then.
+    /// Waits as [`wait`](Job::wait) does, for at most `time`; `None` if the job has not ended by
+    /// then.
     pub fn wait_for(&self, time: Duration) -> Option<Result<Arc<Finished>, Error>> {
         let until = Instant::now() + time;
         loop {
@@ -325,7 +328,7 @@ impl Job {
         }
     }
 
-    /// This job, cancelled if the answer is dropped before it ended.
+    /// Returns this job, which is cancelled if the answer is dropped before the job ended.
     pub fn cancel_on_drop(self) -> CancelOnDrop {
         CancelOnDrop(self)
     }
@@ -357,7 +360,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// What is told of one job. Reading slowly skips to the newest of each kind; the end is never skipped.
+/// The events of one job. A slow reader skips to the newest of each kind; the end is never skipped.
 pub struct Events {
     job: Job,
     seen: u64,
@@ -431,17 +434,17 @@ impl JobWriter {
         Job(self.0.clone())
     }
 
-    /// When its submission began.
+    /// Returns the time at which its submission began.
     pub fn submitted(&self) -> Instant {
         self.0.submitted
     }
 
-    /// Whether [`Job::cancel`] was called.
+    /// `true` if [`Job::cancel`] was called.
     pub fn cancel_asked(&self) -> bool {
         self.0.cancel_asked.load(Ordering::SeqCst)
     }
 
-    /// Whether anybody reads [`Events`].
+    /// `true` if any [`Events`] of this job exist.
     pub fn is_watched(&self) -> bool {
         self.0.watchers.load(Ordering::Relaxed) > 0
     }

@@ -15,13 +15,15 @@ use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::{GenerateRequest, ResolvedRequest};
 use crate::stored;
 
-/// How a picture was made: all that shaped it, and its terms; no times and places, so that the same request gives the same file.
+/// The provenance of an image: all that shaped it, and its terms. It holds no times and places, so
+/// that the same request gives the same file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "stored::Provenance", into = "stored::Provenance")]
 pub struct Made {
     /// The request, with every default filled in.
     pub request: ResolvedRequest,
-    /// What made a sprite of the model's picture; `None` for the picture itself.
+    /// The options of the pixel stages that made a sprite of the model's image; `None` for the
+    /// image itself.
     pub pixel: Option<PixelOptions>,
     /// The model's name.
     pub model: String,
@@ -31,9 +33,10 @@ pub struct Made {
     pub dtype: String,
     /// `cpu` or `cuda`: which GPU it was shapes nothing.
     pub device: String,
-    /// Whether it was decoded in tiles.
+    /// `true` if the image was decoded in tiles.
     pub vae_tiling: bool,
-    /// How much was done differently from diffusers for speed, as `fast`; `None` where that made no difference, as on a CPU.
+    /// The mode, for example `fast`, which says how much was done differently from diffusers for
+    /// speed; `None` where that made no difference, for example on a CPU.
     pub mode: Option<String>,
     /// This library's version.
     pub program: String,
@@ -64,7 +67,7 @@ pub enum MadeError {
         "its record of how it was made has format version {version}; expected at most {newest}: a newer program wrote it"
     )]
     Newer {
-        /// Of the record.
+        /// The format version of the record.
         version: u32,
         /// The newest that this program reads.
         newest: u32,
@@ -135,12 +138,13 @@ impl Made {
     }
 }
 
-/// Whether the file at `path` is a sprite of ours, one pixel for each cell; `false` if it cannot be read.
+/// `true` if the file at `path` is a sprite of ours, one pixel for each cell; `false` if it cannot
+/// be read.
 pub fn is_sprite(path: &Path) -> bool {
     fs::File::open(path).is_ok_and(|file| says_sprite(BufReader::new(file)))
 }
 
-/// As [`is_sprite`], of a PNG file's bytes.
+/// The same check as [`is_sprite`], on a PNG file's bytes.
 pub fn says_sprite(png: impl BufRead + Seek) -> bool {
     let Ok(reader) = png::Decoder::new(png).read_info() else { return false };
     let info = reader.info();
@@ -224,7 +228,7 @@ pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force:
     })
 }
 
-/// Where a sprite's certificate goes: `NAME.json` for `NAME.png`.
+/// Returns the path of a sprite's certificate: `NAME.json` for `NAME.png`.
 pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }

@@ -23,7 +23,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |letter| is_hostile(letter) && !matches!(letter, '\n' | '\t'), in_braces)
 }
 
-/// As [`printable`], and newlines are escaped too: the result is one line.
+/// Escapes as [`printable`] does, and newlines too: the result is one line.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escape(
         text,
@@ -36,7 +36,8 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// As [`printable`], of bytes that should be UTF-8: any other byte becomes `\xff`.
+/// Escapes bytes that should be UTF-8 as [`printable`] escapes text: any other byte becomes an
+/// escape such as `\xff`.
 pub fn printable_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

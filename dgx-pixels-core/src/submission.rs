@@ -17,20 +17,22 @@ use crate::value_error::ValueError;
 /// A request, and how it is to be served.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
-    /// What to draw.
+    /// The request to draw.
     pub request: GenerateRequest,
     /// The model's name; `None` is the generator's own choice.
     pub model: Option<String>,
-    /// What makes a sprite of the model's picture; `None` leaves it as it is.
+    /// The options of the pixel stages, which make a sprite of the model's image; `None` leaves the
+    /// image as it is.
     pub pixel: Option<PixelOptions>,
     /// The PNG file to write; with a sprite, its certificate goes beside it. `None` keeps the picture in memory, and on disk only
     /// where a journal is kept.
     pub output: Option<PathBuf>,
-    /// Whether `output` may replace a file.
+    /// `true` if `output` may replace a file.
     pub force: bool,
-    /// Who goes first.
+    /// The priority: the order in which jobs are drawn.
     pub priority: Priority,
-    /// On whose behalf. Clients share the devices fairly, however many jobs each has.
+    /// The client on whose behalf the job runs. Clients share the devices fairly, however many jobs
+    /// each has.
     pub client: String,
     /// Longest time from submission to the finished picture; past it the job fails.
     pub deadline: Option<Duration>,
@@ -175,18 +177,18 @@ impl From<GenerateRequest> for Submission {
     }
 }
 
-/// Who goes first, from `Urgent` to `Low`. A job that waits rises.
+/// The priority of a job, from `Urgent` to `Low`. A job that waits rises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// Before all others.
+    /// The job goes before all others.
     Urgent,
-    /// Before the usual.
+    /// The job goes before the usual.
     High,
     /// The usual.
     #[default]
     Normal,
-    /// When nothing else waits.
+    /// The job goes when no other job waits.
     Low,
 }
 

@@ -27,7 +27,7 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORT
 /// The time in which the last spans must be sent when a program ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// How a program logs.
+/// The way in which a program logs.
 #[derive(Clone, Copy, Debug)]
 pub struct LogStyle {
     /// The filter where `DGX_PIXELS_LOG` is not set, for example `warn,dgx_pixels_core=info`.

@@ -97,7 +97,7 @@ impl Studio {
         &self.0.metrics
     }
 
-    /// What is measured of the server, and of the engine once it runs, as Prometheus reads it.
+    /// Returns the metrics of the server, and of the engine once it runs, as Prometheus reads them.
     pub fn metrics_text(&self) -> String {
         self.0.metrics.measure(&self.0.library);
         let mut families = self.0.metrics.registry.gather();
@@ -163,8 +163,9 @@ impl Studio {
         self.0.engine.get()
     }
 
-    /// From here on calls that end are the server's doing: they are told so, and their jobs are not cancelled, but left to the next server.
-    /// To be called before the transport is stopped.
+    /// Marks the calls that end from here on as ended by the server. Their clients are informed of
+    /// that, and their jobs are not cancelled, but left to the next server. To be called before the
+    /// transport is stopped.
     pub fn begin_to_stop(&self) {
         self.0.stopping.cancel();
     }

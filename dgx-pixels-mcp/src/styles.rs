@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 /// The file, as clients read it.
 pub const STYLES_JSON: &str = include_str!("styles.json");
 
-/// What a style adds where a request does not say otherwise.
+/// The additions of a style, where a request does not say otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Style {
-    /// As `8bit`.
+    /// The name, for example `8bit`.
     pub name: String,
-    /// What comes out, in a sentence.
+    /// A sentence that describes the result.
     pub description: String,
     /// Added to the prompt of a model that draws other things than pixel art too.
     pub words: String,
-    /// For such a model, where none is asked for.
+    /// The negative prompt for such a model, where none is asked for.
     pub negative_prompt: String,
     /// The fields of a request that the style sets, where the request does not.
     #[serde(flatten)]

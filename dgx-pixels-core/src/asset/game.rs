@@ -31,28 +31,29 @@ pub struct Game {
     agent: ureq::Agent,
 }
 
-/// Whether a game shows what was deployed.
+/// The answer to whether a game shows what was deployed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Live {
-    /// Whether the game has said that it shows the manifest.
+    /// `true` if the game has said that it shows the manifest, and names none of the deployed
+    /// sprites as faulty.
     pub live: bool,
-    /// From the first question to that answer, in milliseconds.
+    /// The time from the first question to that answer, in milliseconds.
     pub ms: Option<f64>,
-    /// Why no game has confirmed it, or which sprites it cannot show.
+    /// The reason why no game has confirmed it, or the sprite that the game cannot show.
     pub reason: Option<String>,
-    /// What the game said last.
+    /// The status that the game reported last.
     pub status: Option<GameStatus>,
 }
 
 impl Game {
-    /// At [`GAME_PORT`](dgx_pixels_manifest::GAME_PORT), or another.
+    /// Returns the game at this port, [`GAME_PORT`](dgx_pixels_manifest::GAME_PORT) or another.
     pub fn new(port: u16) -> Game {
         // A proxy of the environment is for other machines.
         let config = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).max_redirects(0);
         Game { port, agent: config.build().into() }
     }
 
-    /// What it shows.
+    /// Returns the status of the game: what it shows.
     ///
     /// # Errors
     /// [`Error::Game`] if none answers, or one without the plugin.
@@ -82,8 +83,8 @@ impl Game {
         self.watch("sprites/reload+watch", json!({ "manifest": blake3 }), patience)
     }
 
-    /// Whether the game of this project shows what was deployed, by itself or in a manifest that came after. That none does is no error: it
-    /// will when it is started.
+    /// Asks whether the game of this project shows what was deployed, by itself or in a manifest
+    /// that came after. It is no error that no game does: it will when it is started.
     pub fn confirm(&self, project: &Project, deployed: &Deployed, patience: Duration) -> Live {
         let begun = Instant::now();
         let not = |reason: String, status| Live { live: false, ms: None, reason: Some(reason), status };
@@ -126,7 +127,7 @@ impl Game {
         }
     }
 
-    /// Why the game that answers is not the project's.
+    /// Returns the reason why the game that answers is not the project's, if it is another.
     fn is_another(&self, project: &Project, status: &GameStatus) -> Option<String> {
         let assets = project.assets();
         let assets = assets.canonicalize().unwrap_or(assets);

@@ -26,21 +26,21 @@ pub const MAX_TAGS: usize = 1024;
 /// The most frames that all animations of a sheet show together. A short list of tags may each show every frame.
 pub const MAX_SHOWN: usize = 1 << 16;
 
-/// How long a frame is shown where nothing else is said, in milliseconds.
+/// The time that a frame is shown where nothing else is said, in milliseconds.
 pub const DEFAULT_FRAME_MS: u32 = 100;
 
 /// A picture on its way into a sheet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SheetFrame {
-    /// Without an extension, as `walk_0`.
+    /// The name without an extension, for example `walk_0`.
     pub name: String,
-    /// At least one pixel.
+    /// The image, of at least one pixel.
     pub image: RgbaImage,
     /// 1 or more.
     pub duration_ms: u32,
 }
 
-/// Where frames go.
+/// The arrangement of frames in a sheet.
 ///
 /// # Example
 /// ```
@@ -55,11 +55,12 @@ pub struct SheetOptions {
     pub layout: SheetLayout,
     /// Empty pixels between frames. Default 0: with nearest sampling and whole pixels nothing bleeds.
     pub gutter: u32,
-    /// How often a frame's edge is repeated around it, against neighbours that shine through where a game scales or rotates. Default 0.
+    /// The number of times that a frame's edge is repeated around it, against neighbors that shine
+    /// through where a game scales or rotates. Default: 0.
     pub extrude: u32,
 }
 
-/// How frames lie in a sheet.
+/// The layout of the frames in a sheet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SheetLayout {
@@ -68,7 +69,7 @@ pub enum SheetLayout {
         /// Frames in a row; `None` for as many as make it nearly square.
         columns: Option<u32>,
     },
-    /// Of any size, close together. Pictures that are the same take one place.
+    /// Frames of any size, close together. Images that are the same take one place.
     Packed,
 }
 
@@ -79,7 +80,8 @@ impl Default for SheetLayout {
 }
 
 impl SheetOptions {
-    /// What `TextureAtlasLayout::from_grid` of Bevy takes for a grid: the offset of the first frame and the padding between frames, in pixels.
+    /// Returns the arguments that Bevy's `TextureAtlasLayout::from_grid` takes for a grid: the
+    /// offset of the first frame and the padding between frames, in pixels.
     pub fn offset_and_padding(&self) -> (u32, u32) {
         (self.extrude, self.gutter + 2 * self.extrude)
     }
@@ -88,9 +90,9 @@ impl SheetOptions {
 /// A picture with all frames, and where each is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sheet {
-    /// At most 4096 pixels a side.
+    /// The image, of at most 4096 pixels a side.
     pub image: RgbaImage,
-    /// What is where, in the order given.
+    /// The index of the frames' places, in the order given.
     pub index: SheetIndex,
 }
 

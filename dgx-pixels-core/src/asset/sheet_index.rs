@@ -40,35 +40,35 @@ const MADE: &str = "dgx-pixels";
 pub struct SheetIndex {
     /// Width and height of the sheet in pixels.
     pub size: (u32, u32),
-    /// In order.
+    /// The frames, in order.
     pub frames: Vec<IndexedFrame>,
     /// Animations.
     pub tags: Vec<Tag>,
-    /// How the first frame was made, if that is known.
+    /// The provenance of the first frame, if that is known.
     pub made: Option<MadeBy>,
 }
 
 /// A frame of a sheet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedFrame {
-    /// As the file was called that it was made of, without the extension.
+    /// The name of the file that the frame was made of, without the extension.
     pub name: String,
-    /// Where it lies.
+    /// The place of the frame in the sheet.
     pub rect: Rect,
-    /// How long it is shown, in milliseconds.
+    /// The time that the frame is shown, in milliseconds.
     pub duration_ms: u32,
 }
 
 /// Frames that belong together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
-    /// As `walk`.
+    /// The name, for example `walk`.
     pub name: String,
     /// The first frame.
     pub from: usize,
     /// The last frame.
     pub to: usize,
-    /// In which order they are shown.
+    /// The order in which the frames are shown.
     #[serde(default)]
     pub direction: Direction,
 }
@@ -84,12 +84,12 @@ pub enum Direction {
     Reverse,
     /// There and back; neither end is shown twice.
     Pingpong,
-    /// From the last one there and back.
+    /// Last to first and back; neither end is shown twice.
     PingpongReverse,
 }
 
 impl Tag {
-    /// How many frames [`to_frames`](Tag::to_frames) gives.
+    /// Returns an upper bound of the number of frames that [`to_frames`](Tag::to_frames) gives.
     pub(super) fn shown(&self) -> usize {
         let there = self.to.saturating_sub(self.from).saturating_add(1);
         match self.direction {
@@ -111,7 +111,7 @@ impl Tag {
     }
 }
 
-/// As `walk=0-3`, `hurt=4` or `walk=0-3:pingpong`.
+/// Parses a word such as `walk=0-3`, `hurt=4` or `walk=0-3:pingpong`.
 impl FromStr for Tag {
     type Err = ValueError;
 
@@ -186,7 +186,7 @@ impl SheetIndex {
         Ok(SheetIndex { size, frames, tags: file.meta.frame_tags, made: file.meta.made })
     }
 
-    /// Whether a JSON file is meant to be one: it has `frames` and `meta`.
+    /// `true` if a JSON file is meant to be one: it has `frames` and `meta`.
     pub fn is_meant(text: &[u8]) -> bool {
         #[derive(Deserialize)]
         struct Meant {
@@ -197,7 +197,7 @@ impl SheetIndex {
         meant.is_ok_and(|meant| meant.frames.is_some() && meant.meta.is_some())
     }
 
-    /// As Aseprite's JSON array, for a picture of this file name.
+    /// Returns Aseprite's JSON array, for an image of this file name.
     pub fn to_json(&self, image: &str) -> String {
         let size = |(w, h): (u32, u32)| json!({ "w": w, "h": h });
         let frames = self.frames.iter().map(|frame| {
@@ -231,19 +231,19 @@ impl SheetIndex {
         serde_json::to_string_pretty(&file).expect("plain data turns into JSON; this is a bug") + "\n"
     }
 
-    /// As a manifest has them.
+    /// Returns the frames as a manifest has them.
     pub fn to_frames(&self) -> Vec<Frame> {
         self.frames.iter().map(|frame| Frame { rect: frame.rect, duration_ms: frame.duration_ms }).collect()
     }
 
-    /// As a manifest has them, one a tag. They repeat.
+    /// Returns the animations as a manifest has them, one for each tag. They repeat.
     pub fn to_animations(&self) -> BTreeMap<String, Animation> {
         let animation = |tag: &Tag| (tag.name.clone(), Animation { frames: tag.to_frames(), repeat: true });
         self.tags.iter().map(animation).collect()
     }
 }
 
-/// What of the JSON is read.
+/// The part of the JSON that is read.
 #[derive(Deserialize)]
 struct File {
     frames: Frames,

@@ -6,7 +6,7 @@ use crate::request::ModelDefaults;
 
 /// The models that an engine serves. Asked from many threads.
 pub trait Models: Send + Sync + 'static {
-    /// What a loaded model is.
+    /// The type of a loaded model.
     type Backend: Backend + 'static;
 
     /// The facts of a model, or of the one that is taken where none is named, as it would run on
@@ -36,7 +36,8 @@ pub trait Models: Send + Sync + 'static {
 pub struct ModelInfo {
     /// The name it is asked for by.
     pub name: String,
-    /// What shapes its use of memory: two models of one architecture cost the same.
+    /// The architecture, which shapes the use of memory: two models of one architecture cost the
+    /// same.
     pub architecture: String,
     /// The precision it runs in, as `bf16`.
     pub dtype: String,
@@ -44,14 +45,14 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// The model's values for what a request leaves open.
     pub defaults: ModelDefaults,
-    /// Whether it decodes in tiles.
+    /// `true` if the model decodes in tiles.
     pub vae_tiling: bool,
-    /// How much it does differently from diffusers for speed, as `fast`; `None` where that makes no
-    /// difference.
+    /// The mode, for example `fast`, which says how much the model does differently from diffusers
+    /// for speed; `None` where that makes no difference.
     pub mode: Option<String>,
     /// libtorch's version; `None` where it is not used.
     pub libtorch: Option<String>,
-    /// Under which terms it is used, if that is known, as `openrail++`.
+    /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
 }
 
@@ -69,7 +70,8 @@ pub trait DeviceMemory: Send + 'static {
         Ok(())
     }
 
-    /// What it is, as `NVIDIA H100 80GB HBM3`: measured costs are kept under this name.
+    /// The name of the hardware, for example `NVIDIA H100 80GB HBM3`: measured costs are kept under
+    /// this name.
     fn hardware(&self) -> String;
 
     /// Bytes there are, and bytes that nobody uses or that can be reclaimed at once. `None` if its
@@ -122,11 +124,11 @@ impl DeviceMemory for Box<dyn DeviceMemory> {
 pub struct Memory {
     /// All that the device has.
     pub total_bytes: u64,
-    /// What nobody uses, or what can be reclaimed at once.
+    /// The bytes that no program uses, or that can be reclaimed at once.
     pub available_bytes: u64,
-    /// In tensors of this process.
+    /// The bytes in tensors of this process.
     pub used_bytes: u64,
-    /// Most that was in tensors since [`DeviceMemory::reset_peak`].
+    /// The most bytes that were in tensors since [`DeviceMemory::reset_peak`].
     pub peak_bytes: u64,
 }
 

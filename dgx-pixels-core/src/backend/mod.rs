@@ -96,7 +96,7 @@ impl From<Vec<RgbImage>> for Decoding {
     }
 }
 
-/// How far an image has come.
+/// An image that is being drawn, and its progress.
 pub trait Canvas: Send {
     /// Returns the request that is drawn.
     fn request(&self) -> &ResolvedRequest;
@@ -110,14 +110,14 @@ pub trait Canvas: Send {
     fn dropped_words(&self) -> Option<&str>;
 }
 
-/// Where a batch stands, told after each step.
+/// The progress of a batch, reported after each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Steps done by the image that has done the fewest.
     pub steps_done: usize,
     /// Steps of the image that has the most.
     pub steps: usize,
-    /// How long the last step took.
+    /// The duration of the last step.
     pub step_time: Duration,
 }
 

@@ -8,7 +8,8 @@ use bytesize::ByteSize;
 use crate::backend::Memory;
 use crate::value_error::ValueError;
 
-/// How much of a device's memory an engine may use: `60GiB`, `80%` of it, or `-4GiB`, all but that of what is free.
+/// The part of a device's memory that an engine may use: `60GiB`, `80%` of it, or `-4GiB`, which
+/// means all that is free except 4 GiB.
 ///
 /// # Example
 /// ```
@@ -22,11 +23,11 @@ use crate::value_error::ValueError;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Budget {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(u64),
-    /// A share of all that the device has, above 0 and up to 1.
+    /// A share of all memory of the device, above 0 and up to 1.
     Share(f64),
-    /// All but so many bytes of what is free, or ours, when the engine starts.
+    /// All but this many bytes of the memory that is free, or ours, when the engine starts.
     Leave(u64),
 }
 

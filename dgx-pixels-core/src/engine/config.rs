@@ -68,6 +68,8 @@ impl Default for EngineConfig {
 pub enum Shutdown {
     /// All jobs that were accepted are done first.
     Drain,
-    /// At the next step. What is not finished fails as [`Error::ShutDown`](crate::Error::ShutDown); where a journal is kept, the next engine does it.
+    /// The engine ends at the next step. A job that is not finished fails as
+    /// [`Error::ShutDown`](crate::Error::ShutDown); where a journal is kept, the next engine does
+    /// it.
     NextStep,
 }

@@ -209,12 +209,14 @@ impl Engine {
         self.0.unreadable
     }
 
-    /// Where a corrupt journal was moved to, if there was one. A new one was begun.
+    /// Returns the path that a corrupt journal was moved to, if there was one. The engine began a
+    /// new journal.
     pub fn set_aside(&self) -> Option<&Path> {
         self.0.set_aside.as_deref()
     }
 
-    /// What is measured, for Prometheus: register it, or gather and encode it.
+    /// Returns the registry of the engine's metrics, for Prometheus: register it, or gather and
+    /// encode it.
     pub fn metrics(&self) -> &Registry {
         self.0.shared.measure_queue();
         &self.0.shared.metrics.registry

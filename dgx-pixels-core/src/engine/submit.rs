@@ -34,8 +34,8 @@ impl Engine {
         self.submit_all([submission]).pop().unwrap_or(Err(Error::ShutDown))
     }
 
-    /// As [`submit`](Engine::submit), of many that share one sync of the journal; an answer for each, in their order. All wait from the
-    /// moment of this call on.
+    /// Submits many as [`submit`](Engine::submit) does, with one sync of the journal for all.
+    /// Returns an answer for each, in their order. All wait from the moment of this call on.
     ///
     /// # Example
     /// ```

@@ -25,9 +25,9 @@ use color::Conversion;
 use frames::{PngFacts, gif_frames, jpeg_is_whole, webp_frames, webp_still};
 pub use room::{MAX_DECODING_BYTES, Room};
 
-/// Most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.
+/// The most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.
 pub const MAX_PIXELS: u64 = 1 << 25;
-/// Most pixels along a side.
+/// The most pixels along a side.
 pub const MAX_SIDE: u32 = 65_535;
 /// What a decoder may take for profiles and texts, before and beside the pixels.
 const MAX_METADATA_BYTES: u64 = 32 << 20;
@@ -35,7 +35,7 @@ const MAX_METADATA_BYTES: u64 = 32 << 20;
 /// An image, upright and in sRGB.
 #[derive(Clone, Debug)]
 pub struct InputImage {
-    /// Its pixels.
+    /// The pixels of the image.
     pub pixels: RgbaImage,
     /// Clauses about what could not be done with the file, for example `its color profile cannot be used`.
     pub warnings: Vec<String>,
@@ -57,9 +57,9 @@ pub enum InputImageError {
     /// The image has too many pixels.
     #[error("it is {width}x{height}; expected at most {MAX_PIXELS} pixels, and {MAX_SIDE} along a side")]
     Size {
-        /// In pixels.
+        /// The width in pixels.
         width: u32,
-        /// In pixels.
+        /// The height in pixels.
         height: u32,
     },
     /// The image has several frames.

@@ -35,13 +35,13 @@ pub struct Asset {
     /// The time at which the file was written: while this and `bytes` are the file's, it is taken for the same without being
     /// read.
     pub modified: SystemTime,
-    /// In pixels.
+    /// The width in pixels.
     pub width: u32,
-    /// In pixels.
+    /// The height in pixels.
     pub height: u32,
     /// The number of different colors of visible pixels.
     pub colors: usize,
-    /// How it was made; `None` for a sprite of an image that was not made here.
+    /// The provenance; `None` for a sprite of an image that was not made here.
     pub made: Option<Made>,
     /// The verdict on the grid, if the caller that added the asset gave it.
     pub verdict: Option<Verdict>,

@@ -14,10 +14,11 @@ use super::name::AssetId;
 use super::{Library, fault};
 use crate::error::{Error, one_line};
 
-/// Where assets go first when they are removed: no asset can be called so.
+/// The folder that assets go to first when they are removed: no asset can have this name.
 const TRASH: &str = ".trash";
 
-/// What a library may hold. It is asked when an id is [reserved](Library::reserve): what is under way then may go beyond it.
+/// The limits of a library. They are checked when an id is [reserved](Library::reserve): jobs that
+/// are under way then may go beyond them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Bytes of all pictures. Default 4 GiB.
@@ -32,19 +33,19 @@ impl Default for Quota {
     }
 }
 
-/// What a library holds.
+/// The amounts that a library holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    /// That can be used.
+    /// The number of assets that can be used.
     pub assets: usize,
     /// Folders of ids that are reserved, or whose record cannot be used.
     pub unfinished: usize,
-    /// Of the assets' pictures.
+    /// The bytes of the assets' images.
     pub bytes: u64,
 }
 
 impl Quota {
-    /// Whether one more fits.
+    /// Checks that one more asset fits.
     pub(super) fn check(&self, root: &Path, usage: Usage) -> Result<(), Error> {
         let Usage { assets, unfinished, bytes } = usage;
         let full = |used, allowed| Err(Error::LibraryFull { root: root.to_owned(), used, allowed });
@@ -60,25 +61,26 @@ impl Quota {
     }
 }
 
-/// Which assets to remove: those to which all that is given here applies. Where nothing is given, none.
+/// The choice of assets to remove: those that meet all conditions given here. Without a condition,
+/// none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clean {
-    /// Those added longer ago than this.
+    /// Chooses assets added longer ago than this.
     pub older_than: Option<Duration>,
-    /// Those that are not among so many newest.
+    /// Chooses assets that are not among this many newest.
     pub keep_newest: Option<usize>,
-    /// Only say which.
+    /// `true` to report the assets without removing them.
     pub dry_run: bool,
 }
 
-/// What [`Library::clean`] has removed, or would.
+/// The result of [`Library::clean`]: the assets that it removed, or would remove in a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cleaned {
-    /// Newest first.
+    /// The ids of the removed assets, newest first.
     pub removed: Vec<AssetId>,
-    /// Of their pictures.
+    /// The bytes of the removed assets' images.
     pub bytes: u64,
-    /// Those that could not be removed, and why.
+    /// The assets that could not be removed, each with the reason.
     pub kept: Vec<(AssetId, String)>,
 }
 

@@ -16,25 +16,26 @@ use super::clean::Usage;
 use super::name::{AssetId, shown};
 use crate::value_error::ValueError;
 
-/// Most assets on one page.
+/// The most assets on one page.
 pub const MAX_LIMIT: usize = 1000;
 
 /// Longer than file systems on local disks give different changes the same time.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Which assets to list. Of several conditions all must hold; without any, all assets are listed.
+/// The choice of assets to list. Of several conditions all must hold; without any, all assets are
+/// listed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
-    /// What the id begins with.
+    /// The text that the id begins with.
     pub prefix: Option<String>,
     /// A text in the prompt or in a note, in whichever case.
     pub text: Option<String>,
     /// The model's name.
     pub model: Option<String>,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub after: Option<Cursor>,
-    /// Most assets on the page, 1 to [`MAX_LIMIT`]. Default 50.
+    /// The most assets on the page, 1 to [`MAX_LIMIT`]. Default: 50.
     pub limit: usize,
 }
 
@@ -47,9 +48,10 @@ impl Default for Query {
 /// Some assets, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
-    /// Whose pictures are there. One that was deleted or changed is left out; [`get`](super::Library::get) tells of it.
+    /// The assets whose images are there. One that was deleted or changed is left out;
+    /// [`get`](super::Library::get) reports it.
     pub assets: Vec<Asset>,
-    /// For [`Query::after`], if there may be more.
+    /// The cursor for [`Query::after`], if there may be more.
     pub next: Option<Cursor>,
 }
 

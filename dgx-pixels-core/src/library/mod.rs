@@ -93,17 +93,18 @@ impl Library {
         Ok(library)
     }
 
-    /// Its folder, without links.
+    /// Returns the library's folder, without links.
     pub fn root(&self) -> &Path {
         &self.0.root
     }
 
-    /// What it may hold.
+    /// Returns the limits of the library.
     pub fn quota(&self) -> Quota {
         self.0.quota
     }
 
-    /// Where the picture of `id` is, or would be: [`get`](Library::get) says whether it is there.
+    /// Returns the path where the image of `id` is, or would be: [`get`](Library::get) says whether
+    /// it is there.
     pub fn path(&self, id: &AssetId) -> PathBuf {
         self.place(id).picture
     }
@@ -195,7 +196,8 @@ impl Library {
         self.current(&mut self.lock(), id)
     }
 
-    /// As [`get`](Library::get), with the picture read and compared to what is recorded, whatever its time.
+    /// Returns the same as [`get`](Library::get), after reading the image and comparing it to the
+    /// record, whatever the file's time.
     ///
     /// # Errors
     /// As [`get`](Library::get).
@@ -254,7 +256,7 @@ impl Library {
         Ok(ids)
     }
 
-    /// What is kept now.
+    /// Returns the amounts that the library holds now.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
@@ -262,8 +264,9 @@ impl Library {
         Ok(self.refreshed()?.usage())
     }
 
-    /// What is told of changes from now on. What other programs do is noticed at the next [`refresh`](Library::refresh),
-    /// [`list`](Library::list), [`usage`](Library::usage) or [`reserve`](Library::reserve) of this one.
+    /// Returns the changes from now on. Changes by other programs are noticed at the next
+    /// [`refresh`](Library::refresh), [`list`](Library::list), [`usage`](Library::usage) or
+    /// [`reserve`](Library::reserve) of this library.
     pub fn changes(&self) -> Changes {
         Changes::new(self.lock().signal.clone())
     }
@@ -470,7 +473,8 @@ impl Reserved {
         &self.id
     }
 
-    /// Where the picture goes, as [`Submission::output`](crate::Submission::output).
+    /// Returns the path to write the image to, for
+    /// [`Submission::output`](crate::Submission::output).
     pub fn png(&self) -> PathBuf {
         self.library.path(&self.id)
     }

@@ -16,7 +16,7 @@ const PROMPT_LEN: usize = 40;
 /// Characters of a wrong value that an error repeats.
 const SHOWN: usize = 80;
 
-/// What an asset is to be called: 1 to 64 of `a-z`, `0-9`, `_` and `-`, the first not `-`.
+/// The name wanted for an asset: 1 to 64 of `a-z`, `0-9`, `_` and `-`, the first not `-`.
 ///
 /// # Example
 /// ```

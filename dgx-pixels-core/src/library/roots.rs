@@ -53,7 +53,8 @@ impl Roots {
         &self.0
     }
 
-    /// Where an existing plain file lies, absolute and without links. A relative path begins at the current folder.
+    /// Returns the absolute path of an existing plain file, without links. A relative path begins
+    /// at the current folder.
     ///
     /// # Errors
     /// [`Error::ForbiddenPath`] if it lies outside, or is a folder, a pipe or a device; [`Error::NoFile`] if there is nothing. Of what
@@ -117,8 +118,8 @@ impl Roots {
         }
     }
 
-    /// Where a file is to be written, absolute and without links: its folder is there, and at its place is nothing, or a plain
-    /// file that may or may not be replaced.
+    /// Returns the absolute path of a file to write, without links. Its folder exists, and at its
+    /// place is nothing, or a plain file that may or may not be replaced.
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).

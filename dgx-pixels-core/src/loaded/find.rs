@@ -31,9 +31,9 @@ pub enum Origin {
     Loaded,
     /// An environment variable names it: `DGX_PIXELS_TORCH` or `LIBTORCH`.
     Variable,
-    /// It lies beside the program, or in `../lib`; libtorch may also lie beside the object.
+    /// The file lies beside the program, or in `../lib`; libtorch may also lie beside the object.
     Beside,
-    /// It belongs to the active Python environment, or to the `python3` on `PATH`.
+    /// The file belongs to the active Python environment, or to the `python3` on `PATH`.
     Python,
     /// `.torch` in a folder above the object or the program: a checkout of this project.
     Checkout,

@@ -49,7 +49,7 @@ pub const SKETCH: &str = "sketch";
 pub struct LocalModel {
     /// The name that a submission asks for it by.
     pub name: String,
-    /// Its folder, as it was found; `None` for the sketch.
+    /// The model's folder, as it was found; `None` for the sketch.
     pub path: Option<PathBuf>,
     /// The model's values for what a request leaves open.
     pub defaults: ModelDefaults,

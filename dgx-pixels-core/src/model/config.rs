@@ -19,7 +19,7 @@ pub struct UNetConfig {
     pub in_channels: i64,
     /// Channels of the answer.
     pub out_channels: i64,
-    /// Whether the timestep embedding has cosines first.
+    /// `true` if the timestep embedding has cosines first.
     pub flip_sin_to_cos: bool,
     /// Shift of the timestep embedding's frequencies.
     pub freq_shift: f64,
@@ -51,11 +51,11 @@ pub struct UNetConfig {
     pub reverse_transformer_layers_per_block: Option<Vec<OneOrMany<usize>>>,
     /// **Heads** of each level, whatever its name says (diffusers issue 2011).
     pub attention_head_dim: OneOrMany<i64>,
-    /// Whether `proj_in` and `proj_out` are linear layers instead of 1x1 convolutions.
+    /// `true` if `proj_in` and `proj_out` are linear layers instead of 1x1 convolutions.
     pub use_linear_projection: bool,
     /// Width of each embedded size number.
     pub addition_time_embed_dim: i64,
-    /// How time enters a ResNet block.
+    /// The way in which time enters a ResNet block.
     pub resnet_time_scale_shift: TimeScaleShift,
     /// Width of the guidance embedding of a distilled model.
     pub time_cond_proj_dim: Option<i64>,
@@ -194,13 +194,13 @@ pub struct VaeConfig {
     pub latents_mean: Option<Vec<f64>>,
     /// Spread of each latent channel.
     pub latents_std: Option<Vec<f64>>,
-    /// Whether the VAE runs in `f32` where the rest runs in `f16`.
+    /// `true` if the VAE runs in `f32` where the rest runs in `f16`.
     pub force_upcast: bool,
-    /// Whether the encoder ends in a 1x1 convolution.
+    /// `true` if the encoder ends in a 1x1 convolution.
     pub use_quant_conv: bool,
-    /// Whether the decoder begins with a 1x1 convolution.
+    /// `true` if the decoder begins with a 1x1 convolution.
     pub use_post_quant_conv: bool,
-    /// Whether the mid blocks have an attention.
+    /// `true` if the mid blocks have an attention.
     pub mid_block_add_attention: bool,
 }
 
@@ -234,7 +234,8 @@ impl Default for VaeConfig {
 pub struct GenerationConfig {
     /// Denoising steps, 1 to 1000. Default [`DEFAULT_STEPS`].
     pub num_inference_steps: usize,
-    /// How strongly the prompt steers, 0 to 100. Default [`DEFAULT_GUIDANCE`].
+    /// The guidance scale: the strength with which the prompt steers, 0 to 100. Default:
+    /// [`DEFAULT_GUIDANCE`].
     pub guidance_scale: f64,
 }
 
@@ -316,7 +317,8 @@ pub struct ClipConfig {
     pub hidden_act: Activation,
     /// Added to the variance in LayerNorms.
     pub layer_norm_eps: f64,
-    /// Where the pooled vector is read; 2 means the highest id (an old error that checkpoints rely on).
+    /// The token at which the pooled vector is read; 2 means the highest id (an old error that
+    /// checkpoints rely on).
     pub eos_token_id: i64,
 }
 
@@ -368,7 +370,7 @@ pub enum Activation {
     QuickGelu,
 }
 
-/// How time enters a ResNet block.
+/// The way in which time enters a ResNet block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeScaleShift {

@@ -18,14 +18,14 @@ use crate::error::Error;
 pub struct WeightFiles {
     /// The component's folder.
     pub dir: PathBuf,
-    /// In the order of their names.
+    /// The files of weights, in the order of their names.
     pub shards: Vec<Shard>,
 }
 
 /// One memory-mapped safetensors file whose header has been checked against its length.
 #[derive(Debug)]
 pub struct Shard {
-    /// Where it lies.
+    /// The path of the file.
     pub path: PathBuf,
     /// The whole file; pages are read when touched.
     pub bytes: Mmap,

@@ -29,7 +29,7 @@ use crate::scheduler::SchedulerConfig;
 pub struct Model {
     /// The folder.
     pub path: PathBuf,
-    /// Whether a missing negative prompt means zeros instead of an encoded empty text.
+    /// `true` if a missing negative prompt means zeros instead of an encoded empty text.
     pub force_zeros_for_empty_prompt: bool,
     /// `text_encoder/config.json`.
     pub text_encoder: ClipConfig,
@@ -43,7 +43,7 @@ pub struct Model {
     pub scheduler: SchedulerConfig,
     /// `generation_config.json`.
     pub generation: GenerationConfig,
-    /// What the model card, `README.md`, says at its head, as `openrail++`.
+    /// The license at the head of the model card, `README.md`, for example `openrail++`.
     pub licence: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl Component {
     pub const ALL: [Component; 4] =
         [Component::TextEncoder, Component::TextEncoder2, Component::UNet, Component::Vae];
 
-    /// Its folder's name.
+    /// Returns the name of the component's folder.
     pub fn name(self) -> &'static str {
         match self {
             Component::TextEncoder => "text_encoder",
@@ -212,7 +212,8 @@ impl Model {
         self.hash_of(|_| false)
     }
 
-    /// As [`hash`](Model::hash), with the weights of the components that prefer `fp16` files.
+    /// Returns the same as [`hash`](Model::hash), with the `fp16` weight files of the components
+    /// that prefer them.
     ///
     /// # Errors
     /// As [`hash`](Model::hash).

@@ -27,7 +27,7 @@ pub const DEFAULT: &str = "sprite-xl";
 pub struct Found {
     /// The folder's name, or `ORG/NAME` in Hugging Face's cache.
     pub name: String,
-    /// As it was found.
+    /// The path of the folder, as it was found.
     pub path: PathBuf,
     /// The opened model, or what is wrong with the folder.
     pub model: Result<Model, Error>,
@@ -251,7 +251,8 @@ fn default(mut found: Vec<Found>, places: &[Place]) -> Result<Found, Error> {
     }
 }
 
-/// As in ``no model is in `models`, `/root/.cache/huggingface/hub` ``.
+/// Returns the text of an error, for example
+/// ``no model is in `models`, `/root/.cache/huggingface/hub` ``.
 pub fn none_found(places: &[Place]) -> String {
     let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();
     format!("no model is in {}", places.join(", "))

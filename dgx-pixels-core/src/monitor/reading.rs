@@ -13,7 +13,7 @@ pub struct GpuReading {
     pub name: String,
     /// The driver's version.
     pub driver_version: String,
-    /// Whose memory it has.
+    /// The owner of its memory.
     pub memory_type: MemoryType,
     /// Share of the last sample period in which a kernel ran, 0 to 1.
     pub utilization: Option<f64>,

@@ -14,7 +14,8 @@ use super::option::{parse_rgb, serde_by_word, show_rgb};
 use super::{Oklab, Wrap};
 use crate::value_error::ValueError;
 
-/// What the embedded model paints where there is nothing, exactly; its sprites keep clear of it.
+/// The color that the embedded model paints exactly where there is nothing; its sprites keep clear
+/// of it.
 pub const MATTE: [u8; 3] = [255, 0, 255];
 
 /// Distance in Oklab up to which [`Transparent::Key`] takes a colour for the key: noise of JPEG, not a shade.
@@ -22,7 +23,7 @@ const KEY_REACH: f32 = 0.04;
 /// One cell in this many must be the matte for it to be one.
 const MATTE_SHARE: usize = 50;
 
-/// Which cells of a sprite become invisible.
+/// The choice of cells of a sprite that become invisible.
 ///
 /// # Example
 /// ```
@@ -41,7 +42,7 @@ pub enum Transparent {
     Auto,
     /// Nothing: `off`, or `false`.
     Off,
-    /// Those of a colour, wherever they are. `#RRGGBB`.
+    /// The cells of a color, wherever they are. `#RRGGBB`.
     Key([u8; 3]),
 }
 
@@ -71,7 +72,7 @@ impl FromStr for Transparent {
 
 serde_by_word!(Transparent, { "anyOf": [{ "type": "string" }, { "type": "boolean" }] });
 
-/// What [`cut_out`] took away.
+/// The result of [`cut_out`]: the background that it took away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutOut {
     /// The background's commonest colour.

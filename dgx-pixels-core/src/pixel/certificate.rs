@@ -20,15 +20,15 @@ use super::{Wrap, lint, seam_score};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// In cells.
+    /// The width in cells.
     pub width: u32,
-    /// In cells.
+    /// The height in cells.
     pub height: u32,
     /// Different colours of cells whose alpha is not 0.
     pub colors: usize,
-    /// Whether all of them are the palette's; `None` without a palette.
+    /// `true` if all these colors are the palette's; `None` without a palette.
     pub on_palette: Option<bool>,
-    /// Whether every alpha is 0 or 255.
+    /// `true` if every alpha is 0 or 255.
     pub one_bit_alpha: bool,
     /// Cells of alpha 0 whose colour is not 0: none after [`cut_out`](super::cut_out), all after
     /// [`bleed`](super::bleed).
@@ -39,7 +39,8 @@ pub struct Certificate {
     pub jaggies: usize,
     /// [`seam_score`]; `None` if no edge wraps.
     pub seam: Option<f32>,
-    /// Whether the stages leave this sprite as it is, told that its cells are pixels. Filled in by whoever ran them.
+    /// `true` if the stages leave this sprite as it is, told that its cells are pixels. The caller
+    /// that ran them fills it in.
     pub idempotent: Option<bool>,
 }
 

@@ -11,7 +11,7 @@ const GLINT: f32 = 0.12;
 /// Largest share of the visible cells that all specks together may hold: beyond, they are meant, as in snow.
 const SPECKS: f32 = 0.02;
 
-/// What [`clean_up`] changed, in cells.
+/// The changes that [`clean_up`] made, in cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mended {
     /// Lone cells that took the colour around them.

@@ -11,7 +11,7 @@ use super::option::serde_by_word;
 use super::{Oklab, Palette, Wrap};
 use crate::value_error::ValueError;
 
-/// How colours between those of a palette are shown.
+/// The way in which colors between those of a palette are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Dither {

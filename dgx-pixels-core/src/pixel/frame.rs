@@ -11,7 +11,7 @@ use super::option::serde_by_word;
 use crate::value_error::ValueError;
 use crate::{ImageSize, MAX_SIDE};
 
-/// Where on its canvas a sprite stands.
+/// The place of a sprite on its canvas.
 ///
 /// # Example
 /// ```
@@ -22,10 +22,11 @@ use crate::{ImageSize, MAX_SIDE};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Anchor {
-    /// In the middle; an odd cell of room goes right and below. `center`.
+    /// The middle; an odd cell of room goes right and below. `center`.
     #[default]
     Center,
-    /// In the middle of the lowest row, as feet on the ground; an odd cell of room goes right. `bottom`.
+    /// The middle of the lowest row, as feet on the ground; an odd cell of room goes right.
+    /// `bottom`.
     Bottom,
 }
 
@@ -62,9 +63,9 @@ pub enum FrameError {
         size.width, size.height, visible.width, visible.height
     )]
     TooSmall {
-        /// As asked for, in cells.
+        /// The size that was asked for, in cells.
         size: ImageSize,
-        /// What has to fit, in cells.
+        /// The size of the part that has to fit, in cells.
         visible: ImageSize,
     },
     /// A side that no picture has.
@@ -72,15 +73,15 @@ pub enum FrameError {
     Side {
         /// `width` or `height`.
         side: &'static str,
-        /// As asked for, in cells.
+        /// The side that was asked for, in cells.
         value: u32,
     },
     /// An enlargement past the largest picture.
     #[error("`factor` is {factor}; expected 1 to {largest} for a sprite of this size")]
     Factor {
-        /// As asked for.
+        /// The factor that was asked for.
         factor: u32,
-        /// What would still fit.
+        /// The largest factor that would still fit.
         largest: u32,
     },
 }

@@ -24,8 +24,9 @@ pub struct Lint {
     /// Visible cells unlike all 8 neighbours, which agree among themselves, and visible parts of at most 1 in 200
     /// visible cells that touch nothing else. Eyes and glints count too. Dither does not.
     pub orphans: Vec<(u32, u32)>,
-    /// Where the silhouette's stairs break their order (as in runs of 3, 1, 3 or 1, 4, 1 cells; the run's first
-    /// cell), and corners that thicken a diagonal line of one cell's width.
+    /// The cells where the silhouette's stairs break their order (for example in runs of 3, 1, 3 or
+    /// 1, 4, 1 cells; the run's first cell), and corners that thicken a diagonal line of one cell's
+    /// width.
     pub jaggies: Vec<(u32, u32)>,
     /// Second cells of a dark outline that is two cells thick, with something lighter inside.
     pub double_outline: Vec<(u32, u32)>,

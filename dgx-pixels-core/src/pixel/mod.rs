@@ -42,7 +42,8 @@ pub use palette::{MAX_COLORS, Palette, PaletteError};
 pub use pipeline::{PixelBounds, PixelError, Pixelized, Verdict, pixelize, pixelize_within};
 pub use seam::seam_score;
 
-/// Which edges of a sprite meet their opposite, as in a texture that is laid side by side. Default: neither.
+/// The edges of a sprite that meet their opposite, as in a texture that is laid side by side.
+/// Default: neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wrap {
     /// Left meets right: `tile_x`.

@@ -11,7 +11,7 @@ use super::option::{parse_rgb, serde_by_word, show_rgb};
 use super::{Oklab, Wrap};
 use crate::value_error::ValueError;
 
-/// What to do with a sprite's outline.
+/// The treatment of a sprite's outline.
 ///
 /// An *outline cell* is visible, dark (Oklab lightness up to 0.35), touches an invisible cell by a side or a corner,
 /// and touches a visible cell that is lighter by 0.12 or more. Beyond an edge that does not wrap counts as

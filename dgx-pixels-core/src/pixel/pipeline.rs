@@ -16,15 +16,15 @@ use super::{
 use crate::request::ImageSize;
 use crate::value_error::ValueError;
 
-/// Whether the picture has a grid.
+/// The verdict on whether the image has a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It has, or was said to have.
+    /// The image has a grid, or was said to have one.
     Grid,
-    /// It is pixel art at its own size, and is kept as it is: a cell is one pixel.
+    /// The image is pixel art at its own size, and is kept as it is: a cell is one pixel.
     Native,
-    /// It is painted; the sprite is a deliberate reduction.
+    /// The image is painted; the sprite is a deliberate reduction.
     NoGrid,
 }
 
@@ -33,16 +33,16 @@ pub enum Verdict {
 pub struct Pixelized {
     /// One pixel for each cell.
     pub sprite: RgbaImage,
-    /// Whether the picture has a grid.
+    /// The verdict on whether the image has a grid.
     pub verdict: Verdict,
     /// The grid that was used.
     pub grid: Grid,
-    /// How sure the verdict is, 0 to 1; 1 for a grid that was given.
+    /// The confidence of the verdict, 0 to 1; 1 for a grid that was given.
     pub confidence: f64,
-    /// What else the grid may be, most likely first, up to three: none where it is sure. To be tried with
-    /// [`GridChoice::Cells`].
+    /// The other grids that the image may have, most likely first, up to three: none where the grid
+    /// is sure. To be tried with [`GridChoice::Cells`].
     pub others: Vec<Grid>,
-    /// What the sprite keeps.
+    /// The measured properties of the sprite.
     pub certificate: Certificate,
     /// Finding the grid.
     pub find: Duration,
@@ -50,26 +50,26 @@ pub struct Pixelized {
     pub draw: Duration,
 }
 
-/// What a picture cannot be made into.
+/// The reason why no sprite can be made of an image.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PixelError {
     /// No pixels.
     #[error("the picture is {width}x{height}; expected at least one pixel")]
     Empty {
-        /// In pixels.
+        /// The width in pixels.
         width: u32,
-        /// In pixels.
+        /// The height in pixels.
         height: u32,
     },
     /// A side that is too long.
     #[error("the picture is {width}x{height}; expected sides up to {largest}")]
     Large {
-        /// In pixels.
+        /// The width in pixels.
         width: u32,
-        /// In pixels.
+        /// The height in pixels.
         height: u32,
-        /// In pixels.
+        /// The longest side that is allowed, in pixels.
         largest: u32,
     },
     /// An option is out of its range.
@@ -131,7 +131,7 @@ pub struct PixelBounds<'a> {
 }
 
 impl PixelBounds<'_> {
-    /// Nothing is bounded.
+    /// The bounds that limit nothing.
     pub const NONE: PixelBounds<'static> = PixelBounds { max_cells: u64::MAX, is_stopped: &|| false };
 
     fn check(&self) -> Result<(), PixelError> {
@@ -168,7 +168,7 @@ pub fn pixelize(image: &RgbaImage, options: &PixelOptions) -> Result<Pixelized, 
     pixelize_within(image, options, &PixelBounds::NONE)
 }
 
-/// As [`pixelize`], within bounds.
+/// Makes a sprite as [`pixelize`] does, within bounds.
 ///
 /// # Errors
 /// As [`pixelize`]; [`PixelError::TooManyCells`] and [`PixelError::Stopped`].

@@ -8,9 +8,10 @@ use super::{Oklab, Wrap};
 /// Oklab distance added above and below the ratio, so that the faintest step in a flat texture is no infinite seam.
 const FLOOR: f32 = 0.01;
 
-/// How much more the sprite changes across the edges that wrap than inside it: mean Oklab distance of the pairs of
-/// cells that the seam joins, over that of all inner neighbours along the same axis. A visible beside an invisible
-/// cell counts as distance 1. With both axes set, the larger of the two.
+/// Returns the ratio of the sprite's change across the edges that wrap to its change inside: the
+/// mean Oklab distance of the pairs of cells that the seam joins, over that of all inner neighbors
+/// along the same axis. A visible beside an invisible cell counts as distance 1. With both axes
+/// set, the larger of the two.
 ///
 /// 1 is a seam no more visible than the inside, below 1 is smoother than the inside, from about 2 on it shows;
 /// the largest possible value is 101. 0 if no axis is set or the sprite is empty.

@@ -152,9 +152,9 @@ pub enum RequestError {
     Side {
         /// `width` or `height`.
         side: &'static str,
-        /// In pixels.
+        /// The side in pixels.
         value: u32,
-        /// What the model's VAE reduces by.
+        /// The factor that the model's VAE reduces by.
         multiple: u32,
     },
     /// A width without a height, or the other way round.
@@ -162,7 +162,7 @@ pub enum RequestError {
     Alone {
         /// `width` or `height`.
         given: &'static str,
-        /// In pixels.
+        /// The side in pixels.
         value: u32,
         /// The other one.
         missing: &'static str,
@@ -175,13 +175,13 @@ pub enum RequestError {
     Conditioning {
         /// The field.
         field: &'static str,
-        /// In pixels.
+        /// The size in pixels.
         value: u32,
     },
     /// Too few or too many layers are skipped.
     #[error("`clip_skip` is {layers}; expected 1 to {most}")]
     ClipSkip {
-        /// As asked for.
+        /// The number of layers that was asked for.
         layers: u8,
         /// The most that can be skipped.
         most: u8,
@@ -189,33 +189,33 @@ pub enum RequestError {
     /// Too few or too many steps.
     #[error("`steps` is {steps}; expected 1 to {MAX_STEPS}")]
     Steps {
-        /// As asked for.
+        /// The number of steps that was asked for.
         steps: usize,
     },
     /// Guidance out of range or not a number.
     #[error("`guidance_scale` is {value}; expected 0 to {MAX_GUIDANCE}")]
     GuidanceScale {
-        /// As asked for.
+        /// The guidance scale that was asked for.
         value: f64,
     },
     /// Guidance rescale out of range or not a number.
     #[error("`guidance_rescale` is {value}; expected 0 to 1")]
     GuidanceRescale {
-        /// As asked for.
+        /// The guidance rescale that was asked for.
         value: f64,
     },
     /// No interval.
     #[error("`guidance_interval` is {from} to {to}; expected two numbers from 0 to 1, the smaller first")]
     GuidanceInterval {
-        /// As asked for.
+        /// The beginning that was asked for.
         from: f64,
-        /// As asked for.
+        /// The end that was asked for.
         to: f64,
     },
     /// Too few or too many steps between.
     #[error("`deep_cache` is {steps}; expected 2 to {MAX_DEEP_CACHE}")]
     DeepCache {
-        /// As asked for.
+        /// The number of steps that was asked for.
         steps: usize,
     },
 }
@@ -250,7 +250,7 @@ const MAX_CLIP_SKIP: u8 = 2;
 pub const MIN_SIDE: u32 = 64;
 /// Largest side of a picture, in pixels.
 pub const MAX_SIDE: u32 = 2048;
-/// Most steps of one request.
+/// The most steps of one request.
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f64 = 100.0;
@@ -334,11 +334,12 @@ pub struct Generated {
     pub request: ResolvedRequest,
     /// Words of the prompts that did not fit the tokenizers' length, in the order they stood.
     pub dropped_words: Option<String>,
-    /// Where the time went.
+    /// The time that each part of the drawing took.
     pub timings: Timings,
 }
 
-/// Where the time of one picture went. Pictures drawn together each report the whole batch's time.
+/// The time that each part of drawing one image took. Images drawn together each report the whole
+/// batch's time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Tokenizing, text encoders, first noise.

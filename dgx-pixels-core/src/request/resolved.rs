@@ -29,13 +29,13 @@ pub struct ModelDefaults {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResolvedRequest {
-    /// As in the request.
+    /// The request's prompt.
     pub prompt: String,
-    /// As in the request.
+    /// The request's negative prompt.
     pub negative_prompt: Option<String>,
     /// The last layers of the text encoders that the prompt skips, 1 or 2; `None` for none.
     pub clip_skip: Option<u8>,
-    /// As in the request.
+    /// The request's seed.
     pub seed: u64,
     /// Denoising steps, 1 to 1000.
     pub steps: usize,

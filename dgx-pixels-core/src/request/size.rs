@@ -20,9 +20,9 @@ use super::{MAX_SIDE, MIN_SIDE, RequestError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "SizeWord")]
 pub struct ImageSize {
-    /// In pixels.
+    /// The width in pixels.
     pub width: u32,
-    /// In pixels.
+    /// The height in pixels.
     pub height: u32,
 }
 
@@ -30,9 +30,9 @@ pub struct ImageSize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "CropWord")]
 pub struct Crop {
-    /// From the left edge.
+    /// The distance from the left edge, in pixels.
     pub left: u32,
-    /// From the top edge.
+    /// The distance from the top edge, in pixels.
     pub top: u32,
 }
 

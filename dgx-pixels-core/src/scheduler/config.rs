@@ -46,23 +46,25 @@ pub struct SchedulerConfig {
     pub beta_start: Option<f64>,
     /// Last beta of the training schedule. 0.02; `heun` and `lcm`: 0.012.
     pub beta_end: Option<f64>,
-    /// How beta grows between them. Linear; `lcm`: scaled linear.
+    /// The way in which beta grows between them. Linear; `lcm`: scaled linear.
     pub beta_schedule: Option<BetaSchedule>,
     /// All betas, one a training timestep, in place of the three options before.
     pub trained_betas: Option<Vec<f64>>,
-    /// What the UNet's answer means. Every class: epsilon.
+    /// The meaning of the UNet's answer. Every class: epsilon.
     pub prediction_type: Option<PredictionType>,
-    /// How timesteps are spread over the training schedule. Linspace; `ddim`: leading; `lcm` has its own way.
+    /// The way in which timesteps are spread over the training schedule. Linspace; `ddim`: leading;
+    /// `lcm` has its own way.
     pub timestep_spacing: Option<TimestepSpacing>,
     /// Added to every timestep of leading spacing. Every class: 0.
     pub steps_offset: Option<i64>,
-    /// Whether training ends in pure noise (Lin et al. 2023, algorithm 1). `heun` has no such option. False.
+    /// `true` if training ends in pure noise (Lin et al. 2023, algorithm 1). `heun` has no such
+    /// option. False.
     pub rescale_betas_zero_snr: Option<bool>,
     /// The noise left by the last step: none, or the least of training. `euler`, `dpmpp_2m`, `unipc`: zero.
     pub final_sigmas_type: Option<FinalSigmas>,
-    /// How noise levels are read between training timesteps. `euler`: linear.
+    /// The interpolation of noise levels between training timesteps. `euler`: linear.
     pub interpolation_type: Option<Interpolation>,
-    /// What the UNet is told of time. `euler`: discrete.
+    /// The form in which the UNet is given the time. `euler`: discrete.
     pub timestep_type: Option<TimestepType>,
     /// Noise levels of Karras et al. 2022, equation 5. `euler`, `heun`, `dpmpp_2m`, `unipc`: false.
     pub use_karras_sigmas: Option<bool>,
@@ -74,31 +76,33 @@ pub struct SchedulerConfig {
     pub use_lu_lambdas: Option<bool>,
     /// Noise levels of flow matching. `dpmpp_2m`, `unipc`: false.
     pub use_flow_sigmas: Option<bool>,
-    /// How flow levels lean to noise. `dpmpp_2m`, `unipc`: 1.
+    /// The shift of flow levels toward noise. `dpmpp_2m`, `unipc`: 1.
     pub flow_shift: Option<f64>,
     /// The last flow level. `unipc`: as it falls.
     pub shift_terminal: Option<f64>,
-    /// Least level of Karras, exponential and beta levels. As it falls.
+    /// The least level of Karras, exponential and beta levels. As it falls.
     pub sigma_min: Option<f64>,
     /// Greatest level of Karras, exponential and beta levels. As it falls.
     pub sigma_max: Option<f64>,
-    /// Whether to clamp the denoised sample. `ddim`: true; `heun`, `lcm`: false.
+    /// `true` to clamp the denoised sample. `ddim`: true; `heun`, `lcm`: false.
     pub clip_sample: Option<bool>,
-    /// To which size. `ddim`, `heun`, `lcm`: 1.
+    /// The limit that the denoised sample is clamped to, positive and negative. `ddim`, `heun`,
+    /// `lcm`: 1.
     pub clip_sample_range: Option<f64>,
-    /// Whether the last step leaves no noise, instead of the least of training. `ddim`: true.
+    /// `true` if the last step leaves no noise, instead of the least of training. `ddim`: true.
     pub set_alpha_to_one: Option<bool>,
     /// Order of the solver, 1 to 3. `dpmpp_2m`, `unipc`: 2.
     pub solver_order: Option<usize>,
     /// Formula of the second order. `dpmpp_2m`: midpoint; `unipc`: bh2; the other's words mean these.
     pub solver_type: Option<SolverType>,
-    /// Whether the order falls to 1 over the last steps; `dpmpp_2m`: only below 15 steps. Both: true.
+    /// `true` if the order falls to 1 over the last steps; `dpmpp_2m`: only below 15 steps. Both:
+    /// true.
     pub lower_order_final: Option<bool>,
-    /// Whether the last step has order 1. `dpmpp_2m`: false.
+    /// `true` if the last step has order 1. `dpmpp_2m`: false.
     pub euler_at_final: Option<bool>,
-    /// Least half logarithm of signal-to-noise to start from. `dpmpp_2m`: minus infinity.
+    /// The least half logarithm of signal-to-noise to start from. `dpmpp_2m`: minus infinity.
     pub lambda_min_clipped: Option<f64>,
-    /// Whether to solve for the picture instead of the noise. `unipc`: true.
+    /// `true` to solve for the image instead of the noise. `unipc`: true.
     pub predict_x0: Option<bool>,
     /// Steps, from 0, whose result is not corrected. `unipc`: none.
     pub disable_corrector: Option<Vec<usize>>,
@@ -116,22 +120,22 @@ pub struct SchedulerConfig {
     pub solver_p: Option<Value>,
 }
 
-/// How beta grows over the training schedule.
+/// The way in which beta grows over the training schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BetaSchedule {
     /// Evenly.
     Linear,
-    /// Its square root evenly: the latent diffusion models' schedule.
+    /// The square root of beta grows evenly: the latent diffusion models' schedule.
     ScaledLinear,
-    /// So that the signal falls as a squared cosine (Nichol and Dhariwal 2021).
+    /// The signal falls as a squared cosine (Nichol and Dhariwal 2021).
     #[serde(rename = "squaredcos_cap_v2")]
     SquaredCos,
-    /// So that the signal falls exponentially. Only `heun` has it.
+    /// The signal falls exponentially. Only `heun` has it.
     Exp,
 }
 
-/// What the UNet's answer means.
+/// The meaning of the UNet's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
@@ -145,7 +149,7 @@ pub enum PredictionType {
     FlowPrediction,
 }
 
-/// How timesteps are spread over the training schedule (Lin et al. 2023, table 2).
+/// The way in which timesteps are spread over the training schedule (Lin et al. 2023, table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestepSpacing {
@@ -167,23 +171,23 @@ pub enum FinalSigmas {
     SigmaMin,
 }
 
-/// How noise levels are read between training timesteps.
+/// The interpolation of noise levels between training timesteps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
-    /// On straight lines.
+    /// Straight lines between training timesteps.
     Linear,
-    /// At equal ratios from the greatest to the least of training, whatever the timesteps.
+    /// Equal ratios from the greatest to the least of training, whatever the timesteps.
     LogLinear,
 }
 
-/// What the UNet is told of time.
+/// The form in which the UNet is given the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimestepType {
     /// The training timestep.
     Discrete,
-    /// With `v_prediction`, a quarter of the noise level's logarithm.
+    /// A quarter of the noise level's logarithm, with `v_prediction`.
     Continuous,
 }
 
@@ -249,7 +253,8 @@ impl SchedulerConfig {
         }
     }
 
-    /// As SDXL base 1.0 has it, `stabilityai/stable-diffusion-xl-base-1.0`, `scheduler/scheduler_config.json`.
+    /// Returns SDXL base 1.0's config, `stabilityai/stable-diffusion-xl-base-1.0`,
+    /// `scheduler/scheduler_config.json`.
     pub fn sdxl_base() -> Self {
         SchedulerConfig {
             num_train_timesteps: Some(1000),

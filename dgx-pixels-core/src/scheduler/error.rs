@@ -11,37 +11,37 @@ pub enum SchedulerError {
     /// There is no scheduler of this name.
     #[error("`scheduler` is `{name}`; expected one of {}", listed(SchedulerName::ALL.map(SchedulerName::as_str)))]
     Name {
-        /// As asked for.
+        /// The name that was asked for.
         name: String,
     },
     /// `_class_name` is none of those we have.
     #[error("`_class_name` is `{class}`; expected one of {}", listed(SchedulerName::ALL.map(SchedulerName::class)))]
     Class {
-        /// As in the config.
+        /// The class in the config.
         class: String,
     },
     /// The config is not an object in JSON.
     #[error("the scheduler's config is not a JSON object: {reason}")]
     Json {
-        /// Where and why reading stopped.
+        /// The place where reading stopped, and the reason.
         reason: String,
     },
     /// An option has a value that its scheduler does not take, or that we do not compute.
     #[error("`{option}` is {value}; expected {expected}")]
     Option {
-        /// Its key.
+        /// The key of the option.
         option: &'static str,
-        /// Its value, words in backticks.
+        /// The value of the option, words in backticks.
         value: String,
-        /// What would be right.
+        /// The values that would be right.
         expected: String,
     },
     /// Too few or too many steps.
     #[error("`steps` is {steps}; expected {expected}")]
     Steps {
-        /// As asked for.
+        /// The number of steps that was asked for.
         steps: usize,
-        /// What would be right.
+        /// The numbers that would be right.
         expected: String,
     },
     /// The options contradict each other, so that diffusers would make NaN of every picture.
@@ -51,7 +51,7 @@ pub enum SchedulerError {
          `prediction_type`"
     )]
     NotFinite {
-        /// Which one.
+        /// The scheduler of the schedule.
         scheduler: SchedulerName,
         /// UNet evaluation, from 1.
         step: usize,

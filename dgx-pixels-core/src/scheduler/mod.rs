@@ -60,14 +60,15 @@ pub trait Scheduler: Send + Sync {
     /// Factor that makes the UNet's input from the sample.
     fn input_scale(&self, i: usize) -> f64;
 
-    /// How to read what the history keeps, mostly the denoised sample, out of the UNet's answer.
+    /// Returns the factors that read what the history keeps, mostly the denoised sample, out of the
+    /// UNet's answer.
     fn denoised(&self, i: usize) -> Readout;
 
-    /// How what is known is mixed into the next sample.
+    /// Returns the factors that mix what is known into the next sample.
     fn step(&self, i: usize) -> Step;
 
-    /// Whether diffusers draws a step's noise in `f32` whatever the model's dtype. If not, it draws in that dtype,
-    /// and another dtype means other numbers.
+    /// `true` if diffusers draws a step's noise in `f32` whatever the model's dtype. If not, it
+    /// draws in that dtype, and another dtype means other numbers.
     fn noise_in_f32(&self) -> bool {
         false
     }
@@ -76,28 +77,28 @@ pub trait Scheduler: Send + Sync {
 /// Factors that read a denoised sample from a sample and the UNet's answer to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Readout {
-    /// Of the sample, before [`Scheduler::input_scale`].
+    /// The factor of the sample, before [`Scheduler::input_scale`].
     pub sample: f64,
-    /// Of the UNet's answer.
+    /// The factor of the UNet's answer.
     pub output: f64,
-    /// Then clamp to `-clip..=clip`.
+    /// The limit `clip`, if the result is then clamped to `-clip..=clip`.
     pub clip: Option<f64>,
 }
 
 /// Factors of a sum over what is known at a step. What has not been seen yet has factor 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
-    /// Of the sample, before [`Scheduler::input_scale`].
+    /// The factor of the sample, before [`Scheduler::input_scale`].
     pub sample: f64,
-    /// Of the UNet's answer.
+    /// The factor of the UNet's answer.
     pub output: f64,
-    /// Of what [`Scheduler::denoised`] made of both.
+    /// The factor of what [`Scheduler::denoised`] made of both.
     pub denoised: f64,
-    /// Of the same one, two and three evaluations ago.
+    /// The factors of the same value one, two and three evaluations ago.
     pub previous: [f64; HISTORY],
-    /// Of the sample that an earlier step asked to keep.
+    /// The factor of the sample that an earlier step asked to keep.
     pub anchor: f64,
-    /// Of standard normal noise. Draw some if, and only if, this is not 0.
+    /// The factor of standard normal noise. Draw some if, and only if, this is not 0.
     pub noise: f64,
 }
 
@@ -115,7 +116,7 @@ impl Mix {
     }
 }
 
-/// What one UNet evaluation does.
+/// The effect of one UNet evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The next sample.

@@ -50,7 +50,7 @@ impl Checkpoints {
         Ok(all)
     }
 
-    /// As [`new`](Checkpoints::new), from folders.
+    /// Opens the models in these folders, and returns the same as [`new`](Checkpoints::new).
     ///
     /// # Errors
     /// As [`new`](Checkpoints::new), and for a folder that is no model.

@@ -16,15 +16,15 @@ use crate::gpu::{Gpu, gpus};
 /// that threads which have drawn allocate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
-    /// In tensors now.
+    /// The bytes in tensors now.
     pub allocated_bytes: u64,
-    /// Most that was in tensors since the start or [`reset_peak`].
+    /// The most bytes that were in tensors since the start or [`reset_peak`].
     pub peak_bytes: u64,
-    /// Taken from the device, in use or kept for later.
+    /// The bytes taken from the device, in use or kept for later.
     pub reserved_bytes: u64,
 }
 
-/// What libtorch holds of `device`'s memory.
+/// Returns the bytes of `device`'s memory that libtorch holds.
 ///
 /// # Errors
 /// [`Error::Device`] if the device is not there; [`Error::Internal`] if libtorch refuses.

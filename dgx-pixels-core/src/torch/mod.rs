@@ -45,13 +45,13 @@ pub use crate::device::{Device, Dtype, Mode};
 use crate::error::{Cause, Error};
 pub use crate::model::Options;
 
-/// Which of this library's kernels a GPU has.
+/// The kernels of this library that a GPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompiledKernels {
-    /// Those for Hopper alone: linear layers with their GEGLU, convolutions, and products of 8-bit floats. Elsewhere these are cuBLASLt's and
-    /// cuDNN's.
+    /// `true` if the GPU has the kernels for Hopper alone: linear layers with their GEGLU,
+    /// convolutions, and products of 8-bit floats. Elsewhere these are cuBLASLt's and cuDNN's.
     pub hopper: bool,
-    /// Whether [`Mode::Fp8`] is more than [`Mode::Fast`].
+    /// `true` if [`Mode::Fp8`] is more than [`Mode::Fast`].
     pub fp8: bool,
 }
 

@@ -50,7 +50,7 @@ pub struct Sdxl {
     unet: UNet,
     vae: Vae,
     passes: Passes,
-    /// Where the step before the last ended on a GPU: it works on one while the next is prepared.
+    /// The end of the step before the last on a GPU: it works on one while the next is prepared.
     behind: Option<Event>,
     /// Made when it is first asked for.
     preview: Option<Preview>,
@@ -103,7 +103,8 @@ impl Sdxl {
         Sdxl::load_and_tell(model, options, &mut |_| ())
     }
 
-    /// As [`load`](Sdxl::load), telling after each tensor the bytes of weights on the device so far.
+    /// Loads as [`load`](Sdxl::load) does, and reports after each tensor the bytes of weights on
+    /// the device so far.
     ///
     /// # Errors
     /// As [`load`](Sdxl::load).
@@ -115,7 +116,8 @@ impl Sdxl {
         Sdxl::build(model, options, false, on_bytes)
     }
 
-    /// With weights drawn at random in place of a checkpoint's, of which nothing is read but the tokenizers: to measure with.
+    /// Builds a model with weights drawn at random in place of a checkpoint's, of which nothing is
+    /// read but the tokenizers: for measurements.
     ///
     /// # Errors
     /// As [`load`](Sdxl::load).
@@ -214,7 +216,7 @@ impl Sdxl {
         })
     }
 
-    /// Where it runs.
+    /// Returns the device that the model runs on.
     pub fn device(&self) -> Device {
         self.device
     }

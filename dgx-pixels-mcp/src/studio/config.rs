@@ -9,12 +9,12 @@ use dgx_pixels_core::folders;
 use dgx_pixels_core::library::Quota;
 use dgx_pixels_manifest::GAME_PORT;
 
-/// How a [`Studio`](super::Studio) works.
+/// The settings of a [`Studio`](super::Studio).
 #[derive(Clone, Debug)]
 pub struct StudioConfig {
     /// The folder of assets.
     pub library: PathBuf,
-    /// What it may hold.
+    /// The limits of the library.
     pub quota: Quota,
     /// Folders of files that may be read on behalf of a client, beside the library.
     pub roots: Vec<PathBuf>,
@@ -28,11 +28,11 @@ pub struct StudioConfig {
     pub max_batch: usize,
     /// Pictures that may wait to be drawn.
     pub max_queue: usize,
-    /// How long a call of the device may take before the device is given up.
+    /// The time that a call of the device may take before the device is given up.
     pub hang_after: Duration,
-    /// How long a call waits for its pictures; what is not done by then is told by its job.
+    /// The time that a call waits for its images; its job reports what is not done by then.
     pub wait: Duration,
-    /// Where a running game answers on this machine, if a call names no other.
+    /// The port where a running game answers on this machine, if a call names no other.
     pub game_port: u16,
     /// `true` if libtorch may change what is global in this process, see
     /// [`LocalModels::owning_process`](dgx_pixels_core::local::LocalModels::owning_process).

@@ -23,12 +23,12 @@ use super::sse;
 use super::token::Token;
 use super::{TransportError, connections, soon_after};
 
-/// How HTTP is served.
+/// The settings of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Where to listen. Default `127.0.0.1:8077`.
+    /// The address to listen on. Default: `127.0.0.1:8077`.
     pub bind: SocketAddr,
-    /// What clients show; required where other machines can reach `bind`.
+    /// The token that clients show; required where other machines can reach `bind`.
     pub token: Option<Token>,
     /// Names of this machine in `Host`, beside the loopback's.
     pub allowed_hosts: Vec<String>,
@@ -62,7 +62,7 @@ impl Default for HttpConfig {
     }
 }
 
-/// What operators ask of the server.
+/// The questions that operators ask of the server.
 #[derive(Clone)]
 pub struct Ops {
     /// `/readyz`: whether it can draw, or why not.
@@ -92,7 +92,7 @@ pub async fn bind(config: HttpConfig) -> Result<HttpServer, TransportError> {
 }
 
 impl HttpServer {
-    /// Where it listens, with the port that was free for port 0.
+    /// Returns the address it listens on, with the port that was free for port 0.
     ///
     /// # Errors
     /// [`TransportError::Bind`] if the system does not say.

@@ -25,13 +25,13 @@ pub use self::http::{HttpConfig, HttpServer, Ops, bind};
 pub use self::stdio::serve_stdio;
 pub use self::token::Token;
 
-/// Why a transport cannot be served.
+/// The reason why a transport cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The address is another program's, or not this machine's.
     #[error("cannot listen on {address}")]
     Bind {
-        /// As asked for.
+        /// The address that was asked for.
         address: SocketAddr,
         /// The system's words.
         source: std::io::Error,
@@ -41,7 +41,7 @@ pub enum TransportError {
         "`bind` is {address}, which other machines can reach; expected a token too: put one into a file (`openssl rand -hex 32 > token`) and give `--token-file token`, or set DGX_PIXELS_MCP_TOKEN"
     )]
     NeedsToken {
-        /// As asked for.
+        /// The address that was asked for.
         address: SocketAddr,
     },
     /// The token's file cannot be read.
@@ -57,7 +57,7 @@ pub enum TransportError {
         "the token has {chars} characters; expected 16 or more, without spaces, as of `openssl rand -hex 32`"
     )]
     WeakToken {
-        /// Its length; never itself.
+        /// The number of characters of the token; never the token itself.
         chars: usize,
     },
     /// The client does not speak MCP, or has gone.

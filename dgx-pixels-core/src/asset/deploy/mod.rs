@@ -41,37 +41,37 @@ pub(super) const NAME_DIGITS: usize = 8;
 /// A picture that no manifest names is kept this long: a game may be loading it.
 const ORPHAN_AGE: Duration = Duration::from_secs(60);
 
-/// What a deploy did, or would do.
+/// The result of a deploy, or of a plan for one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deployed {
     /// The manifest's file.
     pub manifest: PathBuf,
     /// BLAKE3 of the manifest's file: what a game says that shows it.
     pub blake3: String,
-    /// In the order given.
+    /// The sprites, in the order given.
     pub sprites: Vec<DeployedSprite>,
-    /// Whether the manifest is another than before.
+    /// `true` if the manifest differs from the one before.
     pub changed: bool,
 }
 
 /// One sprite of a deploy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DeployedSprite {
-    /// What the game calls it.
+    /// The name that the game uses for the sprite.
     pub name: SpriteName,
-    /// Its picture's file, absolute.
+    /// The absolute path of the image's file.
     pub path: PathBuf,
-    /// Of the picture, in pixels.
+    /// The width of the image in pixels.
     pub width: u32,
-    /// Of the picture, in pixels.
+    /// The height of the image in pixels.
     pub height: u32,
     /// Number of frames.
     pub frames: usize,
-    /// What became of the name.
+    /// The change to the name.
     pub change: Change,
 }
 
-/// What a deploy does to a name.
+/// The effect of a deploy on a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -100,7 +100,7 @@ struct Plan {
 }
 
 impl Project {
-    /// What [`deploy`](Project::deploy) would do now. Nothing is written.
+    /// Returns the result that [`deploy`](Project::deploy) would have now. Nothing is written.
     ///
     /// # Errors
     /// As of `deploy`, but for writing.

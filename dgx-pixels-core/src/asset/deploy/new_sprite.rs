@@ -20,7 +20,7 @@ pub struct NewSprite {
     pub png: Vec<u8>,
     /// Empty for one frame, as large as the picture.
     pub frames: Vec<Frame>,
-    /// By name; they say which frames.
+    /// The animations by their names, each with its frames.
     pub animations: BTreeMap<String, Animation>,
     /// The anchor, see [`ManifestSprite::anchor`](dgx_pixels_manifest::ManifestSprite::anchor).
     pub anchor: [f32; 2],
@@ -49,8 +49,8 @@ impl NewSprite {
         NewSprite::with_index(name, png, index)
     }
 
-    /// As [`read`](NewSprite::read), for the file `file` in an open folder. Neither it nor the JSON file
-    /// may be a link.
+    /// Reads as [`read`](NewSprite::read) does, from the file `file` in an open folder. Neither it
+    /// nor the JSON file may be a link.
     ///
     /// # Errors
     /// As [`read`](NewSprite::read).

@@ -27,7 +27,7 @@ const MIN_SIDE: u32 = 16;
 /// More colours are no palette of pixel art.
 const MAX_COLORS: usize = 256;
 
-/// What was looked at, and what is wrong.
+/// The files that were looked at, and the findings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Files that were looked at.
@@ -36,7 +36,7 @@ pub struct Report {
     pub errors: usize,
     /// Findings that may be meant.
     pub warnings: usize,
-    /// By path.
+    /// The findings, by path.
     pub findings: Vec<Finding>,
 }
 
@@ -45,24 +45,24 @@ pub struct Report {
 pub struct Finding {
     /// The file.
     pub path: PathBuf,
-    /// How bad.
+    /// The severity of the finding.
     pub severity: Severity,
     /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
     /// `certificate` or `sheet`.
     pub check: &'static str,
-    /// What is wrong.
+    /// The fault, in words.
     pub reason: String,
-    /// What helps.
+    /// The advice that fixes it.
     pub mend: String,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// A game would show something else, or nothing.
     Error,
-    /// It may be meant.
+    /// The finding may be meant.
     Warning,
 }
 

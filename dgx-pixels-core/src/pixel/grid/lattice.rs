@@ -7,7 +7,8 @@ use super::profile::Profile;
 pub struct Axis {
     /// Pixels of a cell, on average.
     pub step: f64,
-    /// Where the first cell begins, in pixels, from `-step / 2`: a cell whose larger half is in the picture is one.
+    /// The start of the first cell, in pixels, from `-step / 2`: a cell whose larger half is in the
+    /// image counts as one.
     pub phase: f64,
     /// The first pixel of each cell, and the end of the last.
     borders: Vec<usize>,
@@ -33,12 +34,12 @@ impl Axis {
         }
     }
 
-    /// How many cells there are.
+    /// Returns the number of cells.
     pub fn cells(&self) -> usize {
         self.borders.len() - 1
     }
 
-    /// Whether cells differ by more than rounding: `step` is their mean.
+    /// `true` if the cells differ by more than rounding: `step` is their mean.
     pub fn drifts(&self) -> bool {
         self.drifts
     }

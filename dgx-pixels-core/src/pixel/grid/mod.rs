@@ -28,9 +28,10 @@ pub struct Grid {
     pub x: Axis,
     /// Rows.
     pub y: Axis,
-    /// How much flatter the cells are than those of shifted grids, 0 to 1, the mean of both axes.
+    /// The degree to which the cells are flatter than those of shifted grids, 0 to 1, the mean of
+    /// both axes.
     pub contrast: f64,
-    /// How sure it is that this is the grid, 0 to 1; 1 for one that was given.
+    /// The confidence that this is the grid, 0 to 1; 1 for one that was given.
     pub confidence: f64,
 }
 
@@ -40,7 +41,7 @@ impl Grid {
         Grid { x: self.x.of(&coarser.x), y: self.y.of(&coarser.y), ..self.clone() }
     }
 
-    /// Whether every cell has one colour: the picture is pixel art already, enlarged or as it is.
+    /// `true` if every cell has one color: the image is pixel art already, enlarged or as it is.
     pub(crate) fn is_exact(&self, image: &RgbaImage) -> bool {
         (0..self.y.cells()).all(|row| {
             let (top, bottom) = self.y.span(row);

@@ -25,12 +25,13 @@ struct Color {
 }
 
 impl Palette {
-    /// At most `max_colors` (1 to 256) of the visible colours of `sprites`, which share it; without a number, as many as
-    /// are seen to matter, up to 64. Pictures of no more colours keep them all. No colour is invented. The same colours
-    /// give the same palette, in whatever order they come; it is sorted from dark to light.
+    /// Returns a palette of at most `max_colors` (1 to 256) of the visible colors of `sprites`,
+    /// which share it; without a number, of as many as are seen to matter, up to 64. Images of no
+    /// more colors keep them all. No color is invented. The same colors give the same palette, in
+    /// whatever order they come; it is sorted from dark to light.
     ///
-    /// Groups are split along the line between their farthest members, the worst group first, and then mended (Lloyd
-    /// 1982) in Oklab; each is shown by its member nearest to the mean.
+    /// Groups are split along the line between their farthest members, the worst group first, and
+    /// then refined (Lloyd 1982) in Oklab; each is shown by its member nearest to the mean.
     ///
     /// A picture without visible pixels has the palette of black alone.
     pub fn extract(sprites: &[&RgbaImage], max_colors: Option<usize>) -> Palette {

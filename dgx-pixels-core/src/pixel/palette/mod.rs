@@ -16,7 +16,7 @@ use crate::files;
 /// The longest file that is read as a palette.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Most colours of a palette.
+/// The most colors of a palette.
 pub const MAX_COLORS: usize = 256;
 
 /// One to 256 different opaque colours, in order.
@@ -37,14 +37,14 @@ pub struct Palette {
     oklab: Vec<Oklab>,
 }
 
-/// Why a palette cannot be had.
+/// The reason why there is no palette.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaletteError {
     /// Neither a name nor colors.
     #[error("`palette` is `{text}`; expected colors such as `#1A1C2C,#5D275D`, or one of {}", known_names())]
     Unknown {
-        /// As given.
+        /// The text as given.
         text: String,
     },
     /// Neither a name, nor a file, nor colors.
@@ -53,7 +53,7 @@ pub enum PaletteError {
         known_names()
     )]
     NoFile {
-        /// As given.
+        /// The text as given.
         text: String,
     },
     /// None or too many.
@@ -67,7 +67,7 @@ pub enum PaletteError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what would be right.
+        /// The reason, and what would be right.
         reason: String,
         /// The error that caused it, if another did.
         #[source]
@@ -80,7 +80,7 @@ fn known_names() -> String {
 }
 
 impl Palette {
-    /// Of `colors`; those met again are left out.
+    /// Returns a palette of `colors`; a color that comes again is left out.
     ///
     /// # Errors
     /// [`PaletteError::Count`].
@@ -106,7 +106,8 @@ impl Palette {
         }
     }
 
-    /// As [`load`](Self::load), but never a file: the text may come from a client that may not read files.
+    /// Returns the same as [`load`](Self::load), but never reads a file: the text may come from a
+    /// client that may not read files.
     ///
     /// # Errors
     /// [`PaletteError::Unknown`]; [`PaletteError::Count`].
