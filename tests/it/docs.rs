@@ -212,6 +212,20 @@ fn the_page_on_mcp_does_what_it_says() {
 }
 
 #[test]
+fn the_first_pages_of_the_book_do_what_they_say() {
+    for page in ["cpu", "gpu", "agent"] {
+        check(&format!("docs/start/{page}.md"));
+    }
+}
+
+#[test]
+fn the_guides_of_the_book_do_what_they_say() {
+    for page in ["sprites", "palettes", "tiles", "batch"] {
+        check(&format!("docs/guides/{page}.md"));
+    }
+}
+
+#[test]
 fn times_and_hashes_may_differ() {
     let line = "live in game, 25 ms  assets/hero.3f0c9a51.png";
     assert_eq!(lasting(line), "live in game, N ms  assets/hero.HASH.png");
