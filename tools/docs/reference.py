@@ -89,7 +89,7 @@ def command_line(programs: Path) -> str:
     for code, meaning in codes:
         kind, colon, words = meaning.partition(": ")
         text += f"| {code} | `{kind}` | {words} |\n" if colon else f"| {code} | | {meaning} |\n"
-    text += f"\n{rest}\n".replace('{"error":{"kind","message"}}', '`{"error":{"kind","message"}}`')
+    text += "\n" + re.sub(r"--[a-z-]+|\{.*\}", r"`\g<0>`", rest) + "\n"
     for command, help in helps.items():
         heading = "##" if len(command) == 1 else "###"
         text += f"\n{heading} `{' '.join(command)}`\n\n```text\n{EXIT_CODES.sub('', help)}\n```\n"
