@@ -226,8 +226,15 @@ def check_kinds() -> list[str]:
 
 def check_pages() -> list[str]:
     summary = read("docs/SUMMARY.md")
-    pages = [page.relative_to(DOCS) for page in sorted(DOCS.rglob("*.md")) if page.name != "SUMMARY.md"]
-    return [f"docs/SUMMARY.md: lacks the page `{page}`" for page in pages if f"]({page})" not in summary]
+    test = read("tests/it/docs.rs")
+    faults = []
+    for page in sorted(DOCS.rglob("*.md")):
+        if page.name != "SUMMARY.md" and f"]({page.relative_to(DOCS)})" not in summary:
+            faults.append(f"docs/SUMMARY.md: lacks the page `{page.relative_to(DOCS)}`")
+        name = page.relative_to(ROOT)
+        if "\n```console\n" in page.read_text() and f'"{name}"' not in test:
+            faults.append(f"tests/it/docs.rs: does not run the `console` blocks of {name}")
+    return faults
 
 
 def main() -> None:
