@@ -21,7 +21,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: help setup setup-test setup-python setup-delivery torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage check-deploy check-delivery check-advisories check-features check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench fixtures
+.PHONY: help setup setup-test setup-python setup-delivery setup-book torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench fixtures
 
 help: ## List the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
@@ -38,6 +38,9 @@ setup-python: setup ## The same, with all that building and testing the Python p
 
 setup-delivery: ## Install the linters of check-delivery into .venv, without torch
 	@$(SETUP) delivery
+
+setup-book: ## Install mdBook and a checker of links into .venv, without torch
+	@$(SETUP) book
 
 torch: setup ## Build libdgx_pixels_torch.so, which the programs load to draw
 	cargo build $(CARGO_FLAGS) $(TORCH) --lib --test two_ways
@@ -155,6 +158,26 @@ check-deploy: setup-python ## Prometheus' rules and alerts, routes, dashboards: 
 
 check-delivery: setup-delivery ## Workflows, scripts, Dockerfiles, Python, spelling, dependencies, versions and packages
 	tools/delivery/check.sh
+
+# Python's standard library is enough.
+check-book: ## The book has every flag, exit code, metric, alert, environment variable and page
+	python3 tools/docs/reference.py --check --programs $(PROGRAMS)
+
+check-links: setup-book ## The book builds, and no link in it or in the Markdown files is broken
+	$(MAKE) book
+	.venv/bin/lychee --offline --include-fragments --no-progress --quiet --exclude-path site/404.html \
+		'site/**/*.html' 'docs/**/*.md' ./*.md
+
+book: ## Build the book into site; takes mdBook
+	@PATH="$$PWD/.venv/bin:$$PATH"; command -v mdbook >/dev/null || { \
+		echo 'found no `mdbook`; install it: make setup-book' >&2; exit 1; }
+	rm -rf site
+	PATH="$$PWD/.venv/bin:$$PATH" mdbook build docs --dest-dir "$$PWD/site"
+
+# The crates without libtorch and Bevy.
+site: book ## Build the book into site, and the documentation of the Rust crates into site/api; takes mdBook
+	cargo doc $(CARGO_FLAGS) $(MEMBERS) --no-deps
+	cp -r $(or $(CARGO_TARGET_DIR),target)/doc site/api
 
 check-advisories: setup-delivery ## The dependencies against the advisories of RustSec; takes the network
 	PATH="$$PWD/.venv/bin:$$PATH" cargo deny --locked check advisories

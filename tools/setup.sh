@@ -6,6 +6,7 @@
 #   tools/setup.sh python    as build, and in `.venv` a Python with all that building and testing the package takes
 #   tools/setup.sh gate      as build, and in `.venv` a Python with an MCP client, for the gate of M4
 #   tools/setup.sh delivery  only the linters of `make check-delivery`, in `.venv`; takes no torch and no C++ compiler
+#   tools/setup.sh book      only what builds and checks the book, in `.venv`; takes no torch and no C++ compiler
 #
 # Taken in this order: $LIBTORCH, the torch of `python3` (an active virtual environment's), one in `.venv`, which is
 # made. Others are passed over with a line that says why. Nothing outside the checkout is changed. A set-up that was
@@ -103,8 +104,8 @@ venv_torch() {
 }
 
 case $mode in
-    build | test | python | gate | delivery) ;;
-    *) fail "\`$mode\` is unknown; expected \`build\`, \`test\`, \`python\`, \`gate\` or \`delivery\`" ;;
+    build | test | python | gate | delivery | book) ;;
+    *) fail "\`$mode\` is unknown; expected \`build\`, \`test\`, \`python\`, \`gate\`, \`delivery\` or \`book\`" ;;
 esac
 outside=$(python3 -c 'import sysconfig; print(sysconfig.get_path("platlib"))' 2>/dev/null || true)
 if [[ $outside == "$root/.venv/"* ]] || [ "$(version_in "$outside/torch")" != $torch_version ]; then
@@ -113,6 +114,9 @@ fi
 oldest=10
 if [ "$mode" = delivery ]; then
     install_all delivery tools/delivery/requirements.txt "the linters"
+    exit
+elif [ "$mode" = book ]; then
+    install_all book tools/docs/requirements.txt "mdBook and lychee"
     exit
 fi
 command -v cargo >/dev/null || fail "found no \`cargo\`; install Rust 1.95 or newer with rustup (https://rustup.rs)"

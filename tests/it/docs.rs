@@ -212,6 +212,21 @@ fn the_page_on_mcp_does_what_it_says() {
 }
 
 #[test]
+fn the_first_pages_of_the_book_do_what_they_say() {
+    for page in ["docs/start/cpu.md", "docs/start/gpu.md", "docs/start/agent.md"] {
+        check(page);
+    }
+}
+
+#[test]
+fn the_guides_of_the_book_do_what_they_say() {
+    check("docs/guides/sprites.md");
+    check("docs/guides/palettes.md");
+    check("docs/guides/tiles.md");
+    check("docs/guides/batch.md");
+}
+
+#[test]
 fn times_and_hashes_may_differ() {
     let line = "live in game, 25 ms  assets/hero.3f0c9a51.png";
     assert_eq!(lasting(line), "live in game, N ms  assets/hero.HASH.png");
