@@ -39,14 +39,14 @@ fn progress_rises_with_real_steps() {
     let desk = Desk::new();
     let args: Vec<_> = serving().into_iter().chain(["--wait", "3600"].map(str::to_owned)).collect();
     let mut client = desk.stdio(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let facts = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 60 }));
+    let facts = client.facts("generate_sprite", json!({ "prompt": "a key", "width": 16, "steps": 400 }));
     assert_eq!(facts["width"], 16);
     let told: Vec<f64> =
         client.notices.iter().filter_map(|notice| notice["params"]["progress"].as_f64()).collect();
     assert!(told.len() >= 2 && told.is_sorted_by(|one, next| one < next), "{told:?}");
     assert!(told.iter().all(|done| (0.0..=100.0).contains(done)));
     let words = client.notices.iter().filter_map(|notice| notice["params"]["message"].as_str());
-    assert!(words.into_iter().any(|words| words.starts_with("step ") && words.ends_with(" of 60")));
+    assert!(words.into_iter().any(|words| words.starts_with("step ") && words.ends_with(" of 400")));
 }
 
 #[test]
