@@ -3,7 +3,8 @@
 Usage:
     python benches/overhead.py [ROUNDS] [--few N] [--many N]
 
-In turns, `Engine.map` and `dgx-pixels batch` draw a few sprites and many, each in a new process.
+In turns, `Engine.map` and `dgx-pixels batch` draw a few sprites and many, each in a new process and
+with a journal.
 The difference is the time of the sprites alone, without starts and the model's load.
 """
 
@@ -24,7 +25,7 @@ import sys
 from pathlib import Path
 import dgx_pixels as dp
 prompts = Path(sys.argv[1]).read_text().splitlines()
-with dp.Engine() as engine:
+with dp.Engine(journal=Path(sys.argv[2]).with_name("jobs")) as engine:
     for place, sprite in enumerate(engine.map(prompts, seed=7)):
         sprite.save(Path(sys.argv[2]) / f"{place}.png")
 """
