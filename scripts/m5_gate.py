@@ -158,7 +158,7 @@ def forms_of_start(gate):
     drawn = {}
     for form, more in {"run": [], "read-only root": [*hardened, "--tmpfs=/work:uid=10001"]}.items():
         command = (
-            'dgx-pixels generate "a red potion" --seed 7 --output /work/potion.png --json && sha256sum /work/potion.png'
+            'dgx-pixels generate "a red potion" --seed 7 --output potion.png --json && sha256sum potion.png'
         )
         ran = docker.docker("run", "--rm", *more, "--entrypoint=sh", names["cpu"], "-c", command)
         drawn[form] = ran.stdout.splitlines()[-1].split()[0]

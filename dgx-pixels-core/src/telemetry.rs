@@ -1,4 +1,4 @@
-//! What a program says about itself while it runs: its log, and the spans of its jobs for a collector of OpenTelemetry.
+//! The log of a program, and the spans of its jobs for a collector of OpenTelemetry.
 //!
 //! The log goes to standard error, through `DGX_PIXELS_LOG` as its filter. Spans are sent only if the environment names a
 //! collector: `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318`, or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` with the whole

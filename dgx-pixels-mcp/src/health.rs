@@ -10,7 +10,7 @@ use dgx_pixels_mcp::transport::{Token, TransportError};
 /// Bytes of an answer that are read: its status, and why the server is not ready.
 const MOST_BYTES: u64 = 8192;
 
-/// What is asked, and where.
+/// The question, and the server that is asked.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Where the server listens.
@@ -36,7 +36,7 @@ pub(crate) enum HealthError {
     /// Nobody answers.
     #[error("no server answers at {address}")]
     Silent {
-        /// As asked for.
+        /// The address that was asked.
         address: SocketAddr,
         /// The system's words.
         source: io::Error,
@@ -44,7 +44,7 @@ pub(crate) enum HealthError {
     /// It answers, and says that it is not well, or that the token is not its own.
     #[error("the server at {address} answers `{answer}`")]
     Unwell {
-        /// As asked for.
+        /// The address that was asked.
         address: SocketAddr,
         /// The status, and the text behind it.
         answer: String,

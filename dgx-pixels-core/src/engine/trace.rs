@@ -23,7 +23,7 @@ pub(super) struct Trace(Mutex<Spans>);
 
 struct Spans {
     job: Span,
-    /// Of the stage that the job is in.
+    /// The span of the stage that the job is in.
     stage: Span,
 }
 

@@ -107,9 +107,9 @@ mod tests {
     use super::*;
     use crate::monitor::MemoryType;
 
-    /// As an H200 writes it: recorded with driver 580 on a machine with one.
+    /// A line of an H200, recorded with driver 580 on a machine with one.
     const H200: &str = include_str!("fixtures/nvidia_smi_h200.csv");
-    /// As GB10 writes it, by reports of owners: it was not recorded here.
+    /// A line of GB10, by reports of owners: it was not recorded here.
     const GB10: &str = "0, GPU-5d1c0000-0000-0000-0000-000000000000, NVIDIA GB10, 580.95.05, 96, [N/A], [N/A], 42.61, [N/A], 71, 2418, 3003, [N/A], [N/A], [N/A], 0x0000000000000020\n";
 
     #[test]

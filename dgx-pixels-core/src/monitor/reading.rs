@@ -1,4 +1,4 @@
-//! What is known of one GPU at one moment.
+//! The measured values of one GPU at one moment.
 
 use std::collections::BTreeMap;
 
