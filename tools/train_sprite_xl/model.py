@@ -55,7 +55,8 @@ class Parts:
         return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
 
-def make_parts(vocab_size: int, dropout: float = 0.0) -> Parts:
+def make_parts(vocab_size: int, dropout: float = 0.0, channels: tuple[int, ...] = (64, 128, 192)) -> Parts:
+    """New weights. `channels` are those of the UNet, from full size to a quarter."""
     text = {
         "vocab_size": vocab_size,
         "max_position_embeddings": TOKENS,
@@ -73,7 +74,7 @@ def make_parts(vocab_size: int, dropout: float = 0.0) -> Parts:
         sample_size=32,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=[1, 2, 2],

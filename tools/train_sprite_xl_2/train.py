@@ -1,0 +1,295 @@
+"""Trains sprite-xl in a given time. See README.md.
+
+    python tools/train_sprite_xl_2/train.py --work /tmp/sprite_xl_2 --output OUT --minutes 24
+
+Progress is a share of the whole training, from 0 to 1, and the learning rate follows it. A run goes from where the
+checkpoint in `--work` ended to `--until`, and spreads that over its `--minutes`, whatever the machine's speed. At the end
+guidance is distilled into a copy, which is the model that is shipped.
+"""
+
+import argparse
+import json
+import math
+import time
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from data import Batches, as_tensor, load_sprites
+from diffusers import DPMSolverMultistepScheduler
+from diffusers import logging as diffusers_logging
+from distil import distil
+from model import SCHEDULE, Parts, make_parts, make_pipeline, save_tokenizer, time_ids, to_latents
+from shared import CHANNELS
+from sheet import GUIDANCE_SCALE, SHEET_PROMPTS, save_sheet, sprite_pipeline
+from teacher import Teacher
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import CLIPTokenizer
+
+# Rows whose text is left out altogether, as zeros; rows whose text is empty.
+NO_TEXT, EMPTY_TEXT = 0.08, 0.02
+EMA_DECAY = 0.9993
+COMPILED_SIZE = 32
+SNR_GAMMA, LEAST_WEIGHT = 5.0, 0.25
+WARMUP_STEPS = 300
+TEXT_ROWS, TEXT_WEIGHT = 512, 0.05
+RESERVED_SECONDS = 20.0
+# Rows of a batch by size: about as much work each, for 512 rows of 32x32.
+ROWS = {16: 2.0, 24: 1.75, 32: 1.0, 48: 0.44, 64: 0.25}
+# How often each size is drawn, until a progress.
+SHARES = {0.4: {16: 0.16, 24: 0.22, 32: 0.46, 48: 0.10, 64: 0.06}, 1.0: {16: 0.10, 24: 0.16, 32: 0.42, 48: 0.18, 64: 0.14}}
+
+
+@dataclass
+class State:
+    """All that a checkpoint holds."""
+
+    parts: Parts
+    ema: Parts
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    progress: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        values = {
+            "parts": {name: module.state_dict() for name, module in self.parts.modules().items()},
+            "ema": {name: module.state_dict() for name, module in self.ema.modules().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "progress": self.progress,
+            "curve": self.curve,
+        }
+        torch.save(values, path.with_suffix(".new"))
+        path.with_suffix(".new").rename(path)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        values = torch.load(path, map_location=device, weights_only=True)
+        for name in self.parts.modules():
+            self.parts.modules()[name].load_state_dict(values["parts"][name])
+            self.ema.modules()[name].load_state_dict(values["ema"][name])
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.step, self.progress, self.curve = values["step"], values["progress"], values["curve"]
+
+
+def learning_rate(peak: float, step: int, progress: float) -> float:
+    """Up in the first steps, level for half the training, then down a half cosine to nothing."""
+    fall = max(0.0, (progress - 0.5) / 0.5)
+    return peak * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
+
+
+@torch.no_grad()
+def update_ema(state: State) -> None:
+    decay = min(EMA_DECAY, (1 + state.step) / (10 + state.step))
+    for name, module in state.ema.modules().items():
+        torch._foreach_lerp_(list(module.parameters()), list(state.parts.modules()[name].parameters()), 1 - decay)
+
+
+class Loss:
+    """The velocity's error of a batch, weighted by min-SNR with a floor: far noise decides colour and outline."""
+
+    def __init__(self, parts: Parts, empty: Tensor, compile_unet: bool):
+        self.parts, self.empty = parts, empty
+        self.device = empty.device
+        self.alphas = DPMSolverMultistepScheduler(**SCHEDULE).alphas_cumprod.to(self.device)
+        snr = self.alphas / (1 - self.alphas)
+        self.weights = (snr.clamp_max(SNR_GAMMA) / (snr + 1)).clamp_min(LEAST_WEIGHT)
+        self.compiled = torch.compile(parts.unet, dynamic=False) if compile_unet else parts.unet
+        self.amp = torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+
+    def unet(self, size: int) -> nn.Module:
+        """The UNet for sprites of `size`: the commonest is compiled, as each size would compile for a minute."""
+        return self.compiled if size == COMPILED_SIZE else self.parts.unet
+
+    def noised(self, rgba: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, the velocity that was added, and the timesteps, which cover all evenly."""
+        clean = to_latents(as_tensor(rgba)).contiguous(memory_format=torch.channels_last)
+        rows = len(clean)
+        noise = torch.randn_like(clean)
+        spread = (torch.arange(rows, device=self.device) + torch.rand(rows, device=self.device)) / rows
+        timesteps = (spread * len(self.alphas)).long()
+        signal = self.alphas[timesteps].view(-1, 1, 1, 1)
+        return signal.sqrt() * clean + (1 - signal).sqrt() * noise, signal.sqrt() * noise - (1 - signal).sqrt() * clean, timesteps
+
+    def __call__(self, rgba: Tensor, ids: Tensor) -> Tensor:
+        noisy, wanted, timesteps = self.noised(rgba)
+        rows, size = len(rgba), rgba.shape[1]
+        chance = torch.rand(rows, device=self.device)
+        ids = torch.where((chance > 1 - EMPTY_TEXT)[:, None], self.empty, ids)
+        with self.amp:
+            text, pooled = self.parts.encode(ids)
+            kept = (chance > NO_TEXT).to(text.dtype)[:, None]
+            added = {"text_embeds": pooled * kept, "time_ids": time_ids(size, size, rows, self.device)}
+            velocity = self.unet(size)(noisy, timesteps, text * kept[:, None], added_cond_kwargs=added, return_dict=False)[0]
+        error = (velocity.float() - wanted).square().mean((1, 2, 3))
+        return (error * self.weights[timesteps]).mean()
+
+
+def batches(sprites: Batches, workers: int) -> DataLoader:
+    return DataLoader(sprites, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None, pin_memory=torch.cuda.is_available())
+
+
+def learn_words(parts: Parts, teacher: Teacher, seconds: float, rate: float) -> None:
+    """The text encoders alone, before there is a picture."""
+    began, step = time.monotonic(), 0
+    weights = [*parts.text_encoder.parameters(), *parts.text_encoder_2.parameters(), *teacher.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    amp = torch.autocast("cuda", torch.bfloat16) if teacher.ids.is_cuda else nullcontext()
+    while (spent := time.monotonic() - began) < seconds:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 100) * (1 - 0.7 * spent / seconds)
+        with amp:
+            loss = teacher.loss(parts, 2048)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        step += 1
+        if step % 200 == 1:
+            print(f"words: {spent:.0f} s, step {step}, loss {loss.item():.4f}", flush=True)
+
+
+def train(args: argparse.Namespace) -> None:
+    began = time.monotonic()
+    deadline = began + 60 * args.minutes - args.reserve
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    device = torch.device(args.device)
+    torch.manual_seed(args.seed)
+    torch.set_float32_matmul_precision("high")
+    args.work.mkdir(parents=True, exist_ok=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    # 1. model, optimiser, checkpoint
+    tokenizer = save_tokenizer(args.data, args.work / "tokenizer")
+    parts = make_parts(len(tokenizer), args.dropout, CHANNELS)
+    for module in parts.modules().values():
+        module.to(device, memory_format=torch.channels_last).train()
+    teacher = Teacher(args.data, tokenizer, parts, device)
+    checkpoint = args.work / "checkpoint.pt"
+    if not checkpoint.exists():
+        learn_words(parts, teacher, args.word_seconds, 1e-3)
+    ema = deepcopy(parts)
+    for module in ema.modules().values():
+        module.eval().requires_grad_(False)
+    weights = [weight for module in [*parts.modules().values(), teacher] for weight in module.parameters()]
+    groups = [
+        {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": 0.02},
+        {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.99), fused=device.type == "cuda")
+    state = State(parts, ema, optimizer)
+    if checkpoint.exists():
+        state.load(checkpoint, device)
+        torch.manual_seed(args.seed + state.step)
+    counts = {name: f"{sum(weight.numel() for weight in module.parameters()) / 1e6:.2f} M" for name, module in parts.modules().items()}
+    print(f"{counts}, from step {state.step}, progress {state.progress:.2f} to {args.until}", flush=True)
+
+    # 2. data
+    sprites = load_sprites(args.data, device, args.licences, args.limit)
+    empty = torch.from_numpy(_empty(tokenizer)).to(device).long()
+    rows = {size: max(1, int(args.batch * share)) for size, share in ROWS.items()}
+    print(f"data ready after {time.monotonic() - began:.0f} s: {len(sprites.records)} sprites", flush=True)
+
+    # 3. the loop
+    loss_of = Loss(parts, empty, args.compile)
+    from_progress, loop_began = state.progress, time.monotonic()
+    sheet_at = told_at = saved_at = loop_began
+    losses: list[Tensor] = []
+    shares, source = None, iter(())
+    while (now := time.monotonic()) < deadline:
+        due = next(share for until, share in SHARES.items() if state.progress <= until)
+        if due is not shares:
+            shares = due
+            source = iter(batches(Batches(sprites, tokenizer, rows, shares, args.seed + state.step), args.workers))
+        _, rgba, ids = next(source)
+        rate = learning_rate(args.learning_rate, state.step, state.progress)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = loss_of(rgba.to(device, non_blocking=True), ids.to(device, non_blocking=True).long())
+        with loss_of.amp:
+            words = teacher.loss(parts, TEXT_ROWS)
+        (loss + TEXT_WEIGHT * words).backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        update_ema(state)
+        losses.append(torch.stack([loss.detach(), words.detach()]))
+        state.step += 1
+        state.progress = from_progress + (args.until - from_progress) * (now - loop_began) / max(1e-3, deadline - loop_began)
+        if state.step % 20 == 0 and now - told_at > args.tell_seconds:
+            mean, mean_words = torch.stack(losses).mean(0).tolist()
+            speed = len(losses) / (time.monotonic() - told_at)
+            row = {"step": state.step, "progress": round(state.progress, 4), "loss": round(mean, 5), "words": round(mean_words, 4), "rate": rate, "steps_per_second": round(speed, 2)}
+            state.curve.append(row)
+            print(f"{now - began:6.0f} s", row, flush=True)
+            if not math.isfinite(mean):
+                raise SystemExit("the loss is not finite; the last checkpoint is kept")
+            losses, told_at = [], time.monotonic()
+        if now - sheet_at > args.sheet_seconds:
+            save_sheet(sprite_pipeline(state.ema, tokenizer), SHEET_PROMPTS, args.output / "sheet.png", seed=1)
+            (args.output / "curve.json").write_text(json.dumps(state.curve))
+            sheet_at = told_at = time.monotonic()
+        if now - saved_at > 120:
+            state.save(checkpoint)
+            saved_at = time.monotonic()
+
+    # 4. what stays
+    state.progress = args.until
+    state.save(checkpoint)
+    (args.output / "curve.json").write_text(json.dumps(state.curve))
+    make_pipeline(make_plain(state.ema, len(tokenizer)), args.data, args.work / "teacher")
+    save_sheet(sprite_pipeline(state.ema, tokenizer), SHEET_PROMPTS, args.output / "sheet.png", seed=1)
+    if args.distil_minutes:
+        made, curve = distil(
+            loss_of, ema, source, 60 * args.distil_minutes, args.learning_rate / 3, GUIDANCE_SCALE
+        )
+        (args.output / "distil-curve.json").write_text(json.dumps(curve))
+        make_pipeline(make_plain(made, len(tokenizer)), args.data, args.work / "sprite-xl")
+        save_sheet(sprite_pipeline(made, tokenizer), SHEET_PROMPTS, args.output / "sheet-distilled.png", seed=1, steps=8, guidance_scale=1.0)
+    print(f"step {state.step}; done after {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _empty(tokenizer: CLIPTokenizer) -> np.ndarray:
+    return tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="np").input_ids
+
+
+def make_plain(parts: Parts, vocab_size: int) -> Parts:
+    """A copy on the CPU without dropout, to be saved."""
+    plain = make_parts(vocab_size, channels=CHANNELS)
+    for name, module in plain.modules().items():
+        module.load_state_dict(parts.modules()[name].state_dict())
+        module.eval()
+    return plain
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data", help="what prepare.py made")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/sprite_xl_2"), help="checkpoint and the model's folder")
+    parser.add_argument("--output", type=Path, default=Path("/tmp/sprite_xl_2/out"), help="curve and sheets")
+    parser.add_argument("--minutes", type=float, required=True, help="wall time of this run, without the distillation")
+    parser.add_argument("--distil-minutes", type=float, default=0.0, help="wall time of the distillation that follows")
+    parser.add_argument("--until", type=float, default=1.0, help="progress at which this run ends")
+    parser.add_argument("--licences", choices=["all", "cc0"], default="all", help="cc0: only what is CC0 or in the public domain")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--word-seconds", type=float, default=50.0, help="time for the text encoders alone")
+    parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=10)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
+    parser.add_argument("--limit", type=int, help="use only about so many sprites, to try things out")
+    parser.add_argument("--reserve", type=float, default=RESERVED_SECONDS, help="seconds kept for saving at the end")
+    parser.add_argument("--sheet-seconds", type=float, default=240.0)
+    parser.add_argument("--tell-seconds", type=float, default=10.0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
