@@ -71,6 +71,7 @@ pub mod telemetry;
 #[cfg(feature = "torch")]
 pub mod torch;
 mod value_error;
+mod words;
 
 pub use error::{Cause, Error, ErrorKind, Reason, one_line};
 #[cfg(feature = "engine")]
