@@ -115,6 +115,12 @@ fn check(name: SchedulerName) {
             }
             continue;
         }
+        let given = case.given_timesteps.as_deref().unwrap_or_default();
+        if given.windows(2).any(|pair| pair[1] >= pair[0]) || given.first() == Some(&1000) {
+            // diffusers goes back to more noise, or past the end of training, where its class does not look.
+            assert!(matches!(built, Err(SchedulerError::Option { .. })), "{what}: refused");
+            continue;
+        }
         if name == SchedulerName::Ddim && case.timesteps.last() == Some(&-1.0) {
             // Rounding gave `trailing` one timestep too many, and diffusers reads its tables from the other end.
             assert!(matches!(built, Err(SchedulerError::Steps { .. })), "{what}: refused");
