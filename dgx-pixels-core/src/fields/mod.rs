@@ -186,13 +186,17 @@ impl SpriteFields {
         let GenerateRequest { guidance_scale, preset, timestep_spacing, scheduler, .. } = self.request;
         let scale = guidance_scale.or(preset.map(|preset| preset.guidance_scale));
         if let Some(scale) = scale.filter(|scale| *scale <= 1.0) {
+            let by = match preset {
+                Some(preset) if guidance_scale.is_none() => format!(" by the preset `{preset}`"),
+                _ => String::new(),
+            };
             let guiding = ["negative_prompt", "guidance_rescale", "guidance_interval"];
             if let Some(name) = guiding.into_iter().find(|name| is_given(name)) {
                 return refuse(
                     name,
                     format!(
-                        "`guidance_scale` is {scale}, which turns guidance off, and `{name}` is for guidance; expected \
-                         more than 1, or no `{name}`"
+                        "`guidance_scale` is {scale}{by}, which turns guidance off, and `{name}` is for guidance; \
+                         expected more than 1, or no `{name}`"
                     ),
                 );
             }
