@@ -19,12 +19,12 @@ use crate::model::Options;
 
 /// The version of the border. It changes with every change of a type, a function or a message in
 /// this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The name of the object's file.
 pub const FILE_NAME: &str = "libdgx_pixels_torch.so";
 /// The one symbol of the object, a function that returns [`Functions`]. It ends with [`VERSION`],
 /// so that the version is read before the object is loaded.
-pub const ENTRY: &str = "dgx_pixels_torch_1";
+pub const ENTRY: &str = "dgx_pixels_torch_2";
 /// [`ENTRY`] without the version.
 pub const ENTRY_STEM: &str = "dgx_pixels_torch_";
 /// The version of libtorch that every object computes with.
@@ -319,7 +319,7 @@ mod tests {
 
     /// If this fails, the messages have changed: raise `VERSION`, and rename `ENTRY` after it.
     #[test]
-    fn the_messages_of_version_1_stay_as_they_are() {
+    fn the_messages_of_version_2_stay_as_they_are() {
         let request = GenerateRequest { prompt: "a key".into(), ..Default::default() };
         let options = Options { device: Device::Cuda(1), dtype: Some(Dtype::F16), ..Default::default() };
         let load = Load { path: "models/tiny".into(), options, random_seed: None };
@@ -338,7 +338,7 @@ mod tests {
             r#"{"path":"models/tiny","options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
             r#"{"dropped_words":null}"#,
             r#"{"kind":"out_of_memory","field":null,"message":"out of memory on `cpu` while denoising","out_of_memory":["cpu","denoising"]}"#,
-            r#"{"prompt":"a key","negative_prompt":null,"clip_skip":null,"seed":0,"steps":30,"guidance_scale":5.0,"guidance_rescale":0.0,"guidance_interval":null,"deep_cache":null,"scheduler":"euler","size":{"width":256,"height":256},"original_size":{"width":256,"height":256},"crop":{"left":0,"top":0},"target_size":{"width":256,"height":256}}"#,
+            r#"{"prompt":"a key","negative_prompt":null,"prompt_syntax":"comfyui","clip_skip":null,"seed":0,"steps":30,"guidance_scale":5.0,"guidance_rescale":0.0,"guidance_interval":null,"deep_cache":null,"scheduler":"euler","timestep_spacing":null,"timesteps":null,"sigmas":null,"eta":null,"size":{"width":256,"height":256},"original_size":{"width":256,"height":256},"crop":{"left":0,"top":0},"target_size":{"width":256,"height":256}}"#,
         ];
         assert_eq!(messages.map(Result::unwrap), expected);
     }

@@ -59,6 +59,7 @@ pub mod monitor;
 pub mod picture_file;
 pub mod pixel;
 pub mod printable;
+pub mod prompt;
 mod redraw;
 mod request;
 pub mod scheduler;
@@ -71,15 +72,17 @@ pub mod telemetry;
 #[cfg(feature = "torch")]
 pub mod torch;
 mod value_error;
+mod words;
 
 pub use error::{Cause, Error, ErrorKind, Reason, one_line};
 #[cfg(feature = "engine")]
 pub use generator::Generator;
 pub use model::Model;
+pub use prompt::PromptSyntax;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
     Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
-    MAX_STEPS, MIN_SIDE, ModelDefaults, RequestError, ResolvedRequest, SizeError, Timings,
+    MAX_STEPS, MIN_SIDE, ModelDefaults, Preset, RequestError, ResolvedRequest, SizeError, Timings,
 };
 #[cfg(feature = "engine")]
 pub use submission::{Priority, Resolved, Submission};

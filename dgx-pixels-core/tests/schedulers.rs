@@ -1,7 +1,7 @@
 //! Every scheduler against tables and whole runs that diffusers made, without libtorch:
 //! `tests/fixtures/schedulers/make_schedulers.py`.
 
-use dgx_pixels_core::scheduler::{Mix, Scheduler, SchedulerConfig, SchedulerError, SchedulerName};
+use dgx_pixels_core::scheduler::{Mix, Scheduler, SchedulerConfig, SchedulerError, SchedulerName, Steps};
 use serde::Deserialize;
 
 /// One scheduler's file.
@@ -18,6 +18,12 @@ struct Case {
     case: String,
     config: String,
     steps: usize,
+    /// The caller's own timesteps, in place of a number.
+    given_timesteps: Option<Vec<u32>>,
+    /// The caller's own noise levels, in place of a number.
+    given_sigmas: Option<Vec<f64>>,
+    /// The share of fresh noise, where it is not the class's own.
+    eta: Option<f64>,
     /// diffusers raises here, or ends in values that are not finite.
     #[serde(default)]
     fails: bool,
@@ -95,13 +101,24 @@ fn check(name: SchedulerName) {
     assert!(golden.cases.len() > 20, "{name} has {} cases", golden.cases.len());
     for case in &golden.cases {
         let what = format!("{name}, {}, {} steps", case.case, case.steps);
+        let steps = match (&case.given_timesteps, &case.given_sigmas) {
+            (Some(timesteps), _) => Steps::Timesteps(timesteps.clone()),
+            (_, Some(sigmas)) => Steps::Sigmas(sigmas.clone()),
+            _ => Steps::Number(case.steps),
+        };
         let built = SchedulerConfig::from_json(&case.config)
-            .and_then(|config| config.with_name(name).build(case.steps));
+            .and_then(|config| SchedulerConfig { eta: case.eta, ..config }.with_name(name).build_for(&steps));
         if case.fails {
             // diffusers raises or ends in NaN; ours may refuse or draw, and may not panic.
             if let Ok(scheduler) = built {
                 run(&*scheduler, &golden.noise);
             }
+            continue;
+        }
+        let given = case.given_timesteps.as_deref().unwrap_or_default();
+        if given.windows(2).any(|pair| pair[1] >= pair[0]) || given.first() == Some(&1000) {
+            // diffusers goes back to more noise, or past the end of training, where its class does not look.
+            assert!(matches!(built, Err(SchedulerError::Option { .. })), "{what}: refused");
             continue;
         }
         if name == SchedulerName::Ddim && case.timesteps.last() == Some(&-1.0) {
@@ -181,4 +198,19 @@ fn unipc_matches_diffusers() {
 #[test]
 fn lcm_matches_diffusers() {
     check(SchedulerName::Lcm);
+}
+
+#[test]
+fn tcd_matches_diffusers() {
+    check(SchedulerName::Tcd);
+}
+
+#[test]
+fn edm_euler_matches_diffusers() {
+    check(SchedulerName::EdmEuler);
+}
+
+#[test]
+fn edm_dpmpp_2m_matches_diffusers() {
+    check(SchedulerName::EdmDpmpp2m);
 }

@@ -15,7 +15,7 @@ use dgx_pixels_core::loaded::{Libtorch, LoadedDevice, LoadedModel, Origin, repor
 use dgx_pixels_core::model::Options;
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::torch::Sdxl;
-use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Model};
+use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Model, PromptSyntax};
 use image::RgbImage;
 
 const CPU: Options = Options {
@@ -65,6 +65,24 @@ fn requests() -> Vec<GenerateRequest> {
         GenerateRequest { guidance_rescale: 0.7, deep_cache: Some(2), ..plain.clone() },
         GenerateRequest { clip_skip: Some(1), ..plain.clone() },
         GenerateRequest { prompt: "word ".repeat(100), ..plain.clone() },
+        GenerateRequest {
+            prompt: "word ".repeat(2000),
+            prompt_syntax: Some(PromptSyntax::A1111),
+            ..plain.clone()
+        },
+        GenerateRequest {
+            prompt: "word ".repeat(100),
+            prompt_syntax: Some(PromptSyntax::Plain),
+            ..plain.clone()
+        },
+        GenerateRequest {
+            prompt: "a (brass:1.3) key BREAK ((old))".into(),
+            negative_prompt: Some("(blurry:0.5) BREAK text BREAK photo".into()),
+            ..plain.clone()
+        },
+        GenerateRequest { preset: Some("dmd2".parse().unwrap()), steps: None, ..plain.clone() },
+        GenerateRequest { preset: Some("hyper-sd-1".parse().unwrap()), ..plain.clone() },
+        GenerateRequest { sigmas: Some(vec![14.6, 3.0, 0.4, 0.0]), ..plain.clone() },
         GenerateRequest { width: Some(64), height: Some(128), ..plain.clone() },
         GenerateRequest { prompt: String::new(), seed: u64::MAX, ..plain },
     ]);

@@ -45,6 +45,8 @@ TYPES = {
     "size": "Sides",
     "target_size": "Sides",
     "guidance_interval": "tuple[float, float]",
+    "sigmas": "Sequence[float]",
+    "timesteps": "Sequence[int]",
     "detail": "str | int",
 }
 PLAIN = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}

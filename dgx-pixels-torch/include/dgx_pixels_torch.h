@@ -4,7 +4,7 @@
  * named. What may not: types of Rust or C++, panics, exceptions, and memory that one side allocates and the other frees.
  * The messages are those of `dgx-pixels-core/src/abi.rs`. A change of anything here, or of a message, raises the version.
  *
- * How to use it: check that the file exports `dgx_pixels_torch_1`, load libtorch 2.11.0, load the object, call the
+ * How to use it: check that the file exports `dgx_pixels_torch_2`, load libtorch 2.11.0, load the object, call the
  * symbol, call `start` once, then any of the functions. The object is never unloaded.
  *
  * Threads: a model and its canvases are used by one thread at a time, whichever it is, and a device too. `kernels`,
@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define DGX_PIXELS_TORCH_VERSION 1
+#define DGX_PIXELS_TORCH_VERSION 2
 
 /* How a call ended. */
 enum {
@@ -132,7 +132,7 @@ typedef struct {
 } dgx_pixels_torch;
 
 /* The object's one symbol. The functions live as long as the process. */
-const dgx_pixels_torch *dgx_pixels_torch_1(void);
+const dgx_pixels_torch *dgx_pixels_torch_2(void);
 
 #ifdef __cplusplus
 }

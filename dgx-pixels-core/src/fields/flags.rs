@@ -1,11 +1,11 @@
 //! Parsers of flags on a command line. Ranges are checked later, with the same words for every door.
 
+use std::error::Error;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::pixel::Palette;
-use crate::scheduler::SchedulerName;
 
 /// Parses a whole number without a sign.
 ///
@@ -43,8 +43,22 @@ pub fn palette(text: &str) -> Result<Palette, String> {
     Palette::load(text).map_err(|error| error.to_string())
 }
 
-/// Returns a parser of the names of schedulers, which `--help` lists.
-pub(crate) fn scheduler() -> impl TypedValueParser<Value = SchedulerName> {
-    let names = SchedulerName::ALL.iter().map(|name| name.as_str());
-    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| name.parse::<SchedulerName>())
+/// Parses numbers with commas between them.
+///
+/// # Errors
+/// If one is none.
+pub fn list<T: FromStr>(text: &str) -> Result<Vec<T>, &'static str> {
+    let numbers: Option<_> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    numbers.ok_or("expected numbers with commas between them, for example `999,499`")
+}
+
+/// Returns a parser of a type whose values are words, which `--help` lists.
+pub(crate) fn words<T, const N: usize>(
+    all: [T; N],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.map(word)).try_map(|word| word.parse::<T>())
 }

@@ -31,6 +31,7 @@ use serde_json::Value;
 use self::json::Object;
 use crate::pixel::{Dither, GridChoice, MaxColors, PixelOptions};
 use crate::request::GenerateRequest;
+use crate::scheduler::SchedulerName;
 use crate::submission::Submission;
 
 /// A field that cannot be used. Its text names the field and its value, and says what would be right.
@@ -182,17 +183,34 @@ impl SpriteFields {
     pub fn check(&self, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
         let is_given = |name: &str| is_asked(name) && self.differs(name);
         let refuse = |field: &str, text: String| Err(FieldError::new(field, text));
-        let GenerateRequest { guidance_scale, .. } = self.request;
-        if let Some(scale) = guidance_scale.filter(|scale| *scale <= 1.0) {
+        let GenerateRequest { guidance_scale, preset, timestep_spacing, scheduler, .. } = self.request;
+        let scale = guidance_scale.or(preset.map(|preset| preset.guidance_scale));
+        if let Some(scale) = scale.filter(|scale| *scale <= 1.0) {
+            let by = match preset {
+                Some(preset) if guidance_scale.is_none() => format!(" by the preset `{preset}`"),
+                _ => String::new(),
+            };
             let guiding = ["negative_prompt", "guidance_rescale", "guidance_interval"];
             if let Some(name) = guiding.into_iter().find(|name| is_given(name)) {
                 return refuse(
                     name,
                     format!(
-                        "`guidance_scale` is {scale}, which turns guidance off, and `{name}` is for guidance; expected \
-                         more than 1, or no `{name}`"
+                        "`guidance_scale` is {scale}{by}, which turns guidance off, and `{name}` is for guidance; \
+                         expected more than 1, or no `{name}`"
                     ),
                 );
+            }
+        }
+        if let Some(spacing) = timestep_spacing.filter(|_| is_given("timestep_spacing")) {
+            let own =
+                [SchedulerName::Lcm, SchedulerName::Tcd, SchedulerName::EdmEuler, SchedulerName::EdmDpmpp2m];
+            let scheduler = scheduler.or(preset.map(|preset| preset.scheduler));
+            if let Some(scheduler) = scheduler.filter(|scheduler| own.contains(scheduler)) {
+                let text = format!(
+                    "`timestep_spacing` is `{spacing}` and `scheduler` is `{scheduler}`, which has timesteps of its own; \
+                     expected another scheduler, or no `timestep_spacing`"
+                );
+                return refuse("timestep_spacing", text);
             }
         }
         check_pixel(&self.pixel, is_asked)

@@ -105,3 +105,39 @@ fn a_closed_schema_names_even_no_properties() {
     let fault = parse::<Nothing>(&schema, arguments).unwrap_err().to_string();
     assert_eq!(fault, "`all` is true, and there is no such field; there are no fields");
 }
+
+#[test]
+fn a_field_that_a_preset_leaves_without_effect_is_refused() {
+    let refused = |request: Value| {
+        let fields = super::SpriteFields::take(&mut request.as_object().unwrap().clone()).unwrap();
+        fields.check(|name| request.get(name).is_some()).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        refused(json!({ "prompt": "a key", "preset": "turbo", "negative_prompt": "fog" })).unwrap_err(),
+        "`guidance_scale` is 0 by the preset `turbo`, which turns guidance off, and `negative_prompt` is for guidance; \
+         expected more than 1, or no `negative_prompt`"
+    );
+    assert_eq!(
+        refused(json!({ "prompt": "a key", "preset": "lcm", "timestep_spacing": "trailing" })).unwrap_err(),
+        "`timestep_spacing` is `trailing` and `scheduler` is `lcm`, which has timesteps of its own; expected another \
+         scheduler, or no `timestep_spacing`"
+    );
+    for request in [
+        json!({ "prompt": "a key", "preset": "turbo", "negative_prompt": "fog", "guidance_scale": 2 }),
+        json!({ "prompt": "a key", "preset": "lcm", "negative_prompt": "fog" }),
+        json!({ "prompt": "a key", "preset": "turbo", "timestep_spacing": "leading" }),
+    ] {
+        assert_eq!(refused(request), Ok(()));
+    }
+}
+
+#[test]
+fn a_list_of_steps_is_one_value_of_a_flag() {
+    use super::flags::list;
+    assert_eq!(list::<u32>("999,749, 499"), Ok(vec![999, 749, 499]));
+    assert_eq!(list::<f64>("14.6,0"), Ok(vec![14.6, 0.0]));
+    for wrong in ["", "999,", "a", "-1"] {
+        let expected = "expected numbers with commas between them, for example `999,499`";
+        assert_eq!(list::<u32>(wrong), Err(expected), "{wrong:?}");
+    }
+}

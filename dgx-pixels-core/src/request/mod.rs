@@ -1,5 +1,6 @@
 //! A request for an image, and the answer to it.
 
+mod preset;
 mod resolved;
 mod size;
 
@@ -8,11 +9,13 @@ use std::time::Duration;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+pub use self::preset::Preset;
 pub use self::resolved::{ModelDefaults, ResolvedRequest};
 pub use self::size::{Crop, ImageSize, SizeError};
 #[cfg(feature = "fields")]
 use crate::fields::flags;
-use crate::scheduler::SchedulerName;
+use crate::prompt::{self, PromptError, PromptSyntax};
+use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 
 /// One image to draw. Every field but the prompt has a default.
 ///
@@ -37,8 +40,9 @@ use crate::scheduler::SchedulerName;
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateRequest {
-    /// The subject, in English, with its colors, for example "a green slime". Words past the model's length, 77 tokens for
-    /// SDXL, are dropped, with a warning.
+    /// The subject, in English, with its colors, for example "a green slime". Brackets weigh words, for example
+    /// `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A text longer than the model's length, 77 tokens for SDXL,
+    /// takes more chunks, up to 8; words past them are dropped, with a warning.
     #[cfg_attr(feature = "fields", arg(skip))]
     pub prompt: String,
 
@@ -51,6 +55,14 @@ pub struct GenerateRequest {
     #[cfg_attr(feature = "fields", arg(long, value_name = "TEXT", allow_hyphen_values = true))]
     pub negative_prompt: Option<String>,
 
+    /// The rule for brackets, `BREAK` and long texts in both prompts: `comfyui`, `a1111`, or `plain`, which takes every character
+    /// for itself and drops words past the model's length, as diffusers does. Default: `comfyui`.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "NAME", value_parser = flags::words(PromptSyntax::ALL, PromptSyntax::as_str))
+    )]
+    pub prompt_syntax: Option<PromptSyntax>,
+
     /// The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts them: beyond the one that SDXL
     /// always skips. Default: none.
     #[cfg_attr(
@@ -59,6 +71,14 @@ pub struct GenerateRequest {
         schemars(range(min = 1, max = 2))
     )]
     pub clip_skip: Option<u8>,
+
+    /// The settings that a few-step model or LoRA was trained for: `steps`, `guidance_scale`, `scheduler`,
+    /// `timestep_spacing`, `timesteps` and `eta`. A field that is given wins. Default: none.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "NAME", value_parser = flags::words(Preset::ALL, |preset| preset.name))
+    )]
+    pub preset: Option<Preset>,
 
     /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     #[cfg_attr(
@@ -103,8 +123,37 @@ pub struct GenerateRequest {
     pub deep_cache: Option<usize>,
 
     /// The noise schedule. Default: the model's own.
-    #[cfg_attr(feature = "fields", arg(long, value_name = "NAME", value_parser = flags::scheduler()))]
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "NAME", value_parser = flags::words(SchedulerName::ALL, SchedulerName::as_str))
+    )]
     pub scheduler: Option<SchedulerName>,
+
+    /// The spread of the timesteps over the schedule: `linspace`, `leading` or `trailing`. Few-step models need `trailing`.
+    /// Default: the model's own.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "NAME", value_parser = flags::words(TimestepSpacing::ALL, TimestepSpacing::as_str))
+    )]
+    pub timestep_spacing: Option<TimestepSpacing>,
+
+    /// The timesteps of training to draw at, falling, in place of `steps`, for example `999,749,499,249`. For `euler`, `heun`,
+    /// `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`. Default: those that the schedule spreads.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "T,...", value_parser = flags::list::<u32>))]
+    pub timesteps: Option<Timesteps>,
+
+    /// The noise levels to draw at, falling, in place of `steps`, for example `14.6,4.1,0.9,0`. The last is what the last step
+    /// leaves. For `euler`. Default: those of the schedule.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "X,...", value_parser = flags::list::<f64>))]
+    pub sigmas: Option<Sigmas>,
+
+    /// The share of fresh noise in a step of `tcd`, 0 to 1. Default: 0.3.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::number),
+        schemars(range(min = 0, max = 1))
+    )]
+    pub eta: Option<f64>,
 
     /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a multiple of 8. It goes with
     /// `height`. Default: the width that fits `size`, or the model's own.
@@ -142,6 +191,11 @@ pub struct GenerateRequest {
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub target_size: Option<ImageSize>,
 }
+
+/// Timesteps of training. The flag takes them in one value, which clap would not do for a `Vec`.
+pub(crate) type Timesteps = Vec<u32>;
+/// Noise levels, as [`Timesteps`].
+pub(crate) type Sigmas = Vec<f64>;
 
 /// A request that no model can fulfil.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -212,6 +266,55 @@ pub enum RequestError {
         /// The end that was asked for.
         to: f64,
     },
+    /// A prompt cannot be read.
+    #[error("`{field}` {fault}")]
+    Prompt {
+        /// `prompt` or `negative_prompt`.
+        field: &'static str,
+        /// The fault in it.
+        fault: PromptError,
+    },
+    /// The schedule cannot be made so.
+    #[error(transparent)]
+    Schedule(#[from] SchedulerError),
+    /// The number of steps is not that of the list of steps.
+    #[error("`steps` is {steps} and `{list}` has {listed}; expected only one of both")]
+    StepsOfList {
+        /// The number of steps that was asked for.
+        steps: usize,
+        /// `timesteps` or `sigmas`.
+        list: &'static str,
+        /// The steps of that list.
+        listed: usize,
+    },
+    /// Timesteps and noise levels.
+    #[error(
+        "`timesteps` is a list of {timesteps} and `sigmas` is a list of {sigmas}; expected only one of both"
+    )]
+    TwoLists {
+        /// The length of `timesteps`.
+        timesteps: usize,
+        /// The length of `sigmas`.
+        sigmas: usize,
+    },
+    /// `eta` is out of range.
+    #[error("`eta` is {value}; expected 0 to 1")]
+    Eta {
+        /// The share that was asked for.
+        value: f64,
+    },
+    /// A field contradicts the timesteps of the preset.
+    #[error("`{field}` is {value} and the preset `{preset}` has timesteps of its own; expected {expected}")]
+    Preset {
+        /// `steps` or `scheduler`.
+        field: &'static str,
+        /// The value of that field.
+        value: String,
+        /// The preset that was asked for.
+        preset: &'static str,
+        /// The values that would be right.
+        expected: String,
+    },
     /// Too few or too many steps between.
     #[error("`deep_cache` is {steps}; expected 2 to {MAX_DEEP_CACHE}")]
     DeepCache {
@@ -234,6 +337,11 @@ impl RequestError {
             RequestError::GuidanceRescale { .. } => "guidance_rescale",
             RequestError::GuidanceInterval { .. } => "guidance_interval",
             RequestError::DeepCache { .. } => "deep_cache",
+            RequestError::Prompt { field, .. } | RequestError::Preset { field, .. } => field,
+            RequestError::Schedule(error) => error.field().unwrap_or("scheduler"),
+            RequestError::StepsOfList { .. } => "steps",
+            RequestError::TwoLists { .. } => "sigmas",
+            RequestError::Eta { .. } => "eta",
         }
     }
 }
@@ -266,6 +374,20 @@ impl GenerateRequest {
     /// # Errors
     /// Names the field, its value and the range.
     pub fn validate(&self) -> Result<(), RequestError> {
+        self.without_preset()?.check()
+    }
+
+    /// Checks a request without a preset.
+    fn check(&self) -> Result<(), RequestError> {
+        let syntax = self.prompt_syntax.unwrap_or_default();
+        let prompts = [("prompt", Some(&self.prompt)), ("negative_prompt", self.negative_prompt.as_ref())];
+        for (field, text) in prompts.into_iter().filter_map(|(field, text)| Some((field, text?))) {
+            prompt::parse(text, syntax).map_err(|fault| RequestError::Prompt { field, fault })?;
+        }
+        self.list_of_steps()?;
+        if let Some(value) = self.eta.filter(|value| !(0.0..=1.0).contains(value)) {
+            return Err(RequestError::Eta { value });
+        }
         if let Some(layers) = self.clip_skip.filter(|layers| !(1..=MAX_CLIP_SKIP).contains(layers)) {
             return Err(RequestError::ClipSkip { layers, most: MAX_CLIP_SKIP });
         }
@@ -304,6 +426,27 @@ impl GenerateRequest {
             }
         }
         Ok(())
+    }
+
+    /// Returns the steps that the request lists, if it does.
+    fn list_of_steps(&self) -> Result<Option<Steps>, RequestError> {
+        let (list, steps) = match (&self.timesteps, &self.sigmas) {
+            (None, None) => return Ok(None),
+            (Some(timesteps), None) => ("timesteps", Steps::Timesteps(timesteps.clone())),
+            (None, Some(sigmas)) => ("sigmas", Steps::Sigmas(sigmas.clone())),
+            (Some(timesteps), Some(sigmas)) => {
+                return Err(RequestError::TwoLists { timesteps: timesteps.len(), sigmas: sigmas.len() });
+            }
+        };
+        steps.check()?;
+        let listed = steps.number();
+        if listed > MAX_STEPS {
+            return Err(RequestError::Steps { steps: listed });
+        }
+        match self.steps.filter(|steps| *steps != listed) {
+            Some(steps) => Err(RequestError::StepsOfList { steps, list, listed }),
+            None => Ok(Some(steps)),
+        }
     }
 
     /// Returns the size of the image, if the request names one.
@@ -370,6 +513,38 @@ mod tests {
             (
                 GenerateRequest { guidance_scale: Some(f64::NAN), ..default.clone() },
                 "`guidance_scale` is NaN; expected 0 to 100",
+            ),
+            (
+                GenerateRequest { timesteps: Some(vec![3, 3]), ..default.clone() },
+                "`timesteps` is 3 after 3; expected falling numbers",
+            ),
+            (
+                GenerateRequest { timesteps: Some(vec![3, 1]), steps: Some(8), ..default.clone() },
+                "`steps` is 8 and `timesteps` has 2; expected only one of both",
+            ),
+            (
+                GenerateRequest { timesteps: Some(vec![3]), sigmas: Some(vec![3.0, 0.0]), ..default.clone() },
+                "`timesteps` is a list of 1 and `sigmas` is a list of 2; expected only one of both",
+            ),
+            (
+                GenerateRequest { sigmas: Some(vec![f64::INFINITY, 0.0]), ..default.clone() },
+                "`sigmas` is inf; expected numbers from 0 to 1000000",
+            ),
+            (
+                GenerateRequest { timesteps: Some((0..1001).rev().collect()), ..default.clone() },
+                "`steps` is 1001; expected 1 to 1000",
+            ),
+            (GenerateRequest { eta: Some(1.5), ..default.clone() }, "`eta` is 1.5; expected 0 to 1"),
+            (
+                GenerateRequest { prompt: "a (key:1e9)".into(), ..default.clone() },
+                "`prompt` gives `key` the weight 1000000000; expected -10 to 10",
+            ),
+            (
+                GenerateRequest {
+                    negative_prompt: Some("(".repeat(65) + "fog" + &")".repeat(65)),
+                    ..default.clone()
+                },
+                "`negative_prompt` has brackets nested 65 deep; expected at most 64",
             ),
             (
                 GenerateRequest { guidance_interval: Some([0.8, 0.1]), ..default.clone() },

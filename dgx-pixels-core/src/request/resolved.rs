@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Crop, GenerateRequest, ImageSize, RequestError};
-use crate::scheduler::SchedulerName;
+use crate::prompt::PromptSyntax;
+use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 
 /// The values of a model for the fields that a request leaves open.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub struct ResolvedRequest {
     pub prompt: String,
     /// The request's negative prompt.
     pub negative_prompt: Option<String>,
+    /// The rule for brackets, `BREAK` and long texts in both prompts.
+    pub prompt_syntax: PromptSyntax,
     /// The last layers of the text encoders that the prompt skips, 1 or 2; `None` for none.
     pub clip_skip: Option<u8>,
     /// The request's seed.
@@ -49,6 +52,14 @@ pub struct ResolvedRequest {
     pub deep_cache: Option<usize>,
     /// The noise schedule.
     pub scheduler: SchedulerName,
+    /// The spread of the timesteps; `None` for the model's own.
+    pub timestep_spacing: Option<TimestepSpacing>,
+    /// The timesteps of the caller's own; `None` for those that the schedule spreads.
+    pub timesteps: Option<Vec<u32>>,
+    /// The noise levels of the caller's own; `None` for those of the schedule.
+    pub sigmas: Option<Vec<f64>>,
+    /// The share of fresh noise in a step of `tcd`; `None` for 0.3.
+    pub eta: Option<f64>,
     /// The size of the image, in pixels.
     pub size: ImageSize,
     /// Size conditioning: the size of a training image before it was cropped.
@@ -63,7 +74,8 @@ impl GenerateRequest {
     /// Checks the request and fills in the defaults of a model.
     ///
     /// # Errors
-    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model cannot draw.
+    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model cannot draw;
+    /// [`RequestError::Schedule`] for steps that the schedule does not take.
     ///
     /// # Example
     /// ```
@@ -77,20 +89,37 @@ impl GenerateRequest {
     /// # Ok::<(), dgx_pixels_core::RequestError>(())
     /// ```
     pub fn resolve(&self, defaults: &ModelDefaults) -> Result<ResolvedRequest, RequestError> {
+        if self.preset.is_some() {
+            return self.without_preset()?.resolve(defaults);
+        }
         self.validate()?;
+        let scheduler = self.scheduler.unwrap_or(defaults.scheduler);
+        let listed = self.list_of_steps()?;
+        if let Some(steps) = &listed {
+            steps.check_for(scheduler)?;
+        }
+        if let Some(eta) = self.eta.filter(|_| scheduler != SchedulerName::Tcd) {
+            let expected = format!("none with the scheduler `{scheduler}`, as only `tcd` has it");
+            return Err(SchedulerError::Option { option: "eta", value: eta.to_string(), expected }.into());
+        }
         let size = self.size()?.unwrap_or(defaults.size);
         size.validate(defaults.multiple)?;
         Ok(ResolvedRequest {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
+            prompt_syntax: self.prompt_syntax.unwrap_or_default(),
             clip_skip: self.clip_skip,
             seed: self.seed,
-            steps: self.steps.unwrap_or(defaults.steps),
+            steps: listed.map_or(self.steps.unwrap_or(defaults.steps), |steps| steps.number()),
             guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
             guidance_rescale: self.guidance_rescale,
             guidance_interval: self.guidance_interval,
             deep_cache: self.deep_cache,
-            scheduler: self.scheduler.unwrap_or(defaults.scheduler),
+            scheduler,
+            timestep_spacing: self.timestep_spacing,
+            timesteps: self.timesteps.clone(),
+            sigmas: self.sigmas.clone(),
+            eta: self.eta,
             size,
             original_size: self.original_size.unwrap_or(size),
             crop: self.crop,
@@ -104,6 +133,15 @@ impl ResolvedRequest {
     pub fn rows(&self, defaults: &ModelDefaults) -> usize {
         1 + usize::from(self.guidance_scale > 1.0 && !defaults.is_distilled)
     }
+
+    /// Returns the steps to make a schedule for.
+    pub fn schedule(&self) -> Steps {
+        match (&self.timesteps, &self.sigmas) {
+            (Some(timesteps), _) => Steps::Timesteps(timesteps.clone()),
+            (None, Some(sigmas)) => Steps::Sigmas(sigmas.clone()),
+            (None, None) => Steps::Number(self.steps),
+        }
+    }
 }
 
 impl From<ResolvedRequest> for GenerateRequest {
@@ -111,6 +149,7 @@ impl From<ResolvedRequest> for GenerateRequest {
         GenerateRequest {
             prompt: resolved.prompt,
             negative_prompt: resolved.negative_prompt,
+            prompt_syntax: Some(resolved.prompt_syntax),
             clip_skip: resolved.clip_skip,
             seed: resolved.seed,
             steps: Some(resolved.steps),
@@ -118,7 +157,12 @@ impl From<ResolvedRequest> for GenerateRequest {
             guidance_rescale: resolved.guidance_rescale,
             guidance_interval: resolved.guidance_interval,
             deep_cache: resolved.deep_cache,
+            preset: None,
             scheduler: Some(resolved.scheduler),
+            timestep_spacing: resolved.timestep_spacing,
+            timesteps: resolved.timesteps,
+            sigmas: resolved.sigmas,
+            eta: resolved.eta,
             width: Some(resolved.size.width),
             height: Some(resolved.size.height),
             original_size: Some(resolved.original_size),

@@ -1,70 +1,36 @@
 //! `dpmpp_2m` and `dpmpp_2m_sde`: DPM-Solver++, multistep, of order 1 to 3.
 
 use super::betas::{self, DDPM, ZeroSnr};
-use super::level::Level;
+use super::multistep::Multistep;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace, rounded_to_f32};
+use super::steps::Steps;
 use super::{
-    BetaSchedule, FinalSigmas, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
-    SchedulerName, SolverType, Step, TimestepSpacing,
+    BetaSchedule, FinalSigmas, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
+    SchedulerName, Step, TimestepSpacing,
 };
 
-/// Solves the linear part of the equation exactly and extrapolates the picture from the last few evaluations.
+/// The solver of [`Multistep`] over the levels of a diffusion model.
 ///
 /// Source: diffusers 0.42.1, `schedulers/scheduling_dpmsolver_multistep.py`, `DPMSolverMultistepScheduler` with
 /// `algorithm_type` `dpmsolver++` or `sde-dpmsolver++`.
-/// Paper: Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models".
 pub(super) struct Dpmpp2m {
     timesteps: Vec<f64>,
-    /// One more than timesteps, most noise first.
-    levels: Vec<Level>,
+    solver: Multistep,
     prediction: PredictionType,
-    order: Order,
-    heun: bool,
-    stochastic: bool,
-}
-
-/// What decides a step's order.
-struct Order {
-    solver: usize,
-    last_is_first: bool,
-    second_last_is_second: bool,
 }
 
 impl Dpmpp2m {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, SchedulerError> {
+    pub(super) fn new(config: &SchedulerConfig, steps: &Steps) -> Result<Self, SchedulerError> {
         config.no_thresholding()?;
         config.no_dynamic_shifting()?;
         if let Some(variance @ ("learned" | "learned_range")) = config.variance_type.as_deref() {
             return Err(SchedulerError::option("variance_type", variance, "null: it is not computed"));
         }
         let prediction = config.prediction(&PREDICTIONS)?;
-        let solver = config.solver_order()?;
         let (timesteps, sigmas) = schedule(config, steps)?;
-        let final_sigmas = config.final_sigmas_type.unwrap_or(FinalSigmas::Zero);
-        let lower_order_final = config.lower_order_final.unwrap_or(true) && timesteps.len() < 15;
-        Ok(Dpmpp2m {
-            timesteps,
-            levels: config.levels(&sigmas),
-            prediction,
-            order: Order {
-                solver,
-                last_is_first: config.euler_at_final.unwrap_or(false)
-                    || lower_order_final
-                    || final_sigmas == FinalSigmas::Zero,
-                second_last_is_second: lower_order_final,
-            },
-            heun: config.solver_type == Some(SolverType::Heun),
-            stochastic: config.name == SchedulerName::Dpmpp2mSde,
-        })
-    }
-
-    fn order(&self, i: usize) -> usize {
-        let left = self.timesteps.len() - i;
-        match &self.order {
-            Order { last_is_first: true, .. } if left == 1 => 1,
-            Order { second_last_is_second: true, solver, .. } if left == 2 => (i + 1).min(*solver).min(2),
-            Order { solver, .. } => (i + 1).min(*solver),
-        }
+        let stochastic = config.name == SchedulerName::Dpmpp2mSde;
+        let solver = Multistep::new(config, config.levels(&sigmas), stochastic)?;
+        Ok(Dpmpp2m { timesteps, solver, prediction })
     }
 }
 
@@ -77,9 +43,10 @@ pub(super) const PREDICTIONS: [PredictionType; 4] = [
 ];
 
 /// Timesteps, and noise levels with the final one.
-fn schedule(config: &SchedulerConfig, steps: usize) -> Result<(Vec<f64>, Vec<f64>), SchedulerError> {
+fn schedule(config: &SchedulerConfig, given: &Steps) -> Result<(Vec<f64>, Vec<f64>), SchedulerError> {
     let alphas_cumprod = betas::alphas_cumprod(config, &DDPM, ZeroSnr::Floored)?;
     let training = TrainingSigmas::new(&alphas_cumprod);
+    let steps = given.number();
     let spread = Spread::new(config, TimestepSpacing::Linspace);
     let lu = config.use_lu_lambdas == Some(true);
     let curve = Curve::chosen(config)?.filter(|curve| !lu || *curve == Curve::Karras);
@@ -111,7 +78,10 @@ fn schedule(config: &SchedulerConfig, steps: usize) -> Result<(Vec<f64>, Vec<f64
         // `lambda_min_clipped` leaves out the noisiest timesteps.
         let least = config.lambda_min_clipped.unwrap_or(f64::NEG_INFINITY);
         let clipped = alphas_cumprod.iter().filter(|&&alpha| lambda_f32(alpha) < least).count();
-        let timesteps = spread.short_of_the_end(steps, alphas_cumprod.len() - clipped);
+        let timesteps = match given {
+            Steps::Timesteps(given) => given.iter().copied().map(f64::from).collect(),
+            _ => spread.short_of_the_end(steps, alphas_cumprod.len() - clipped),
+        };
         let sigmas = timesteps.iter().map(|&timestep| training.at(timestep)).collect();
         (timesteps, sigmas)
     };
@@ -140,62 +110,29 @@ impl Scheduler for Dpmpp2m {
     }
 
     fn denoised(&self, i: usize) -> Readout {
-        self.levels[i].picture(self.prediction)
+        self.solver.levels[i].picture(self.prediction)
     }
 
     fn step(&self, i: usize) -> Step {
-        let (from, to) = (self.levels[i], self.levels[i + 1]);
-        // The stochastic equation damps twice as fast and makes up for it with noise.
-        let rate = if self.stochastic { 2.0 } else { 1.0 };
-        let h = to.lambda() - from.lambda();
-        let fresh = -(-rate * h).exp_m1();
-        let mut mix = Mix {
-            sample: to.sigma / from.sigma * if self.stochastic { (-h).exp() } else { 1.0 },
-            denoised: to.alpha * fresh,
-            noise: if self.stochastic { to.sigma * fresh.sqrt() } else { 0.0 },
-            ..Mix::ZERO
-        };
-
-        // Slope and curvature of the picture over lambda, in units of h.
-        let before = |n: usize| (self.levels[i + 1 - n].lambda() - self.levels[i - n].lambda()) / h;
-        let slope = to.alpha * (1.0 - fresh / (rate * h));
-        match self.order(i) {
-            1 => {}
-            2 => {
-                let slope = if self.heun { slope } else { 0.5 * to.alpha * fresh };
-                let w = slope / before(1);
-                mix.denoised += w;
-                mix.previous[0] = -w;
-            }
-            _ => {
-                let (r0, r1) = (before(1), before(2));
-                // The sign of the last half is diffusers' own: the stochastic formula's series asks for +.
-                let half = if self.stochastic { -0.5 } else { 0.5 };
-                let curvature = to.alpha * ((fresh - rate * h) / (rate * h).powi(2) + half);
-                let apart = (slope * r0 + curvature) / (r0 + r1);
-                let (recent, older) = ((slope + apart) / r0, apart / r1);
-                mix.denoised += recent;
-                mix.previous = [-recent - older, older, 0.0];
-            }
-        }
-        mix.into()
+        self.solver.step(i).into()
     }
 
     fn noise_in_f32(&self) -> bool {
-        self.stochastic
+        self.solver.stochastic
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::SolverType;
     use super::*;
 
     #[test]
     fn the_first_step_and_the_last_have_order_1() {
         let config = SchedulerConfig { solver_order: Some(3), ..SchedulerConfig::sdxl_base() };
         let orders = |steps| {
-            let scheduler = Dpmpp2m::new(&config, steps).unwrap();
-            (0..steps).map(|i| scheduler.order(i)).collect::<Vec<_>>()
+            let scheduler = Dpmpp2m::new(&config, &Steps::Number(steps)).unwrap();
+            (0..steps).map(|i| scheduler.solver.order(i)).collect::<Vec<_>>()
         };
         assert_eq!(orders(1), [1]);
         assert_eq!(orders(6), [1, 2, 3, 3, 2, 1]);
@@ -212,15 +149,15 @@ mod tests {
                     solver_type: solver,
                     ..SchedulerConfig::sdxl_base()
                 };
-                let scheduler = Dpmpp2m::new(&config, 6).unwrap();
+                let scheduler = Dpmpp2m::new(&config, &Steps::Number(6)).unwrap();
                 for i in 0..6 {
                     // A sample of nothing but the picture, with alpha its size.
                     let mix = scheduler.step(i).next;
-                    let next = mix.sample * scheduler.levels[i].alpha
+                    let next = mix.sample * scheduler.solver.levels[i].alpha
                         + mix.denoised
                         + mix.previous.iter().sum::<f64>();
                     assert!(
-                        (next - scheduler.levels[i + 1].alpha).abs() < 1e-12,
+                        (next - scheduler.solver.levels[i + 1].alpha).abs() < 1e-12,
                         "{name} {order} {i}: {next}"
                     );
                 }

@@ -3,6 +3,7 @@
 use super::betas::{self, DDPM, ZeroSnr};
 use super::level::Level;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace_f32, rounded_to_f32};
+use super::steps::Steps;
 use super::{
     FinalSigmas, Interpolation, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
     Step, TimestepSpacing, TimestepType,
@@ -22,25 +23,29 @@ pub(super) struct Euler {
 }
 
 impl Euler {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, SchedulerError> {
+    pub(super) fn new(config: &SchedulerConfig, steps: &Steps) -> Result<Self, SchedulerError> {
         let prediction = config.prediction(&PICTURE_PREDICTIONS)?;
         let spread = Spread::new(config, TimestepSpacing::Linspace);
         let training = TrainingSigmas::new(&betas::alphas_cumprod(config, &DDPM, ZeroSnr::Floored)?);
 
-        // 1. evenly spread timesteps and their levels
-        let mut timesteps = rounded_to_f32(spread.to_the_end(steps));
+        if let Steps::Sigmas(sigmas) = steps {
+            return Ok(Euler::of_sigmas(config, sigmas, &training, prediction));
+        }
+
+        // 1. evenly spread timesteps, or the caller's, and their levels
+        let mut timesteps = rounded_to_f32(spread.to_the_end_or_given(steps));
         let mut sigmas: Vec<f64> = match config.interpolation_type.unwrap_or(Interpolation::Linear) {
             Interpolation::Linear => timesteps.iter().map(|&timestep| training.at(timestep)).collect(),
             Interpolation::LogLinear => {
                 let (max, min) = training.log_bounds();
-                let logs = linspace_f32(max, min, steps + 1);
+                let logs = linspace_f32(max, min, steps.number() + 1);
                 logs.into_iter().map(|log| f64::from(f64::from(log).exp() as f32)).collect()
             }
         };
 
         // 2. or levels of their own, and timesteps to suit
         if let Some(curve) = Curve::chosen(config)? {
-            sigmas = curve.sigmas(config, sigmas[0], sigmas[sigmas.len() - 1], steps);
+            sigmas = curve.sigmas(config, sigmas[0], sigmas[sigmas.len() - 1], steps.number());
             timesteps = sigmas.iter().map(|&sigma| training.timestep(sigma)).collect();
         }
 
@@ -50,13 +55,40 @@ impl Euler {
             FinalSigmas::SigmaMin => training.least(),
         });
         let sigmas = rounded_to_f32(sigmas);
-        if config.timestep_type == Some(TimestepType::Continuous) && prediction == PredictionType::VPrediction
-        {
-            timesteps =
-                sigmas[..sigmas.len() - 1].iter().map(|sigma| 0.25 * f64::from(sigma.ln() as f32)).collect();
+        if is_continuous(config, prediction) {
+            timesteps = continuous(&sigmas);
         }
         Ok(Euler { timesteps: rounded_to_f32(timesteps), sigmas, spacing: spread.spacing, prediction })
     }
+
+    /// Steps between the caller's own levels, the last of which is where the image ends.
+    fn of_sigmas(
+        config: &SchedulerConfig,
+        sigmas: &[f64],
+        training: &TrainingSigmas,
+        prediction: PredictionType,
+    ) -> Euler {
+        let sigmas = rounded_to_f32(sigmas.to_vec());
+        let timesteps = match is_continuous(config, prediction) {
+            true => continuous(&sigmas),
+            false => {
+                let levels = sigmas[..sigmas.len() - 1].iter();
+                levels.map(|sigma| training.timestep_of_f32(*sigma as f32)).collect()
+            }
+        };
+        let spacing = Spread::new(config, TimestepSpacing::Linspace).spacing;
+        Euler { timesteps: rounded_to_f32(timesteps), sigmas, spacing, prediction }
+    }
+}
+
+/// `true` if the UNet is given the level's logarithm for a time.
+fn is_continuous(config: &SchedulerConfig, prediction: PredictionType) -> bool {
+    config.timestep_type == Some(TimestepType::Continuous) && prediction == PredictionType::VPrediction
+}
+
+/// A quarter of the logarithm of each level but the last.
+pub(super) fn continuous(sigmas: &[f64]) -> Vec<f64> {
+    sigmas[..sigmas.len() - 1].iter().map(|sigma| 0.25 * f64::from(sigma.ln() as f32)).collect()
 }
 
 /// What the UNet of a model without flow matching may answer.

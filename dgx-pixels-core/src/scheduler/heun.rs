@@ -4,6 +4,7 @@ use super::betas::{self, Defaults, ZeroSnr};
 use super::euler::{PICTURE_PREDICTIONS, initial_sigma};
 use super::level::Level;
 use super::sigmas::{Curve, Spread, TrainingSigmas, rounded_to_f32};
+use super::steps::Steps;
 use super::{
     BetaSchedule, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step,
     TimestepSpacing,
@@ -27,14 +28,14 @@ pub(super) struct Heun {
 }
 
 impl Heun {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, SchedulerError> {
+    pub(super) fn new(config: &SchedulerConfig, steps: &Steps) -> Result<Self, SchedulerError> {
         let prediction = config.prediction(&PICTURE_PREDICTIONS)?;
         let spread = Spread::new(config, TimestepSpacing::Linspace);
         let training = TrainingSigmas::new(&betas::alphas_cumprod(config, &DEFAULTS, ZeroSnr::Ignored)?);
-        let mut timesteps = rounded_to_f32(spread.to_the_end(steps));
+        let mut timesteps = rounded_to_f32(spread.to_the_end_or_given(steps));
         let mut sigmas: Vec<f64> = timesteps.iter().map(|&timestep| training.at(timestep)).collect();
         if let Some(curve) = Curve::chosen(config)? {
-            sigmas = curve.sigmas(config, sigmas[0], sigmas[sigmas.len() - 1], steps);
+            sigmas = curve.sigmas(config, sigmas[0], sigmas[sigmas.len() - 1], steps.number());
             timesteps = sigmas.iter().map(|&sigma| training.timestep(sigma)).collect();
         }
         let mut sigmas = twice_but_the_first(rounded_to_f32(sigmas));
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_second_stage_starts_again_from_the_kept_sample() {
-        let heun = Heun::new(&SchedulerConfig::sdxl_base(), 3).unwrap();
+        let heun = Heun::new(&SchedulerConfig::sdxl_base(), &Steps::Number(3)).unwrap();
         assert_eq!(heun.step(0).keep, Some(Mix::SAMPLE));
         let Step { next, keep } = heun.step(1);
         assert_eq!(keep, None);

@@ -3,9 +3,11 @@
 use super::betas::{self, Defaults, ZeroSnr};
 use super::euler::PICTURE_PREDICTIONS;
 use super::level::Level;
+use super::steps::Steps;
 use super::{BetaSchedule, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step};
 
-const DEFAULTS: Defaults =
+/// What the classes of consistency models take for options that the config leaves out.
+pub(super) const DEFAULTS: Defaults =
     Defaults { beta_start: 0.00085, beta_end: 0.012, beta_schedule: BetaSchedule::ScaledLinear };
 
 /// Reads the finished picture at once, then adds fresh noise for the next look, of which there are few.
@@ -21,25 +23,11 @@ pub(super) struct Lcm {
 }
 
 impl Lcm {
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, SchedulerError> {
+    pub(super) fn new(config: &SchedulerConfig, steps: &Steps) -> Result<Self, SchedulerError> {
         config.no_thresholding()?;
         let prediction = config.prediction(&PICTURE_PREDICTIONS)?;
         let alphas_cumprod = betas::alphas_cumprod(config, &DEFAULTS, ZeroSnr::Exact)?;
-        let train = alphas_cumprod.len();
-        let original = config.original_inference_steps.unwrap_or(50);
-        if !(1..=train).contains(&original) {
-            let expected = format!("1 to {train}, the timesteps of training");
-            return Err(SchedulerError::option("original_inference_steps", original, expected));
-        }
-        if steps > original {
-            let expected = format!("1 to {original}, as `original_inference_steps` says");
-            return Err(SchedulerError::Steps { steps, expected });
-        }
-        // Every so many of the distillation's timesteps, from the last down.
-        let spacing = train / original;
-        let share = original as f64 / steps as f64;
-        let timestep = |i: usize| (original - (i as f64 * share) as usize) * spacing - 1;
-        let timesteps: Vec<usize> = (0..steps).map(timestep).collect();
+        let timesteps = timesteps(config, alphas_cumprod.len(), steps)?;
         Ok(Lcm {
             levels: timesteps
                 .iter()
@@ -51,6 +39,30 @@ impl Lcm {
             clip: config.clip(false),
         })
     }
+}
+
+/// The caller's own timesteps, or some of the distillation's: every so many, from the last down.
+pub(super) fn timesteps(
+    config: &SchedulerConfig,
+    train: usize,
+    steps: &Steps,
+) -> Result<Vec<usize>, SchedulerError> {
+    let original = config.original_inference_steps.unwrap_or(50);
+    if !(1..=train).contains(&original) {
+        let expected = format!("1 to {train}, the timesteps of training");
+        return Err(SchedulerError::option("original_inference_steps", original, expected));
+    }
+    if let Steps::Timesteps(timesteps) = steps {
+        return Ok(timesteps.iter().map(|timestep| *timestep as usize).collect());
+    }
+    let steps = steps.number();
+    if steps > original {
+        let expected = format!("1 to {original}, as `original_inference_steps` says");
+        return Err(SchedulerError::Steps { steps, expected });
+    }
+    let (spacing, share) = (train / original, original as f64 / steps as f64);
+    let timestep = |i: usize| (original - (i as f64 * share) as usize) * spacing - 1;
+    Ok((0..steps).map(timestep).collect())
 }
 
 impl Scheduler for Lcm {
@@ -87,7 +99,7 @@ mod tests {
 
     #[test]
     fn timesteps_are_some_of_the_distillations() {
-        let lcm = Lcm::new(&SchedulerConfig::sdxl_base(), 4).unwrap();
+        let lcm = Lcm::new(&SchedulerConfig::sdxl_base(), &Steps::Number(4)).unwrap();
         assert_eq!(lcm.timesteps(), [999.0, 759.0, 499.0, 259.0]);
     }
 

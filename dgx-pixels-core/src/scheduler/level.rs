@@ -18,6 +18,11 @@ impl Level {
         Level { alpha, sigma: sigma * alpha, raw: sigma }
     }
 
+    /// Noise of size `sigma` added to a picture, and nothing scaled but for the UNet.
+    pub(super) fn of_unscaled_sigma(sigma: f64) -> Level {
+        Level { alpha: 1.0, sigma, raw: sigma }
+    }
+
     /// On the straight line from picture (0) to noise (1).
     pub(super) fn of_flow(sigma: f64) -> Level {
         Level { alpha: 1.0 - sigma, sigma, raw: sigma }

@@ -24,13 +24,17 @@ mod bounds;
 mod config;
 mod ddim;
 mod dpmpp_2m;
+mod edm;
 mod error;
 mod euler;
 mod euler_ancestral;
 mod heun;
 mod lcm;
 mod level;
+mod multistep;
 mod sigmas;
+mod steps;
+mod tcd;
 mod unipc;
 
 use std::fmt;
@@ -39,10 +43,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use config::{
-    BetaSchedule, FinalSigmas, Interpolation, PredictionType, SchedulerConfig, SolverType, TimestepSpacing,
-    TimestepType,
+    BetaSchedule, FinalSigmas, Interpolation, PredictionType, SchedulerConfig, SigmaSchedule, SolverType,
+    TimestepSpacing, TimestepType,
 };
 pub use error::SchedulerError;
+pub use steps::Steps;
 
 /// Evaluations before the present one whose denoised samples a step may weigh.
 pub const HISTORY: usize = 3;
@@ -159,11 +164,17 @@ pub enum SchedulerName {
     UniPc,
     /// Latent consistency models, for LCM checkpoints and LoRAs in 1 to 8 steps.
     Lcm,
+    /// Trajectory consistency distillation, for TCD and Hyper-SD LoRAs in 1 to 8 steps.
+    Tcd,
+    /// Euler's method for models that were trained by EDM, for example CosXL and Playground v2.5.
+    EdmEuler,
+    /// DPM-Solver++, multistep, for models that were trained by EDM.
+    EdmDpmpp2m,
 }
 
 impl SchedulerName {
     /// All of them.
-    pub const ALL: [SchedulerName; 8] = [
+    pub const ALL: [SchedulerName; 11] = [
         SchedulerName::Euler,
         SchedulerName::EulerAncestral,
         SchedulerName::Heun,
@@ -172,6 +183,9 @@ impl SchedulerName {
         SchedulerName::Dpmpp2mSde,
         SchedulerName::UniPc,
         SchedulerName::Lcm,
+        SchedulerName::Tcd,
+        SchedulerName::EdmEuler,
+        SchedulerName::EdmDpmpp2m,
     ];
 
     /// The word, as in `euler_ancestral`.
@@ -185,6 +199,9 @@ impl SchedulerName {
             SchedulerName::Dpmpp2mSde => "dpmpp_2m_sde",
             SchedulerName::UniPc => "unipc",
             SchedulerName::Lcm => "lcm",
+            SchedulerName::Tcd => "tcd",
+            SchedulerName::EdmEuler => "edm_euler",
+            SchedulerName::EdmDpmpp2m => "edm_dpmpp_2m",
         }
     }
 
@@ -198,6 +215,9 @@ impl SchedulerName {
             SchedulerName::Dpmpp2m | SchedulerName::Dpmpp2mSde => "DPMSolverMultistepScheduler",
             SchedulerName::UniPc => "UniPCMultistepScheduler",
             SchedulerName::Lcm => "LCMScheduler",
+            SchedulerName::Tcd => "TCDScheduler",
+            SchedulerName::EdmEuler => "EDMEulerScheduler",
+            SchedulerName::EdmDpmpp2m => "EDMDPMSolverMultistepScheduler",
         }
     }
 }
@@ -225,21 +245,7 @@ impl TryFrom<String> for SchedulerName {
     }
 }
 
-#[cfg(feature = "fields")]
-impl schemars::JsonSchema for SchedulerName {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "SchedulerName".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let names = SchedulerName::ALL.map(SchedulerName::as_str);
-        schemars::json_schema!({ "type": "string", "enum": names })
-    }
-}
+crate::words::schema_of_words!(SchedulerName, SchedulerName::ALL.map(SchedulerName::as_str));
 
 impl From<SchedulerName> for String {
     fn from(name: SchedulerName) -> String {
@@ -266,7 +272,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "`scheduler` is `dpm`; expected one of `euler`, `euler_ancestral`, `heun`, `ddim`, `dpmpp_2m`, \
-             `dpmpp_2m_sde`, `unipc`, `lcm`"
+             `dpmpp_2m_sde`, `unipc`, `lcm`, `tcd`, `edm_euler`, `edm_dpmpp_2m`"
         );
     }
 }

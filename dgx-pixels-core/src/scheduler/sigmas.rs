@@ -2,6 +2,7 @@
 
 use statrs::function::beta::inv_beta_reg;
 
+use super::steps::Steps;
 use super::{SchedulerConfig, SchedulerError, TimestepSpacing};
 
 /// `numpy.linspace`: `len` numbers from `start` to `stop`, both included.
@@ -16,6 +17,9 @@ pub(super) fn linspace(start: f64, stop: f64, len: usize) -> Vec<f64> {
 
 /// `torch.linspace` in `f32`: counted from both ends, each number rounded once.
 pub(super) fn linspace_f32(start: f32, stop: f32, len: usize) -> Vec<f32> {
+    if len == 1 {
+        return vec![start];
+    }
     let step = (stop - start) / (len.max(2) - 1) as f32;
     let at = |i: usize| match i < len / 2 {
         true => step.mul_add(i as f32, start),
@@ -50,6 +54,14 @@ impl Spread {
             TimestepSpacing::Linspace => reversed(linspace(0.0, train - 1.0, steps)),
             TimestepSpacing::Leading => self.multiples(self.train_timesteps / steps, steps),
             TimestepSpacing::Trailing => back_from(train, train / steps as f64),
+        }
+    }
+
+    /// The caller's own timesteps, or those of [`to_the_end`](Self::to_the_end).
+    pub(super) fn to_the_end_or_given(&self, steps: &Steps) -> Vec<f64> {
+        match steps {
+            Steps::Timesteps(given) => given.iter().copied().map(f64::from).collect(),
+            _ => self.to_the_end(steps.number()),
         }
     }
 
@@ -137,6 +149,18 @@ impl TrainingSigmas {
         let (low, high) = (self.log_sigmas[below], self.log_sigmas[below + 1]);
         let share = ((f64::from(low) - log_sigma) / f64::from(low - high)).clamp(0.0, 1.0);
         (1.0 - share) * below as f64 + share * (below + 1) as f64
+    }
+}
+
+impl TrainingSigmas {
+    /// The timestep at a level in `f32`, whose logarithm NumPy rounds to `f32` too.
+    pub(super) fn timestep_of_f32(&self, sigma: f32) -> f64 {
+        let log_sigma = numpy_ln(sigma.max(1e-10));
+        let reached = self.log_sigmas.iter().rposition(|&level| log_sigma - level >= 0.0);
+        let below = reached.unwrap_or(0).min(self.log_sigmas.len() - 2);
+        let (low, high) = (self.log_sigmas[below], self.log_sigmas[below + 1]);
+        let share = ((low - log_sigma) / (low - high)).clamp(0.0, 1.0);
+        f64::from(1.0 - share) * below as f64 + f64::from(share) * (below + 1) as f64
     }
 }
 

@@ -58,7 +58,7 @@ impl Provenance {
 
 impl From<Made> for Provenance {
     fn from(made: Made) -> Provenance {
-        let request = Request::from(crate::GenerateRequest::from(made.request));
+        let request = Request::of_image(made.request);
         Provenance {
             format_version: request.version(),
             request,

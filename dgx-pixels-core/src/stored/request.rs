@@ -9,8 +9,9 @@ use crate::picture_file::MadeError;
 use crate::pixel::{
     Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Wrap,
 };
-use crate::request::{Crop, GenerateRequest, ImageSize, ResolvedRequest};
-use crate::scheduler::SchedulerName;
+use crate::prompt::PromptSyntax;
+use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
+use crate::scheduler::{SchedulerName, TimestepSpacing};
 use crate::submission::Priority;
 
 /// A request for an image. In a PNG file every default is filled in.
@@ -19,9 +20,15 @@ use crate::submission::Priority;
 pub(crate) struct Request {
     prompt: String,
     negative_prompt: Option<String>,
+    /// Since version 3. A record of an image without it is of a time when every prompt was plain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_syntax: Option<PromptSyntax>,
     /// Since version 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     clip_skip: Option<u8>,
+    /// Since version 3. A record of an image has the values of the preset instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
     seed: u64,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
@@ -31,6 +38,15 @@ pub(crate) struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     deep_cache: Option<usize>,
     scheduler: Option<SchedulerName>,
+    /// Since version 3, as are the three that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestep_spacing: Option<TimestepSpacing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timesteps: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sigmas: Option<Vec<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eta: Option<f64>,
     size: Option<ImageSize>,
     original_size: Option<ImageSize>,
     crop: Crop,
@@ -39,13 +55,36 @@ pub(crate) struct Request {
 
 impl Request {
     /// The newest version of a record that has a request, as this program reads it.
-    pub(super) const NEWEST: u32 = 2;
+    pub(super) const NEWEST: u32 = 3;
 
     /// Returns the oldest version that can hold this request: records do not change with the program.
     pub(super) fn version(&self) -> u32 {
-        if self.clip_skip.is_some() { 2 } else { 1 }
+        let is_new_name = self.scheduler.is_some_and(|scheduler| NAMES_OF_VERSION_3.contains(&scheduler));
+        let is_of_version_3 = self.prompt_syntax.is_some()
+            || self.preset.is_some()
+            || self.timestep_spacing.is_some()
+            || self.timesteps.is_some()
+            || self.sigmas.is_some()
+            || self.eta.is_some()
+            || is_new_name;
+        match self.clip_skip {
+            _ if is_of_version_3 => 3,
+            Some(_) => 2,
+            None => 1,
+        }
+    }
+
+    /// The request of an image's record, which leaves out what older programs did by themselves.
+    pub(super) fn of_image(request: ResolvedRequest) -> Request {
+        let request = Request::from(GenerateRequest::from(request));
+        let prompt_syntax = request.prompt_syntax.filter(|syntax| *syntax != PromptSyntax::Plain);
+        Request { prompt_syntax, ..request }
     }
 }
+
+/// Schedulers that programs before version 3 do not have.
+const NAMES_OF_VERSION_3: [SchedulerName; 3] =
+    [SchedulerName::Tcd, SchedulerName::EdmEuler, SchedulerName::EdmDpmpp2m];
 
 impl From<GenerateRequest> for Request {
     fn from(request: GenerateRequest) -> Request {
@@ -53,7 +92,9 @@ impl From<GenerateRequest> for Request {
         Request {
             prompt: request.prompt,
             negative_prompt: request.negative_prompt,
+            prompt_syntax: request.prompt_syntax,
             clip_skip: request.clip_skip,
+            preset: request.preset,
             seed: request.seed,
             steps: request.steps,
             guidance_scale: request.guidance_scale,
@@ -61,6 +102,10 @@ impl From<GenerateRequest> for Request {
             guidance_interval: request.guidance_interval,
             deep_cache: request.deep_cache,
             scheduler: request.scheduler,
+            timestep_spacing: request.timestep_spacing,
+            timesteps: request.timesteps,
+            sigmas: request.sigmas,
+            eta: request.eta,
             size,
             original_size: request.original_size,
             crop: request.crop,
@@ -74,7 +119,9 @@ impl From<Request> for GenerateRequest {
         GenerateRequest {
             prompt: stored.prompt,
             negative_prompt: stored.negative_prompt,
+            prompt_syntax: stored.prompt_syntax,
             clip_skip: stored.clip_skip,
+            preset: stored.preset,
             seed: stored.seed,
             steps: stored.steps,
             guidance_scale: stored.guidance_scale,
@@ -82,6 +129,10 @@ impl From<Request> for GenerateRequest {
             guidance_interval: stored.guidance_interval,
             deep_cache: stored.deep_cache,
             scheduler: stored.scheduler,
+            timestep_spacing: stored.timestep_spacing,
+            timesteps: stored.timesteps,
+            sigmas: stored.sigmas,
+            eta: stored.eta,
             width: stored.size.map(|size| size.width),
             height: stored.size.map(|size| size.height),
             original_size: stored.original_size,
@@ -100,6 +151,7 @@ impl TryFrom<Request> for ResolvedRequest {
         Ok(ResolvedRequest {
             prompt: stored.prompt,
             negative_prompt: stored.negative_prompt,
+            prompt_syntax: stored.prompt_syntax.unwrap_or(PromptSyntax::Plain),
             clip_skip: stored.clip_skip,
             seed: stored.seed,
             steps: stored.steps.ok_or_else(|| missing("steps"))?,
@@ -108,6 +160,10 @@ impl TryFrom<Request> for ResolvedRequest {
             guidance_interval: stored.guidance_interval,
             deep_cache: stored.deep_cache,
             scheduler: stored.scheduler.ok_or_else(|| missing("scheduler"))?,
+            timestep_spacing: stored.timestep_spacing,
+            timesteps: stored.timesteps,
+            sigmas: stored.sigmas,
+            eta: stored.eta,
             size,
             // The sketch did not fill these in once.
             original_size: stored.original_size.unwrap_or(size),

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::backend::{Backend as _, Sketch};
 use crate::pixel::{GridChoice, MaxColors, PixelOptions};
-use crate::request::{Crop, GenerateRequest, ImageSize, ResolvedRequest};
-use crate::scheduler::SchedulerName;
+use crate::prompt::PromptSyntax;
+use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
+use crate::scheduler::{SchedulerName, TimestepSpacing};
 
 fn sizes() -> impl Strategy<Value = ImageSize> {
     (1..200u32, 1..200u32).prop_map(|(width, height)| ImageSize { width: 8 * width, height: 8 * height })
@@ -17,22 +18,31 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
     let steps = (of(1..1000usize), of(0.0..100.0f64), 0.0..1.0f64, of(2..10usize));
     let sizes = (of(sizes()), of(sizes()), of(sizes()), any::<u16>(), of(0.0..0.5f64));
     let scheduler = of(proptest::sample::select(&SchedulerName::ALL[..]));
-    (words, steps, sizes, scheduler).prop_map(|(words, steps, sizes, scheduler)| GenerateRequest {
-        prompt: words.0,
-        negative_prompt: words.1,
-        clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
-        seed: words.2,
-        steps: steps.0,
-        guidance_scale: steps.1,
-        guidance_rescale: steps.2,
-        guidance_interval: sizes.4.map(|from| [from, 1.0 - from]),
-        deep_cache: steps.3,
-        scheduler,
-        width: sizes.0.map(|size| size.width),
-        height: sizes.0.map(|size| size.height),
-        original_size: sizes.1,
-        crop: Crop { left: sizes.3.into(), top: 3 },
-        target_size: sizes.2,
+    let schedule = (of(0..3usize), of(0..14usize), of(0..3usize), of(0.0..1.0f64), 0..5usize);
+    (words, steps, sizes, scheduler, schedule).prop_map(|(words, steps, sizes, scheduler, schedule)| {
+        GenerateRequest {
+            prompt: words.0,
+            negative_prompt: words.1,
+            clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
+            seed: words.2,
+            steps: steps.0,
+            guidance_scale: steps.1,
+            guidance_rescale: steps.2,
+            guidance_interval: sizes.4.map(|from| [from, 1.0 - from]),
+            deep_cache: steps.3,
+            scheduler,
+            prompt_syntax: schedule.0.map(|n| PromptSyntax::ALL[n]),
+            preset: schedule.1.map(|n| Preset::ALL[n]),
+            timestep_spacing: schedule.2.map(|n| TimestepSpacing::ALL[n]),
+            timesteps: (schedule.4 == 1).then(|| vec![999, 499]),
+            sigmas: (schedule.4 == 2).then(|| vec![14.6, 0.5, 0.0]),
+            eta: schedule.3,
+            width: sizes.0.map(|size| size.width),
+            height: sizes.0.map(|size| size.height),
+            original_size: sizes.1,
+            crop: Crop { left: sizes.3.into(), top: 3 },
+            target_size: sizes.2,
+        }
     })
 }
 
@@ -95,7 +105,7 @@ proptest! {
             let again = GenerateRequest::from(resolved.request.clone());
             let again = crate::Submission { pixel: resolved.pixel.clone(), ..again.into() };
             prop_assert_eq!(again.resolve(&defaults).unwrap(), resolved.clone());
-            let stored = through_json(&Request::from(GenerateRequest::from(resolved.request.clone())));
+            let stored = through_json(&Request::of_image(resolved.request.clone()));
             prop_assert_eq!(ResolvedRequest::try_from(stored).unwrap(), resolved.request);
         }
     }
@@ -128,14 +138,38 @@ fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its record of how it was made has format version 9; expected at most 2: a newer program wrote it"
+        "its record of how it was made has format version 9; expected at most 3: a newer program wrote it"
     );
 }
 
 #[test]
 fn a_record_says_the_oldest_version_that_can_hold_it() {
-    let version = |clip_skip| Request::from(GenerateRequest { clip_skip, ..Default::default() }).version();
-    assert_eq!((version(None), version(Some(1))), (1, 2));
+    let plain = GenerateRequest { prompt_syntax: Some(PromptSyntax::Plain), ..Default::default() };
+    let plain = plain.resolve(&Sketch.defaults()).unwrap();
+    let version = |request: ResolvedRequest| Request::of_image(request).version();
+    assert_eq!(version(plain.clone()), 1);
+    assert_eq!(version(ResolvedRequest { clip_skip: Some(1), ..plain.clone() }), 2);
+    for newer in [
+        ResolvedRequest { prompt_syntax: PromptSyntax::Comfyui, ..plain.clone() },
+        ResolvedRequest { scheduler: SchedulerName::Tcd, ..plain.clone() },
+        ResolvedRequest { timestep_spacing: Some(TimestepSpacing::Trailing), ..plain.clone() },
+        ResolvedRequest { timesteps: Some(vec![1]), ..plain.clone() },
+        ResolvedRequest { sigmas: Some(vec![1.0, 0.0]), ..plain.clone() },
+        ResolvedRequest { eta: Some(0.5), ..plain.clone() },
+    ] {
+        assert_eq!(version(newer), 3);
+    }
+}
+
+#[test]
+fn a_record_of_an_older_program_has_a_plain_prompt() {
+    let json = r#"{"prompt":"a (key:2)","seed":1,"steps":3,"guidance_scale":5.0,"scheduler":"euler","size":{"width":64,"height":64}}"#;
+    let read = ResolvedRequest::try_from(serde_json::from_str::<Request>(json).unwrap()).unwrap();
+    assert_eq!(read.prompt_syntax, PromptSyntax::Plain);
+    // Drawn and stored again, it is the same record.
+    let again = GenerateRequest::from(read.clone()).resolve(&Sketch.defaults()).unwrap();
+    assert_eq!(again, read);
+    assert_eq!(Request::of_image(again).version(), 1);
 }
 
 #[test]

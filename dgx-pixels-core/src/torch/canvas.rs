@@ -16,6 +16,8 @@ use crate::scheduler::{Mix, Scheduler};
 pub(super) struct Row {
     /// `[1, width]`, from [`UNet::keys_values`](super::unet::UNet::keys_values); `None` is a text of zeros.
     pub(super) text: Option<Tensor>,
+    /// The tokens of the text.
+    pub(super) tokens: i64,
     /// `[steps, time_width]`, from [`UNet::embed_time`](super::unet::UNet::embed_time).
     pub(super) time: Tensor,
 }

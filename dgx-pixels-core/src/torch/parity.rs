@@ -20,6 +20,7 @@ use super::weights::Weights;
 use crate::backend::{Backend, Canvas, begin, paint};
 use crate::device::{Device, Dtype};
 use crate::model::{Component, Model, Options};
+use crate::prompt::PromptSyntax;
 use crate::request::GenerateRequest;
 
 /// Largest difference in `f32` on the CPU, before decoding.
@@ -162,7 +163,11 @@ impl Golden {
         let mut sdxl = self.sdxl();
         let mut compared = vec![];
         for Run { name, requests } in &self.told.runs {
-            let mut canvases = begin(&mut sdxl, requests).unwrap();
+            // diffusers takes every character for itself, and drops words past the tokenizers' length.
+            let prompt_syntax = Some(PromptSyntax::Plain);
+            let requests: Vec<_> =
+                requests.iter().map(|request| GenerateRequest { prompt_syntax, ..request.clone() }).collect();
+            let mut canvases = begin(&mut sdxl, &requests).unwrap();
             while canvases.iter().any(|canvas| canvas.steps_done() < canvas.steps()) {
                 sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>()).unwrap();
             }

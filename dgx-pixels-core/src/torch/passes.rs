@@ -46,7 +46,6 @@ impl Passed {
 /// The UNet's forward passes on one device.
 pub(super) struct Passes {
     device: Device,
-    tokens: i64,
     kernels: Option<Arc<Kernels>>,
     /// Texts under each other, of the rows that go on together.
     joined: Vec<Joined>,
@@ -69,6 +68,8 @@ struct Joined {
 struct Shape {
     sample: Vec<i64>,
     texts: i64,
+    /// The tokens of each text.
+    tokens: i64,
     /// Whether the inner levels are left out.
     shallow: bool,
 }
@@ -104,10 +105,9 @@ impl Drop for Held {
 }
 
 impl Passes {
-    pub(super) fn new(device: Device, tokens: i64, kernels: Option<Arc<Kernels>>) -> Passes {
+    pub(super) fn new(device: Device, kernels: Option<Arc<Kernels>>) -> Passes {
         Passes {
             device,
-            tokens,
             kernels,
             joined: vec![],
             records: matches!(device, Device::Cuda(_)),
@@ -118,12 +118,12 @@ impl Passes {
         }
     }
 
-    /// The UNet's answer for `rows`, which have samples of one size.
-    pub(super) fn forward(&mut self, unet: &UNet, rows: &[PassRow]) -> Result<Passed> {
+    /// The UNet's answer for `rows`, which have samples of one size and texts of this many tokens.
+    pub(super) fn forward(&mut self, unet: &UNet, rows: &[PassRow], tokens: i64) -> Result<Passed> {
         let texts: Vec<_> = rows.iter().filter_map(|row| row.text).collect();
         let mut sample = rows[0].sample.size();
         sample[0] = rows.len() as i64;
-        let shape = Shape { sample, texts: texts.len() as i64, shallow: rows[0].deep.is_some() };
+        let shape = Shape { sample, texts: texts.len() as i64, tokens, shallow: rows[0].deep.is_some() };
         let known = self.seen.iter().find(|(seen, _)| *seen == shape).map(|(_, flops)| *flops);
         self.flops = known.unwrap_or_default();
         let answer = match self.recorded.take(|one| one.shape == shape) {
@@ -179,7 +179,7 @@ impl Passes {
         let sample = Tensor::f_cat(&rows.iter().map(|row| row.sample).collect::<Vec<_>>(), 0)?;
         let time = Tensor::f_cat(&rows.iter().map(|row| &row.time).collect::<Vec<_>>(), 0)?;
         let texts = &self.joined[place].texts;
-        let conditioning = Conditioning { time: &time, texts, tokens: self.tokens };
+        let conditioning = Conditioning { time: &time, texts, tokens: shape.tokens };
         let deep = joined_deep(rows)?;
         let (passed, flops) = flops::count(|| pass(unet, &sample, &conditioning, deep.as_ref()));
         if self.seen.iter().all(|(seen, _)| *seen != shape) {
@@ -244,7 +244,7 @@ impl Passes {
         let deep = deep.map(|deep| channels_last(&deep)).transpose()?;
         let reserved = |stats: MemoryStats| stats.reserved_bytes;
         let before = memory_stats(self.device).map_or(0, reserved);
-        let conditioning = Conditioning { time: &time, texts: &texts, tokens: self.tokens };
+        let conditioning = Conditioning { time: &time, texts: &texts, tokens: shape.tokens };
         let set = |records| self.kernels.iter().for_each(|kernels| kernels.set_records(records));
         set(true);
         let recorded = Graph::record(pool, || pass(unet, &sample, &conditioning, deep.as_ref()));

@@ -2,27 +2,33 @@
 
 use std::collections::VecDeque;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::clip::TextEncoder;
+use super::clip::{Encoded, TextEncoder};
 use super::device::place;
 use super::failed;
 use super::layers::Result as TorchResult;
-use super::tokenizer::{Tokenizer, Tokens};
+use super::tokenizer::{PaddedChunk, Tokenizer};
 use super::unet::UNet;
 use crate::device::Device;
 use crate::error::Error;
 use crate::model::Model;
+use crate::prompt::PromptSyntax;
 use crate::request::{RequestError, ResolvedRequest};
 
-/// Of full-size SDXL each takes 26 MB in half precision.
-const KEPT: usize = 8;
+/// Chunks of texts. Of full-size SDXL each takes 26 MB in half precision.
+const KEPT: i64 = 8;
+
+/// The most chunks of a text, 600 words of SDXL. Of full-size SDXL each takes 26 MB more in half precision for each row.
+const MOST_CHUNKS: usize = 8;
 
 /// A prompt as the UNet reads it; one row each.
 pub(super) struct Text {
     /// `None` for zeros.
     pub(super) keys_values: Option<Tensor>,
     pub(super) pooled: Tensor,
+    /// The tokens of all chunks together.
+    pub(super) tokens: i64,
     pub(super) dropped_words: Option<String>,
 }
 
@@ -31,6 +37,7 @@ pub(super) struct Text {
 pub(super) struct Words {
     /// `None` stands for zeros in place of an encoded text.
     text: Option<String>,
+    syntax: PromptSyntax,
     /// The last layers whose output is not used, beyond the one that SDXL never uses.
     skip: u8,
 }
@@ -38,13 +45,13 @@ pub(super) struct Words {
 impl Words {
     /// Returns the prompt of a request, and the negative prompt where guidance needs it.
     pub(super) fn of(request: &ResolvedRequest, model: &Model) -> Vec<Words> {
-        let mut words =
-            vec![Words { text: Some(request.prompt.clone()), skip: request.clip_skip.unwrap_or(0) }];
+        let (syntax, skip) = (request.prompt_syntax, request.clip_skip.unwrap_or(0));
+        let mut words = vec![Words { text: Some(request.prompt.clone()), syntax, skip }];
         if request.rows(&model.defaults()) > 1 {
             let zeros = request.negative_prompt.is_none() && model.force_zeros_for_empty_prompt;
             let text = (!zeros).then(|| request.negative_prompt.clone().unwrap_or_default());
             // Source: diffusers 0.42.1, `StableDiffusionXLPipeline.encode_prompt`: the negative prompt skips none.
-            words.push(Words { text, skip: 0 });
+            words.push(Words { text, syntax, skip: 0 });
         }
         words
     }
@@ -68,7 +75,7 @@ impl Prompts {
         Prompts { device, tokenizers, text_encoders, texts: VecDeque::new() }
     }
 
-    /// Of every text.
+    /// The tokens of a chunk.
     pub(super) fn tokens(&self) -> i64 {
         self.tokenizers[0].max_length() as i64
     }
@@ -103,19 +110,24 @@ impl Prompts {
         &found.expect("all texts are read before one is asked for; this is a bug").1
     }
 
-    /// All but the newest few.
+    /// All but the newest few, and fewer of long ones.
     pub(super) fn forget(&mut self) {
-        self.texts.truncate(KEPT);
+        let (mut kept, most) = (0, KEPT * self.tokens());
+        self.texts.retain(|(_, text)| {
+            kept += text.tokens;
+            kept <= most
+        });
     }
 
-    /// Encodes `words` with both tokenizers and text encoders. Zeros are as wide as any text. Each text goes alone: in company
-    /// it would be rounded otherwise, and it is kept for images to come.
+    /// Encodes `words` with both tokenizers and text encoders. Zeros are as wide as any text. Each chunk of a text goes alone: in
+    /// company it would be rounded otherwise, and it is kept for images to come.
     fn encode(&self, words: &Words, unet: &UNet) -> Result<Text, Error> {
-        let tokens = self
-            .tokenizers
-            .iter()
-            .map(|tokenizer| tokenizer.encode(words.text.as_deref().unwrap_or_default()))
-            .collect::<Result<Vec<Tokens>, _>>()?;
+        let text = words.text.as_deref().unwrap_or_default();
+        let [first, second] = self.tokenizers.each_ref();
+        let chunks =
+            [first.chunks(text, words.syntax, MOST_CHUNKS)?, second.chunks(text, words.syntax, MOST_CHUNKS)?];
+        // ComfyUI cuts the longer one too, where the vocabularies differ.
+        let count = chunks.iter().map(|one| one.chunks.len()).min().unwrap_or(1);
         let skip = usize::from(words.skip);
         let layers = self.text_encoders.iter().map(TextEncoder::layers).min().unwrap_or(0);
         if skip >= layers {
@@ -123,25 +135,78 @@ impl Prompts {
             return Err(RequestError::ClipSkip { layers: words.skip, most }.into());
         }
         let encode = || -> TorchResult<(Option<Tensor>, Tensor)> {
-            let encoded = self
-                .text_encoders
-                .iter()
-                .zip(&tokens)
-                .map(|(text_encoder, tokens)| {
-                    let ids = Tensor::f_from_slice(&tokens.ids)?.f_unsqueeze(0)?;
-                    text_encoder.forward(&place(&ids, self.device.tch())?, skip)
-                })
-                .collect::<TorchResult<Vec<_>>>()?;
-            let pooled = &encoded[1].pooled;
+            let mut states = vec![];
+            for (i, one) in chunks.iter().enumerate() {
+                states.push(self.states(i, &one.chunks[..count], words.syntax, skip)?);
+            }
+            let pooled = &states[1].pooled;
             if words.text.is_none() {
                 return Ok((None, pooled.f_zeros_like()?));
             }
-            let hidden = Tensor::f_cat(&[&encoded[0].hidden, &encoded[1].hidden], -1)?;
+            let hidden = Tensor::f_cat(&[&states[0].hidden, &states[1].hidden], -1)?;
             Ok((Some(unet.keys_values(&hidden)?), pooled.shallow_clone()))
         };
         let (keys_values, pooled) =
             encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
-        let dropped_words = tokens.into_iter().find_map(|tokens| tokens.dropped);
-        Ok(Text { keys_values, pooled, dropped_words })
+        let tokens = self.tokens() * count as i64;
+        let dropped_words = chunks.into_iter().find_map(|chunks| chunks.dropped);
+        Ok(Text { keys_values, pooled, tokens, dropped_words })
+    }
+
+    /// What one of the text encoders makes of chunks: their weighed states one after the other, and what it pools of the first.
+    fn states(
+        &self,
+        encoder: usize,
+        chunks: &[PaddedChunk],
+        syntax: PromptSyntax,
+        skip: usize,
+    ) -> TorchResult<Encoded> {
+        let forward = |ids: &[i64]| -> TorchResult<Encoded> {
+            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
+            self.text_encoders[encoder].forward(&place(&ids, self.device.tch())?, skip)
+        };
+        let is_weighed = chunks.iter().any(|chunk| chunk.weights.is_some());
+        let empty = match syntax {
+            PromptSyntax::Comfyui if is_weighed => Some(forward(&self.tokenizers[encoder].empty())?.hidden),
+            _ => None,
+        };
+        let mut encoded = vec![];
+        for PaddedChunk { ids, weights } in chunks {
+            let Encoded { hidden, pooled } = forward(ids)?;
+            let hidden = match weights {
+                Some(weights) => weighed(&hidden, weights, empty.as_ref())?,
+                None => hidden,
+            };
+            encoded.push(Encoded { hidden, pooled });
+        }
+        if encoded.len() > 1 {
+            let all: Vec<&Tensor> = encoded.iter().map(|one| &one.hidden).collect();
+            encoded[0].hidden = Tensor::f_cat(&all, 1)?;
+        }
+        Ok(encoded.swap_remove(0))
     }
 }
+
+/// `hidden [1, tokens, width]` with each token's weight, computed in `f32`: the distance from the `empty` text's state at its
+/// place, or without one the whole state, is multiplied. A weight of 1 changes no bit.
+///
+/// Source: ComfyUI, `comfy/sd1_clip.py`, `ClipTokenWeightEncoder`; AUTOMATIC1111's web UI, `modules/sd_emphasis.py`,
+/// `EmphasisOriginalNoNorm`.
+fn weighed(hidden: &Tensor, weights: &[f32], empty: Option<&Tensor>) -> TorchResult<Tensor> {
+    let kind = hidden.kind();
+    let factors = place(&Tensor::f_from_slice(weights)?.f_view([1, -1, 1])?, hidden.device())?;
+    let wide = hidden.f_to_kind(Kind::Float)?;
+    let weighed = match empty {
+        Some(empty) => {
+            let empty = empty.f_to_kind(Kind::Float)?;
+            wide.f_sub(&empty)?.f_mul(&factors)?.f_add(&empty)?
+        }
+        None => wide.f_mul(&factors)?,
+    };
+    let is_plain = factors.f_eq(1.0)?;
+    hidden.f_where_self(&is_plain, &weighed.f_to_kind(kind)?)
+}
+
+#[cfg(test)]
+#[path = "prompts_tests.rs"]
+mod tests;

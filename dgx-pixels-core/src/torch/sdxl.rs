@@ -72,6 +72,23 @@ struct Group {
     canvases: Vec<usize>,
 }
 
+/// One row of a step.
+struct PlannedRow<'a> {
+    /// The place of its canvas.
+    i: usize,
+    row: &'a Row,
+    id: u64,
+    /// Rows of one pass have texts of one length.
+    tokens: i64,
+}
+
+/// The UNet's answer for one row.
+struct RowAnswer {
+    output: Tensor,
+    /// What the inner levels made, if they were computed and are to be kept.
+    deep: Option<Tensor>,
+}
+
 /// What decoding leaves on the CPU, once the device has come to its end.
 struct Drawn {
     latents_are_finite: Tensor,
@@ -201,7 +218,7 @@ impl Sdxl {
 
         let prompts = Prompts::new(device, tokenizers, text_encoders);
         Ok(Sdxl {
-            passes: Passes::new(device, prompts.tokens(), kernels),
+            passes: Passes::new(device, kernels),
             behind: None,
             device,
             dtype,
@@ -305,11 +322,13 @@ impl Sdxl {
 
     /// The schedule of a request, and the texts that it conditions on.
     fn draft(&self, request: &ResolvedRequest) -> Result<Draft, Error> {
-        let schedule = &self.model.scheduler;
-        let scheduler = match request.scheduler == schedule.name() {
-            true => schedule.build(request.steps)?,
-            false => schedule.clone().with_name(request.scheduler).build(request.steps)?,
-        };
+        let mut schedule = self.model.scheduler.clone();
+        if request.scheduler != schedule.name() {
+            schedule = schedule.with_name(request.scheduler);
+        }
+        schedule.timestep_spacing = request.timestep_spacing.or(schedule.timestep_spacing);
+        schedule.eta = request.eta;
+        let scheduler = schedule.build_for(&request.schedule())?;
         let texts = Words::of(request, &self.model);
         Ok(Draft { request: request.clone(), scheduler, texts })
     }
@@ -332,6 +351,7 @@ impl Sdxl {
                 .transpose()?;
             Ok(Row {
                 text: text.keys_values.as_ref().map(Tensor::shallow_clone),
+                tokens: text.tokens,
                 time: self.unet.embed_time(&timesteps, &added, guidance.as_ref())?,
             })
         };
@@ -372,51 +392,69 @@ impl Sdxl {
         })
     }
 
-    /// The UNet's answer for each canvas, from one forward pass. All have latents of one size, and are shallow or none is.
+    /// The UNet's answer for each canvas. All have latents of one size, and are shallow or none is.
     fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Answer>> {
         // 1. rows: the negative ones, those of zeros first, then the positive ones
         let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
-        let mut order: Vec<(usize, &Row, u64)> = vec![];
+        let mut order: Vec<PlannedRow> = vec![];
         for (i, canvas) in canvases.iter().enumerate() {
-            order.extend(canvas.guiding().map(|row| (i, row, 2 * canvas.id)));
+            // A text of zeros is as long as any: it goes where its canvas goes.
+            let tokens = |row: &Row| if row.text.is_some() { row.tokens } else { canvas.positive.tokens };
+            let negative = canvas.guiding();
+            order.extend(negative.map(|row| PlannedRow { i, row, id: 2 * canvas.id, tokens: tokens(row) }));
         }
-        order.sort_by_key(|(_, row, _)| row.text.is_some());
-        order.extend(canvases.iter().enumerate().map(|(i, canvas)| (i, &canvas.positive, 2 * canvas.id + 1)));
-        let rows = order.iter().map(|(i, row, id)| {
-            let time = canvases[*i].time(row)?;
-            let [positive, negative] = &canvases[*i].state.deep;
-            let deep = if id % 2 == 1 { positive } else { negative };
-            let deep = deep.as_ref().filter(|_| canvases[*i].is_shallow());
-            Ok(PassRow { sample: &scaled[*i], time, text: row.text.as_ref().map(|text| (*id, text)), deep })
-        });
+        order.sort_by_key(|planned| planned.row.text.is_some());
+        let guided = order.len();
+        order.extend(canvases.iter().enumerate().map(|(i, canvas)| {
+            let row = &canvas.positive;
+            PlannedRow { i, row, id: 2 * canvas.id + 1, tokens: row.tokens }
+        }));
 
-        // 2. one forward pass
-        let passed = self.passes.forward(&self.unet, &rows.collect::<TorchResult<Vec<_>>>()?)?;
+        // 2. a forward pass for each length of texts; mostly there is one
+        let mut lengths: Vec<i64> = order.iter().map(|planned| planned.tokens).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let mut answers: Vec<Option<RowAnswer>> = order.iter().map(|_| None).collect();
+        for &tokens in &lengths {
+            let places: Vec<usize> = (0..order.len()).filter(|n| order[*n].tokens == tokens).collect();
+            let rows = places.iter().map(|&n| {
+                let PlannedRow { i, row, id, .. } = &order[n];
+                let [positive, negative] = &canvases[*i].state.deep;
+                let deep = if id % 2 == 1 { positive } else { negative };
+                let deep = deep.as_ref().filter(|_| canvases[*i].is_shallow());
+                let text = row.text.as_ref().map(|text| (*id, text));
+                Ok(PassRow { sample: &scaled[*i], time: canvases[*i].time(row)?, text, deep })
+            });
+            let rows = rows.collect::<TorchResult<Vec<_>>>()?;
+            let passed = self.passes.forward(&self.unet, &rows, tokens)?;
+            for (at, &n) in places.iter().enumerate() {
+                let row = |tensor: &Tensor| tensor.f_narrow(0, at as i64, 1);
+                // The next pass writes over this one.
+                let output = row(&passed.output)?;
+                let output = if lengths.len() > 1 { copied(&output)? } else { output };
+                let keeps = canvases[order[n].i].request.deep_cache.is_some();
+                let deep = passed.deep.as_ref().filter(|_| keeps);
+                let deep = deep.map(|deep| copied(&row(deep)?)).transpose()?;
+                answers[n] = Some(RowAnswer { output, deep });
+            }
+        }
 
         // 3. guidance
-        let guided = order.len() - canvases.len();
+        let mut answer = |n: usize| answers[n].take().expect("every row is in a pass, and is asked for once");
         canvases
             .iter()
             .enumerate()
             .map(|(i, canvas)| {
-                let row = |tensor: &Tensor, row: usize| tensor.f_narrow(0, row as i64, 1);
-                let (positive, negative) =
-                    (guided + i, order[..guided].iter().position(|(of, _, _)| *of == i));
-                let answer = row(&passed.output, positive)?;
-                let guided = match negative {
-                    None => answer,
-                    Some(negative) => guide(&row(&passed.output, negative)?, &answer, &canvas.request)?,
+                let positive = answer(guided + i);
+                let negative = order[..guided].iter().position(|planned| planned.i == i).map(&mut answer);
+                let (output, negative_deep) = match negative {
+                    None => (positive.output, None),
+                    Some(negative) => {
+                        (guide(&negative.output, &positive.output, &canvas.request)?, negative.deep)
+                    }
                 };
-                // Copied, as the next pass writes over it.
-                let kept = passed.deep.as_ref().filter(|_| canvas.request.deep_cache.is_some());
-                let deep = match kept {
-                    None => None,
-                    Some(deep) => Some([
-                        Some(copied(&row(deep, positive)?)?),
-                        negative.map(|negative| copied(&row(deep, negative)?)).transpose()?,
-                    ]),
-                };
-                Ok(Answer { guided, deep })
+                let deep = positive.deep.map(|deep| [Some(deep), negative_deep]);
+                Ok(Answer { guided: output, deep })
             })
             .collect()
     }

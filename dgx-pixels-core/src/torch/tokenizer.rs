@@ -13,6 +13,9 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::model::read_text;
+use crate::prompt::chunks::{self, Chunk, TokenPart};
+use crate::prompt::{self, Part, PromptSyntax};
+use crate::request::RequestError;
 
 /// CLIP's byte-level BPE. Source: transformers 5.23, `models/clip/tokenization_clip.py`.
 pub(super) struct Tokenizer {
@@ -24,6 +27,21 @@ pub(super) struct Tokenizer {
     /// Rows of the text encoder's table: a GPU that looks past them can do nothing more in this process.
     vocab_size: i64,
     dir: PathBuf,
+}
+
+/// A text as a text encoder takes it, chunk by chunk.
+pub(super) struct Chunks {
+    /// One or more.
+    pub(super) chunks: Vec<PaddedChunk>,
+    /// What did not fit.
+    pub(super) dropped: Option<String>,
+}
+
+/// A chunk with start, end and padding: exactly the tokenizer's length.
+pub(super) struct PaddedChunk {
+    pub(super) ids: Vec<i64>,
+    /// One for each id; `None` where all are 1.
+    pub(super) weights: Option<Vec<f32>>,
 }
 
 /// A text as a text encoder takes it.
@@ -98,29 +116,85 @@ impl Tokenizer {
         Ok(Tokenizer { inner, bos, eos, pad, max_length, vocab_size, dir: dir.to_owned() })
     }
 
-    /// Start, ids, end, padding: exactly the tokenizer's length.
+    /// Start, ids, end, padding: exactly the tokenizer's length. What does not fit is dropped.
     pub(super) fn encode(&self, text: &str) -> Result<Tokens, Error> {
-        let failed = |error: tokenizers::Error| Error::internal("tokenizing", Cause::boxed(error));
+        let ids = self.ids(text)?;
+        let (kept, dropped) = ids.split_at(ids.len().min(self.max_length - 2));
+        let dropped = if dropped.is_empty() { None } else { Some(self.words(dropped)?) };
+        Ok(Tokens { ids: self.padded(kept), dropped })
+    }
+
+    /// The chunks of a prompt, at most `most`. What does not fit is dropped.
+    ///
+    /// # Errors
+    /// [`RequestError::Prompt`] for a prompt that cannot be read.
+    pub(super) fn chunks(&self, text: &str, syntax: PromptSyntax, most: usize) -> Result<Chunks, Error> {
+        if syntax == PromptSyntax::Plain {
+            let Tokens { ids, dropped } = self.encode(text)?;
+            return Ok(Chunks { chunks: vec![PaddedChunk { ids, weights: None }], dropped });
+        }
+        // It says what is wrong with the special ids, where a prompt has no others.
+        self.ids("")?;
+        let parts = prompt::parse(text, syntax)
+            .map_err(|fault| RequestError::Prompt { field: "prompt", fault })?
+            .into_iter()
+            .map(|part| match part {
+                Part::Text { text, weight } => {
+                    Ok(TokenPart::Text { ids: self.ids(&text)?, weight: weight as f32 })
+                }
+                Part::Break => Ok(TokenPart::Break),
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let comma = self.inner.token_to_id(",</w>");
+        let mut chunks = chunks::lay(&parts, self.max_length - 2, comma, syntax);
+        let rest: Vec<u32> = chunks.drain(most.min(chunks.len())..).flat_map(|chunk| chunk.ids).collect();
+        let dropped = if rest.is_empty() { None } else { Some(self.words(&rest)?) };
+        let chunks = chunks.into_iter().map(|Chunk { ids, weights }| PaddedChunk {
+            ids: self.padded(&ids),
+            weights: weights.iter().any(|weight| *weight != 1.0).then(|| {
+                let mut padded = vec![1.0; self.max_length];
+                padded[1..=weights.len()].copy_from_slice(&weights);
+                padded
+            }),
+        });
+        Ok(Chunks { chunks: chunks.collect(), dropped })
+    }
+
+    /// The ids of an empty text, padded.
+    pub(super) fn empty(&self) -> Vec<i64> {
+        self.padded(&[])
+    }
+
+    /// Ids of a text without start and end.
+    fn ids(&self, text: &str) -> Result<Vec<u32>, Error> {
         let encoding = self.inner.encode_fast(text, false).map_err(failed)?;
-        let (kept, dropped) = encoding.get_ids().split_at(encoding.len().min(self.max_length - 2));
-        let padding = std::iter::repeat_n(self.pad, self.max_length - 2 - kept.len());
-        let ids = std::iter::once(self.bos).chain(kept.iter().copied()).chain([self.eos]).chain(padding);
-        let dropped = match dropped {
-            [] => None,
-            ids => {
-                Some(self.inner.decode(ids, false).map_err(failed)?.replace("</w>", " ").trim().to_owned())
-            }
-        };
-        let ids: Vec<i64> = ids.map(i64::from).collect();
-        if let Some(id) = ids.iter().find(|id| **id >= self.vocab_size) {
+        let ids = encoding.get_ids().to_vec();
+        let specials = [self.bos, self.eos, self.pad];
+        if let Some(id) = ids.iter().chain(&specials).find(|id| i64::from(**id) >= self.vocab_size) {
             let reason = format!(
                 "a word has the id {id}; expected ids below the text encoder's `vocab_size`, {}",
                 self.vocab_size
             );
             return Err(Error::model(&self.dir, reason));
         }
-        Ok(Tokens { ids, dropped })
+        Ok(ids)
     }
+
+    /// Start, `ids`, end, padding.
+    fn padded(&self, ids: &[u32]) -> Vec<i64> {
+        let padding = std::iter::repeat_n(self.pad, self.max_length - 2 - ids.len());
+        let ids = std::iter::once(self.bos).chain(ids.iter().copied()).chain([self.eos]).chain(padding);
+        ids.map(i64::from).collect()
+    }
+
+    /// The words of ids.
+    fn words(&self, ids: &[u32]) -> Result<String, Error> {
+        Ok(self.inner.decode(ids, false).map_err(failed)?.replace("</w>", " ").trim().to_owned())
+    }
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::internal("tokenizing", Cause::boxed(error))
 }
 
 fn from_vocab(dir: &Path, unk_token: &str) -> Result<tokenizers::Tokenizer, Error> {

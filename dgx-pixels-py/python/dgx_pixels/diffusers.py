@@ -116,6 +116,8 @@ class StableDiffusionXLPipeline:
         original_size: tuple[int, int] | None = None,
         target_size: tuple[int, int] | None = None,
         crops_coords_top_left: tuple[int, int] | None = None,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
     ) -> Any:
         """Draws the prompts together. The arguments are diffusers'; `None` is the model's value.
 
@@ -145,6 +147,10 @@ class StableDiffusionXLPipeline:
             "guidance_scale": guidance_scale,
             "guidance_rescale": guidance_rescale,
             "clip_skip": clip_skip,
+            # diffusers takes every character of a prompt for itself.
+            "prompt_syntax": "plain",
+            "timesteps": None if timesteps is None else list(timesteps),
+            "sigmas": None if sigmas is None else list(sigmas),
             # diffusers has height before width, and top before left.
             "original_size": _turned(original_size),
             "target_size": _turned(target_size),

@@ -80,6 +80,8 @@ class SpriteFields(PixelFields, total=False):
     #: Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes
     #: details. Default: at every step.
     deep_cache: int | None
+    #: The share of fresh noise in a step of `tcd`, 0 to 1. Default: 0.3.
+    eta: float | None
     #: `True` to replace a file that exists. Default: `False`.
     force: bool | None
     #: The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10
@@ -110,10 +112,36 @@ class SpriteFields(PixelFields, total=False):
     #: A file that ends in `.png`, which the engine writes; the certificate of a sprite goes beside
     #: it as `NAME.json`. Default: none.
     output: str | os.PathLike[str] | None
+    #: The settings that a few-step model or LoRA was trained for: `steps`, `guidance_scale`,
+    #: `scheduler`, `timestep_spacing`, `timesteps` and `eta`. A field that is given wins. Default:
+    #: none.
+    preset: (
+        Literal[
+            "lcm",
+            "lightning-2",
+            "lightning-4",
+            "lightning-8",
+            "hyper-sd-1",
+            "hyper-sd-1-unet",
+            "hyper-sd-2",
+            "hyper-sd-4",
+            "hyper-sd-8",
+            "hyper-sd-8-cfg",
+            "hyper-sd-12-cfg",
+            "dmd2",
+            "dmd2-1",
+            "turbo",
+        ]
+        | None
+    )
     #: Report a preview after every Nth step. Default: 0, which reports none.
     preview_every: int | None
     #: `urgent`, `high`, `normal` or `low`. A job that waits rises. Default: `normal`.
     priority: Literal["urgent", "high", "normal", "low"] | None
+    #: The rule for brackets, `BREAK` and long texts in both prompts: `comfyui`, `a1111`, or
+    #: `plain`, which takes every character for itself and drops words past the model's length, as
+    #: diffusers does. Default: `comfyui`.
+    prompt_syntax: Literal["comfyui", "a1111", "plain"] | None
     #: `True` to return the model's image as it is, without the stages that make a sprite of it.
     #: Default: `False`.
     raw: bool | None
@@ -128,6 +156,9 @@ class SpriteFields(PixelFields, total=False):
             "dpmpp_2m_sde",
             "unipc",
             "lcm",
+            "tcd",
+            "edm_euler",
+            "edm_dpmpp_2m",
         ]
         | None
     )
@@ -135,11 +166,21 @@ class SpriteFields(PixelFields, total=False):
     #: the same image. Default: drawn at random and reported; in a batch, derived from the line's
     #: number and prompt.
     seed: int | None
+    #: The noise levels to draw at, falling, in place of `steps`, for example `14.6,4.1,0.9,0`. The
+    #: last is what the last step leaves. For `euler`. Default: those of the schedule.
+    sigmas: Sequence[float] | None
     #: Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     steps: int | None
     #: Size conditioning: the size that a training image was cropped to, for example `1024x1024`.
     #: Sides: 1 to 65535. Default: the image's own size.
     target_size: Sides | None
+    #: The spread of the timesteps over the schedule: `linspace`, `leading` or `trailing`. Few-step
+    #: models need `trailing`. Default: the model's own.
+    timestep_spacing: Literal["linspace", "leading", "trailing"] | None
+    #: The timesteps of training to draw at, falling, in place of `steps`, for example
+    #: `999,749,499,249`. For `euler`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`. Default:
+    #: those that the schedule spreads.
+    timesteps: Sequence[int] | None
     #: The width of the image that the model draws, in pixels, 64 to 2048; most models need a
     #: multiple of 8. It goes with `height`. Default: the width that fits `size`, or the model's
     #: own.

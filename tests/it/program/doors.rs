@@ -91,6 +91,14 @@ fn a_wrong_field_is_refused_with_the_same_words_at_every_door() {
             json!("bottom"),
             "`anchor` is `bottom` and there is no `size` that it places the sprite in; expected both or neither",
         ),
+        ("prompt", json!("a (key:1e9)"), "`prompt` gives `key` the weight 1000000000; expected -10 to 10"),
+        ("timesteps", json!([249, 499]), "`timesteps` is 499 after 249; expected falling numbers"),
+        (
+            "sigmas",
+            json!([14.6]),
+            "`sigmas` is a list of 1; expected 2 to 100000 noise levels, the last mostly 0",
+        ),
+        ("eta", json!(2), "`eta` is 2; expected 0 to 1"),
         ("max_colors", json!(0), "`max_colors` is `0`; expected `auto`, `elbow`, `all` or 1 to 256"),
     ] {
         let mut request =
