@@ -1,4 +1,4 @@
-//! What is measured of the server; the engine measures itself.
+//! The metrics of the server; the engine measures itself.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use dgx_pixels_core::metrics::{Metric, MetricKind};
 use prometheus::core::Collector;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
-/// From answers out of memory to pictures that take minutes.
+/// The bounds of histograms in seconds: from answers out of memory to images that take minutes.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 45.0, 120.0];
 
 pub(crate) struct Metrics {
