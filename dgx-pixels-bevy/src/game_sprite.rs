@@ -12,9 +12,11 @@ use crate::animation::{Playback, Soonest};
 use crate::live::LiveSprite;
 use crate::sprites::Sprites;
 
-/// Shows a sprite of the manifest. It fills in `image`, `texture_atlas` and the [`Anchor`] of Bevy's [`Sprite`]; colour, flips and size stay yours.
+/// Shows a sprite of the manifest. It fills in `image`, `texture_atlas` and the [`Anchor`] of
+/// Bevy's [`Sprite`]; colour, flips and size stay yours.
 ///
-/// A name that the manifest does not have shows as a checkerboard of magenta and black, until a deploy brings it.
+/// A name that the manifest does not have shows as a checkerboard of magenta and black, until a
+/// deploy brings it.
 ///
 /// # Example
 /// ```
@@ -48,7 +50,8 @@ impl GameSprite {
         self
     }
 
-    /// Plays an animation from its first frame on. Call it when the animation changes, not each frame.
+    /// Plays an animation from its first frame on. Call it when the animation changes, not each
+    /// frame.
     pub fn play(&mut self, animation: impl Into<Cow<'static, str>>) {
         self.animation = Some(animation.into());
     }

@@ -7,7 +7,7 @@ use bevy::prelude::*;
 use bevy::sprite::Anchor;
 use dgx_pixels_manifest::{Frame, ManifestSprite};
 
-/// What plays where nothing else is asked for, if a sprite has it.
+/// The animation that plays by default, if the sprite has it.
 const IDLE: &str = "idle";
 
 /// A sprite that can be shown.
@@ -22,7 +22,7 @@ pub struct LiveSprite {
     /// The point that lies on the entity's position.
     pub anchor: Anchor,
     clips: BTreeMap<String, Arc<Clip>>,
-    /// Without a choice.
+    /// The animation that plays if the entity names none.
     default_clip: Arc<Clip>,
 }
 
@@ -75,7 +75,8 @@ impl LiveSprite {
         }
     }
 
-    /// The animation of this name. Without a name: `idle` if there is one; all frames of a sprite without animations; else the first frame.
+    /// The animation of this name. Without a name: `idle` if there is one; all frames of a sprite
+    /// without animations; else the first frame.
     pub fn clip(&self, name: Option<&str>) -> Option<&Arc<Clip>> {
         match name {
             Some(name) => self.clips.get(name),

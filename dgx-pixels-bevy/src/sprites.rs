@@ -113,7 +113,8 @@ impl Sprites {
     }
 }
 
-/// At the start: after the plugins are built, as one of them says where the assets are.
+/// Begins at the start of the game, after the plugins are built, because one of them knows the
+/// folder of the assets.
 pub(crate) fn begin(mut sprites: ResMut<Sprites>, server: Res<AssetServer>) {
     sprites.handle = server.load(MANIFEST_PATH);
 }
@@ -136,7 +137,8 @@ pub(crate) fn look_again(
     }
 }
 
-/// Looks for a manifest that was loaded, and lets it take over when all of its pictures are loaded or have failed.
+/// Looks for a manifest that was loaded, and lets it take over when all of its pictures are loaded
+/// or have failed.
 pub(crate) fn swap(
     mut sprites: ResMut<Sprites>,
     mut failures: MessageReader<AssetLoadFailedEvent<SpriteManifest>>,
@@ -159,7 +161,8 @@ pub(crate) fn swap(
         (sprites.waits, sprites.is_new) = (true, true);
         sprites.retried.clear();
         for image in newest.images.iter().filter(|image| server.load_state(*image).is_failed()) {
-            // Its file may have been put right, or a `.meta` beside it removed, and the file watcher tells of neither at once.
+            // Its file may have been put right, or a `.meta` beside it removed, and the file
+            // watcher tells of neither at once.
             if let Some(path) = image.path() {
                 server.reload(path.clone());
                 sprites.retried.insert(image.id());
@@ -219,7 +222,7 @@ pub(crate) fn swap(
     }
 }
 
-/// Whether two entries look the same; how they were made does not show.
+/// `true` if two entries look the same. The records of how they were made are not compared.
 fn shows_same(a: &ManifestSprite, b: &ManifestSprite) -> bool {
     (&a.image, &a.frames, &a.animations, a.anchor) == (&b.image, &b.frames, &b.animations, b.anchor)
 }

@@ -16,8 +16,8 @@ pub const MANIFEST_VERSION: u32 = 1;
 
 /// The sprites of a game. The JSON Schema is `docs/manifest.schema.json`.
 ///
-/// An image is named by its content and never changes. A manifest and its images are therefore valid
-/// together: a deploy takes effect at the moment when its manifest is renamed into place.
+/// An image is named by its content and never changes. A manifest and its images are therefore
+/// valid together: a deploy takes effect at the moment when its manifest is renamed into place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -41,7 +41,8 @@ pub struct ManifestImage {
     pub width: u32,
     /// The height in pixels.
     pub height: u32,
-    /// The colors, for example `#1a1c2c`, the most frequent first; empty if there are more than 256.
+    /// The colors, for example `#1a1c2c`, the most frequent first; empty if there are more than
+    /// 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub palette: Vec<String>,
 }
@@ -87,7 +88,8 @@ pub struct Frame {
     pub duration_ms: u32,
 }
 
-/// The pixels from `min` up to, and without, `max`: `[x, y]` from the top left, like Bevy's `URect`.
+/// The pixels from `min` up to, and without, `max`: `[x, y]` from the top left, like Bevy's
+/// `URect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -171,7 +173,8 @@ impl fmt::Display for Rect {
 }
 
 impl Manifest {
-    /// Reads a manifest and checks the form of its text. [`faults`](Manifest::faults) checks the rest.
+    /// Reads a manifest and checks the form of its text. [`faults`](Manifest::faults) checks the
+    /// rest.
     ///
     /// # Errors
     /// [`ManifestError::Json`] if the text is not a manifest or was cut off, and
@@ -193,8 +196,8 @@ impl Manifest {
         serde_json::to_string_pretty(self).expect("plain data turns into JSON; this is a bug") + "\n"
     }
 
-    /// Returns the contradictions in the manifest, without a look at the image files: paths that lead
-    /// out of the folder, rectangles outside the image, frames that do not exist.
+    /// Returns the contradictions in the manifest, without a look at the image files: paths that
+    /// lead out of the folder, rectangles outside the image, frames that do not exist.
     pub fn faults(&self) -> Vec<ManifestFault> {
         let mut faults = vec![];
         let mut fault = |field: String, reason: String| faults.push(ManifestFault { field, reason });

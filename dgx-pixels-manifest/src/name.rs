@@ -10,10 +10,11 @@ use crate::error::ManifestError;
 
 const MAX_LEN: usize = 64;
 
-/// The name of a sprite in its game, for example `enemy_slime`, `enemy_slime_red` or `tile_grass_2`.
+/// The name of a sprite in its game, for example `enemy_slime`, `enemy_slime_red` or
+/// `tile_grass_2`.
 ///
-/// A name has two to five words of `a-z`, `0-9` and `-`, joined by `_`, and at most 64 characters. The
-/// first word is the category.
+/// A name has two to five words of `a-z`, `0-9` and `-`, joined by `_`, and at most 64 characters.
+/// The first word is the category.
 ///
 /// # Example
 /// ```
@@ -30,12 +31,12 @@ const MAX_LEN: usize = 64;
 pub struct SpriteName(String);
 
 impl SpriteName {
-    /// Makes the name of `name` in `category`: in lower case, with `-` for all that is neither a letter nor
-    /// a digit. A name that begins with its category already is kept.
+    /// Makes the name of `name` in `category`: in lower case, with `-` for all that is neither a
+    /// letter nor a digit. A name that begins with its category already is kept.
     ///
     /// # Errors
-    /// [`ManifestError::Category`] if `category` is not one word, and [`ManifestError::Name`] if `name`
-    /// leaves no word or is too long.
+    /// [`ManifestError::Category`] if `category` is not one word, and [`ManifestError::Name`] if
+    /// `name` leaves no word or is too long.
     pub fn new(category: &str, name: &str) -> Result<SpriteName, ManifestError> {
         check_category(category)?;
         let name = mended(name);
