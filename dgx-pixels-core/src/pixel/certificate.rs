@@ -1,4 +1,4 @@
-//! What is true of a finished sprite, in numbers that a program can check.
+//! The facts about a finished sprite, in numbers that a program can check.
 
 use std::collections::HashSet;
 

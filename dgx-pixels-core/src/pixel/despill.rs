@@ -1,4 +1,4 @@
-//! What the background left on a sprite's silhouette.
+//! The color that the background left on a sprite's silhouette.
 //!
 //! Idea: PixelRefiner (HappyOnigiri, MIT), which recolours only what lies on the line from background to sprite.
 

@@ -1,4 +1,4 @@
-//! What a pixel artist would point at.
+//! The faults that a pixel artist would point at.
 //!
 //! The four faults and their names are the craft's own; that a jaggy is a break in the order of run lengths is how
 //! spritebox tells it.

@@ -1,4 +1,5 @@
-//! From a picture *of* pixel art to pixel art: one pixel for each cell of the picture's grid, few colours, one-bit alpha.
+//! Conversion of an image *of* pixel art to pixel art: one pixel for each cell of the image's grid,
+//! few colors, one-bit alpha.
 //!
 //! [`pixelize`] runs all stages: the [`grid`] is found, each cell gets a colour ([`sample`]), the background is
 //! [cut out](cut_out), stray cells are [mended](clean_up), and colours are [quantised](quantize) last. Each stage is a

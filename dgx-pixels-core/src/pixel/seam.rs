@@ -1,4 +1,4 @@
-//! How visible the seam of a repeated texture is.
+//! The visibility of the seam of a repeated texture.
 
 use image::RgbaImage;
 
