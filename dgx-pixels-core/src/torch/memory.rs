@@ -1,4 +1,4 @@
-//! What tensors take of a device's memory, how much of it there is, and a limit.
+//! The memory that tensors take of a device, the amount that the device has, and a limit.
 
 use std::ffi::c_char;
 use std::fs;

@@ -1,4 +1,4 @@
-//! How fast a device multiplies matrices: what speeds are held against.
+//! The speed at which a device multiplies matrices, to which measured speeds are compared.
 
 use std::time::{Duration, Instant};
 
