@@ -1,4 +1,4 @@
-//! Why a schedule cannot be made.
+//! The reasons why a schedule cannot be made.
 
 use serde_json::Value;
 

@@ -188,7 +188,7 @@ impl SchedulerName {
         }
     }
 
-    /// diffusers' class, as `_class_name` has it.
+    /// The class in diffusers, by its `_class_name`.
     pub fn class(self) -> &'static str {
         match self {
             SchedulerName::Euler => "EulerDiscreteScheduler",
