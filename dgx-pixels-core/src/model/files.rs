@@ -1,4 +1,4 @@
-//! Which safetensors files hold a component's weights, and what their headers say.
+//! The safetensors files that hold a component's weights, and the facts in their headers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Which models there are on this machine, and which one is meant.
+//! The search for models on this machine, and the choice of the one that is meant.
 //!
 //! # Example
 //! ```no_run
