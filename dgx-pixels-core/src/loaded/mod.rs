@@ -1,4 +1,5 @@
-//! libtorch behind one loadable object: models that are computed by `libdgx_pixels_torch.so`.
+//! The library libtorch behind one loadable object: models that are computed by
+//! `libdgx_pixels_torch.so`.
 //!
 //! A program that stands on this module needs no libtorch to be built, to start, or to do what
 //! draws nothing. The object is found and loaded when the first job is drawn, once for the process;
