@@ -22,8 +22,8 @@ fn torch() {
         .include(root.join("include/torch/csrc/api/include"))
         .files(sources)
         .compile("dgx_pixels_device");
-    // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line with
-    // DEP_DGX_PIXELS_CORE_LIBTORCH_LIB.
+    // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line
+    // with DEP_DGX_PIXELS_CORE_LIBTORCH_LIB.
     println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo::metadata=libtorch_lib={lib}");
 }

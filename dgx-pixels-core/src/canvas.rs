@@ -31,7 +31,8 @@ pub fn native_sprite(native: ImageSize) -> ImageSize {
 /// The image to draw for a `sprite`, with a model that draws `native` by default.
 ///
 /// It has a cell of [`CELL_PX`] for each pixel of the sprite. A model made for large images draws
-/// about its own area in the sprite's proportions instead. Sides stay within what a request may ask for.
+/// about its own area in the sprite's proportions instead. Sides stay within what a request may ask
+/// for.
 pub fn for_sprite(native: ImageSize, sprite: ImageSize) -> ImageSize {
     let area = |ImageSize { width, height }: ImageSize| f64::from(width) * f64::from(height);
     let enlarged = (area(native_sprite(native)) / area(sprite)).sqrt();
@@ -64,8 +65,9 @@ pub struct Conflict {
 
 /// Chooses the image to draw and its grid, so that the sprite has `pixel.size`.
 ///
-/// Returns the image's size, and sets `pixel.grid`. Both stay as they are without a `pixel.size`, where the image's sprite
-/// fits into it (the rest of the sprite is transparent), and where the caller gives the grid.
+/// Returns the image's size, and sets `pixel.grid`. Both stay as they are without a `pixel.size`,
+/// where the image's sprite fits into it (the rest of the sprite is transparent), and where the
+/// caller gives the grid.
 ///
 /// # Errors
 /// [`Conflict`] if `asked`, the image that the caller wants, becomes a larger sprite.

@@ -27,8 +27,8 @@ pub const MAX_PICTURE_BYTES: u64 = 256 << 20;
 /// socket.
 ///
 /// # Errors
-/// The system's own errors, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular file
-/// or is longer than `limit` bytes. Nothing of a refused file's content is in the error.
+/// The system's own errors, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular
+/// file or is longer than `limit` bytes. Nothing of a refused file's content is in the error.
 ///
 /// # Example
 /// ```
@@ -66,7 +66,8 @@ pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Text in UTF-8: `bytes` as they are, or converted where they are UTF-16, as Windows programs write it.
+/// Text in UTF-8: `bytes` as they are, or converted where they are UTF-16, as Windows programs
+/// write it.
 ///
 /// UTF-16 is known by its byte order mark, or by a zero in every other byte of its beginning.
 ///

@@ -96,7 +96,8 @@ pub enum JobEvent {
     Redraw {
         /// 1 for the second draw.
         redraw: u32,
-        /// The seed of the draw that comes: [`redraw_seed`](crate::redraw_seed) of the request's seed.
+        /// The seed of the draw that comes: [`redraw_seed`](crate::redraw_seed) of the request's
+        /// seed.
         seed: u64,
     },
     /// The job is done; where a file was asked for, the file is there.
@@ -164,7 +165,8 @@ pub struct JobTimings {
 /// A job that was submitted. Dropping it cancels nothing; see [`Job::cancel_on_drop`].
 ///
 /// All its copies are the same job. It can be waited for by a thread ([`wait`](Job::wait)), awaited
-/// ([`finished`](Job::finished)) and watched ([`events`](Job::events)), without any particular runtime.
+/// ([`finished`](Job::finished)) and watched ([`events`](Job::events)), without any particular
+/// runtime.
 #[derive(Clone)]
 pub struct Job(Arc<Shared>);
 
@@ -186,7 +188,8 @@ struct Reaction {
     react: Box<dyn FnOnce() + Send>,
 }
 
-/// The newest event of each kind, by number: whoever reads slowly misses some, and makes nothing wait or grow.
+/// The newest event of each kind, by number: whoever reads slowly misses some, and makes nothing
+/// wait or grow.
 #[derive(Default)]
 struct State {
     told: u64,
@@ -201,7 +204,8 @@ impl State {
 }
 
 impl Job {
-    /// A job, and the end that tells of it: for those who implement [`Generator`](crate::Generator).
+    /// A job, and the end that tells of it: for those who implement
+    /// [`Generator`](crate::Generator).
     pub fn new(id: JobId, submission: Submission) -> (Job, JobWriter) {
         Job::submitted_at(id, submission, Instant::now())
     }
@@ -425,7 +429,8 @@ impl Drop for Events {
     }
 }
 
-/// The end of a job that tells of it. Dropped without an end told, the job fails as an internal error.
+/// The end of a job that tells of it. Dropped without an end told, the job fails as an internal
+/// error.
 pub struct JobWriter(Arc<Shared>);
 
 impl JobWriter {
@@ -449,7 +454,8 @@ impl JobWriter {
         self.0.watchers.load(Ordering::Relaxed) > 0
     }
 
-    /// Has `react` called at each [`Job::cancel`], on the thread that calls it. The first `react` stays.
+    /// Has `react` called at each [`Job::cancel`], on the thread that calls it. The first `react`
+    /// stays.
     pub fn on_cancel(&self, react: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.on_cancel.set(Box::new(react));
     }

@@ -1,4 +1,5 @@
-//! Files of pictures: what they say of how they were made, and how they are written so that each is whole.
+//! Files of pictures: what they say of how they were made, and how they are written so that each is
+//! whole.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Cursor, Seek};
@@ -40,7 +41,7 @@ pub struct Made {
     pub mode: Option<String>,
     /// This library's version.
     pub program: String,
-    /// libtorch's version; `None` where it was not used.
+    /// The version of libtorch; `None` where it was not used.
     pub libtorch: Option<String>,
     /// The model's licence, if it was known, as `openrail++`.
     pub licence: Option<String>,
@@ -83,7 +84,8 @@ pub enum MadeError {
     Invalid(#[source] Error),
 }
 
-/// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.
+/// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts
+/// when they enlarge.
 const SPRITE: &str = "dgx-pixels-sprite";
 
 /// The program that our files name.
@@ -97,8 +99,8 @@ const MAX_MADE_BYTES: usize = 1 << 20;
 /// The most bytes of the text [`SPRITE`], two sides.
 const MAX_SIDES_BYTES: usize = 32;
 
-/// The text, unless it has more than `limit` bytes. It may be compressed, so that a few bytes stand for
-/// gigabytes.
+/// The text, unless it has more than `limit` bytes. It may be compressed, so that a few bytes stand
+/// for gigabytes.
 fn bounded(text: &ITXtChunk, limit: usize) -> Option<String> {
     let mut text = text.clone();
     text.decompress_text_with_limit(limit).ok()?;
@@ -106,11 +108,12 @@ fn bounded(text: &ITXtChunk, limit: usize) -> Option<String> {
 }
 
 impl Made {
-    /// Reads from a PNG file how it was made. The file may be anyone's: what is returned is within the same
-    /// ranges as a user's request.
+    /// Reads from a PNG file how it was made. The file may be anyone's: what is returned is within
+    /// the same ranges as a user's request.
     ///
     /// # Errors
-    /// A [`MadeError`] for a file that is no PNG, that says nothing, or that has a value out of its range.
+    /// A [`MadeError`] for a file that is no PNG, that says nothing, or that has a value out of its
+    /// range.
     pub fn read(png: &[u8]) -> Result<Made, MadeError> {
         let reader = png::Decoder::new(Cursor::new(png)).read_info()?;
         let texts = &reader.info().utf8_text;
@@ -208,12 +211,12 @@ fn png(
     }
 }
 
-/// Writes a sprite, as [`sprite_png`] made it, and its certificate beside it as `NAME.json`. The picture comes last: where it
-/// is, both are.
+/// Writes a sprite, as [`sprite_png`] made it, and its certificate beside it as `NAME.json`. The
+/// picture comes last: where it is, both are.
 ///
 /// # Errors
-/// As [`write_whole`]; [`Error::Output`] for a `NAME.json` of another program, which even `force` does not replace. A
-/// certificate without its picture is not left behind.
+/// As [`write_whole`]; [`Error::Output`] for a `NAME.json` of another program, which even `force`
+/// does not replace. A certificate without its picture is not left behind.
 pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force: bool) -> Result<(), Error> {
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
@@ -233,8 +236,8 @@ pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// Checks that a file may be written at `path`, beside another that the user named: nothing is there, or `force` may
-/// replace it and this library wrote it ([`is_ours`]).
+/// Checks that a file may be written at `path`, beside another that the user named: nothing is
+/// there, or `force` may replace it and this library wrote it ([`is_ours`]).
 ///
 /// # Errors
 /// As [`check_replaceable`]; [`Error::Output`] for a file of another program.
@@ -249,8 +252,9 @@ pub fn check_beside(path: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
-/// `true` if this library wrote the file at `path`: a certificate, a sheet's index or settings, a batch's manifest, or a
-/// PNG that names it as its software. `false` for a file that cannot be read.
+/// `true` if this library wrote the file at `path`: a certificate, a sheet's index or settings, a
+/// batch's manifest, or a PNG that names it as its software. `false` for a file that cannot be
+/// read.
 pub fn is_ours(path: &Path) -> bool {
     let limit = if has_ending(path, "png") { MAX_PICTURE_BYTES } else { MAX_TEXT_BYTES };
     let Ok(bytes) = read_regular(path, limit) else { return false };

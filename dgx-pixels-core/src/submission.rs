@@ -24,8 +24,8 @@ pub struct Submission {
     /// The options of the pixel stages, which make a sprite of the model's image; `None` leaves the
     /// image as it is.
     pub pixel: Option<PixelOptions>,
-    /// The PNG file to write; with a sprite, its certificate goes beside it. `None` keeps the picture in memory, and on disk only
-    /// where a journal is kept.
+    /// The PNG file to write; with a sprite, its certificate goes beside it. `None` keeps the
+    /// picture in memory, and on disk only where a journal is kept.
     pub output: Option<PathBuf>,
     /// `true` if `output` may replace a file.
     pub force: bool,
@@ -36,7 +36,8 @@ pub struct Submission {
     pub client: String,
     /// Longest time from submission to the finished picture; past it the job fails.
     pub deadline: Option<Duration>,
-    /// Submitting the same again with the same key gives the first job, even after a restart where a journal is kept.
+    /// Submitting the same again with the same key gives the first job, even after a restart where
+    /// a journal is kept.
     pub idempotency_key: Option<String>,
     /// Tell of a preview after so many steps each; 0, the default, makes none.
     pub preview_every: usize,
@@ -82,8 +83,8 @@ impl Submission {
         Ok(())
     }
 
-    /// Returns JSON of everything that shapes the sprite, the same in every version of this library: equal submissions have
-    /// equal JSON.
+    /// Returns JSON of everything that shapes the sprite, the same in every version of this
+    /// library: equal submissions have equal JSON.
     pub fn content(&self) -> String {
         let request = stored::Request::from(self.request.clone());
         let pixel = self.pixel.clone().map(stored::Pixel::from);
@@ -92,12 +93,12 @@ impl Submission {
 
     /// Checks the submission and fills in every default, by the model that is to draw it.
     ///
-    /// This is the one place that decides the image for a sprite of a given size ([`canvas`]), the number of colors of a
-    /// generated sprite, and the cells that its model aims at.
+    /// This is the one place that decides the image for a sprite of a given size ([`canvas`]), the
+    /// number of colors of a generated sprite, and the cells that its model aims at.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate) and [`GenerateRequest::resolve`]; [`RequestError::Canvas`] for a sprite that does not
-    /// fit the image.
+    /// As [`validate`](Self::validate) and [`GenerateRequest::resolve`]; [`RequestError::Canvas`]
+    /// for a sprite that does not fit the image.
     ///
     /// # Example
     /// ```

@@ -75,7 +75,8 @@ impl Game {
         BASE64_STANDARD.decode(png).map_err(|error| self.fault(("its screenshot is not Base64", error)))
     }
 
-    /// Has the game read its manifest anew, and waits until it shows the one with this BLAKE3, or says why not.
+    /// Has the game read its manifest anew, and waits until it shows the one with this BLAKE3, or
+    /// says why not.
     ///
     /// # Errors
     /// [`Error::Game`] if none answers in time.

@@ -5,7 +5,8 @@ use oxipng::{Deflater, Options, StripChunks};
 use crate::error::Error;
 use crate::value_error::ValueError;
 
-/// The same picture in fewer bytes, and the same bytes each time. Texts stay, so that the file still says how it was made.
+/// The same picture in fewer bytes, and the same bytes each time. Texts stay, so that the file
+/// still says how it was made.
 ///
 /// # Errors
 /// [`Error::Value`] for what is no PNG file.

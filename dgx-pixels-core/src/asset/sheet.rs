@@ -23,7 +23,8 @@ pub const MAX_FRAMES: usize = 4096;
 /// The most animations of a sheet.
 pub const MAX_TAGS: usize = 1024;
 
-/// The most frames that all animations of a sheet show together. A short list of tags may each show every frame.
+/// The most frames that all animations of a sheet show together. A short list of tags may each show
+/// every frame.
 pub const MAX_SHOWN: usize = 1 << 16;
 
 /// The time that a frame is shown where nothing else is said, in milliseconds.
@@ -53,7 +54,8 @@ pub struct SheetFrame {
 pub struct SheetOptions {
     /// Default a grid, nearly square.
     pub layout: SheetLayout,
-    /// Empty pixels between frames. Default 0: with nearest sampling and whole pixels nothing bleeds.
+    /// Empty pixels between frames. Default 0: with nearest sampling and whole pixels nothing
+    /// bleeds.
     pub gutter: u32,
     /// The number of times that a frame's edge is repeated around it, against neighbors that shine
     /// through where a game scales or rotates. Default: 0.
@@ -100,7 +102,8 @@ impl Sheet {
     /// Puts frames into one picture.
     ///
     /// # Errors
-    /// [`Error::Value`] for no frames, frames of different sizes in a grid, a tag of frames that are not there, and more than fits.
+    /// [`Error::Value`] for no frames, frames of different sizes in a grid, a tag of frames that
+    /// are not there, and more than fits.
     ///
     /// # Example
     /// ```
@@ -159,7 +162,8 @@ fn check(frames: &[SheetFrame], tags: &[Tag]) -> Result<(), Error> {
 /// Checks the tags of a sheet of `count` frames.
 ///
 /// # Errors
-/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than [`MAX_SHOWN`].
+/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than
+/// [`MAX_SHOWN`].
 pub(super) fn check_tags(tags: &[Tag], count: usize) -> Result<(), Error> {
     if tags.len() > MAX_TAGS {
         return Err(fault("tag", format!("{} tags", tags.len()), format!("at most {MAX_TAGS}")));
@@ -289,7 +293,8 @@ fn draw(sheet: &mut RgbaImage, frame: &RgbaImage, x: u32, y: u32, extrude: u32) 
     imageops::replace(sheet, frame, x.into(), y.into());
 }
 
-/// The settings of a PNG for Bevy 0.19 that keep its pixels sharp in any project: the text of `NAME.png.meta`.
+/// The settings of a PNG for Bevy 0.19 that keep its pixels sharp in any project: the text of
+/// `NAME.png.meta`.
 pub const BEVY_META: &str = r#"(
     meta_format_version: "1.0",
     asset: Load(

@@ -1,4 +1,4 @@
-//! What is where in a sheet: JSON as Aseprite exports it, which other engines read too.
+//! The index of a sheet: JSON as Aseprite exports it, which other engines read too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub const MAX_INDEX_BYTES: usize = 16 << 20;
 /// The longest side of a sheet, in pixels: larger textures exist on no GPU.
 const MAX_INDEX_SIDE: u32 = 1 << 14;
 
-/// Where `meta` tells how the frames were made; other programs leave it alone.
+/// The key in `meta` that records how the frames were made. Other programs leave it alone.
 const MADE: &str = "dgx-pixels";
 
 /// The frames and tags of a sheet.
@@ -140,8 +140,9 @@ impl SheetIndex {
     /// Reads JSON that Aseprite (array or hash) or `dgx-pixels sheet` wrote.
     ///
     /// # Errors
-    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or rotated, which a game would have to undo;
-    /// for more than 16 MiB, [`MAX_FRAMES`] frames, [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
+    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or
+    /// rotated, which a game would have to undo; for more than 16 MiB, [`MAX_FRAMES`] frames,
+    /// [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
     /// all tags, and a sheet of more than 16,384 pixels a side.
     pub fn read(text: &[u8]) -> Result<SheetIndex, Error> {
         let fault =
@@ -320,7 +321,8 @@ impl<'de> Deserialize<'de> for Frames {
     }
 }
 
-/// Takes a frame, unless there are as many as there may be: the rest of a long list is not even read.
+/// Takes a frame, unless there are as many as there may be: the rest of a long list is not even
+/// read.
 fn push<E: serde::de::Error>(frames: &mut Vec<FileFrame>, frame: FileFrame) -> Result<(), E> {
     if frames.len() == MAX_FRAMES {
         return Err(E::custom(format!("more than {MAX_FRAMES} frames")));

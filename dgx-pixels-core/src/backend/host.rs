@@ -50,7 +50,7 @@ pub struct ModelInfo {
     /// The mode, for example `fast`, which says how much the model does differently from diffusers
     /// for speed; `None` where that makes no difference.
     pub mode: Option<String>,
-    /// libtorch's version; `None` where it is not used.
+    /// The version of libtorch; `None` where it is not used.
     pub libtorch: Option<String>,
     /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
@@ -64,8 +64,8 @@ pub trait DeviceMemory: Send + 'static {
     /// Begins to use the device, once, when the first job comes. Its memory is unknown before.
     ///
     /// # Errors
-    /// [`Error::Libtorch`] or [`Error::Device`] if it cannot be used. A model that is loaded afterwards fails with the
-    /// same.
+    /// [`Error::Libtorch`] or [`Error::Device`] if it cannot be used. A model that is loaded
+    /// afterwards fails with the same.
     fn open(&mut self) -> Result<(), Error> {
         Ok(())
     }

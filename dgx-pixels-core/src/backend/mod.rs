@@ -25,28 +25,32 @@ pub trait Backend: Send {
     /// Returns the model's values for what a request leaves open.
     fn defaults(&self) -> ModelDefaults;
 
-    /// Encodes the prompts, together where that can be, and draws the noise. No step is run yet. As many canvases as
-    /// requests, in their order. The requests are resolved with this backend's [`defaults`](Self::defaults).
+    /// Encodes the prompts, together where that can be, and draws the noise. No step is run yet. As
+    /// many canvases as requests, in their order. The requests are resolved with this backend's
+    /// [`defaults`](Self::defaults).
     ///
     /// # Errors
-    /// [`Error::Request`] if the model cannot do what one of them asks; [`Error::OutOfMemory`]. Nothing is left behind.
+    /// [`Error::Request`] if the model cannot do what one of them asks; [`Error::OutOfMemory`].
+    /// Nothing is left behind.
     fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<Self::Canvas>, Error>;
 
-    /// Advances every canvas by one step, each at its own timestep and with its own guidance. Canvases that are
-    /// done stay as they are. Those that can share a forward pass do.
+    /// Advances every canvas by one step, each at its own timestep and with its own guidance.
+    /// Canvases that are done stay as they are. Those that can share a forward pass do.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the device refused an allocation. No canvas has moved: try again with half of them.
+    /// [`Error::OutOfMemory`] if the device refused an allocation. No canvas has moved: try again
+    /// with half of them.
     fn step(&mut self, canvases: &mut [&mut Self::Canvas]) -> Result<(), Error>;
 
-    /// Begins to decode finished canvases to pixels. The pictures are waited for with what comes back; until then other calls may be
-    /// made, and the canvases may go.
+    /// Begins to decode finished canvases to pixels. The pictures are waited for with what comes
+    /// back; until then other calls may be made, and the canvases may go.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], and whatever else is known before the pictures are there.
     fn finish(&mut self, canvases: &[&Self::Canvas]) -> Result<Decoding, Error>;
 
-    /// The picture as it would be if it ended here, coarse and in rough colours, for a small part of a step's time.
+    /// The picture as it would be if it ended here, coarse and in rough colours, for a small part
+    /// of a step's time.
     ///
     /// # Errors
     /// As [`finish`](Backend::finish) and [`Decoding::wait`].
@@ -75,7 +79,8 @@ pub struct Latents {
 pub struct Decoding(Box<dyn FnOnce() -> Result<Vec<RgbImage>, Error> + Send>);
 
 impl Decoding {
-    /// Pictures that `wait` waits for, as many as canvases and in their order. It is called once, or not at all.
+    /// Pictures that `wait` waits for, as many as canvases and in their order. It is called once,
+    /// or not at all.
     pub fn new(wait: impl FnOnce() -> Result<Vec<RgbImage>, Error> + Send + 'static) -> Decoding {
         Decoding(Box::new(wait))
     }
@@ -124,7 +129,8 @@ pub struct Progress {
 /// Resolves `requests` with the backend's own defaults, and begins a canvas for each.
 ///
 /// # Errors
-/// [`Error::Request`] if one of them cannot be drawn, and those of [`Backend::begin`]. Nothing is left behind.
+/// [`Error::Request`] if one of them cannot be drawn, and those of [`Backend::begin`]. Nothing is
+/// left behind.
 pub fn begin<B: Backend>(backend: &mut B, requests: &[GenerateRequest]) -> Result<Vec<B::Canvas>, Error> {
     let defaults = backend.defaults();
     let resolved =
@@ -132,9 +138,11 @@ pub fn begin<B: Backend>(backend: &mut B, requests: &[GenerateRequest]) -> Resul
     backend.begin(&resolved)
 }
 
-/// Draws `requests` together: the simplest way through a [`Backend`], for one caller with one batch.
+/// Draws `requests` together: the simplest way through a [`Backend`], for one caller with one
+/// batch.
 ///
-/// `on_step` hears of progress after the beginning (0 steps done) and after each step, and may stop it there.
+/// `on_step` hears of progress after the beginning (0 steps done) and after each step, and may stop
+/// it there.
 ///
 /// # Errors
 /// What the backend reports, or [`Error::Cancelled`] if `on_step` broke off.

@@ -8,8 +8,9 @@ use crate::redraw::{GOLDEN, splitmix};
 use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::SchedulerName;
 
-/// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each step. For tests of
-/// everything around a backend, and for building without libtorch. Same request, same bytes, on every machine.
+/// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each
+/// step. For tests of everything around a backend, and for building without libtorch. Same request,
+/// same bytes, on every machine.
 ///
 /// # Example
 /// ```

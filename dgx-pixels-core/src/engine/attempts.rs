@@ -5,8 +5,8 @@ use crate::error::Error;
 /// The number of times that a job is begun before it fails for want of memory.
 const MOST_ATTEMPTS: usize = 3;
 
-/// `true` if a job that failed alone in a call is begun anew: memory may be there once others have left. `attempts` counts
-/// the one that failed.
+/// `true` if a job that failed alone in a call is begun anew: memory may be there once others have
+/// left. `attempts` counts the one that failed.
 pub(super) fn is_tried_again(error: &Error, attempts: usize) -> bool {
     matches!(error, Error::OutOfMemory { .. }) && attempts < MOST_ATTEMPTS
 }

@@ -1,4 +1,4 @@
-//! How much of a device's memory may be used.
+//! The share of a device's memory that the engine may use.
 
 use std::fmt;
 use std::str::FromStr;

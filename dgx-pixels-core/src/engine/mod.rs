@@ -1,19 +1,27 @@
 //! Serving: many requests share a device, step by step.
 //!
-//! An [`Engine`] takes [`Submission`](crate::Submission)s and gives back [`Job`]s that can be waited for, awaited, watched, cancelled and found
-//! again by id. One thread for each device owns models and canvases; all devices share one queue.
+//! An [`Engine`] takes [`Submission`](crate::Submission)s and gives back [`Job`]s that can be
+//! waited for, awaited, watched, cancelled and found again by id. One thread for each device owns
+//! models and canvases; all devices share one queue.
 //!
-//! - **Batching by the step.** The denoising step is the unit of work: between two of them canvases join, leave, pause for a more
-//!   urgent one, and share a forward pass with all that have their size, whatever their prompts, steps and guidance. Decoding is placed between
-//!   steps, so that it holds others up by no more than about one, and the device has the next step to do while its pictures are taken.
-//! - **Fair.** [`Priority`](crate::Priority) first, which rises while a job waits; clients take turns within it.
-//! - **A budget that holds.** What calls cost in memory is measured when a model is loaded and whenever it runs, fitted to sizes not
-//!   seen yet, and kept on disk. A job joins only while weights, canvases and the dearest call fit into the [`Budget`]; the device refuses
-//!   allocations past it. A call that runs out of memory all the same is made again in halves: no canvas is lost.
-//! - **Jobs survive.** With [`EngineConfig::journal`] an accepted job is on disk before `submit` returns, and a
-//!   result before anybody is told; after a crash the next engine runs what was not finished, and finds by id what was.
-//! - **Faults stay with their job.** A backend that panics is loaded anew, one that gives values that are not finite fails that job alone, one
-//!   that hangs is given up after [`EngineConfig::hang_after`].
+//! - **Batching by the step.** The denoising step is the unit of work: between two of them canvases
+//!   join, leave, pause for a more urgent one, and share a forward pass with all that have their
+//!   size, whatever their prompts, steps and guidance. Decoding is placed between steps, so that it
+//!   holds others up by no more than about one, and the device has the next step to do while its
+//!   pictures are taken.
+//! - **Fair.** [`Priority`](crate::Priority) first, which rises while a job waits; clients take
+//!   turns within it.
+//! - **A budget that holds.** What calls cost in memory is measured when a model is loaded and
+//!   whenever it runs, fitted to sizes not seen yet, and kept on disk. A job joins only while
+//!   weights, canvases and the dearest call fit into the [`Budget`]; the device refuses allocations
+//!   past it. A call that runs out of memory all the same is made again in halves: no canvas is
+//!   lost.
+//! - **Jobs survive.** With [`EngineConfig::journal`] an accepted job is on disk before `submit`
+//!   returns, and a result before anybody is told; after a crash the next engine runs what was not
+//!   finished, and finds by id what was.
+//! - **Faults stay with their job.** A backend that panics is loaded anew, one that gives values
+//!   that are not finite fails that job alone, one that hangs is given up after
+//!   [`EngineConfig::hang_after`].
 //!
 //! # Example
 //! A program that draws a hundred keys, eight at once:
@@ -44,9 +52,11 @@
 //! engine.shutdown(Shutdown::Drain);
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
-//! In async code [`Job::finished`](crate::job::Job::finished) and [`Events::next`](crate::job::Events::next) are futures of any runtime, and
-//! [`Generator`](crate::Generator) is the trait for clients of any executor. [`LocalModels`](crate::local::LocalModels) finds the models of
-//! this machine and starts an engine over them.
+//! In async code [`Job::finished`](crate::job::Job::finished) and
+//! [`Events::next`](crate::job::Events::next) are futures of any runtime, and
+//! [`Generator`](crate::Generator) is the trait for clients of any executor.
+//! [`LocalModels`](crate::local::LocalModels) finds the models of this machine and starts an engine
+//! over them.
 
 mod attempts;
 mod budget;
@@ -91,7 +101,8 @@ use crate::job::{Job, JobId};
 /// Threads that make sprites and write files.
 const WRITERS: usize = 2;
 
-/// Serves requests on the devices of this machine. Copies are the same engine; dropping the last ends it at the next step.
+/// Serves requests on the devices of this machine. Copies are the same engine; dropping the last
+/// ends it at the next step.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -107,11 +118,12 @@ struct Inner {
 type Describe = Box<dyn Fn(Option<&str>) -> Result<ModelInfo, Error> + Send + Sync>;
 
 impl Engine {
-    /// Opens the journal, takes up what an earlier run left, and serves `models` on `devices`. No model is loaded before its first job.
+    /// Opens the journal, takes up what an earlier run left, and serves `models` on `devices`. No
+    /// model is loaded before its first job.
     ///
     /// # Errors
-    /// [`Error::Journal`] if the journal cannot be opened, as when another engine has it; a corrupt one is no error, see
-    /// [`set_aside`](Engine::set_aside). [`Error::Device`] without any device.
+    /// [`Error::Journal`] if the journal cannot be opened, as when another engine has it; a corrupt
+    /// one is no error, see [`set_aside`](Engine::set_aside). [`Error::Device`] without any device.
     pub fn start<M: Models>(
         models: M,
         devices: Vec<Box<dyn DeviceMemory>>,
@@ -184,8 +196,9 @@ impl Engine {
         })))
     }
 
-    /// The job of this id: waiting, running, or ended. Ended ones are known for as long as the journal keeps them; without a journal, while
-    /// some 64 MiB of newer pictures have not displaced them.
+    /// The job of this id: waiting, running, or ended. Ended ones are known for as long as the
+    /// journal keeps them; without a journal, while some 64 MiB of newer pictures have not
+    /// displaced them.
     ///
     /// # Errors
     /// [`Error::Journal`] if it cannot be looked up.
@@ -197,14 +210,14 @@ impl Engine {
         Ok(journal.find(id)?.map(|entry| restored(id, entry)))
     }
 
-    /// Jobs of an earlier run that it had accepted and not finished. They are done now, but for those that failed as
-    /// [`Error::ProcessDied`] when this engine started.
+    /// Jobs of an earlier run that it had accepted and not finished. They are done now, but for
+    /// those that failed as [`Error::ProcessDied`] when this engine started.
     pub fn recovered(&self) -> &[Job] {
         &self.0.recovered
     }
 
-    /// The number of jobs that the journal could not read when this engine started. They are lost; their records stay in the
-    /// journal's file, in the table `unreadable`.
+    /// The number of jobs that the journal could not read when this engine started. They are lost;
+    /// their records stay in the journal's file, in the table `unreadable`.
     pub fn unreadable(&self) -> usize {
         self.0.unreadable
     }
@@ -222,8 +235,8 @@ impl Engine {
         &self.0.shared.metrics.registry
     }
 
-    /// Takes no more jobs, and ends; returns when all threads have, and the journal is free for another engine. A device that hangs is not
-    /// waited for.
+    /// Takes no more jobs, and ends; returns when all threads have, and the journal is free for
+    /// another engine. A device that hangs is not waited for.
     pub fn shutdown(&self, how: Shutdown) {
         let course = match how {
             Shutdown::Drain => Course::Drain,

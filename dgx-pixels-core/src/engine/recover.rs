@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, one_line};
 use crate::job::{Job, JobId};
 use crate::submission::{Resolved, Submission};
 
-/// What an earlier run did with a job.
+/// The outcome that an earlier run had for a job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Earlier {
     None,
@@ -23,7 +23,7 @@ pub(super) enum Earlier {
     Died,
 }
 
-/// What a job needs on its way.
+/// Builds the task for a job.
 pub(super) fn task(
     shared: &Shared,
     info: ModelInfo,

@@ -1,4 +1,4 @@
-//! From a submission to a place in the queue: checks, keys, quotas and the journal.
+//! The way from a submission to a place in the queue: checks, keys, quotas and the journal.
 
 use std::fs;
 use std::path::Path;
@@ -24,12 +24,13 @@ enum Checked {
 }
 
 impl Engine {
-    /// Checks `submission` and takes it; blocks for no longer than the journal takes to sync. With an idempotency key that is known,
-    /// the job that has it.
+    /// Checks `submission` and takes it; blocks for no longer than the journal takes to sync. With
+    /// an idempotency key that is known, the job that has it.
     ///
     /// # Errors
-    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output; [`Error::QueueFull`];
-    /// [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`]; [`Error::Journal`]. Nothing was taken then.
+    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output;
+    /// [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`];
+    /// [`Error::Journal`]. Nothing was taken then.
     pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
         self.submit_all([submission]).pop().unwrap_or(Err(Error::ShutDown))
     }
@@ -59,7 +60,7 @@ impl Engine {
         self.enqueue_all(checked, durable.into_iter().map(Pending::wait))
     }
 
-    /// Those that are new into the queue, if the journal has them: `durable` is its answer for each of them.
+    /// Puts the new jobs into the queue, if the journal has them: `durable` is its answer for each.
     fn enqueue_all(
         &self,
         checked: Vec<Result<Checked, Error>>,
@@ -209,7 +210,7 @@ fn same(job: Job, submission: &Submission) -> Result<Job, Error> {
     Err(Error::KeyTaken { key, id: job.id().to_string() })
 }
 
-/// Whether a job's file can be written, as far as can be told now.
+/// Checks that a job's file can be written, as far as that is known now.
 fn check_output(path: &Path, submission: &Submission) -> Result<(), Error> {
     if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
         return Err(Error::output(path, "pictures are written as PNG; expected a name that ends in `.png`"));

@@ -1,4 +1,5 @@
-//! Looks after the devices: a call that does not come back fails its jobs instead of keeping everybody waiting.
+//! Looks after the devices: a call that does not come back fails its jobs instead of keeping
+//! everybody waiting.
 
 use std::sync::Arc;
 use std::thread;

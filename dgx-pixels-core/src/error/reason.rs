@@ -148,8 +148,8 @@ impl Error {
     }
 }
 
-/// Returns an error and its causes in one line, joined by `: `. A cause that the text before it ends with,
-/// as errors of some libraries do, is not repeated.
+/// Returns an error and its causes in one line, joined by `: `. A cause that the text before it
+/// ends with, as errors of some libraries do, is not repeated.
 ///
 /// # Example
 /// ```

@@ -1,4 +1,5 @@
-//! Parsers of flags on a command line. Ranges are checked later, with the same words for every door.
+//! Parsers of flags on a command line. Ranges are checked later, with the same words for every
+//! door.
 
 use std::str::FromStr;
 

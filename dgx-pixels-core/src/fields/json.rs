@@ -1,7 +1,8 @@
 //! Fields as JSON: their schema, and the errors for values that do not fit it.
 //!
-//! The rule is the same wherever a door takes JSON: a field that is null counts as left out, a text that is exactly a number is
-//! taken for it where a number is expected, and an unknown field is refused with the nearest known ones.
+//! The rule is the same wherever a door takes JSON: a field that is null counts as left out, a text
+//! that is exactly a number is taken for it where a number is expected, and an unknown field is
+//! refused with the nearest known ones.
 
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ const MOST_NEAREST: usize = 3;
 /// Names less alike than this share no meaning (0 to 1, Jaro-Winkler).
 const ALIKE: f64 = 0.6;
 
-/// Returns the schema of `T` in one piece: clients are poor at references, and know nothing of the formats that Rust's numbers
-/// have. A field that may be left out is not required; that it may be null as well is not said.
+/// Returns the schema of `T` in one piece: clients are poor at references, and know nothing of the
+/// formats that Rust's numbers have. A field that may be left out is not required; that it may be
+/// null as well is not said.
 pub fn schema<T: JsonSchema>() -> Arc<Object> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -179,7 +181,8 @@ pub fn short(value: &Value) -> String {
     }
 }
 
-/// Returns every field that `schema` names and a `T` cannot be read from, each alone; every other has its default.
+/// Returns every field that `schema` names and a `T` cannot be read from, each alone; every other
+/// has its default.
 pub(super) fn faults<T: DeserializeOwned>(schema: &Object, given: &Object) -> Vec<FieldError> {
     let mut faults: Vec<_> = match take::<T>(schema, &mut given.clone()) {
         Ok(_) => return vec![],

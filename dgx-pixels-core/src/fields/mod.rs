@@ -1,8 +1,10 @@
-//! The table of request fields, for every door: flags of a program, lines of JSON, schemas for clients.
+//! The table of request fields, for every door: flags of a program, lines of JSON, schemas for
+//! clients.
 //!
-//! [`GenerateRequest`] and [`PixelOptions`] are the table: each field has its name, type, range, default, help text and example
-//! there, and nowhere else. With the feature `fields` they are flags (`clap::Args`) and have JSON schemas
-//! ([`schemars::JsonSchema`]). [`SpriteFields`] puts both together, with the fields of a series of images.
+//! [`GenerateRequest`] and [`PixelOptions`] are the table: each field has its name, type, range,
+//! default, help text and example there, and nowhere else. With the feature `fields` they are flags
+//! (`clap::Args`) and have JSON schemas ([`schemars::JsonSchema`]). [`SpriteFields`] puts both
+//! together, with the fields of a series of images.
 //!
 //! # Example
 //! ```
@@ -33,7 +35,8 @@ use crate::pixel::{Dither, GridChoice, MaxColors, PixelOptions};
 use crate::request::GenerateRequest;
 use crate::submission::Submission;
 
-/// A field that cannot be used. Its text names the field and its value, and says what would be right.
+/// A field that cannot be used. Its text names the field and its value, and says what would be
+/// right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct FieldError {
@@ -69,13 +72,15 @@ pub struct SpriteFields {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Series {
-    /// The seed of the first image, a whole number from 0. The same seed with the same request gives the same image. Default:
-    /// drawn at random and reported; in a batch, derived from the line's number and prompt.
+    /// The seed of the first image, a whole number from 0. The same seed with the same request
+    /// gives the same image. Default: drawn at random and reported; in a batch, derived from the
+    /// line's number and prompt.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
     #[schemars(range(min = 0))]
     pub seed: Option<u64>,
 
-    /// The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards. Default: 1.
+    /// The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards.
+    /// Default: 1.
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
     #[schemars(range(min = 1))]
     pub count: Option<u64>,
@@ -165,7 +170,8 @@ impl SpriteFields {
         .concat()
     }
 
-    /// Returns the fields as JSON, so that others can be put over them before they are [taken](Self::take).
+    /// Returns the fields as JSON, so that others can be put over them before they are
+    /// [taken](Self::take).
     pub fn to_json(&self) -> Object {
         let parts = [
             serde_json::to_value(&self.request),
@@ -175,7 +181,8 @@ impl SpriteFields {
         parts.into_iter().filter_map(|part| part.ok()?.as_object().cloned()).flatten().collect()
     }
 
-    /// Refuses fields that would change nothing although they are not at their defaults, among those that `is_asked` names.
+    /// Refuses fields that would change nothing although they are not at their defaults, among
+    /// those that `is_asked` names.
     ///
     /// # Errors
     /// The field that is given in vain, and what would be right.
@@ -203,7 +210,8 @@ impl SpriteFields {
         self.to_json().get(name) != SpriteFields::default().to_json().get(name)
     }
 
-    /// Returns the names of the fields that shape a sprite, and so mean nothing to an image without pixel stages.
+    /// Returns the names of the fields that shape a sprite, and so mean nothing to an image without
+    /// pixel stages.
     pub fn pixel_names() -> impl Iterator<Item = &'static str> {
         let properties = SCHEMAS.pixel.get("properties").and_then(Value::as_object);
         properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str))
@@ -216,8 +224,8 @@ impl SpriteFields {
     }
 }
 
-/// Refuses pixel fields that would change nothing although they are not at their defaults, among those that `is_asked`
-/// names.
+/// Refuses pixel fields that would change nothing although they are not at their defaults, among
+/// those that `is_asked` names.
 ///
 /// # Errors
 /// The field that is given in vain, and what would be right.

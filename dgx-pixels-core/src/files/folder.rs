@@ -32,7 +32,8 @@ const TEMPORARY: &str = ".dgx-pixels-";
 /// An open folder. No method follows a link below it, also if another program puts one there
 /// meanwhile: every name is looked up in an open folder, one part of a path at a time.
 ///
-/// A hard link is the file itself, so no method changes the content of a file that it did not create.
+/// A hard link is the file itself, so no method changes the content of a file that it did not
+/// create.
 ///
 /// # Example
 /// ```
@@ -169,8 +170,8 @@ impl Folder {
         self.open_folder(name.as_ref(), OFlags::NOFOLLOW)
     }
 
-    /// Opens the folder `name` in this one as [`folder`](Folder::folder) does, but follows a link of
-    /// that name.
+    /// Opens the folder `name` in this one as [`folder`](Folder::folder) does, but follows a link
+    /// of that name.
     ///
     /// # Errors
     /// As [`folder`](Folder::folder); also for a link to nothing.
@@ -260,8 +261,8 @@ impl Folder {
         written.map(|()| file).map_err(|source| self.fault(name, source))
     }
 
-    /// Writes the file `name`, which appears whole and replaces the entry of that name: a link itself,
-    /// not its target. Returns the file open at its end.
+    /// Writes the file `name`, which appears whole and replaces the entry of that name: a link
+    /// itself, not its target. Returns the file open at its end.
     ///
     /// # Errors
     /// The system's own errors. They leave nothing behind.
@@ -276,8 +277,8 @@ impl Folder {
         })
     }
 
-    /// Moves the entry `from` to `name` in the folder `to`, and replaces the entry there: a link itself,
-    /// not its target.
+    /// Moves the entry `from` to `name` in the folder `to`, and replaces the entry there: a link
+    /// itself, not its target.
     ///
     /// # Errors
     /// The system's own errors.
@@ -292,8 +293,8 @@ impl Folder {
         renamed.map_err(|error| to.fault(name, error.into()))
     }
 
-    /// Removes the entry `name`, which is no folder: a link itself, not its target. Nothing happens if
-    /// it is absent.
+    /// Removes the entry `name`, which is no folder: a link itself, not its target. Nothing happens
+    /// if it is absent.
     ///
     /// # Errors
     /// The system's own errors.
@@ -301,7 +302,8 @@ impl Folder {
         self.unlink(self.plain(name.as_ref())?, AtFlags::empty())
     }
 
-    /// Removes the entry `name` with all that is in it. Links in it are removed, and their targets stay.
+    /// Removes the entry `name` with all that is in it. Links in it are removed, and their targets
+    /// stay.
     ///
     /// # Errors
     /// A refusal for folders that nest more than 16 deep; the system's own errors.
@@ -360,8 +362,9 @@ impl Folder {
         synced.map_err(|error| PathError { path: self.path.clone(), source: error.into() })
     }
 
-    /// Locks the folder until the returned file is dropped or the process ends; `None` while another
-    /// program or handle has the lock. Nothing has to be made or opened in the folder for it.
+    /// Locks the folder until the returned file is dropped or the process ends; `None` while
+    /// another program or handle has the lock. Nothing has to be made or opened in the folder for
+    /// it.
     ///
     /// # Errors
     /// The system's own errors, as on a file system without locks.

@@ -12,7 +12,8 @@ use crate::error::Error;
 /// `force` replaces regular files only: never a folder, a link, a pipe, a socket or a device.
 ///
 /// # Errors
-/// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for anything that stays in any case.
+/// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for anything that
+/// stays in any case.
 pub fn check_replaceable(path: &Path, force: bool) -> Result<(), Error> {
     let fault = |reason: &str| Err(Error::output(path, reason));
     let kind = match path.symlink_metadata() {
@@ -33,12 +34,12 @@ pub fn check_replaceable(path: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
-/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the folder if it is
-/// absent. `force` replaces a regular file that is there.
+/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the
+/// folder if it is absent. `force` replaces a regular file that is there.
 ///
 /// # Errors
-/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a folder, a link, a pipe
-/// or a device in the file's place. Neither leaves anything behind.
+/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a
+/// folder, a link, a pipe or a device in the file's place. Neither leaves anything behind.
 pub fn write_whole(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     let fault = |error: io::Error| Error::output(path, error);
     if force {

@@ -1,4 +1,4 @@
-//! What a library may hold, and how assets leave it.
+//! The limits of a library, and the removal of assets.
 
 use std::fs;
 use std::io;
@@ -85,11 +85,12 @@ pub struct Cleaned {
 }
 
 impl Library {
-    /// Removes what is kept of `id`, broken or not: at once for all who use the library, even if this program is killed.
+    /// Removes what is kept of `id`, broken or not: at once for all who use the library, even if
+    /// this program is killed.
     ///
     /// # Errors
-    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if the folder holds a file that is not the library's, which may be somebody's
-    /// work; [`Error::Library`] if the disk refuses it.
+    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if the folder holds a file that is not the
+    /// library's, which may be somebody's work; [`Error::Library`] if the disk refuses it.
     pub fn remove(&self, id: &AssetId) -> Result<(), Error> {
         let place = self.place(id);
         if !place.is_folder() {
@@ -179,7 +180,8 @@ impl Library {
     }
 }
 
-/// Deletes a folder of the trash, and follows no links in it. What stays is deleted when the library is opened again.
+/// Deletes a folder of the trash, and follows no links in it. What stays is deleted when the
+/// library is opened again.
 fn delete(path: &Path) {
     if let Err(error) = gone(fs::remove_dir_all(path)) {
         tracing::warn!(path = %path.display(), %error, "what was removed cannot be deleted yet");

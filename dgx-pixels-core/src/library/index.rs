@@ -55,7 +55,8 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// The place between two assets of a list. It keeps its meaning whatever is added or removed meanwhile.
+/// The place between two assets of a list. It keeps its meaning whatever is added or removed
+/// meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
@@ -135,11 +136,11 @@ impl<'a> Wanted<'a> {
 /// An asset as it was last seen.
 pub(super) struct Entry {
     pub(super) asset: Asset,
-    /// Of its record.
+    /// The stamp of its record.
     pub(super) stamp: Stamp,
     /// Its picture's, when it was last known to be the one recorded.
     pub(super) modified: SystemTime,
-    /// What is searched for words, in lower case.
+    /// The text in which words are searched, in lower case.
     text: String,
 }
 
@@ -150,7 +151,7 @@ pub(super) struct Index {
     known: HashMap<AssetId, Known>,
     /// Folders without an asset that can be used.
     pub(super) unfinished: HashSet<AssetId>,
-    /// Those of which a warning was given.
+    /// The assets that were warned about.
     pub(super) warned: HashSet<AssetId>,
     pub(super) signal: Arc<Signal>,
     root: Option<RootSeen>,
@@ -166,9 +167,9 @@ struct Known {
 
 struct RootSeen {
     modified: SystemTime,
-    /// When it was first seen to be so.
+    /// The time at which this was first seen.
     at: Instant,
-    /// When the last look around began.
+    /// The time at which the last scan began.
     scanned: Instant,
 }
 
@@ -232,7 +233,7 @@ impl Index {
         self.scan += 1;
     }
 
-    /// Whether the folder called so is a known asset's, which stays then.
+    /// `true` if the folder of this name is a known asset's. That asset stays then.
     pub(super) fn finds(&mut self, folder: &str) -> bool {
         let known = self.known.get_mut(folder);
         known.map(|known| known.scan = self.scan).is_some()
@@ -263,10 +264,10 @@ impl Index {
         self.entries.get(cursor).is_some_and(|entry| wanted.takes(entry))
     }
 
-    /// Whether to look around in the root, which was changed at `modified`.
+    /// `true` if the root, which was changed at `modified`, has to be scanned.
     ///
-    /// Changes within one tick of the file system's clock have the same time, so one look is not enough after the first. No
-    /// clock that can be set is asked.
+    /// Changes within one tick of the file system's clock have the same time, so one look is not
+    /// enough after the first. No clock that can be set is asked.
     pub(super) fn must_scan(&mut self, modified: SystemTime, now: Instant) -> bool {
         match &mut self.root {
             Some(root) if root.modified == modified => {
@@ -315,8 +316,9 @@ impl Changes {
         Changes { signal, seen }
     }
 
-    /// Waits, as a future of any runtime, until assets were added, removed or recorded anew since this was asked last, or since
-    /// [`changes`](super::Library::changes). Many changes may be told of at once.
+    /// Waits, as a future of any runtime, until assets were added, removed or recorded anew since
+    /// this was asked last, or since [`changes`](super::Library::changes). Many changes may be told
+    /// of at once.
     pub async fn next(&mut self) {
         loop {
             listener!(self.signal.event => changed);

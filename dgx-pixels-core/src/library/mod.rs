@@ -1,9 +1,10 @@
-//! A folder of finished pictures, each with an id that never changes, that several programs may use at once.
+//! A folder of finished pictures, each with an id that never changes, that several programs may use
+//! at once.
 //!
-//! The picture of asset `key` is `ROOT/key/key.png`, its certificate `key.json` and what is recorded of both `key.asset.json`.
-//! Making the folder takes the id, so that no two programs get the same; whoever makes the picture writes the file; and
-//! [`Library::add`] records it. Nothing is overwritten, and nothing deleted unless [`Library::remove`] or [`Library::clean`] is
-//! asked to.
+//! The picture of asset `key` is `ROOT/key/key.png`, its certificate `key.json` and what is
+//! recorded of both `key.asset.json`. Making the folder takes the id, so that no two programs get
+//! the same; whoever makes the picture writes the file; and [`Library::add`] records it. Nothing is
+//! overwritten, and nothing deleted unless [`Library::remove`] or [`Library::clean`] is asked to.
 //!
 //! # Example
 //! ```
@@ -52,7 +53,7 @@ pub use self::roots::Roots;
 use crate::error::{Error, Reason, one_line};
 use crate::pixel::Verdict;
 
-/// How old a folder without a picture must be to be taken for one whose program died.
+/// The age from which a folder without an image is taken for one whose program died.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An open library. All its copies are the same one.
@@ -68,13 +69,15 @@ struct Inner {
 impl Library {
     /// Opens the library in the folder `root`, which is made if it is absent.
     ///
-    /// What killed programs have left is finished: a picture that was not recorded is, from what it says itself; a record that
-    /// cannot be read is put aside as `NAME.asset.json.damaged` and made anew; half of what was being removed is removed; and
-    /// folders without a picture go once they were not touched for a day. What cannot be mended is left as it is, with a
-    /// warning. Folders and files that no asset can be called like are none of the library's.
+    /// What killed programs have left is finished: a picture that was not recorded is, from what it
+    /// says itself; a record that cannot be read is put aside as `NAME.asset.json.damaged` and made
+    /// anew; half of what was being removed is removed; and folders without a picture go once they
+    /// were not touched for a day. What cannot be mended is left as it is, with a warning. Folders
+    /// and files that no asset can be called like are none of the library's.
     ///
     /// # Errors
-    /// [`Error::Library`] if the folder cannot be made or read. One that cannot be written can still be listed.
+    /// [`Error::Library`] if the folder cannot be made or read. One that cannot be written can
+    /// still be listed.
     pub fn open(root: impl AsRef<Path>, quota: Quota) -> Result<Library, Error> {
         let root = root.as_ref();
         let fault = |error: io::Error| match root.metadata() {
@@ -130,13 +133,16 @@ impl Library {
         unreachable!("2^64 folders")
     }
 
-    /// Records the picture of `id`, which is on the disk now, with its certificate where it has one.
+    /// Records the picture of `id`, which is on the disk now, with its certificate where it has
+    /// one.
     ///
-    /// Asked again it changes nothing; with a verdict or notes that are new, they join what is recorded.
+    /// Asked again it changes nothing; with a verdict or notes that are new, they join what is
+    /// recorded.
     ///
     /// # Errors
-    /// [`Error::NoAsset`] if the id is not reserved; [`Error::BrokenAsset`] if the picture is not there, or says neither how it was
-    /// made nor that it is a sprite; [`Error::Library`] for a full disk and the like, after which it may be asked again.
+    /// [`Error::NoAsset`] if the id is not reserved; [`Error::BrokenAsset`] if the picture is not
+    /// there, or says neither how it was made nor that it is a sprite; [`Error::Library`] for a
+    /// full disk and the like, after which it may be asked again.
     pub fn add(
         &self,
         id: &AssetId,
@@ -170,8 +176,8 @@ impl Library {
         Ok(asset)
     }
 
-    /// Gives back the id of a job that failed or was cancelled. Where there is a picture nevertheless, it stays; where there is
-    /// nothing, nothing happens.
+    /// Gives back the id of a job that failed or was cancelled. Where there is a picture
+    /// nevertheless, it stays; where there is nothing, nothing happens.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read or removed.
@@ -187,11 +193,12 @@ impl Library {
         Ok(())
     }
 
-    /// The asset `id`, whose picture is there now, of the size and the time that are known; if only the time is another, with
-    /// the content that is recorded.
+    /// The asset `id`, whose picture is there now, of the size and the time that are known; if only
+    /// the time is another, with the content that is recorded.
     ///
     /// # Errors
-    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if its picture was deleted or changed, or its record cannot be read.
+    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if its picture was deleted or changed, or its
+    /// record cannot be read.
     pub fn get(&self, id: &AssetId) -> Result<Asset, Error> {
         self.current(&mut self.lock(), id)
     }
@@ -216,7 +223,8 @@ impl Library {
         Ok(self.checked_picture(&asset)?.0)
     }
 
-    /// One page of the assets, those of other programs too. By pages, no asset that is there throughout is missed or doubled.
+    /// One page of the assets, those of other programs too. By pages, no asset that is there
+    /// throughout is missed or doubled.
     ///
     /// # Errors
     /// [`Error::Value`] for a limit out of range; [`Error::Library`] if the folder cannot be read.
@@ -231,7 +239,8 @@ impl Library {
                 break;
             }
             match self.current(&mut index, cursor.id()) {
-                // Recorded anew by another program, it may have another place, or none, in this list.
+                // Recorded anew by another program, it may have another place, or none, in this
+                // list.
                 Ok(asset) if Cursor::of(&asset) == cursor && index.takes(&wanted, &cursor) => {
                     page.assets.push(asset)
                 }
@@ -243,7 +252,8 @@ impl Library {
         Ok(page)
     }
 
-    /// The ids of all assets, newest first, and then of those whose record or picture is broken, by name.
+    /// The ids of all assets, newest first, and then of those whose record or picture is broken, by
+    /// name.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
@@ -271,7 +281,8 @@ impl Library {
         Changes::new(self.lock().signal.clone())
     }
 
-    /// Looks whether other programs have added or removed assets: one question to the disk if they have not.
+    /// Looks whether other programs have added or removed assets: one question to the disk if they
+    /// have not.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
@@ -458,7 +469,8 @@ impl fmt::Debug for Library {
     }
 }
 
-/// An id that is taken, and the folder for its picture. Dropped, the folder goes unless something is in it.
+/// An id that is taken, and the folder for its picture. Dropped, the folder goes unless something
+/// is in it.
 #[must_use = "dropped, it gives the id back"]
 #[derive(Debug)]
 pub struct Reserved {
@@ -479,7 +491,8 @@ impl Reserved {
         self.library.path(&self.id)
     }
 
-    /// Keeps the id for a job that outlives this, to be [added](Library::add) or [discarded](Library::discard) at its end.
+    /// Keeps the id for a job that outlives this, to be [added](Library::add) or
+    /// [discarded](Library::discard) at its end.
     pub fn keep(mut self) -> AssetId {
         self.is_kept = true;
         self.id.clone()
@@ -501,7 +514,7 @@ fn fault(path: &Path, reason: impl Into<Reason>) -> Error {
     Error::Library { path: path.to_owned(), reason, cause }
 }
 
-/// Whether it was not touched for a day. By a clock that was set back, nothing is old.
+/// `true` if it was not touched for a day. If the clock was set back, nothing is old.
 fn is_old(path: &Path) -> bool {
     let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
     modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))

@@ -99,8 +99,8 @@ impl LocalModels {
     /// [`search::DEFAULT`], or the only model that was found.
     ///
     /// # Errors
-    /// [`Error::ModelChoice`] if there is no such model, or none that is clearly the default; the model's own fault if
-    /// it cannot be opened.
+    /// [`Error::ModelChoice`] if there is no such model, or none that is clearly the default; the
+    /// model's own fault if it cannot be opened.
     pub fn open(model: Option<&str>) -> Result<LocalModels, Error> {
         LocalModels::open_in(&search::places(), model)
     }
@@ -163,7 +163,8 @@ impl LocalModels {
     /// The name is never taken for a path, so that no image can choose which folder is opened.
     ///
     /// # Errors
-    /// [`Error::ModelChoice`] if no model has this name; the model's own fault if it cannot be opened.
+    /// [`Error::ModelChoice`] if no model has this name; the model's own fault if it cannot be
+    /// opened.
     pub fn recorded(name: &str) -> Result<LocalModels, Error> {
         if name == SKETCH {
             return Ok(LocalModels::sketch());

@@ -32,7 +32,7 @@ pub(super) struct NvmlSource {
     driver_version: String,
     /// `None` where the driver reports no faults, as in some containers.
     events: Option<EventSet<'static>>,
-    /// By UUID: faults by XID, their number and the time of the last.
+    /// The faults by UUID and XID: their number and the time of the last.
     xids: HashMap<String, BTreeMap<u64, (f64, f64)>>,
 }
 

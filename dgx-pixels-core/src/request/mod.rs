@@ -16,9 +16,10 @@ use crate::scheduler::SchedulerName;
 
 /// One image to draw. Every field but the prompt has a default.
 ///
-/// These are the first half of the table of request fields; the second is [`PixelOptions`](crate::pixel::PixelOptions). The
-/// doc comment of each field is its help text at every door, so it gives the range, the unit and the default.
-/// [`resolve`](Self::resolve) fills in the model's defaults.
+/// These are the first half of the table of request fields; the second is
+/// [`PixelOptions`](crate::pixel::PixelOptions). The doc comment of each field is its help text at
+/// every door, so it gives the range, the unit and the default. [`resolve`](Self::resolve) fills in
+/// the model's defaults.
 ///
 /// # Example
 /// ```
@@ -37,22 +38,24 @@ use crate::scheduler::SchedulerName;
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateRequest {
-    /// The subject, in English, with its colors, for example "a green slime". Words past the model's length, 77 tokens for
-    /// SDXL, are dropped, with a warning.
+    /// The subject, in English, with its colors, for example "a green slime". Words past the
+    /// model's length, 77 tokens for SDXL, are dropped, with a warning.
     #[cfg_attr(feature = "fields", arg(skip))]
     pub prompt: String,
 
-    /// The seed of the image, a whole number from 0. The same seed with the same request gives the same image.
+    /// The seed of the image, a whole number from 0. The same seed with the same request gives the
+    /// same image.
     #[cfg_attr(feature = "fields", arg(skip), schemars(range(min = 0)))]
     pub seed: u64,
 
-    /// Text that describes what the image should not show. It acts at a guidance scale above 1. Default: none, and many SDXL
-    /// models then guide away from zeros (`force_zeros_for_empty_prompt`), not from the empty text.
+    /// Text that describes what the image should not show. It acts at a guidance scale above 1.
+    /// Default: none, and many SDXL models then guide away from zeros
+    /// (`force_zeros_for_empty_prompt`), not from the empty text.
     #[cfg_attr(feature = "fields", arg(long, value_name = "TEXT", allow_hyphen_values = true))]
     pub negative_prompt: Option<String>,
 
-    /// The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts them: beyond the one that SDXL
-    /// always skips. Default: none.
+    /// The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts
+    /// them: beyond the one that SDXL always skips. Default: none.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u8>),
@@ -68,7 +71,8 @@ pub struct GenerateRequest {
     )]
     pub steps: Option<usize>,
 
-    /// The strength of the prompt, 0 to 100. At 1 or less nothing guides. Default: the model's own, or 5.
+    /// The strength of the prompt, 0 to 100. At 1 or less nothing guides. Default: the model's own,
+    /// or 5.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::number),
@@ -76,8 +80,10 @@ pub struct GenerateRequest {
     )]
     pub guidance_scale: Option<f64>,
 
-    /// The share of guidance rescale, 0 to 1, against washed-out images at strong guidance. Default: 0.
-    // Source: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
+    /// The share of guidance rescale, 0 to 1, against washed-out images at strong guidance.
+    /// Default: 0.
+    // Source: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+    // section 3.4.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "X", default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true,
@@ -86,14 +92,15 @@ pub struct GenerateRequest {
     )]
     pub guidance_rescale: f64,
 
-    /// The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10 % to 80 %. Faster, but it
-    /// changes the image. Default: all steps.
-    // Source: Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality".
+    /// The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10
+    /// % to 80 %. Faster, but it changes the image. Default: all steps.
+    // Source: Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves Sample
+    // and Distribution Quality".
     #[cfg_attr(feature = "fields", arg(long, value_name = "FROM,TO", value_parser = flags::interval))]
     pub guidance_interval: Option<[f64; 2]>,
 
-    /// Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes details. Default: at
-    /// every step.
+    /// Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes
+    /// details. Default: at every step.
     // Source: Ma et al. 2023, "DeepCache: Accelerating Diffusion Models for Free".
     #[cfg_attr(
         feature = "fields",
@@ -106,8 +113,9 @@ pub struct GenerateRequest {
     #[cfg_attr(feature = "fields", arg(long, value_name = "NAME", value_parser = flags::scheduler()))]
     pub scheduler: Option<SchedulerName>,
 
-    /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a multiple of 8. It goes with
-    /// `height`. Default: the width that fits `size`, or the model's own.
+    /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a
+    /// multiple of 8. It goes with `height`. Default: the width that fits `size`, or the model's
+    /// own.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "N", requires = "height", allow_negative_numbers = true,
@@ -125,20 +133,21 @@ pub struct GenerateRequest {
     )]
     pub height: Option<u32>,
 
-    /// Size conditioning: the size of a training image before it was cropped, for example `1024x1024`. Sides: 1 to 65535.
-    /// Default: the image's own size.
+    /// Size conditioning: the size of a training image before it was cropped, for example
+    /// `1024x1024`. Sides: 1 to 65535. Default: the image's own size.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub original_size: Option<ImageSize>,
 
-    /// Size conditioning: the left top corner of the crop, in pixels from 0 to 65535. Default: `0,0`.
+    /// Size conditioning: the left top corner of the crop, in pixels from 0 to 65535. Default:
+    /// `0,0`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "LEFT,TOP", default_value_t, hide_default_value = true)
     )]
     pub crop: Crop,
 
-    /// Size conditioning: the size that a training image was cropped to, for example `1024x1024`. Sides: 1 to 65535.
-    /// Default: the image's own size.
+    /// Size conditioning: the size that a training image was cropped to, for example `1024x1024`.
+    /// Sides: 1 to 65535. Default: the image's own size.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub target_size: Option<ImageSize>,
 }
@@ -254,7 +263,8 @@ pub const MAX_SIDE: u32 = 2048;
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f64 = 100.0;
-/// Steps where neither request nor model names any: what diffusers users run SDXL with, and what its benchmarks report.
+/// Steps where neither request nor model names any: what diffusers users run SDXL with, and what
+/// its benchmarks report.
 pub const DEFAULT_STEPS: usize = 30;
 /// Guidance where neither request nor model names one. Source: diffusers 0.42.1,
 /// `StableDiffusionXLPipeline.__call__`.

@@ -22,10 +22,11 @@ pub struct ModelDefaults {
     pub is_distilled: bool,
 }
 
-/// A request with every default filled in, by one model: drawing it again with the same model gives the same image.
+/// A request with every default filled in, by one model: drawing it again with the same model gives
+/// the same image.
 ///
-/// The queue, the forecast of costs, the canvas and the record in a PNG file all carry this type, so a default is decided in
-/// one place: [`GenerateRequest::resolve`].
+/// The queue, the forecast of costs, the canvas and the record in a PNG file all carry this type,
+/// so a default is decided in one place: [`GenerateRequest::resolve`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResolvedRequest {
@@ -63,7 +64,8 @@ impl GenerateRequest {
     /// Checks the request and fills in the defaults of a model.
     ///
     /// # Errors
-    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model cannot draw.
+    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model
+    /// cannot draw.
     ///
     /// # Example
     /// ```
@@ -100,7 +102,8 @@ impl GenerateRequest {
 }
 
 impl ResolvedRequest {
-    /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing guides.
+    /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing
+    /// guides.
     pub fn rows(&self, defaults: &ModelDefaults) -> usize {
         1 + usize::from(self.guidance_scale > 1.0 && !defaults.is_distilled)
     }

@@ -120,7 +120,8 @@ impl TryFrom<CropWord> for Crop {
     }
 }
 
-/// The schema of a word: clients are poor at schemas of several types, and the description has an example.
+/// The schema of a word: clients are poor at schemas of several types, and the description has an
+/// example.
 #[cfg(feature = "fields")]
 macro_rules! word_schema {
     ($($word:ty),*) => {$(

@@ -41,7 +41,8 @@ impl Request {
     /// The newest version of a record that has a request, as this program reads it.
     pub(super) const NEWEST: u32 = 2;
 
-    /// Returns the oldest version that can hold this request: records do not change with the program.
+    /// Returns the oldest version that can hold this request: records do not change with the
+    /// program.
     pub(super) fn version(&self) -> u32 {
         if self.clip_skip.is_some() { 2 } else { 1 }
     }

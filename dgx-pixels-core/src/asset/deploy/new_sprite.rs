@@ -35,11 +35,12 @@ pub struct NewSprite {
 impl NewSprite {
     /// Reads the PNG file at `path`, and the JSON file beside it if that is a sheet's index.
     ///
-    /// The caller chose `path`, which may be a link. The JSON file is found by its name alone, so it may
-    /// not be one.
+    /// The caller chose `path`, which may be a link. The JSON file is found by its name alone, so
+    /// it may not be one.
     ///
     /// # Errors
-    /// [`Error::NoFile`] if one of them cannot be read; [`Error::Value`] for an index that cannot be used.
+    /// [`Error::NoFile`] if one of them cannot be read; [`Error::Value`] for an index that cannot
+    /// be used.
     pub fn read(name: SpriteName, path: &Path) -> Result<NewSprite, Error> {
         let png = read_regular(path, MAX_PICTURE_BYTES).map_err(|error| Error::no_file(path, error))?;
         let beside = sidecar(path);
@@ -74,7 +75,8 @@ impl NewSprite {
         Ok(sprite)
     }
 
-    /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
+    /// A sprite that does not move, anchored at its middle. How it was made is told if the file
+    /// says it.
     pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
         let made = Made::read(&png).ok();
         let wrap = made

@@ -1,4 +1,5 @@
-//! Whether sprites are what a game can use: pictures, names, and a manifest that says what is there.
+//! Checks that a game can use sprites: their images, their names, and a manifest that agrees with
+//! the files.
 
 mod picture;
 #[cfg(test)]
@@ -47,8 +48,8 @@ pub struct Finding {
     pub path: PathBuf,
     /// The severity of the finding.
     pub severity: Severity,
-    /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
-    /// `certificate` or `sheet`.
+    /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`,
+    /// `hash`, `rect`, `missing`, `orphan`, `manifest`, `certificate` or `sheet`.
     pub check: &'static str,
     /// The fault, in words.
     pub reason: String,
@@ -76,12 +77,12 @@ impl Report {
     }
 }
 
-/// Looks at a PNG file, a manifest with its pictures, or all of a folder. Hidden files and folders are
-/// left alone. `path` itself may be a link; links in the folder are not followed.
+/// Looks at a PNG file, a manifest with its pictures, or all of a folder. Hidden files and folders
+/// are left alone. `path` itself may be a link; links in the folder are not followed.
 ///
 /// # Errors
-/// [`Error::NoFile`] for a path that leads to nothing, and for a file that is neither a PNG nor a manifest. What is wrong with a picture is a
-/// [`Finding`].
+/// [`Error::NoFile`] for a path that leads to nothing, and for a file that is neither a PNG nor a
+/// manifest. What is wrong with a picture is a [`Finding`].
 ///
 /// # Example
 /// ```
@@ -129,7 +130,7 @@ struct Files {
     named: Option<PathBuf>,
     pngs: Vec<PathBuf>,
     manifests: Vec<PathBuf>,
-    /// What is known to be wrong already.
+    /// The faults that are known already.
     findings: Vec<Finding>,
 }
 
@@ -284,9 +285,9 @@ impl Files {
     }
 }
 
-/// What helps against a link, a pipe and the like.
+/// The advice for a link, a pipe and the like.
 const ITSELF: &str = "put the file or folder itself in its place; links are not followed there";
-/// What helps against a manifest that cannot be used.
+/// The advice for a manifest that cannot be used.
 const ROLLBACK: &str = "`dgx-pixels deploy --rollback` puts back the one before, or mend it by hand";
 
 fn finding(
@@ -307,7 +308,7 @@ fn warning(path: &Path, check: &'static str, reason: impl Into<String>, mend: &s
     finding(Severity::Warning, path, check, reason, mend)
 }
 
-/// What is wrong in a manifest.
+/// Collects the faults of a manifest.
 fn of_manifest(path: &Path, manifest: &Manifest, findings: &mut Vec<Finding>) {
     for fault in manifest.faults() {
         let check = match fault.field.ends_with(".rect") {
@@ -331,7 +332,7 @@ fn of_manifest(path: &Path, manifest: &Manifest, findings: &mut Vec<Finding>) {
 }
 
 impl Files {
-    /// What is wrong with one PNG file; `entry` is what a manifest says of it.
+    /// Collects the faults of one PNG file; `entry` is its entry in the manifest.
     fn of_picture(&self, inside: &Path, entry: Option<&ManifestImage>) -> Vec<Finding> {
         let path = &self.shown(inside);
         let bytes = match self.read(inside, MAX_PICTURE_BYTES) {
