@@ -1,5 +1,5 @@
-//! A picture of 1024x1024 through all pixel stages, on one core: a sprite of 128x128 cells enlarged sharply, smoothly, with noise,
-//! and by a broken factor; and a picture without a grid.
+//! A picture of 1024x1024 through all pixel stages, on one core: a sprite of 128x128 cells enlarged
+//! sharply, smoothly, with noise, and by a broken factor; and a picture without a grid.
 //!
 //! `make bench`, or `cargo bench --bench pixel`.
 

@@ -1,4 +1,5 @@
-//! A model of one's own in the engine: everything but the painting (queue, batching, budget, journal, sprites) is given.
+//! A model of one's own in the engine: everything but the painting (queue, batching, budget,
+//! journal, sprites) is given.
 //!
 //! This one paints plasma, a little sharper with each step.
 //!
