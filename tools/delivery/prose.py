@@ -14,7 +14,7 @@ The rules:
   links, and blocks of code may be wider.
 
 Tests are not counted: files below `tests`, files named `tests.rs` or `*_tests.rs`, and modules
-behind `#[cfg(test)]`.
+behind `#[cfg(test)]`, in a file of their own or not.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ FRAGMENTS = (
 FRAGMENT = re.compile(rf"(?:{'|'.join(FRAGMENTS)})\b")
 BEGINNING = re.compile(r"[A-Z0-9`\[<(*#|!\"'-]")
 TEST_FILE = re.compile(r"(?:^|/)(?:tests|benches|examples|fuzz)/|(?:^|/)(?:\w+_)?tests\.rs$")
+TEST_MODULE = re.compile(r"^#\[cfg\(test\)\]\nmod (\w+);$", re.MULTILINE)
 # The crates whose doc comments of private fields are help texts.
 PROGRAMS = ("src/", "dgx-pixels-mcp/src/")
 MODULE = "//!"
@@ -110,9 +111,13 @@ def source(text: str) -> Source:
 
 def rust(*below: str) -> dict[str, Source]:
     patterns = [f"{folder}/src/*.rs" if folder else "src/*.rs" for folder in below]
-    return {
-        name: source((ROOT / name).read_text()) for name in files(*patterns) if not TEST_FILE.search(name)
-    }
+    texts = {name: (ROOT / name).read_text() for name in files(*patterns) if not TEST_FILE.search(name)}
+    tests = set()
+    for name, text in texts.items():
+        path = Path(name)
+        folder = path.parent if path.stem in ("mod", "lib", "main") else path.with_suffix("")
+        tests.update(str(folder / f"{module}.rs") for module in TEST_MODULE.findall(text))
+    return {name: source(text) for name, text in texts.items() if name not in tests}
 
 
 def density() -> tuple[float, list[str]]:
