@@ -183,11 +183,29 @@ pub fn bleed(sprite: &mut RgbaImage) {
 }
 
 /// `true` if nothing of an image that shows something is left in the sprite made of it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::is_lost;
+/// use image::{Rgba, RgbaImage};
+/// let image = RgbaImage::from_pixel(64, 64, Rgba([200, 0, 0, 255]));
+/// assert!(is_lost(&image, &RgbaImage::new(8, 8)));
+/// // An image that shows nothing cannot lose anything.
+/// assert!(!is_lost(&RgbaImage::new(64, 64), &RgbaImage::new(8, 8)));
+/// ```
 pub fn is_lost(image: &RgbaImage, sprite: &RgbaImage) -> bool {
     is_empty(sprite) && !is_empty(image)
 }
 
 /// `true` if no pixel of `image` is visible.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::is_empty;
+/// use image::{Rgba, RgbaImage};
+/// assert!(is_empty(&RgbaImage::new(8, 8)));
+/// assert!(!is_empty(&RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 255]))));
+/// ```
 pub fn is_empty(image: &RgbaImage) -> bool {
     image.pixels().all(|pixel| pixel[3] == 0)
 }

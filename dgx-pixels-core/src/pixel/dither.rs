@@ -12,6 +12,13 @@ use super::{Oklab, Palette, Wrap};
 use crate::value_error::ValueError;
 
 /// The way in which colors between those of a palette are shown.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Dither;
+/// assert_eq!("floyd-steinberg".parse(), Ok(Dither::FloydSteinberg));
+/// assert_eq!(Dither::Bayer4.to_string(), "bayer4");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Dither {

@@ -45,6 +45,14 @@ pub use seam::seam_score;
 
 /// The edges of a sprite that meet their opposite, as in a texture that is laid side by side.
 /// Default: neither.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Wrap;
+/// // A floor tile repeats on both axes, and a fence on one.
+/// let (floor, fence) = (Wrap { x: true, y: true }, Wrap { x: true, ..Wrap::default() });
+/// assert_ne!(floor, fence);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wrap {
     /// Left meets right: `tile_x`.

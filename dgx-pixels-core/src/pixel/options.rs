@@ -17,6 +17,19 @@ use crate::value_error::ValueError;
 /// The options of [`pixelize`](super::pixelize).
 ///
 /// The default finds the grid, cuts a plain background out, and keeps as many colors as the image needs.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{MaxColors, Palette, PixelOptions};
+/// let options = PixelOptions {
+///     max_colors: MaxColors::AtMost(8),
+///     palette: Some(Palette::load("pico-8")?),
+///     cleanup: true,
+///     ..Default::default()
+/// };
+/// assert!(options.validate().is_ok());
+/// # Ok::<(), dgx_pixels_core::pixel::PaletteError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -107,12 +120,28 @@ pub struct PixelOptions {
 
 impl PixelOptions {
     /// Returns the edges that meet.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::{PixelOptions, Wrap};
+    /// let options = PixelOptions { tile_x: true, ..Default::default() };
+    /// assert_eq!(options.wrap(), Wrap { x: true, y: false });
+    /// ```
     pub fn wrap(&self) -> Wrap {
         Wrap { x: self.tile_x, y: self.tile_y }
     }
 }
 
 /// The source of the grid: `auto`, `32x32` cells, or cells of `8` pixels.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ImageSize;
+/// use dgx_pixels_core::pixel::GridChoice;
+/// assert_eq!("32x16".parse(), Ok(GridChoice::Cells(ImageSize { width: 32, height: 16 })));
+/// assert_eq!("7.6".parse(), Ok(GridChoice::Step(7.6)));
+/// assert_eq!(GridChoice::default(), GridChoice::Auto);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum GridChoice {
@@ -164,6 +193,14 @@ impl FromStr for GridChoice {
 serde_by_word!(GridChoice, { "type": "string" });
 
 /// The number of colors: `auto`, `elbow`, `all`, or a number from 1 to 256.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::MaxColors;
+/// assert_eq!("16".parse(), Ok(MaxColors::AtMost(16)));
+/// assert_eq!("elbow".parse(), Ok(MaxColors::Elbow));
+/// assert!("0".parse::<MaxColors>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum MaxColors {
@@ -209,6 +246,13 @@ impl FromStr for MaxColors {
 serde_by_word!(MaxColors, { "anyOf": [{ "type": "integer" }, { "type": "string" }] });
 
 /// The fineness of a sprite that is made of an image without a grid.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Detail;
+/// assert_eq!("high".parse(), Ok(Detail::High));
+/// assert_eq!(Detail::default().to_string(), "medium");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Detail {

@@ -122,6 +122,19 @@ impl PixelError {
 }
 
 /// The bounds that a caller sets to pixel work.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ImageSize;
+/// use dgx_pixels_core::pixel::{GridChoice, PixelBounds, PixelError, PixelOptions, pixelize_within};
+/// use image::RgbaImage;
+///
+/// let grid = GridChoice::Cells(ImageSize { width: 64, height: 64 });
+/// let options = PixelOptions { grid, ..Default::default() };
+/// let bounds = PixelBounds { max_cells: 1024, ..PixelBounds::NONE };
+/// let error = pixelize_within(&RgbaImage::new(512, 512), &options, &bounds).err().unwrap();
+/// assert!(matches!(error, PixelError::TooManyCells { columns: 64, rows: 64, most: 1024 }));
+/// ```
 #[derive(Clone, Copy)]
 pub struct PixelBounds<'a> {
     /// The most cells of the grid, so the most pixels of the sprite before it is fitted into a size.
