@@ -229,6 +229,14 @@ impl Default for VaeConfig {
 
 /// `generation_config.json`, a file of our own beside `model_index.json`: what a request that names no steps or
 /// guidance gets. diffusers passes it over. Absent, or without an entry, SDXL's usual values hold.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::config::GenerationConfig;
+/// let config = GenerationConfig::parse(r#"{"num_inference_steps": 8}"#).unwrap();
+/// assert_eq!((config.num_inference_steps, config.guidance_scale), (8, 5.0));
+/// assert!(GenerationConfig::parse(r#"{"num_inference_steps": 0}"#).is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerationConfig {
@@ -288,6 +296,14 @@ impl VaeConfig {
     }
 
     /// Pixels of a picture for one of a latent, along a side.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::model::config::VaeConfig;
+    /// // Each level but the last halves a side.
+    /// let vae = VaeConfig { block_out_channels: vec![128, 256, 512, 512], ..Default::default() };
+    /// assert_eq!(vae.scale_factor(), 8);
+    /// ```
     pub fn scale_factor(&self) -> u32 {
         1 << (self.block_out_channels.len() - 1)
     }
@@ -381,6 +397,13 @@ pub enum TimeScaleShift {
 }
 
 /// One value for all levels, or one for each.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::config::OneOrMany;
+/// assert_eq!(*OneOrMany::One(2).get(1), 2);
+/// assert_eq!(*OneOrMany::Many(vec![5, 10, 20]).get(1), 10);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {

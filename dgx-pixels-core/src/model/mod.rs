@@ -25,6 +25,16 @@ use crate::scheduler::SchedulerConfig;
 
 /// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it. Opening reads the
 /// configs; weights are mapped when asked for.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ErrorKind, Model};
+/// # let folder = tempfile::tempdir()?;
+/// // A folder without `model_index.json` is no model.
+/// let error = Model::open(folder.path()).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidModel);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The folder.
@@ -48,6 +58,13 @@ pub struct Model {
 }
 
 /// A part of a model that has weights.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::Component;
+/// let folders = Component::ALL.map(Component::name);
+/// assert_eq!(folders, ["text_encoder", "text_encoder_2", "unet", "vae"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
     /// The first CLIP text encoder.
@@ -170,12 +187,27 @@ impl Model {
     }
 
     /// The folder's name.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Model;
+    /// let model = Model { path: "models/sprite-xl".into(), ..Model::sdxl_base("tokenizers") };
+    /// assert_eq!(model.name(), "sprite-xl");
+    /// ```
     pub fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     }
 
     /// Returns the model's values for what a request leaves open.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Model;
+    /// let defaults = Model::sdxl_base("tokenizers").defaults();
+    /// assert_eq!((defaults.size.width, defaults.multiple, defaults.steps), (1024, 8, 30));
+    /// assert_eq!((defaults.guidance_scale, defaults.is_distilled), (5.0, false));
+    /// ```
     pub fn defaults(&self) -> ModelDefaults {
         ModelDefaults {
             size: self.native_size(),
@@ -188,6 +220,7 @@ impl Model {
     }
 
     /// The size of a picture where the request names none.
+    /// It is the UNet's `sample_size` times the VAE's [`scale_factor`](VaeConfig::scale_factor).
     pub fn native_size(&self) -> ImageSize {
         let scale = self.vae.scale_factor();
         let side = |i| self.unet.sample_size.as_ref().map_or(128, |size| *size.get(i)) * scale;

@@ -85,6 +85,13 @@ impl fmt::Display for Note {
 }
 
 /// Folders whose folders are models.
+///
+/// # Example
+/// ```
+/// use std::path::Path;
+/// use dgx_pixels_core::model::search::Place;
+/// assert_eq!(Place::Here("models".into()).path(), Path::new("models"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A folder of models, or one model.
@@ -146,6 +153,19 @@ fn python_package() -> Option<PathBuf> {
 }
 
 /// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::search::{Place, find};
+/// # let folder = tempfile::tempdir()?;
+/// // A folder that should be a model is listed with its fault.
+/// std::fs::create_dir(folder.path().join("broken"))?;
+/// std::fs::write(folder.path().join("broken/model_index.json"), "{}")?;
+/// let found = find(&[Place::Plain(folder.path().into())]);
+/// assert_eq!((found.len(), found[0].name.as_str()), (1, "broken"));
+/// assert!(found[0].model.is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn find(places: &[Place]) -> Vec<Found> {
     let mut seen = HashSet::new();
     let mut named: HashMap<String, PathBuf> = HashMap::new();
@@ -183,6 +203,16 @@ pub fn find(places: &[Place]) -> Vec<Found> {
 ///
 /// # Errors
 /// [`Error::ModelChoice`] with the names there are.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::search::{Place, choose};
+/// # let folder = tempfile::tempdir()?;
+/// let places = [Place::Plain(folder.path().into())];
+/// let error = choose(&places, Some("no-such-model")).err().unwrap();
+/// assert!(error.to_string().contains("`no-such-model`"), "{error}");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     let mut found = find(places);
     let Some(wanted) = wanted else { return default(found, places) };
