@@ -73,6 +73,14 @@ impl fmt::Display for Device {
 }
 
 /// The precision of weights and activations.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::device::Dtype;
+/// assert_eq!("bf16".parse(), Ok(Dtype::Bf16));
+/// assert_eq!(Dtype::F32.to_string(), "f32");
+/// assert!("int8".parse::<Dtype>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {

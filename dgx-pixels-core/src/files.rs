@@ -73,6 +73,16 @@ pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// A clause that says what is wrong with the UTF-16.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::files::utf16_to_utf8;
+///
+/// assert_eq!(*utf16_to_utf8("a key".as_bytes())?, *b"a key");
+/// let little_endian: Vec<u8> = "\u{feff}a key".encode_utf16().flat_map(u16::to_le_bytes).collect();
+/// assert_eq!(*utf16_to_utf8(&little_endian)?, *"\u{feff}a key".as_bytes());
+/// # Ok::<(), String>(())
+/// ```
 pub fn utf16_to_utf8(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     let head = &bytes[..bytes.len().min(64)];
     let (pairs, _) = head.as_chunks::<2>();

@@ -66,5 +66,6 @@ pub trait Generator: Send + Sync {
     ///
     /// # Errors
     /// The fault of the journal, if the job cannot be looked up.
+    /// An executor without a journal forgets its jobs with its process.
     async fn find(&self, id: &JobId) -> Result<Option<Job>, Error>;
 }

@@ -21,12 +21,23 @@ use crate::submission::Submission;
 use crate::value_error::ValueError;
 
 /// A job's name, unlike all others: a UUID whose order is that of submission.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::job::JobId;
+///
+/// let (first, second) = (JobId::new(), JobId::new());
+/// assert!(first < second);
+/// assert_eq!(first.to_string().parse(), Ok(first));
+/// assert!("job 7".parse::<JobId>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(Uuid);
 
 impl JobId {
     /// A new one.
+    /// It is a UUID of version 7 (RFC 9562), which begins with the time of its creation.
     #[expect(clippy::new_without_default, reason = "each is another; a default would be the same")]
     pub fn new() -> Self {
         JobId(Uuid::now_v7())
@@ -115,6 +126,16 @@ pub enum JobEvent {
 
 impl JobEvent {
     /// `true` if no event comes after this one.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Error;
+    /// use dgx_pixels_core::job::JobEvent;
+    ///
+    /// assert!(!JobEvent::Queued { position: 1, eta: None }.is_end());
+    /// assert!(JobEvent::Failed(Error::ShutDown).is_end());
+    /// assert!(JobEvent::Cancelled { steps_done: 3, steps: 30 }.is_end());
+    /// ```
     pub fn is_end(&self) -> bool {
         matches!(self, JobEvent::Finished(_) | JobEvent::Failed(_) | JobEvent::Cancelled { .. })
     }
@@ -146,6 +167,9 @@ pub struct Finished {
 }
 
 /// The time that each part of one job took. Work that is shared with other jobs is reported whole.
+///
+/// A stage that the job did not need is zero. `total` is larger than the sum of the
+/// others if the job waited between two stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobTimings {
     /// The time from submission to the first work on the job.
@@ -206,6 +230,17 @@ impl State {
 impl Job {
     /// A job, and the end that tells of it: for those who implement
     /// [`Generator`](crate::Generator).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::job::{Job, JobEvent, JobId};
+    /// use dgx_pixels_core::{Error, Submission};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// assert!(writer.tell(JobEvent::Started { device: "cpu".into() }));
+    /// assert!(writer.fail(Error::ShutDown));
+    /// assert!(matches!(job.wait(), Err(Error::ShutDown)));
+    /// ```
     pub fn new(id: JobId, submission: Submission) -> (Job, JobWriter) {
         Job::submitted_at(id, submission, Instant::now())
     }
@@ -231,16 +266,44 @@ impl Job {
     }
 
     /// Returns the submission as it was handed in.
+    /// The engine's defaults are not filled in. Those are in [`Finished::made`].
     pub fn submission(&self) -> &Submission {
         &self.0.submission
     }
 
     /// Returns the newest event; `None` before the first one.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::job::{Job, JobEvent, JobId};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// assert!(job.latest().is_none());
+    /// writer.tell(JobEvent::Queued { position: 2, eta: None });
+    /// assert!(matches!(job.latest(), Some(JobEvent::Queued { position: 2, .. })));
+    /// ```
     pub fn latest(&self) -> Option<JobEvent> {
         self.0.lock().newest.last().map(|(_, event)| event.clone())
     }
 
     /// Returns the events from now on, after the newest of each kind that was reported already.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::job::{Job, JobEvent, JobId};
+    /// use dgx_pixels_core::{Error, Submission};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// let mut events = job.events();
+    /// writer.tell(JobEvent::Queued { position: 2, eta: None });
+    /// writer.tell(JobEvent::Queued { position: 1, eta: None });
+    /// // The reader was slow: of each kind it gets the newest.
+    /// assert!(matches!(events.next_blocking(), Some(JobEvent::Queued { position: 1, .. })));
+    /// writer.fail(Error::ShutDown);
+    /// assert!(matches!(events.next_blocking(), Some(JobEvent::Failed(Error::ShutDown))));
+    /// assert!(events.next_blocking().is_none());
+    /// ```
     pub fn events(&self) -> Events {
         self.0.watchers.fetch_add(1, Ordering::Relaxed);
         Events { job: self.clone(), seen: 0 }
@@ -262,6 +325,16 @@ impl Job {
 
     /// Waits as [`wait`](Job::wait) does, for at most `time`; `None` if the job has not ended by
     /// then.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::job::{Job, JobId};
+    ///
+    /// let (job, _writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// assert!(job.wait_for(Duration::from_millis(1)).is_none());
+    /// ```
     pub fn wait_for(&self, time: Duration) -> Option<Result<Arc<Finished>, Error>> {
         let until = Instant::now() + time;
         loop {
@@ -325,6 +398,19 @@ impl Job {
     }
 
     /// Asks to stop, which happens before the next step. Nothing happens to a job that has ended.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::job::{Job, JobId};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// assert!(!writer.cancel_asked());
+    /// job.cancel();
+    /// assert!(writer.cancel_asked());
+    /// // The job ends when its executor reports it.
+    /// assert!(job.result().is_none());
+    /// ```
     pub fn cancel(&self) {
         self.0.cancel_asked.store(true, Ordering::SeqCst);
         if let Some(on_cancel) = self.0.on_cancel.get() {
@@ -333,6 +419,16 @@ impl Job {
     }
 
     /// Returns this job, which is cancelled if the answer is dropped before the job ended.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::job::{Job, JobId};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// drop(job.cancel_on_drop());
+    /// assert!(writer.cancel_asked());
+    /// ```
     pub fn cancel_on_drop(self) -> CancelOnDrop {
         CancelOnDrop(self)
     }
@@ -396,6 +492,19 @@ impl Events {
     }
 
     /// The next event if there is one now: `None` to wait for, `Some(None)` after the end.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::job::{Job, JobEvent, JobId};
+    /// use dgx_pixels_core::{Error, Submission};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// let mut events = job.events();
+    /// assert!(events.unseen().is_none());
+    /// writer.fail(Error::ShutDown);
+    /// assert!(matches!(events.unseen(), Some(Some(JobEvent::Failed(_)))));
+    /// assert!(matches!(events.unseen(), Some(None)));
+    /// ```
     pub fn unseen(&mut self) -> Option<Option<JobEvent>> {
         let state = self.job.0.lock();
         match state.newest.iter().find(|(number, _)| *number > self.seen) {
@@ -431,6 +540,16 @@ impl Drop for Events {
 
 /// The end of a job that tells of it. Dropped without an end told, the job fails as an internal
 /// error.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::job::{Job, JobId};
+/// use dgx_pixels_core::{ErrorKind, Submission};
+///
+/// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+/// drop(writer);
+/// assert_eq!(job.wait().unwrap_err().kind(), ErrorKind::Internal);
+/// ```
 pub struct JobWriter(Arc<Shared>);
 
 impl JobWriter {
@@ -450,12 +569,36 @@ impl JobWriter {
     }
 
     /// `true` if any [`Events`] of this job exist.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::job::{Job, JobId};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// let events = job.events();
+    /// assert!(writer.is_watched());
+    /// drop(events);
+    /// assert!(!writer.is_watched());
+    /// ```
     pub fn is_watched(&self) -> bool {
         self.0.watchers.load(Ordering::Relaxed) > 0
     }
 
     /// Has `react` called at each [`Job::cancel`], on the thread that calls it. The first `react`
     /// stays.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::job::{Job, JobId};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// writer.on_cancel(move || sender.send(()).unwrap());
+    /// job.cancel();
+    /// assert!(receiver.try_recv().is_ok());
+    /// ```
     pub fn on_cancel(&self, react: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.on_cancel.set(Box::new(react));
     }
@@ -471,6 +614,17 @@ impl JobWriter {
     }
 
     /// Ends it with an error, or as cancelled for [`Error::Cancelled`]; `false` if it had ended.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::job::{Job, JobEvent, JobId};
+    /// use dgx_pixels_core::{Error, Submission};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// assert!(writer.fail(Error::Cancelled { steps_done: 3, steps: 30 }));
+    /// assert!(matches!(job.latest(), Some(JobEvent::Cancelled { steps_done: 3, steps: 30 })));
+    /// assert!(!writer.fail(Error::ShutDown));
+    /// ```
     pub fn fail(&self, error: Error) -> bool {
         self.tell(match error {
             Error::Cancelled { steps_done, steps } => JobEvent::Cancelled { steps_done, steps },

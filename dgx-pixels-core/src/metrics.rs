@@ -35,6 +35,17 @@ pub enum MetricKind {
 pub(crate) const NAMESPACE: &str = "dgx_pixels";
 
 /// All metrics.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::metrics::METRICS;
+/// // Each name is used once, and each time is in seconds.
+/// let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+/// names.sort_unstable();
+/// names.dedup();
+/// assert_eq!(names.len(), METRICS.len());
+/// assert!(METRICS.iter().filter(|metric| metric.name.ends_with("_seconds")).all(|metric| metric.unit.ends_with("seconds")));
+/// ```
 pub const METRICS: &[Metric] = &[
     counter(
         "jobs_total",
@@ -245,6 +256,13 @@ impl Metric {
     }
 
     /// Returns the options of a counter or a gauge.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::metrics::{Metric, MetricKind};
+    /// let options = Metric::named("queue_jobs", MetricKind::Gauge).opts();
+    /// assert_eq!(options.fq_name(), "dgx_pixels_queue_jobs");
+    /// ```
     pub fn opts(&self) -> Opts {
         Opts::new(self.name, self.help).namespace(NAMESPACE)
     }

@@ -128,6 +128,7 @@ impl Made {
     ///
     /// # Errors
     /// [`Error::Request`] or [`Error::Pixel`], naming the field, its value and the range.
+    /// A record in a file may be anyone's, so it is checked like a request that a user types.
     pub fn validate(&self) -> Result<(), Error> {
         GenerateRequest::from(self.request.clone()).validate()?;
         if let Some(pixel) = &self.pixel {
@@ -169,6 +170,16 @@ pub fn picture_png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// As [`picture_png`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{says_sprite, sprite_png};
+/// use image::RgbaImage;
+///
+/// let png = sprite_png(&RgbaImage::new(16, 16), None)?;
+/// assert!(says_sprite(std::io::Cursor::new(&png)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Error> {
     let made = made.map(|made| (MADE, made.json()));
     let size = format!("{}x{}", sprite.width(), sprite.height());
@@ -180,6 +191,17 @@ pub fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Er
 ///
 /// # Errors
 /// As [`picture_png`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{Made, MadeError, plain_png, says_sprite};
+/// use image::RgbaImage;
+///
+/// let png = plain_png(&RgbaImage::new(16, 16))?;
+/// assert!(!says_sprite(std::io::Cursor::new(&png)));
+/// assert!(matches!(Made::read(&png), Err(MadeError::Missing)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub fn plain_png(image: &RgbaImage) -> Result<Vec<u8>, Error> {
     png(image.dimensions(), png::ColorType::Rgba, image.as_raw(), &[])
 }
@@ -232,6 +254,13 @@ pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force:
 }
 
 /// Returns the path of a sprite's certificate: `NAME.json` for `NAME.png`.
+///
+/// # Example
+/// ```
+/// use std::path::Path;
+/// use dgx_pixels_core::picture_file::sidecar;
+/// assert_eq!(sidecar(Path::new("sprites/key.png")), Path::new("sprites/key.json"));
+/// ```
 pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }

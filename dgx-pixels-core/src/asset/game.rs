@@ -25,6 +25,14 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// A game with `SpritesPlugin` of `dgx-pixels-bevy`, feature `remote`, at a port of this machine.
 ///
 /// Nothing is kept open between calls, so a game may end and begin anew.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ErrorKind;
+/// use dgx_pixels_core::asset::Game;
+/// // No program listens on port 1.
+/// assert_eq!(Game::new(1).status().unwrap_err().kind(), ErrorKind::GameUnavailable);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Game {
     port: u16,

@@ -63,6 +63,21 @@ pub struct SheetOptions {
 }
 
 /// The layout of the frames in a sheet.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{Sheet, SheetFrame, SheetLayout, SheetOptions};
+/// use image::RgbaImage;
+///
+/// let frame = |n: u32| SheetFrame { name: format!("{n}"), image: RgbaImage::new(16, 16), duration_ms: 100 };
+/// let frames = [frame(0), frame(1), frame(2)];
+/// let row = SheetOptions { layout: SheetLayout::Grid { columns: Some(3) }, ..Default::default() };
+/// assert_eq!(Sheet::new(&frames, vec![], &row)?.image.dimensions(), (48, 16));
+/// // The three frames are equal, so that one place is enough.
+/// let packed = SheetOptions { layout: SheetLayout::Packed, ..Default::default() };
+/// assert_eq!(Sheet::new(&frames, vec![], &packed)?.image.dimensions(), (16, 16));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SheetLayout {
@@ -84,6 +99,7 @@ impl Default for SheetLayout {
 impl SheetOptions {
     /// Returns the arguments that Bevy's `TextureAtlasLayout::from_grid` takes for a grid: the
     /// offset of the first frame and the padding between frames, in pixels.
+    /// With `extrude` E and `gutter` G these are E and G + 2E.
     pub fn offset_and_padding(&self) -> (u32, u32) {
         (self.extrude, self.gutter + 2 * self.extrude)
     }
@@ -295,6 +311,7 @@ fn draw(sheet: &mut RgbaImage, frame: &RgbaImage, x: u32, y: u32, extrude: u32) 
 
 /// The settings of a PNG for Bevy 0.19 that keep its pixels sharp in any project: the text of
 /// `NAME.png.meta`.
+/// Without it Bevy samples with `linear`, unless the project sets `ImagePlugin::default_nearest()`.
 pub const BEVY_META: &str = r#"(
     meta_format_version: "1.0",
     asset: Load(

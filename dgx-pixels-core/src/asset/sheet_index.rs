@@ -60,6 +60,17 @@ pub struct IndexedFrame {
 }
 
 /// Frames that belong together.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::Tag;
+///
+/// let tag: Tag = "walk=0-3:pingpong".parse()?;
+/// assert_eq!(tag.to_frames(), [0, 1, 2, 3, 2, 1]);
+/// assert_eq!("hurt=4".parse::<Tag>()?.to_frames(), [4]);
+/// assert!("walk".parse::<Tag>().is_err());
+/// # Ok::<(), dgx_pixels_core::ValueError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
     /// The name, for example `walk`.
@@ -188,6 +199,13 @@ impl SheetIndex {
     }
 
     /// `true` if a JSON file is meant to be one: it has `frames` and `meta`.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::SheetIndex;
+    /// assert!(SheetIndex::is_meant(br#"{ "frames": [], "meta": {} }"#));
+    /// assert!(!SheetIndex::is_meant(br#"{ "colors": 4 }"#));
+    /// ```
     pub fn is_meant(text: &[u8]) -> bool {
         #[derive(Deserialize)]
         struct Meant {
@@ -199,6 +217,17 @@ impl SheetIndex {
     }
 
     /// Returns Aseprite's JSON array, for an image of this file name.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{Sheet, SheetFrame, SheetIndex, SheetOptions};
+    ///
+    /// let frame = SheetFrame { name: "key".into(), image: image::RgbaImage::new(8, 8), duration_ms: 100 };
+    /// let index = Sheet::new(&[frame], vec![], &SheetOptions::default())?.index;
+    /// let read = SheetIndex::read(index.to_json("key.png").as_bytes())?;
+    /// assert_eq!((read.size, read.frames[0].duration_ms), ((8, 8), 100));
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn to_json(&self, image: &str) -> String {
         let size = |(w, h): (u32, u32)| json!({ "w": w, "h": h });
         let frames = self.frames.iter().map(|frame| {

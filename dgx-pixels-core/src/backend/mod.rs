@@ -18,6 +18,14 @@ use crate::request::{GenerateRequest, Generated, ModelDefaults, ResolvedRequest,
 use crate::value_error::ValueError;
 
 /// Paints images one denoising step at a time. Owned by one thread; never shared.
+///
+/// A backend is a state machine of canvases: [`begin`](Self::begin), as many calls of
+/// [`step`](Self::step) as [`Canvas::steps`] says, then [`finish`](Self::finish). Canvases of
+/// different sizes, schedulers and progress may be in one call, so an engine can let a request join
+/// at any step.
+///
+/// A request's image must not depend on the canvases that share its calls. The engine relies on it:
+/// it groups canvases as memory allows. `Sdxl` keeps to it up to the order of sums.
 pub trait Backend: Send {
     /// One image on its way: conditioning, latents, and how far it has come.
     type Canvas: Canvas;
@@ -32,6 +40,9 @@ pub trait Backend: Send {
     /// # Errors
     /// [`Error::Request`] if the model cannot do what one of them asks; [`Error::OutOfMemory`].
     /// Nothing is left behind.
+    ///
+    /// A canvas draws its noise from its own request's seed, so that it does not depend on its
+    /// neighbors.
     fn begin(&mut self, requests: &[ResolvedRequest]) -> Result<Vec<Self::Canvas>, Error>;
 
     /// Advances every canvas by one step, each at its own timestep and with its own guidance.
@@ -66,6 +77,14 @@ pub trait Backend: Send {
 }
 
 /// Latents as plain numbers.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::Latents;
+/// // A 1024x1024 image of SDXL: 4 channels, a latent for each 8x8 pixels.
+/// let latents = Latents { values: vec![0.0; 4 * 128 * 128], shape: [4, 128, 128] };
+/// assert_eq!(latents.values.len(), latents.shape.iter().product::<usize>());
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latents {
     /// `[channels, height, width]`, row by row: as the scheduler leaves them, and diffusers returns
@@ -76,6 +95,16 @@ pub struct Latents {
 }
 
 /// Pictures that a device may still be at work on. Dropped, they are not waited for.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::Decoding;
+/// use image::RgbImage;
+/// // Images that are there already need no wait.
+/// let decoding = Decoding::from(vec![RgbImage::new(8, 8)]);
+/// assert_eq!(decoding.wait()?[0].dimensions(), (8, 8));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub struct Decoding(Box<dyn FnOnce() -> Result<Vec<RgbImage>, Error> + Send>);
 
 impl Decoding {
@@ -102,6 +131,9 @@ impl From<Vec<RgbImage>> for Decoding {
 }
 
 /// An image that is being drawn, and its progress.
+///
+/// The engine asks for these facts between two calls, so they must be cheap: fields of the canvas,
+/// and nothing that a device has to compute.
 pub trait Canvas: Send {
     /// Returns the request that is drawn.
     fn request(&self) -> &ResolvedRequest;
@@ -116,6 +148,8 @@ pub trait Canvas: Send {
 }
 
 /// The progress of a batch, reported after each step.
+///
+/// The remaining time is about `(steps - steps_done) * step_time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Steps done by the image that has done the fewest.
@@ -131,6 +165,16 @@ pub struct Progress {
 /// # Errors
 /// [`Error::Request`] if one of them cannot be drawn, and those of [`Backend::begin`]. Nothing is
 /// left behind.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::GenerateRequest;
+/// use dgx_pixels_core::backend::{Canvas, Sketch, begin};
+/// let request = GenerateRequest { steps: Some(4), ..Default::default() };
+/// let canvases = begin(&mut Sketch, &[request])?;
+/// assert_eq!((canvases[0].steps_done(), canvases[0].steps()), (0, 4));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub fn begin<B: Backend>(backend: &mut B, requests: &[GenerateRequest]) -> Result<Vec<B::Canvas>, Error> {
     let defaults = backend.defaults();
     let resolved =

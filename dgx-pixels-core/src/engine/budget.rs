@@ -40,6 +40,17 @@ impl Default for Budget {
 
 impl Budget {
     /// The most bytes that may be in use on a device whose memory is `memory` now.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::Memory;
+    /// use dgx_pixels_core::engine::Budget;
+    ///
+    /// let memory = Memory { total_bytes: 100 << 30, available_bytes: 60 << 30, used_bytes: 0, peak_bytes: 0 };
+    /// assert_eq!(Budget::Share(0.5).bytes(memory), 50 << 30);
+    /// assert_eq!(Budget::Leave(10 << 30).bytes(memory), 50 << 30);
+    /// assert_eq!(Budget::Bytes(8 << 30).bytes(memory), 8 << 30);
+    /// ```
     pub fn bytes(self, memory: Memory) -> u64 {
         match self {
             Budget::Bytes(bytes) => bytes,

@@ -103,6 +103,20 @@ const WRITERS: usize = 2;
 
 /// Serves requests on the devices of this machine. Copies are the same engine; dropping the last
 /// ends it at the next step.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::backend::{Sketches, Unmetered};
+/// use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
+///
+/// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+/// let job = engine.submit(Submission::of("a brass key"))?;
+/// assert_eq!(job.wait()?.made.device, "cpu");
+/// engine.shutdown(Shutdown::Drain);
+/// assert!(engine.submit(Submission::of("a coin")).is_err());
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -202,6 +216,20 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Journal`] if it cannot be looked up.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig};
+    /// use dgx_pixels_core::job::JobId;
+    ///
+    /// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+    /// let job = engine.submit(Submission::of("a brass key"))?;
+    /// assert_eq!(engine.find(job.id())?.map(|found| found.id()), Some(job.id()));
+    /// assert!(engine.find(JobId::new())?.is_none());
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn find(&self, id: JobId) -> Result<Option<Job>, Error> {
         if let Some(job) = self.0.shared.lock().job(id) {
             return Ok(Some(job));
@@ -230,6 +258,19 @@ impl Engine {
 
     /// Returns the registry of the engine's metrics, for Prometheus: register it, or gather and
     /// encode it.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Submission;
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig};
+    ///
+    /// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+    /// engine.submit(Submission::of("a brass key"))?.wait()?;
+    /// let families = engine.metrics().gather();
+    /// assert!(families.iter().any(|family| family.name() == "dgx_pixels_jobs_submitted_total"));
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn metrics(&self) -> &Registry {
         self.0.shared.measure_queue();
         &self.0.shared.metrics.registry
@@ -237,6 +278,8 @@ impl Engine {
 
     /// Takes no more jobs, and ends; returns when all threads have, and the journal is free for
     /// another engine. A device that hangs is not waited for.
+    /// Asked again it does nothing. Copies of the engine refuse submissions with
+    /// [`Error::ShutDown`] afterwards.
     pub fn shutdown(&self, how: Shutdown) {
         let course = match how {
             Shutdown::Drain => Course::Drain,

@@ -31,6 +31,22 @@ impl Engine {
     /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output;
     /// [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`];
     /// [`Error::Journal`]. Nothing was taken then.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig};
+    /// use dgx_pixels_core::{ErrorKind, GenerateRequest, Submission};
+    ///
+    /// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+    /// let once = Submission { idempotency_key: Some("order 7".into()), ..Submission::of("a key") };
+    /// let job = engine.submit(once.clone())?;
+    /// assert_eq!(engine.submit(once)?.id(), job.id());
+    ///
+    /// let endless = GenerateRequest { steps: Some(1_000_000), ..Default::default() };
+    /// assert_eq!(engine.submit(endless.into()).unwrap_err().kind(), ErrorKind::InvalidRequest);
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
         self.submit_all([submission]).pop().unwrap_or(Err(Error::ShutDown))
     }

@@ -5,6 +5,18 @@
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $word:literal, $exit_code:literal, $meaning:literal;)*) => {
         /// The one word for an error. Every door uses it: exit code, metric label, MCP answer.
+        ///
+        /// # Example
+        /// ```
+        /// use dgx_pixels_core::ErrorKind;
+        ///
+        /// assert_eq!(ErrorKind::QueueFull.as_str(), "queue_full");
+        /// // Scripts rely on the exit codes, so each kind has one of its own.
+        /// let mut codes: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.exit_code()).collect();
+        /// codes.sort_unstable();
+        /// codes.dedup();
+        /// assert_eq!(codes.len(), ErrorKind::ALL.len());
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[non_exhaustive]
         pub enum ErrorKind {

@@ -61,6 +61,16 @@ fn tidy(schema: &mut Value) {
 }
 
 /// Says in a schema that there are no other fields, as [`parse`] does.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json;
+/// use dgx_pixels_core::fields::Series;
+///
+/// let mut schema = (*json::schema::<Series>()).clone();
+/// json::close(&mut schema);
+/// assert_eq!(schema["additionalProperties"], false);
+/// ```
 pub fn close(schema: &mut Object) {
     schema.entry("properties").or_insert_with(|| json!({}));
     schema.insert("additionalProperties".into(), json!(false));
@@ -70,6 +80,23 @@ pub fn close(schema: &mut Object) {
 ///
 /// # Errors
 /// The name of the field at fault, its value, and what would be right.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+/// use serde_json::json;
+///
+/// let schema = json::schema::<Series>();
+/// // A number as a text is read, and `null` counts as left out.
+/// let given = json!({ "seed": "7", "count": null }).as_object().cloned();
+/// let series: Series = json::parse(&schema, given)?;
+/// assert_eq!((series.seed, series.count), (Some(7), None));
+///
+/// let given = json!({ "sed": 7 }).as_object().cloned();
+/// let error = json::parse::<Series>(&schema, given).unwrap_err();
+/// assert!(error.to_string().contains("`seed`"), "{error}");
+/// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+/// ```
 pub fn parse<T: DeserializeOwned>(schema: &Object, given: Option<Object>) -> Result<T, FieldError> {
     let mut given = given.unwrap_or_default();
     only_known(schema, &given)?;
@@ -147,6 +174,13 @@ fn no_such(schema: &Object, unknown: &str, value: &Value) -> FieldError {
 }
 
 /// Returns the names most like `unknown`, the nearest first.
+/// At most three, by the similarity of Jaro and Winkler; none that is less alike than 0.6.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::nearest;
+/// assert_eq!(nearest("seeds", &["prompt", "seed"]), ["seed"]);
+/// ```
 pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
     // A name that is far longer than any of ours is like none, and comparing takes time.
     if unknown.len() > 100 {
@@ -165,11 +199,24 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Returns names in backticks.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::quoted;
+/// assert_eq!(quoted(&["seed", "steps"], " or "), "`seed` or `steps`");
+/// ```
 pub fn quoted(names: &[&str], between: &str) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(between)
 }
 
 /// Returns a value as it came, cut where it is long.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::short;
+/// assert_eq!(short(&serde_json::json!(7)), "7");
+/// assert!(short(&"a".repeat(1000).into()).len() < 200);
+/// ```
 pub fn short(value: &Value) -> String {
     // The text of a long value is not made only to be cut.
     match value {

@@ -91,6 +91,17 @@ impl Series {
     ///
     /// # Errors
     /// `count` is not from 1 to `most`, or a seed would be too large.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::Series;
+    ///
+    /// let series = Series { seed: Some(7), count: Some(3) };
+    /// assert_eq!(series.seeds(16, || 0)?, 7..=9);
+    /// assert_eq!(Series::default().seeds(16, || 40)?, 40..=40);
+    /// assert_eq!(series.seeds(2, || 0).unwrap_err().field, "count");
+    /// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+    /// ```
     pub fn seeds(self, most: u64, first: impl FnOnce() -> u64) -> Result<RangeInclusive<u64>, FieldError> {
         let count = self.count.unwrap_or(1);
         if !(1..=most).contains(&count) {
@@ -137,11 +148,26 @@ static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
 
 impl SpriteFields {
     /// Returns the schema of all fields.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let schema = SpriteFields::schema();
+    /// assert_eq!(schema["required"], serde_json::json!(["prompt"]));
+    /// assert_eq!(schema["properties"]["steps"]["maximum"], 1000);
+    /// ```
     pub fn schema() -> Arc<Object> {
         SCHEMAS.all.clone()
     }
 
     /// Returns the help text of a field.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// assert!(SpriteFields::help("steps").starts_with("Denoising steps, 1 to 1000"));
+    /// ```
     pub fn help(name: &str) -> String {
         let text = SCHEMAS.all["properties"][name]["description"].as_str();
         let text = text.map(|text| text.replace('\n', " "));
@@ -161,6 +187,18 @@ impl SpriteFields {
     }
 
     /// Returns every field that cannot be read, each with what would be right.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// use serde_json::json;
+    ///
+    /// let given = json!({ "prompt": "a key", "steps": "many", "seed": true });
+    /// let faults = SpriteFields::faults(given.as_object().unwrap());
+    /// let mut names: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+    /// names.sort_unstable();
+    /// assert_eq!(names, ["seed", "steps"]);
+    /// ```
     pub fn faults(given: &Object) -> Vec<FieldError> {
         [
             json::faults::<GenerateRequest>(&SCHEMAS.request, given),
@@ -206,6 +244,16 @@ impl SpriteFields {
     }
 
     /// `true` if the field of this name is not at its default.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let mut fields = SpriteFields::default();
+    /// assert!(!fields.differs("steps"));
+    /// fields.request.steps = Some(8);
+    /// assert!(fields.differs("steps"));
+    /// ```
     pub fn differs(&self, name: &str) -> bool {
         self.to_json().get(name) != SpriteFields::default().to_json().get(name)
     }
@@ -218,6 +266,16 @@ impl SpriteFields {
     }
 
     /// Returns the submission of one image of the series.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let mut fields = SpriteFields::default();
+    /// fields.request.prompt = "a key".into();
+    /// let submission = fields.submission(8);
+    /// assert_eq!((submission.request.seed, submission.pixel.is_some()), (8, true));
+    /// ```
     pub fn submission(&self, seed: u64) -> Submission {
         let request = GenerateRequest { seed, ..self.request.clone() };
         Submission { pixel: Some(self.pixel.clone()), ..request.into() }

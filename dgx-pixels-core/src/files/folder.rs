@@ -55,6 +55,17 @@ pub struct Folder {
 }
 
 /// A failure at one path.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::files::Folder;
+/// # let temporary = tempfile::tempdir()?;
+/// let folder = Folder::open(temporary.path())?;
+/// folder.write_new("note.txt", b"text").unwrap();
+/// let error = folder.folder("note.txt").unwrap_err();
+/// assert!(error.is_refusal() && error.path.ends_with("note.txt"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PathError {
     /// The file or folder at fault.
@@ -109,6 +120,7 @@ impl std::error::Error for PathError {
 
 impl Entry {
     /// `true` for a file that was being written when a program was killed, or is being written now.
+    /// The name of such a file begins with `.dgx-pixels-`.
     pub fn is_temporary(&self) -> bool {
         self.kind == EntryKind::File && self.name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
     }
@@ -166,6 +178,19 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal for a link or a file; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert!(folder.folder("sprites").unwrap().is_none());
+    /// folder.make_folder("sprites").unwrap();
+    /// assert!(folder.folder("sprites").unwrap().is_some());
+    /// // A name is one part of a path, so it leads to no other folder.
+    /// assert!(folder.folder("../sprites").is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn folder(&self, name: impl AsRef<OsStr>) -> Result<Option<Folder>, PathError> {
         self.open_folder(name.as_ref(), OFlags::NOFOLLOW)
     }
@@ -201,6 +226,18 @@ impl Folder {
     ///
     /// # Errors
     /// As [`folder`](Folder::folder), for each part of the path.
+    ///
+    /// # Example
+    /// ```
+    /// use std::path::Path;
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.make_folder("assets").unwrap().make_folder("sprites").unwrap();
+    /// assert!(folder.descend(Path::new("assets/sprites")).unwrap().is_some());
+    /// assert!(folder.descend(Path::new("assets/sounds")).unwrap().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn descend(&self, path: &Path) -> Result<Option<Folder>, PathError> {
         let mut folder = Folder { handle: self.duplicate()?, path: self.path.clone() };
         for part in path.components().filter(|part| *part != Component::CurDir) {
@@ -252,6 +289,17 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors, also if anything of that name is there.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"first").unwrap();
+    /// assert!(folder.write_new("note.txt", b"second").is_err());
+    /// assert_eq!(folder.read("note.txt", 1024).unwrap().unwrap(), b"first");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
         let handle = rustix::fs::openat(&self.handle, name, NEW_FILE, FILE_MODE)
@@ -282,6 +330,19 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// let sprites = folder.make_folder("sprites").unwrap();
+    /// folder.write_new("new.json", b"{}").unwrap();
+    /// folder.rename("new.json", &sprites, "manifest.json").unwrap();
+    /// assert_eq!(sprites.read("manifest.json", 1024).unwrap().unwrap(), b"{}");
+    /// assert!(folder.kind("new.json").unwrap().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn rename(
         &self,
         from: impl AsRef<OsStr>,
@@ -307,6 +368,19 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal for folders that nest more than 16 deep; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// let sprites = folder.make_folder("sprites").unwrap();
+    /// sprites.write_new("key.png", b"").unwrap();
+    /// std::os::unix::fs::symlink("/etc", temporary.path().join("sprites/link"))?;
+    /// folder.remove_all("sprites").unwrap();
+    /// assert!(folder.kind("sprites").unwrap().is_none() && std::path::Path::new("/etc").exists());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn remove_all(&self, name: impl AsRef<OsStr>) -> Result<(), PathError> {
         self.remove_nested(self.plain(name.as_ref())?, MAX_DEPTH)
     }
@@ -315,6 +389,18 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"text").unwrap();
+    /// let entries = folder.entries().unwrap();
+    /// assert_eq!((entries.len(), entries[0].kind), (1, EntryKind::File));
+    /// assert_eq!(entries[0].name, "note.txt");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn entries(&self) -> Result<Vec<Entry>, PathError> {
         let fault = |error: Errno| PathError { path: self.path.clone(), source: error.into() };
         let mut entries = vec![];
@@ -336,6 +422,17 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// std::os::unix::fs::symlink("/etc", temporary.path().join("link"))?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert_eq!(folder.kind("link").unwrap(), Some(EntryKind::Link));
+    /// assert_eq!(folder.kind("sprites").unwrap(), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn kind(&self, name: impl AsRef<OsStr>) -> Result<Option<EntryKind>, PathError> {
         let stat = self.stat(self.plain(name.as_ref())?)?;
         Ok(stat.as_ref().map(EntryKind::of))
@@ -368,6 +465,19 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors, as on a file system without locks.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// let lock = folder.try_lock().unwrap();
+    /// assert!(lock.is_some());
+    /// assert!(Folder::open(temporary.path())?.try_lock().unwrap().is_none());
+    /// drop(lock);
+    /// assert!(folder.try_lock().unwrap().is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_lock(&self) -> Result<Option<File>, PathError> {
         let file = File::from(self.duplicate()?);
         match file.try_lock() {
@@ -381,6 +491,18 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal that names the entry, or a folder more than 16 deep; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.make_folder("sprites").unwrap();
+    /// assert!(folder.expect_plain().is_ok());
+    /// std::os::unix::fs::symlink("/etc", temporary.path().join("sprites/link"))?;
+    /// assert!(folder.expect_plain().unwrap_err().path.ends_with("sprites/link"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn expect_plain(&self) -> Result<(), PathError> {
         self.expect_nested(MAX_DEPTH)
     }

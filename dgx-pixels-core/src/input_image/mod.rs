@@ -132,6 +132,19 @@ pub fn decode(bytes: &[u8]) -> Result<InputImage, InputImageError> {
 ///
 /// # Errors
 /// [`InputImageError`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::decode_in_room;
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// let png = plain_png(&image::RgbaImage::new(48, 24))?;
+/// let (decoded, room) = decode_in_room(&png)?;
+/// assert_eq!(decoded.pixels.dimensions(), (48, 24));
+/// // Other decoders may use the memory again.
+/// drop(room);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn decode_in_room(bytes: &[u8]) -> Result<(InputImage, Room), InputImageError> {
     let header = Header::read(bytes)?;
     let mut room = Room::take(header.decoding_bytes());
@@ -144,6 +157,17 @@ pub fn decode_in_room(bytes: &[u8]) -> Result<(InputImage, Room), InputImageErro
 ///
 /// # Errors
 /// [`InputImageError`], but for damage behind the header.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::dimensions;
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// let png = plain_png(&image::RgbaImage::new(48, 24))?;
+/// assert_eq!(dimensions(&png)?, (48, 24));
+/// assert!(dimensions(b"<!doctype html>").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32), InputImageError> {
     let Header { width, height, orientation, .. } = Header::read(bytes)?;
     Ok(if turns(orientation) { (height, width) } else { (width, height) })

@@ -19,6 +19,19 @@ const TRASH: &str = ".trash";
 
 /// The limits of a library. They are checked when an id is [reserved](Library::reserve): jobs that
 /// are under way then may go beyond them.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ErrorKind;
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let quota = Quota { max_assets: Some(1), ..Default::default() };
+/// let library = Library::open(folder.path(), quota)?;
+/// let first = library.reserve(&AssetName::from_prompt("a key"))?;
+/// let error = library.reserve(&AssetName::from_prompt("a coin")).err().unwrap();
+/// assert_eq!(error.kind(), ErrorKind::LibraryFull);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Bytes of all pictures. Default 4 GiB.
@@ -91,6 +104,21 @@ impl Library {
     /// # Errors
     /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if the folder holds a file that is not the
     /// library's, which may be somebody's work; [`Error::Library`] if the disk refuses it.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    /// library.add(&id, None, Default::default())?;
+    /// library.remove(&id)?;
+    /// assert_eq!(library.get(&id).unwrap_err().kind(), ErrorKind::NotFound);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(&self, id: &AssetId) -> Result<(), Error> {
         let place = self.place(id);
         if !place.is_folder() {
@@ -125,6 +153,22 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Clean, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// for _ in 0..3 {
+    ///     let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    ///     std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    ///     library.add(&id, None, Default::default())?;
+    /// }
+    /// let cleaned = library.clean(Clean { keep_newest: Some(1), ..Default::default() })?;
+    /// assert_eq!((cleaned.removed.len(), library.ids()?.len()), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clean(&self, clean: Clean) -> Result<Cleaned, Error> {
         let now = SystemTime::now();
         let mut cleaned = Cleaned::default();

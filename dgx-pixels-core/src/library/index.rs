@@ -24,6 +24,17 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// The choice of assets to list. Of several conditions all must hold; without any, all assets are
 /// listed.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{Library, Query, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let query = Query { prefix: Some("enemy".into()), limit: 10, ..Default::default() };
+/// assert!(library.list(&query)?.assets.is_empty());
+/// assert!(library.list(&Query { limit: 0, ..query }).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
@@ -46,6 +57,26 @@ impl Default for Query {
 }
 
 /// Some assets, newest first.
+///
+/// # Example
+/// The assets of all pages:
+/// ```
+/// use dgx_pixels_core::library::{Library, Query, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let mut query = Query::default();
+/// let mut names = vec![];
+/// loop {
+///     let page = library.list(&query)?;
+///     names.extend(page.assets.into_iter().map(|asset| asset.id));
+///     query.after = page.next;
+///     if query.after.is_none() {
+///         break;
+///     }
+/// }
+/// assert!(names.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The assets whose images are there. One that was deleted or changed is left out;
@@ -57,6 +88,7 @@ pub struct Page {
 
 /// The place between two assets of a list. It keeps its meaning whatever is added or removed
 /// meanwhile.
+/// As a text it can be handed to a client, which gives it back for the next page.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
@@ -305,6 +337,27 @@ impl Signal {
 }
 
 /// Tells that the list of assets has changed.
+///
+/// # Example
+/// ```
+/// use std::future::Future as _;
+/// use std::pin::pin;
+/// use std::task::{Context, Poll, Waker};
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// use dgx_pixels_core::picture_file::sprite_png;
+/// # let folder = tempfile::tempdir()?;
+///
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let mut changes = library.changes();
+/// let mut context = Context::from_waker(Waker::noop());
+/// assert_eq!(pin!(changes.next()).poll(&mut context), Poll::Pending);
+///
+/// let reserved = library.reserve(&AssetName::from_prompt("a key"))?;
+/// std::fs::write(reserved.png(), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+/// library.add(reserved.id(), None, Default::default())?;
+/// assert_eq!(pin!(changes.next()).poll(&mut context), Poll::Ready(()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Changes {
     signal: Arc<Signal>,
     seen: u64,

@@ -57,6 +57,20 @@ use crate::pixel::Verdict;
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An open library. All its copies are the same one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{AssetName, Library, Query, Quota};
+/// use dgx_pixels_core::picture_file::sprite_png;
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let reserved = library.reserve(&AssetName::from_prompt("a brass key"))?;
+/// std::fs::write(reserved.png(), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+/// let asset = library.add(reserved.id(), None, Default::default())?;
+/// assert_eq!((asset.id.as_str(), asset.width), ("a-brass-key", 16));
+/// assert_eq!(library.list(&Query::default())?.assets.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Library(Arc<Inner>);
 
@@ -116,6 +130,21 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::LibraryFull`]; [`Error::Library`] if the folder cannot be made.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let name = AssetName::from_prompt("a key");
+    /// let first = library.reserve(&name)?;
+    /// let second = library.reserve(&name)?;
+    /// assert_eq!((first.id().as_str(), second.id().as_str()), ("a-key", "a-key-2"));
+    /// // An id whose folder stays empty is free again.
+    /// drop(first);
+    /// assert_eq!(library.reserve(&name)?.id().as_str(), "a-key");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reserve(&self, name: &AssetName) -> Result<Reserved, Error> {
         let mut index = self.refreshed()?;
         self.0.quota.check(&self.0.root, index.usage())?;
@@ -270,6 +299,15 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{Library, Quota};
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// assert_eq!(library.usage()?.bytes, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn usage(&self) -> Result<Usage, Error> {
         Ok(self.refreshed()?.usage())
     }

@@ -52,6 +52,13 @@ impl AssetName {
 
 /// An asset's name in its library, unlike all others there: an [`AssetName`], with `-2`, `-3` and
 /// so on where the name was taken. It never changes, and is never a path.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::AssetId;
+/// assert!("a-brass-key-2".parse::<AssetId>().is_ok());
+/// assert!("../a-brass-key".parse::<AssetId>().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AssetId(String);

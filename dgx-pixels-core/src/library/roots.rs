@@ -126,6 +126,16 @@ impl Roots {
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::Roots;
+    /// # let folder = tempfile::tempdir()?;
+    /// let roots = Roots::new([folder.path()])?;
+    /// assert!(roots.resolve_new(&folder.path().join("key.png"))?.ends_with("key.png"));
+    /// assert!(roots.resolve_new(&folder.path().join("../key.png")).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve_new(&self, path: &Path) -> Result<PathBuf, Error> {
         // `file_name` passes over a `/` or `/.` at the end, which asks for a folder.
         let bytes = path.as_os_str().as_encoded_bytes();

@@ -80,6 +80,20 @@ pub type LocalBackend = Either<Sketch, Sdxl>;
 
 /// The models that this machine serves; at least one. Copies share what they have read of the
 /// files.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::engine::EngineConfig;
+/// use dgx_pixels_core::local::{LocalModels, SKETCH};
+///
+/// let models = LocalModels::open(Some(SKETCH))?;
+/// assert!(models.default_model().is_sketch());
+/// let engine = models.start(EngineConfig::default())?;
+/// let finished = engine.submit(Submission::of("a key"))?.wait()?;
+/// assert_eq!(finished.made.model, "sketch");
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct LocalModels {
     /// The default is the first.
@@ -131,6 +145,17 @@ impl LocalModels {
     /// # Errors
     /// Those of [`open`](Self::open); [`Error::ModelChoice`] if there is no name, or one comes
     /// twice.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::local::LocalModels;
+    ///
+    /// assert_eq!(LocalModels::named(&["sketch"])?.all().len(), 1);
+    /// let error = LocalModels::named(&["sketch", "sketch"]).err().unwrap();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidModel);
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn named(names: &[&str]) -> Result<LocalModels, Error> {
         let places = search::places();
         let (mut models, mut opened) = (LocalModels::sketch(), vec![]);

@@ -153,6 +153,14 @@ pub struct GenerateRequest {
 }
 
 /// A request that no model can fulfil.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{GenerateRequest, RequestError};
+/// let request = GenerateRequest { width: Some(512), ..Default::default() };
+/// let error = request.validate().unwrap_err();
+/// assert!(matches!(error, RequestError::Alone { given: "width", missing: "height", .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -231,6 +239,13 @@ pub enum RequestError {
 
 impl RequestError {
     /// The name of the field at fault.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::GenerateRequest;
+    /// let request = GenerateRequest { guidance_scale: Some(f64::NAN), ..Default::default() };
+    /// assert_eq!(request.validate().unwrap_err().field(), "guidance_scale");
+    /// ```
     pub fn field(&self) -> &'static str {
         match self {
             RequestError::Side { side, .. } => side,
@@ -275,6 +290,13 @@ impl GenerateRequest {
     ///
     /// # Errors
     /// Names the field, its value and the range.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::GenerateRequest;
+    /// let request = GenerateRequest { deep_cache: Some(11), ..Default::default() };
+    /// assert!(request.validate().unwrap_err().to_string().starts_with("`deep_cache` is 11; expected 2 to 10"));
+    /// ```
     pub fn validate(&self) -> Result<(), RequestError> {
         if let Some(layers) = self.clip_skip.filter(|layers| !(1..=MAX_CLIP_SKIP).contains(layers)) {
             return Err(RequestError::ClipSkip { layers, most: MAX_CLIP_SKIP });
@@ -320,6 +342,16 @@ impl GenerateRequest {
     ///
     /// # Errors
     /// [`RequestError::Alone`] for one side without the other.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{GenerateRequest, ImageSize};
+    /// let size = ImageSize { width: 512, height: 768 };
+    /// let request = GenerateRequest::default();
+    /// assert_eq!(request.size()?, None);
+    /// assert_eq!(request.with_size(size).size()?, Some(size));
+    /// # Ok::<(), dgx_pixels_core::RequestError>(())
+    /// ```
     pub fn size(&self) -> Result<Option<ImageSize>, RequestError> {
         match (self.width, self.height) {
             (Some(width), Some(height)) => Ok(Some(ImageSize { width, height })),

@@ -6,6 +6,13 @@ use super::{Crop, GenerateRequest, ImageSize, RequestError};
 use crate::scheduler::SchedulerName;
 
 /// The values of a model for the fields that a request leaves open.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::{Backend, Sketch};
+/// let defaults = Sketch.defaults();
+/// assert_eq!((defaults.size.width, defaults.multiple, defaults.steps), (256, 8, 30));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelDefaults {
     /// The size of an image, in pixels.
@@ -104,6 +111,19 @@ impl GenerateRequest {
 impl ResolvedRequest {
     /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing
     /// guides.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Backend, Sketch};
+    /// use dgx_pixels_core::{GenerateRequest, ModelDefaults};
+    ///
+    /// let guided = ModelDefaults { guidance_scale: 5.0, is_distilled: false, ..Sketch.defaults() };
+    /// let request = GenerateRequest::default().resolve(&guided)?;
+    /// assert_eq!(request.rows(&guided), 2);
+    /// // A distilled model has the guidance scale as an input of its UNet.
+    /// assert_eq!(request.rows(&ModelDefaults { is_distilled: true, ..guided }), 1);
+    /// # Ok::<(), dgx_pixels_core::RequestError>(())
+    /// ```
     pub fn rows(&self, defaults: &ModelDefaults) -> usize {
         1 + usize::from(self.guidance_scale > 1.0 && !defaults.is_distilled)
     }

@@ -105,6 +105,20 @@ impl Project {
     ///
     /// # Errors
     /// As of `deploy`, but for writing.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{Change, NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let slime = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(32, 32), None)?;
+    /// let project = Project::open(game.path())?;
+    /// let planned = project.plan(&[NewSprite::new(SpriteName::new("enemy", "slime")?, slime)])?;
+    /// assert!(planned.sprites[0].change == Change::Added);
+    /// assert!(!project.manifest_path().exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn plan(&self, sprites: &[NewSprite]) -> Result<Deployed, Error> {
         let ready = ready(sprites)?;
         self.look(ready.iter().map(|ready| ready.sprite.image.as_str()))?;
@@ -167,6 +181,24 @@ impl Project {
     /// # Errors
     /// [`Error::Project`] if there is none, or a picture of it is not there any more;
     /// [`Error::Output`] for a full disk and the like.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let png = |side| dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(side, side), None);
+    /// # let (small, large) = (png(16)?, png(32)?);
+    /// let project = Project::open(game.path())?;
+    /// let slime = SpriteName::new("enemy", "slime")?;
+    /// project.deploy(&[NewSprite::new(slime.clone(), small)])?;
+    /// project.deploy(&[NewSprite::new(slime, large)])?;
+    /// let back = project.rollback()?;
+    /// assert_eq!(back.sprites[0].width, 16);
+    /// assert_eq!(project.rollback()?.sprites[0].width, 32);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rollback(&self) -> Result<Deployed, Error> {
         let fault = |reason: String| project::fault(self.root(), reason);
         self.look([])?;

@@ -38,6 +38,18 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// Sprites go to `assets/sprites`. What deploys need beside them is in `.dgx-pixels`, on the same
 /// filesystem and out of sight of Bevy's file watcher. A link in a deploy's way is an error, and is
 /// not followed; [`follow_assets_link`](Project::follow_assets_link) allows one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::Project;
+/// # let game = tempfile::tempdir()?;
+/// assert!(Project::open(game.path()).is_err());
+/// std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+/// let project = Project::open(game.path())?;
+/// assert!(project.manifest_path().ends_with("assets/sprites/manifest.json"));
+/// assert!(project.manifest()?.sprites.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Project {
     /// Opened by its absolute path without links.
