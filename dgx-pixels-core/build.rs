@@ -2,11 +2,11 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    #[cfg(feature = "torch")]
+    #[cfg(all(feature = "torch", not(feature = "doc-only")))]
     torch();
 }
 
-#[cfg(feature = "torch")]
+#[cfg(all(feature = "torch", not(feature = "doc-only")))]
 fn torch() {
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names libtorch's lib folder");
     let root = std::path::Path::new(&lib).parent().expect("libtorch's lib folder has a parent");

@@ -8,7 +8,8 @@
 //!
 //! Feature `engine` brings serving; feature `torch` the module `torch`: SDXL on libtorch 2.11.
 //! Without `torch` nothing of libtorch is built, and [`loaded`] draws with the object that has it.
-//! The other features are for programs: `fields`, `deploy`, `monitor` and `telemetry`.
+//! The other features are for programs: `fields`, `deploy`, `monitor` and `telemetry`. `doc-only`
+//! documents `torch` without libtorch.
 //!
 //! # Example
 //! ```
@@ -20,6 +21,8 @@
 //! assert_eq!(drawn[0].image.dimensions(), (256, 256));
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub mod abi;
