@@ -14,9 +14,10 @@ const FAR: u16 = 72;
 /// Alpha from which a pixel is visible.
 pub(super) const VISIBLE: u8 = 128;
 
-/// The picture reduced to its grid: each cell is the pixel of its middle that is most like all others there, a
-/// truncated medoid. It is a colour of the picture, is not moved by pixels of neighbours, and is near the mean of noise.
-/// Pixels with alpha below 128 have no colour and vote for transparency.
+/// The picture reduced to its grid: each cell is the pixel of its middle that is most like all
+/// others there, a truncated medoid. It is a colour of the picture, is not moved by pixels of
+/// neighbours, and is near the mean of noise. Pixels with alpha below 128 have no colour and vote
+/// for transparency.
 ///
 /// # Example
 /// ```

@@ -45,7 +45,8 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Measures everything but `idempotent`, which stays `None`: it takes the stages ([`pixelize`](super::pixelize)).
+    /// Measures everything but `idempotent`, which stays `None`: it takes the stages
+    /// ([`pixelize`](super::pixelize)).
     pub fn of(sprite: &RgbaImage, palette: Option<&[[u8; 3]]>, wrap: Wrap) -> Certificate {
         let rgb = |pixel: &image::Rgba<u8>| [pixel[0], pixel[1], pixel[2]];
         let colors: HashSet<[u8; 3]> = sprite.pixels().filter(|pixel| pixel[3] > 0).map(rgb).collect();

@@ -33,7 +33,8 @@ pub enum Dither {
     Bayer8,
     /// The error goes to four neighbours (Floyd, Steinberg 1976). `floyd-steinberg`.
     FloydSteinberg,
-    /// Three quarters of the error go to six neighbours (Bill Atkinson's, of the first Macintosh). `atkinson`.
+    /// Three quarters of the error go to six neighbours (Bill Atkinson's, of the first Macintosh).
+    /// `atkinson`.
     Atkinson,
 }
 
@@ -111,11 +112,11 @@ impl FromStr for Dither {
 
 serde_by_word!(Dither, { "type": "string" });
 
-/// Gives every visible pixel a colour of `palette`. Pixels with alpha 0 are neither read nor written, and no error goes
-/// past them.
+/// Gives every visible pixel a colour of `palette`. Pixels with alpha 0 are neither read nor
+/// written, and no error goes past them.
 ///
-/// Errors cross the edges that `wrap` joins from left to right, and not from bottom to top, where the rows are done
-/// already. An ordered pattern tiles if the side is a multiple of its own.
+/// Errors cross the edges that `wrap` joins from left to right, and not from bottom to top, where
+/// the rows are done already. An ordered pattern tiles if the side is a multiple of its own.
 ///
 /// # Example
 /// ```

@@ -1,9 +1,9 @@
 //! Conversion of an image *of* pixel art to pixel art: one pixel for each cell of the image's grid,
 //! few colors, one-bit alpha.
 //!
-//! [`pixelize`] runs all stages: the [`grid`] is found, each cell gets a colour ([`sample`]), the background is
-//! [cut out](cut_out), stray cells are [mended](clean_up), and colours are [quantised](quantize) last. Each stage is a
-//! function over plain pictures, and of use alone.
+//! [`pixelize`] runs all stages: the [`grid`] is found, each cell gets a colour ([`sample`]), the
+//! background is [cut out](cut_out), stray cells are [mended](clean_up), and colours are
+//! [quantised](quantize) last. Each stage is a function over plain pictures, and of use alone.
 
 mod alpha;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The colour space that distances are measured in. Source: Björn Ottosson, "A perceptual color space for image
-//! processing" (2020).
+//! The colour space that distances are measured in. Source: Björn Ottosson, "A perceptual color
+//! space for image processing" (2020).
 
 use std::sync::LazyLock;
 

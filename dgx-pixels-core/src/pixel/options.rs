@@ -1,7 +1,8 @@
 //! The pixel fields of a request: what makes a sprite of an image.
 //!
-//! They are the second half of the table of request fields; the first is [`GenerateRequest`](crate::GenerateRequest). The
-//! doc comment of each field is its help text at every door, so it gives the range, the unit and the default.
+//! They are the second half of the table of request fields; the first is
+//! [`GenerateRequest`](crate::GenerateRequest). The doc comment of each field is its help text at
+//! every door, so it gives the range, the unit and the default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +17,8 @@ use crate::value_error::ValueError;
 
 /// The options of [`pixelize`](super::pixelize).
 ///
-/// The default finds the grid, cuts a plain background out, and keeps as many colors as the image needs.
+/// The default finds the grid, cuts a plain background out, and keeps as many colors as the image
+/// needs.
 ///
 /// # Example
 /// ```
@@ -34,8 +36,8 @@ use crate::value_error::ValueError;
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PixelOptions {
-    /// The size of the sprite in its own pixels, for example `32x32`. Sides: 1 to 2048. Room around a smaller sprite is
-    /// transparent. Default: one pixel for each cell of the image's grid.
+    /// The size of the sprite in its own pixels, for example `32x32`. Sides: 1 to 2048. Room around
+    /// a smaller sprite is transparent. Default: one pixel for each cell of the image's grid.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub size: Option<ImageSize>,
 
@@ -46,19 +48,21 @@ pub struct PixelOptions {
     )]
     pub anchor: Anchor,
 
-    /// The most colors, 1 to 256; `all`; `elbow`, where more colors would add little; or `auto`. Default: `auto`, which keeps
-    /// all colors of an image that is pixel art already, and is `elbow` for every other and for generated images.
+    /// The most colors, 1 to 256; `all`; `elbow`, where more colors would add little; or `auto`.
+    /// Default: `auto`, which keeps all colors of an image that is pixel art already, and is
+    /// `elbow` for every other and for generated images.
     #[cfg_attr(feature = "fields", arg(long, value_name = "N", default_value_t, hide_default_value = true))]
     pub max_colors: MaxColors,
 
-    /// Use only the colors of this palette: a well-known name such as `pico-8`, colors such as `#1a1c2c,#fff`, or, on the
-    /// command line and in a batch, a palette file (hex, GPL, PAL, ACT, ASE, ACO, PNG, Paint.NET). Default: the image's own.
+    /// Use only the colors of this palette: a well-known name such as `pico-8`, colors such as
+    /// `#1a1c2c,#fff`, or, on the command line and in a batch, a palette file (hex, GPL, PAL, ACT,
+    /// ASE, ACO, PNG, Paint.NET). Default: the image's own.
     #[cfg_attr(feature = "fields", arg(long, value_name = "P", value_parser = crate::fields::flags::palette))]
     #[cfg_attr(feature = "fields", schemars(with = "Option<String>"))]
     pub palette: Option<Palette>,
 
-    /// The pattern that shows a color between two of the palette: `none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or
-    /// `atkinson`. Default: `none`.
+    /// The pattern that shows a color between two of the palette: `none`, `bayer2`, `bayer4`,
+    /// `bayer8`, `floyd-steinberg` or `atkinson`. Default: `none`.
     #[cfg_attr(feature = "fields", arg(long, value_name = "D", default_value_t, hide_default_value = true))]
     pub dither: Dither,
 
@@ -70,7 +74,8 @@ pub struct PixelOptions {
     )]
     pub transparent: Transparent,
 
-    /// Fill invisible pixels with the color of their neighbors, for filtering on a GPU. Default: no.
+    /// Fill invisible pixels with the color of their neighbors, for filtering on a GPU. Default:
+    /// no.
     #[cfg_attr(feature = "fields", arg(long))]
     pub bleed: bool,
 
@@ -78,7 +83,8 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long))]
     pub cleanup: bool,
 
-    /// The outline of the sprite: `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`. Default: `keep`.
+    /// The outline of the sprite: `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`. Default:
+    /// `keep`.
     #[cfg_attr(feature = "fields", arg(long, value_name = "O", default_value_t, hide_default_value = true))]
     pub outline: Outline,
 
@@ -98,8 +104,8 @@ pub struct PixelOptions {
     )]
     pub grid: GridChoice,
 
-    /// The image is a strip of this many frames side by side, 1 or more; all get the same number of columns. Default: one
-    /// frame.
+    /// The image is a strip of this many frames side by side, 1 or more; all get the same number of
+    /// columns. Default: one frame.
     #[cfg_attr(feature = "fields", arg(long, value_name = "N", value_parser = crate::fields::flags::whole::<u32>))]
     pub strip: Option<u32>,
 
@@ -111,8 +117,8 @@ pub struct PixelOptions {
     )]
     pub detail: Detail,
 
-    /// The pixels of a cell that the generator of the image aims at, used where no grid is found. An engine sets it; it is no
-    /// field of a request.
+    /// The pixels of a cell that the generator of the image aims at, used where no grid is found.
+    /// An engine sets it; it is no field of a request.
     #[cfg_attr(feature = "fields", arg(skip), schemars(skip))]
     #[serde(skip)]
     pub expected_step: Option<f64>,
@@ -204,8 +210,8 @@ serde_by_word!(GridChoice, { "type": "string" });
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum MaxColors {
-    /// All colors of an image that is pixel art already, enlarged or not; of any other, and of a generated image, as many
-    /// as [`MaxColors::Elbow`].
+    /// All colors of an image that is pixel art already, enlarged or not; of any other, and of a
+    /// generated image, as many as [`MaxColors::Elbow`].
     #[default]
     Auto,
     /// As many as matter; more would add little. See [`Palette::extract`].
