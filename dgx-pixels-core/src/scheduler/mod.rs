@@ -1,9 +1,10 @@
-//! Noise schedules as numbers: which timesteps the UNet sees, and how each of its answers is mixed into the next
-//! sample. No tensors and no libtorch.
+//! Noise schedules as numbers: which timesteps the UNet sees, and how each of its answers is mixed
+//! into the next sample. No tensors and no libtorch.
 //!
-//! Every scheduler is linear in what is known at a step, so it only hands out factors ([`Readout`], [`Step`]) and
-//! whoever holds the tensors does the sums. [`SchedulerConfig`] reads `scheduler_config.json` and makes one for a
-//! number of steps; switching to another scheduler keeps the options that both have, as diffusers' `from_config`.
+//! Every scheduler is linear in what is known at a step, so it only hands out factors ([`Readout`],
+//! [`Step`]) and whoever holds the tensors does the sums. [`SchedulerConfig`] reads
+//! `scheduler_config.json` and makes one for a number of steps; switching to another scheduler
+//! keeps the options that both have, as diffusers' `from_config`.
 //!
 //! # Example
 //! ```
@@ -156,7 +157,8 @@ impl Mix {
 pub struct Step {
     /// The next sample.
     pub next: Mix,
-    /// The new anchor, made from the same terms and the old anchor; `None` leaves the anchor as it is.
+    /// The new anchor, made from the same terms and the old anchor; `None` leaves the anchor as it
+    /// is.
     pub keep: Option<Mix>,
 }
 
