@@ -1,7 +1,7 @@
 //! The components' `config.json`, with diffusers' and transformers' names and defaults.
 //!
-//! An option that changes the arithmetic and that we do not compute is an error that names it: a model is never
-//! drawn wrongly in silence. Options for training (`dropout`) are passed over.
+//! An option that changes the arithmetic and that we do not compute is an error that names it: a
+//! model is never drawn wrongly in silence. Options for training (`dropout`) are passed over.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use crate::error::Reason;
 use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_GUIDANCE, MAX_STEPS};
 
-/// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`, `UNet2DConditionModel`.
+/// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`,
+/// `UNet2DConditionModel`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct UNetConfig {
@@ -168,7 +169,8 @@ impl UNetConfig {
     }
 }
 
-/// `vae/config.json`. Source: diffusers 0.42.1, `models/autoencoders/autoencoder_kl.py`, `AutoencoderKL`.
+/// `vae/config.json`. Source: diffusers 0.42.1, `models/autoencoders/autoencoder_kl.py`,
+/// `AutoencoderKL`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct VaeConfig {
@@ -227,8 +229,9 @@ impl Default for VaeConfig {
     }
 }
 
-/// `generation_config.json`, a file of our own beside `model_index.json`: what a request that names no steps or
-/// guidance gets. diffusers passes it over. Absent, or without an entry, SDXL's usual values hold.
+/// `generation_config.json`, a file of our own beside `model_index.json`: what a request that names
+/// no steps or guidance gets. diffusers passes it over. Absent, or without an entry, SDXL's usual
+/// values hold.
 ///
 /// # Example
 /// ```
@@ -309,7 +312,8 @@ impl VaeConfig {
     }
 }
 
-/// `text_encoder/config.json` and `text_encoder_2/config.json`. Source: transformers 5.23, `CLIPTextConfig`.
+/// `text_encoder/config.json` and `text_encoder_2/config.json`. Source: transformers 5.23,
+/// `CLIPTextConfig`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct ClipConfig {

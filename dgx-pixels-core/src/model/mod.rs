@@ -23,8 +23,8 @@ use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::request::{ImageSize, ModelDefaults};
 use crate::scheduler::SchedulerConfig;
 
-/// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it. Opening reads the
-/// configs; weights are mapped when asked for.
+/// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it.
+/// Opening reads the configs; weights are mapped when asked for.
 ///
 /// # Example
 /// ```
@@ -104,8 +104,8 @@ impl Model {
     /// Opens the folder: reads `model_index.json` and each component's config.
     ///
     /// # Errors
-    /// [`Error::Model`] naming the file: not a model folder, another pipeline, a component missing, or an option
-    /// that changes the arithmetic and that we do not compute.
+    /// [`Error::Model`] naming the file: not a model folder, another pipeline, a component missing,
+    /// or an option that changes the arithmetic and that we do not compute.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let index_path = path.join("model_index.json");
@@ -158,8 +158,8 @@ impl Model {
         Ok(model)
     }
 
-    /// The published sizes of SDXL base, to be measured with weights that are drawn at random; tokenizers are those in the folder
-    /// `tokenizers`.
+    /// The published sizes of SDXL base, to be measured with weights that are drawn at random;
+    /// tokenizers are those in the folder `tokenizers`.
     ///
     /// # Example
     /// ```
@@ -235,9 +235,10 @@ impl Model {
         WeightFiles::open(&self.path.join(component.name()), component.stem(), prefer_fp16)
     }
 
-    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs, tokenizers and the weights that are
-    /// used where `fp16` files are not preferred. Files of weights that no component uses change nothing. Reads all of them: about a
-    /// second for each 1 to 3 GB.
+    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs,
+    /// tokenizers and the weights that are used where `fp16` files are not preferred. Files of
+    /// weights that no component uses change nothing. Reads all of them: about a second for each 1
+    /// to 3 GB.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file that is missing or cannot be read.

@@ -33,7 +33,8 @@ pub struct Found {
     pub model: Result<Model, Error>,
     /// `true` if it lies in the current folder's `models`, which the user may not have chosen.
     pub is_here: bool,
-    /// The folder that this name stands for instead, if an earlier place has a model of the same name.
+    /// The folder that this name stands for instead, if an earlier place has a model of the same
+    /// name.
     pub shadowed_by: Option<PathBuf>,
 }
 
@@ -152,7 +153,8 @@ fn python_package() -> Option<PathBuf> {
     packages.map(|packages| packages.join(folders::PYTHON_PACKAGE).join("models")).find(|path| path.is_dir())
 }
 
-/// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.
+/// Every model in `places`, broken ones too, each folder once; in the order of the places and then
+/// by name.
 ///
 /// # Example
 /// ```
@@ -230,8 +232,8 @@ pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     Err(Error::ModelChoice(format!("no model or folder is called `{wanted}`; {there_are}")))
 }
 
-/// The facts about `chosen` that the user may not expect: it is the current folder's own and the user
-/// did not name it, or the current folder has another model of its name.
+/// The facts about `chosen` that the user may not expect: it is the current folder's own and the
+/// user did not name it, or the current folder has another model of its name.
 pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
     let (name, path) = (chosen.name.clone(), chosen.path.clone());
     let own = (chosen.is_here && !is_named).then_some(Note::FromThisFolder { name, path });
@@ -240,11 +242,12 @@ pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
     own.into_iter().chain(shadowed.filter_map(|found| found.shadow_note())).collect()
 }
 
-/// The model called `recorded` in `places`, as a file of somebody else names it. The name is never taken for a path, so that no file can choose
-/// which folder is opened.
+/// The model called `recorded` in `places`, as a file of somebody else names it. The name is never
+/// taken for a path, so that no file can choose which folder is opened.
 ///
 /// # Errors
-/// [`Error::ModelChoice`] with the name, the places, and `--model` as the way to say where the model is.
+/// [`Error::ModelChoice`] with the name, the places, and `--model` as the way to say where the
+/// model is.
 pub fn named(places: &[Place], recorded: &str) -> Result<Found, Error> {
     find(places).into_iter().find(|found| found.name == recorded).ok_or_else(|| {
         let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();
