@@ -72,7 +72,8 @@ impl Libtorch {
     /// Compiles our kernels for a GPU, or finds them in this user's cache.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device is not there; otherwise the reason why libtorch's kernels are used instead.
+    /// [`Error::Device`] if the device is not there; otherwise the reason why libtorch's kernels
+    /// are used instead.
     pub fn kernels(&self, device: Device) -> Result<abi::Kernels, Error> {
         let device = device.to_string();
         // SAFETY: `device` outlives the call.
