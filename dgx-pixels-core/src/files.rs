@@ -1,6 +1,8 @@
 //! Reading files that another program may have made, and writing files that are whole or not there.
 
 #[cfg(feature = "engine")]
+mod entry;
+#[cfg(feature = "engine")]
 mod folder;
 #[cfg(any(feature = "engine", feature = "torch"))]
 mod write;
@@ -12,7 +14,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 #[cfg(feature = "engine")]
-pub use self::folder::{Entry, EntryKind, Folder, PathError};
+pub use self::entry::{Entry, EntryKind, PathError};
+#[cfg(feature = "engine")]
+pub use self::folder::Folder;
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub use self::write::{check_replaceable, write_whole};
 

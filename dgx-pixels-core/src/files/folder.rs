@@ -1,17 +1,16 @@
 //! A folder that stays open, and its entries, which are reached without following links.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::entry::{Entry, EntryKind, PathError, TEMPORARY, modified};
 use super::read_opened;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -24,10 +23,6 @@ const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 /// Methods that go through nested folders keep one open folder for each level.
 const MAX_DEPTH: usize = 16;
-
-/// The begin of the names that files have until they are whole, here and in
-/// [`write_whole`](crate::files::write_whole).
-const TEMPORARY: &str = ".dgx-pixels-";
 
 /// An open folder. No method follows a link below it, also if another program puts one there
 /// meanwhile: every name is looked up in an open folder, one part of a path at a time.
@@ -52,99 +47,6 @@ const TEMPORARY: &str = ".dgx-pixels-";
 pub struct Folder {
     handle: OwnedFd,
     path: PathBuf,
-}
-
-/// A failure at one path.
-///
-/// # Example
-/// ```
-/// use dgx_pixels_core::files::Folder;
-/// # let temporary = tempfile::tempdir()?;
-/// let folder = Folder::open(temporary.path())?;
-/// folder.write_new("note.txt", b"text").unwrap();
-/// let error = folder.folder("note.txt").unwrap_err();
-/// assert!(error.is_refusal() && error.path.ends_with("note.txt"));
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct PathError {
-    /// The file or folder at fault.
-    pub path: PathBuf,
-    /// The reason. Nothing of a file's content is in it.
-    pub source: io::Error,
-}
-
-/// An entry of a folder.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The name in its folder.
-    pub name: OsString,
-    /// The kind of the entry itself, not of a link's target.
-    pub kind: EntryKind,
-    /// The time of the last change of its content.
-    pub modified: SystemTime,
-}
-
-/// The kind of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Folder,
-    /// A symbolic link.
-    Link,
-    /// A pipe, a device or a socket.
-    Other,
-}
-
-impl PathError {
-    /// `true` if the path leads to something that is never used, such as a link or a pipe; `false`
-    /// for a full disk, missing permissions and the like.
-    pub fn is_refusal(&self) -> bool {
-        self.source.kind() == io::ErrorKind::InvalidInput
-    }
-}
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.path.display(), self.source)
-    }
-}
-
-impl std::error::Error for PathError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl Entry {
-    /// `true` for a file that was being written when a program was killed, or is being written now.
-    /// The name of such a file begins with `.dgx-pixels-`.
-    pub fn is_temporary(&self) -> bool {
-        self.kind == EntryKind::File && self.name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
-    }
-}
-
-impl EntryKind {
-    fn of(stat: &Stat) -> EntryKind {
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => EntryKind::File,
-            FileType::Directory => EntryKind::Folder,
-            FileType::Symlink => EntryKind::Link,
-            _ => EntryKind::Other,
-        }
-    }
-
-    /// The words of an error about an entry of this kind.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            EntryKind::File => "it is a file",
-            EntryKind::Folder => "it is a folder",
-            EntryKind::Link => "it is a symbolic link",
-            EntryKind::Other => "it is a pipe, a device or a socket",
-        }
-    }
 }
 
 impl Folder {
@@ -266,6 +168,17 @@ impl Folder {
     /// # Errors
     /// A refusal for a link, a folder, a pipe or a device, and for more than `limit` bytes; the
     /// system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"text").unwrap();
+    /// assert!(folder.read("note.txt", 3).unwrap_err().is_refusal());
+    /// assert!(folder.read("other.txt", 3).unwrap().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn read(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
         let name = self.plain(name.as_ref())?;
         let Some(file) = self.file(name)? else { return Ok(None) };
@@ -359,6 +272,18 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"text").unwrap();
+    /// folder.remove_file("note.txt").unwrap();
+    /// folder.remove_file("note.txt").unwrap();
+    /// assert!(folder.entries().unwrap().is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn remove_file(&self, name: impl AsRef<OsStr>) -> Result<(), PathError> {
         self.unlink(self.plain(name.as_ref())?, AtFlags::empty())
     }
@@ -442,6 +367,17 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert!(folder.expect("sprites", EntryKind::Folder).is_ok());
+    /// folder.write_new("sprites", b"").unwrap();
+    /// assert!(folder.expect("sprites", EntryKind::Folder).unwrap_err().is_refusal());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn expect(&self, name: impl AsRef<OsStr>, expected: EntryKind) -> Result<(), PathError> {
         let name = name.as_ref();
         match self.kind(name)? {
@@ -629,11 +565,4 @@ impl Folder {
 
 fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is no file's name; expected one without `/` and `..`")
-}
-
-/// A time before 1970 counts as 1970.
-fn modified(stat: &Stat) -> SystemTime {
-    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
-    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos.min(999_999_999))
 }
