@@ -31,6 +31,7 @@ mod clean;
 mod index;
 mod name;
 mod record;
+mod reserved;
 mod roots;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ pub use self::clean::{Clean, Cleaned, Quota, Usage};
 pub use self::index::{Changes, Cursor, MAX_LIMIT, Page, Query};
 use self::index::{Index, Wanted};
 pub use self::name::{AssetId, AssetName};
+pub use self::reserved::Reserved;
 pub use self::roots::Roots;
 use crate::error::{Error, Reason, one_line};
 use crate::pixel::Verdict;
@@ -172,6 +174,22 @@ impl Library {
     /// [`Error::NoAsset`] if the id is not reserved; [`Error::BrokenAsset`] if the picture is not
     /// there, or says neither how it was made nor that it is a sprite; [`Error::Library`] for a
     /// full disk and the like, after which it may be asked again.
+    ///
+    /// # Example
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// // The image has to be on the disk first.
+    /// assert!(library.add(&id, None, BTreeMap::new()).is_err());
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    /// let notes = BTreeMap::from([("style".to_owned(), "retro".to_owned())]);
+    /// assert_eq!(library.add(&id, None, notes)?.notes["style"], "retro");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add(
         &self,
         id: &AssetId,
@@ -210,6 +228,17 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read or removed.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// library.discard(&id)?;
+    /// assert_eq!(library.reserve(&AssetName::from_prompt("a key"))?.id(), &id);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discard(&self, id: &AssetId) -> Result<(), Error> {
         let place = self.place(id);
         if !place.is_folder() {
@@ -237,6 +266,21 @@ impl Library {
     ///
     /// # Errors
     /// As [`get`](Library::get).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    /// library.add(&id, None, Default::default())?;
+    /// assert!(library.verify(&id).is_ok());
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(32, 32), None)?)?;
+    /// assert!(library.verify(&id).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(&self, id: &AssetId) -> Result<Asset, Error> {
         let asset = self.get(id)?;
         self.checked_picture(&asset)?;
@@ -504,46 +548,6 @@ impl fmt::Debug for Library {
             .field("root", &self.root())
             .field("quota", &self.quota())
             .finish_non_exhaustive()
-    }
-}
-
-/// An id that is taken, and the folder for its picture. Dropped, the folder goes unless something
-/// is in it.
-#[must_use = "dropped, it gives the id back"]
-#[derive(Debug)]
-pub struct Reserved {
-    library: Library,
-    id: AssetId,
-    is_kept: bool,
-}
-
-impl Reserved {
-    /// The id.
-    pub fn id(&self) -> &AssetId {
-        &self.id
-    }
-
-    /// Returns the path to write the image to, for
-    /// [`Submission::output`](crate::Submission::output).
-    pub fn png(&self) -> PathBuf {
-        self.library.path(&self.id)
-    }
-
-    /// Keeps the id for a job that outlives this, to be [added](Library::add) or
-    /// [discarded](Library::discard) at its end.
-    pub fn keep(mut self) -> AssetId {
-        self.is_kept = true;
-        self.id.clone()
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if !self.is_kept
-            && let Err(error) = self.library.discard(&self.id)
-        {
-            tracing::warn!(asset = %self.id, error = one_line(&error), "an id cannot be given back");
-        }
     }
 }
 
