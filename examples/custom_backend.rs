@@ -33,18 +33,6 @@ impl Canvas for PlasmaCanvas {
     fn steps_done(&self) -> usize {
         self.steps_done
     }
-
-    fn steps(&self) -> usize {
-        self.request.steps
-    }
-
-    fn rows(&self) -> usize {
-        1
-    }
-
-    fn dropped_words(&self) -> Option<&str> {
-        None
-    }
 }
 
 impl Backend for Plasma {

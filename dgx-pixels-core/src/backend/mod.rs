@@ -139,12 +139,20 @@ pub trait Canvas: Send {
     fn request(&self) -> &ResolvedRequest;
     /// UNet evaluations done.
     fn steps_done(&self) -> usize;
-    /// UNet evaluations in all; more than the request's steps for `heun`.
-    fn steps(&self) -> usize;
-    /// Returns the rows of the coming forward pass: 2 with guidance, 1 without.
-    fn rows(&self) -> usize;
-    /// Words of the prompts that did not fit the tokenizers' length.
-    fn dropped_words(&self) -> Option<&str>;
+    /// UNet evaluations in all; more than the request's steps for `heun`. Default: the request's
+    /// steps.
+    fn steps(&self) -> usize {
+        self.request().steps
+    }
+    /// Returns the rows of the coming forward pass: 2 with guidance, 1 without. Default: 1.
+    fn rows(&self) -> usize {
+        1
+    }
+    /// Words of the prompts that did not fit the tokenizers' length. Default: none, for a backend
+    /// that drops no words.
+    fn dropped_words(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The progress of a batch, reported after each step.

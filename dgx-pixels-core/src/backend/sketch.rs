@@ -28,6 +28,9 @@ use crate::scheduler::SchedulerName;
 pub struct Sketch;
 
 /// A figure on its way.
+///
+/// It holds the request and the number of steps that are done. The image is computed when it is
+/// asked for, so a canvas takes no memory for pixels.
 #[derive(Clone, Debug)]
 pub struct SketchCanvas {
     request: ResolvedRequest,
@@ -86,16 +89,8 @@ impl Canvas for SketchCanvas {
         self.steps_done
     }
 
-    fn steps(&self) -> usize {
-        self.request.steps
-    }
-
     fn rows(&self) -> usize {
         self.request.rows(&Sketch.defaults())
-    }
-
-    fn dropped_words(&self) -> Option<&str> {
-        None
     }
 }
 
