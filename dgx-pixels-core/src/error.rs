@@ -18,6 +18,18 @@ use crate::value_error::ValueError;
 
 /// Everything this library reports. A cause is in [`source`](std::error::Error::source) and not in
 /// the text; [`one_line`] joins both.
+///
+/// # Example
+/// ```
+/// use std::error::Error as _;
+/// use dgx_pixels_core::{Error, ErrorKind, one_line};
+///
+/// let error = Error::output("key.png", std::io::Error::from(std::io::ErrorKind::StorageFull));
+/// assert_eq!(error.kind(), ErrorKind::Output);
+/// assert_eq!(error.to_string(), "cannot write `key.png`");
+/// assert!(error.source().is_some());
+/// assert_eq!(one_line(&error), "cannot write `key.png`: no storage space");
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -394,6 +406,17 @@ impl Error {
 
     /// Returns the time after which the same submission is likely to be taken; `None` where waiting
     /// does not help.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use dgx_pixels_core::Error;
+    ///
+    /// let retry_after = Duration::from_secs(3);
+    /// let full = Error::QueueFull { waiting: 8, capacity: 8, retry_after };
+    /// assert_eq!(full.retry_after(), Some(retry_after));
+    /// assert_eq!(Error::ShutDown.retry_after(), None);
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::QueueFull { retry_after, .. } | Error::QuotaExceeded { retry_after, .. } => {

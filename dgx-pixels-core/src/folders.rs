@@ -8,6 +8,13 @@ use std::path::PathBuf;
 
 /// `$XDG_DATA_HOME/dgx-pixels`, by default `~/.local/share/dgx-pixels`: models and assets. `None`
 /// without a home.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::folders;
+/// // By the specification a relative path in the variable is ignored, so the result is absolute.
+/// assert!(folders::data().is_none_or(|folder| folder.is_absolute() && folder.ends_with("dgx-pixels")));
+/// ```
 pub fn data() -> Option<PathBuf> {
     Some(of_xdg("XDG_DATA_HOME", ".local/share")?.join("dgx-pixels"))
 }

@@ -40,6 +40,8 @@ pub struct Game {
 }
 
 /// The answer to whether a game shows what was deployed.
+///
+/// A deploy is done whether or not a game answers, so this is a report and no error.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Live {
     /// `true` if the game has said that it shows the manifest, and names none of the deployed

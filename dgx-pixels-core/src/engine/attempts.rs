@@ -1,4 +1,7 @@
 //! The end of a job whose calls fail.
+//!
+//! Only a lack of memory is worth another attempt: other jobs leave, and their memory is then free.
+//! Any other error of a job that was alone in its call is that job's own.
 
 use crate::error::Error;
 

@@ -1,4 +1,9 @@
 //! The share of a device's memory that the engine may use.
+//!
+//! The device's thread turns a [`Budget`] into bytes once, when the first job comes. From then on
+//! the worker admits a job only while the weights, the canvases and the most expensive call of one
+//! image fit into it. If the program owns its process, libtorch's allocator refuses allocations
+//! past it as well.
 
 use std::fmt;
 use std::str::FromStr;

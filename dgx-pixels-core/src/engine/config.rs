@@ -13,6 +13,9 @@ use super::Budget;
 /// let config = EngineConfig { budget: Budget::Leave(4 << 30), max_batch: 4, ..Default::default() };
 /// assert_eq!(config.queue_capacity, 10_000);
 /// ```
+///
+/// The defaults suit one program on one machine. A server sets `journal` and `costs`, so that jobs
+/// and memory measurements outlive it, and `client_jobs`, so that no client fills the queue.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Memory that may be used, of each device, by tensors and what the allocator keeps for them;
@@ -69,6 +72,22 @@ impl Default for EngineConfig {
 }
 
 /// The ways to end an engine.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::{Sketches, Unmetered};
+/// use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
+/// use dgx_pixels_core::{ErrorKind, GenerateRequest, Submission};
+///
+/// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+/// let jobs = engine.submit_all((0..100).map(|seed| {
+///     Submission::from(GenerateRequest { seed, steps: Some(1000), ..Default::default() })
+/// }));
+/// engine.shutdown(Shutdown::NextStep);
+/// // Without a journal no later engine does what was left.
+/// assert!(jobs.into_iter().any(|job| job.unwrap().wait().is_err_and(|error| error.kind() == ErrorKind::ShutDown)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// All jobs that were accepted are done first.

@@ -1,5 +1,22 @@
 //! The memory that calls of a backend need: measured, fitted to sizes that were not measured yet,
 //! and kept on disk.
+//!
+//! A call's cost is its peak above the memory that was in use before it. It depends on the size of
+//! the images and on the number of rows, that is, of images, or of UNet rows for a step.
+//!
+//! A prediction takes the first of these that is known:
+//!
+//! 1. the highest peak that was measured for this size and this number of rows;
+//! 2. a line of bytes over pixels times rows through the measurements of this size, lifted until
+//!    none of them lies above it, and 5 % more;
+//! 3. the same line through the measurements of all sizes.
+//!
+//! A call that ran out of memory raises the predictions of all calls with as much work or more:
+//! they need 5 % more than the memory that was free then.
+//!
+//! In the file, costs are kept by hardware, version of libtorch, architecture and precision, so
+//! that models of one architecture share them. A file that is lost or damaged costs one measurement
+//! of each model, and nothing else.
 
 use std::collections::BTreeMap;
 use std::path::Path;

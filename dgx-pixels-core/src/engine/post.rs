@@ -1,4 +1,11 @@
 //! After the device: pixel stages, files, the journal, and only then the news that a job has ended.
+//!
+//! Two threads take the images of all devices, so that a device never waits for a disk. A worker
+//! begins no new job while 64 decoded images wait here.
+//!
+//! The order of a job's end is fixed: the sprite, its file, the journal, then the event. A client
+//! that hears of the end therefore finds the file, also after a crash. A job whose sprite has no
+//! visible pixel returns to the queue with the seed of the next draw.
 
 use std::any::Any;
 use std::fs;

@@ -1,5 +1,13 @@
 //! The jobs that wait, and who goes next. Plain values: the time is an argument, and nothing here
 //! knows of threads.
+//!
+//! A job's place is its [`Rank`]: level, turn, work and number. Jobs of one level and model form a
+//! lane, in which each client has a line of its own. The head of each line is in one ordered set,
+//! so the first job of a lane is found at once, and a client's thousand jobs do not slow the others
+//! down.
+//!
+//! A place can be reserved before the job is in the queue. That keeps the capacity exact while the
+//! journal writes the job to the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

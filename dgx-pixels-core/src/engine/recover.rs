@@ -1,4 +1,9 @@
 //! Jobs of earlier runs: those that go on, those that were given up, and those that had ended.
+//!
+//! The journal says for each job of an earlier run whether it had ended, and how often the process
+//! died while it ran. A job that was running at a death is a suspect: it runs before all others and
+//! alone, so that the next death has one cause. A job at which the process died too often fails as
+//! [`Error::ProcessDied`](crate::Error::ProcessDied).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};

@@ -1,4 +1,12 @@
 //! The models on a device, their memory, and the check that there is room for more.
+//!
+//! A model is loaded by a thread of its own, while the steps of other models go on. Its calls are
+//! then measured at two sizes, unless the file of costs has them. The model may be used after the
+//! smaller one.
+//!
+//! If a job's model does not fit, the model that was unused for longest leaves, as long as no job
+//! needs it. A model that does not fit beside the others is measured alone, once their canvases
+//! have left.
 
 use std::collections::HashSet;
 use std::sync::Arc;

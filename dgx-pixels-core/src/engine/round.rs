@@ -1,5 +1,17 @@
 //! The calls of a backend in one round: beginning, a step for each canvas, decoding; and what
 //! becomes of a call that fails.
+//!
+//! Each end of a call of a backend has one answer:
+//!
+//! | end | answer |
+//! |---|---|
+//! | success | the peak is noted, and the events are sent |
+//! | an error with several jobs | each half is called again, since no canvas has moved |
+//! | [`Error::OutOfMemory`](crate::Error::OutOfMemory) with one job | it waits for memory, and is begun three times at most |
+//! | another error with one job | the job fails |
+//! | a panic | the model is dropped, and its jobs begin anew, those of the call alone |
+//!
+//! The watchdog fails the jobs of a call that does not return.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -1,4 +1,8 @@
 //! The state that all threads of an engine share, under one lock.
+//!
+//! The lock is held for bookkeeping alone: never during a call of a backend, a write to a disk, or
+//! the loading of libtorch. Threads that wait for work sleep on one condition variable, which every
+//! change wakes.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;

@@ -1,4 +1,9 @@
 //! The way from a submission to a place in the queue: checks, keys, quotas and the journal.
+//!
+//! A submission is checked in this order: the request, against the model's defaults; its
+//! idempotency key; its output; the engine's state; and the limits of the client and of the queue.
+//! The journal hears of it after that. A known key is answered with the job that has it, or with
+//! [`Error::KeyTaken`](crate::Error::KeyTaken) if the content differs.
 
 use std::fs;
 use std::path::Path;

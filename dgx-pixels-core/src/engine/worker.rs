@@ -1,5 +1,10 @@
 //! The thread of one device: it alone owns models and canvases. Between steps it lets canvases in
 //! and out.
+//!
+//! A round is: drop the canvases that were cancelled or are too late, choose, begin, step, decode.
+//! The choice puts the canvases that are live and the jobs that wait into one order, so that a more
+//! urgent job takes the place of a canvas, which pauses and keeps its state. A job joins if its
+//! canvas and the most expensive call of one image fit beside the others.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -10,6 +10,14 @@ use std::sync::Arc;
 use super::Error;
 
 /// The error that caused another. Its type is kept, and copies share it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Cause;
+/// let cause = Cause::from(std::io::Error::from(std::io::ErrorKind::NotFound));
+/// assert_eq!(cause.to_string(), "entity not found");
+/// assert!(cause.is::<std::io::Error>());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cause(Arc<dyn StdError + Send + Sync>);
 

@@ -24,6 +24,14 @@ const ALIKE: f64 = 0.6;
 /// Returns the schema of `T` in one piece: clients are poor at references, and know nothing of the
 /// formats that Rust's numbers have. A field that may be left out is not required; that it may be
 /// null as well is not said.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+/// let schema = json::schema::<Series>();
+/// assert_eq!(schema["properties"]["count"]["minimum"], 1);
+/// assert!(!schema.contains_key("$defs"));
+/// ```
 pub fn schema<T: JsonSchema>() -> Arc<Object> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -107,6 +115,17 @@ pub fn parse<T: DeserializeOwned>(schema: &Object, given: Option<Object>) -> Res
 ///
 /// # Errors
 /// The errors of [`parse`], but for unknown fields, which stay in `given`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+///
+/// let mut given = serde_json::json!({ "seed": 7, "name": "key" });
+/// let given = given.as_object_mut().unwrap();
+/// let series: Series = json::take(&json::schema::<Series>(), given)?;
+/// assert_eq!((series.seed, given.len()), (Some(7), 1));
+/// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+/// ```
 pub fn take<T: DeserializeOwned>(schema: &Object, given: &mut Object) -> Result<T, FieldError> {
     let property = |name: &str| properties(schema).and_then(|properties| properties.get(name));
     let names = properties(schema).into_iter().flat_map(Map::keys);
@@ -150,6 +169,15 @@ fn properties(schema: &Object) -> Option<&Map<String, Value>> {
 ///
 /// # Errors
 /// Its name and value, and the known names that are most like it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+///
+/// let given = serde_json::json!({ "seeds": 7 });
+/// let error = json::only_known(&json::schema::<Series>(), given.as_object().unwrap()).unwrap_err();
+/// assert_eq!(error.field, "seeds");
+/// ```
 pub fn only_known(schema: &Object, given: &Object) -> Result<(), FieldError> {
     unknown(schema, given).next().map_or(Ok(()), Err)
 }
@@ -250,6 +278,13 @@ pub(super) fn faults<T: DeserializeOwned>(schema: &Object, given: &Object) -> Ve
 }
 
 /// Returns a text, cut where it is long.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::cut;
+/// assert_eq!(cut("a key"), "a key");
+/// assert!(cut(&"a key ".repeat(100)).chars().count() < 200);
+/// ```
 pub fn cut(text: &str) -> String {
     cut_to(text, 80)
 }

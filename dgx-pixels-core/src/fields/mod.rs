@@ -53,6 +53,17 @@ impl FieldError {
 }
 
 /// The fields that ask for a sprite.
+///
+/// # Example
+/// ```
+/// use clap::{Args, Command, FromArgMatches};
+/// use dgx_pixels_core::fields::SpriteFields;
+///
+/// let command = SpriteFields::augment_args(Command::new("draw").no_binary_name(true));
+/// let matches = command.get_matches_from(["--steps", "8", "--size", "16x16", "--seed", "7"]);
+/// let fields = SpriteFields::from_arg_matches(&matches).unwrap();
+/// assert_eq!((fields.request.steps, fields.series.seed), (Some(8), Some(7)));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct SpriteFields {
     /// The image.
@@ -210,6 +221,19 @@ impl SpriteFields {
 
     /// Returns the fields as JSON, so that others can be put over them before they are
     /// [taken](Self::take).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let mut fields = SpriteFields::default();
+    /// fields.request.prompt = "a key".into();
+    /// let mut json = fields.to_json();
+    /// json.insert("steps".into(), 8.into());
+    /// let changed = SpriteFields::take(&mut json)?;
+    /// assert_eq!((changed.request.prompt.as_str(), changed.request.steps), ("a key", Some(8)));
+    /// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+    /// ```
     pub fn to_json(&self) -> Object {
         let parts = [
             serde_json::to_value(&self.request),
@@ -260,6 +284,13 @@ impl SpriteFields {
 
     /// Returns the names of the fields that shape a sprite, and so mean nothing to an image without
     /// pixel stages.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// assert!(SpriteFields::pixel_names().any(|name| name == "palette"));
+    /// assert!(SpriteFields::pixel_names().all(|name| name != "prompt"));
+    /// ```
     pub fn pixel_names() -> impl Iterator<Item = &'static str> {
         let properties = SCHEMAS.pixel.get("properties").and_then(Value::as_object);
         properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str))

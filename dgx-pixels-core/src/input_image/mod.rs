@@ -36,6 +36,9 @@ pub const MAX_SIDE: u32 = 65_535;
 const MAX_METADATA_BYTES: u64 = 32 << 20;
 
 /// An image, upright and in sRGB.
+///
+/// The pixels are turned as the file's EXIF record says, and converted by its color profile. Pixels
+/// without an alpha channel have alpha 255.
 #[derive(Clone, Debug)]
 pub struct InputImage {
     /// The pixels of the image.
@@ -46,6 +49,17 @@ pub struct InputImage {
 }
 
 /// The reason why a file gives no image. Each begins with `it`, or is the system's own.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::{InputImageError, decode};
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// assert!(matches!(decode(&[0xab; 64]), Err(InputImageError::Unknown)));
+/// let png = plain_png(&image::RgbaImage::new(48, 24))?;
+/// assert!(matches!(decode(&png[..png.len() / 2]), Err(InputImageError::Cut | InputImageError::Damaged)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputImageError {

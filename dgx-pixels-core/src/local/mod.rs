@@ -271,6 +271,15 @@ impl LocalModels {
     ///
     /// # Errors
     /// [`Error::ModelChoice`] with the names there are.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::local::LocalModels;
+    /// let models = LocalModels::named(&["sketch"])?;
+    /// assert_eq!(models.find(None)?.name, "sketch");
+    /// assert!(models.find(Some("no-such-model")).is_err());
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn find(&self, name: Option<&str>) -> Result<&LocalModel, Error> {
         let Some(name) = name else { return Ok(self.default_model()) };
         self.models.iter().find(|model| model.name == name).ok_or_else(|| {
@@ -300,6 +309,14 @@ impl LocalModels {
     ///
     /// # Errors
     /// [`Error::Device`] if the device is not there.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::local::LocalModels;
+    /// let devices = LocalModels::named(&["sketch"])?.devices()?;
+    /// assert_eq!((devices.len(), devices[0].name()), (1, "cpu"));
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn devices(&self) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
         match &self.folders {
             Some(_) => libtorch::devices(self.options.device, self.owns_process),

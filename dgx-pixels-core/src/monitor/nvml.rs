@@ -1,4 +1,8 @@
 //! Readings from NVIDIA's management library, which is loaded at run time.
+//!
+//! NVML reports milliwatts, megahertz, percent and millijoules, which become watts, hertz, shares
+//! and joules here. XID faults come as events of the driver, so only those since the start of this
+//! process are counted.
 
 use std::collections::{BTreeMap, HashMap};
 

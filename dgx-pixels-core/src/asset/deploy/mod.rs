@@ -73,6 +73,21 @@ pub struct DeployedSprite {
 }
 
 /// The effect of a deploy on a name.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{Change, NewSprite, Project};
+/// use dgx_pixels_manifest::SpriteName;
+/// # let game = tempfile::tempdir()?;
+/// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+/// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 16), None)?;
+/// let project = Project::open(game.path())?;
+/// let slime = NewSprite::new(SpriteName::new("enemy", "slime")?, png);
+/// assert!(project.deploy(&[slime.clone()])?.sprites[0].change == Change::Added);
+/// let again = project.deploy(&[slime])?;
+/// assert!(again.sprites[0].change == Change::Unchanged && !again.changed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {

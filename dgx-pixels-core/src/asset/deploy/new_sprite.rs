@@ -12,6 +12,25 @@ use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathErr
 use crate::picture_file::{Made, sidecar};
 
 /// A sprite on its way into a game.
+///
+/// # Example
+/// A sheet becomes a sprite with animations if its index lies beside it:
+/// ```
+/// use dgx_pixels_core::asset::{NewSprite, Sheet, SheetFrame, SheetOptions};
+/// use dgx_pixels_core::picture_file::plain_png;
+/// use dgx_pixels_manifest::SpriteName;
+/// # let folder = tempfile::tempdir()?;
+///
+/// let frame = |n| SheetFrame { name: format!("walk_{n}"), image: image::RgbaImage::new(16, 16), duration_ms: 100 };
+/// let sheet = Sheet::new(&[frame(0), frame(1)], vec!["walk=0-1".parse()?], &SheetOptions::default())?;
+/// let path = folder.path().join("hero.png");
+/// std::fs::write(&path, plain_png(&sheet.image)?)?;
+/// std::fs::write(path.with_extension("json"), sheet.index.to_json("hero.png"))?;
+///
+/// let hero = NewSprite::read(SpriteName::new("character", "hero")?, &path)?;
+/// assert_eq!((hero.frames.len(), hero.animations.contains_key("walk")), (2, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewSprite {
     /// The name in the game. A deploy replaces the sprite of this name.

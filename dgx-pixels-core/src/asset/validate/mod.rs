@@ -29,6 +29,8 @@ const MIN_SIDE: u32 = 16;
 const MAX_COLORS: usize = 256;
 
 /// The files that were looked at, and the findings.
+///
+/// `errors` and `warnings` count the findings; a file that is looked at and is right has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Files that were looked at.
@@ -42,6 +44,9 @@ pub struct Report {
 }
 
 /// Something wrong.
+///
+/// The doors print it as JSON, so its field names and its words for checks are a promise to
+/// scripts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The file.
@@ -69,6 +74,18 @@ pub enum Severity {
 
 impl Report {
     /// Takes another's findings in.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::validate;
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("a.png"), "text")?;
+    /// std::fs::write(folder.path().join("b.png"), "text")?;
+    /// let mut report = validate(&folder.path().join("a.png"))?;
+    /// report.extend(validate(&folder.path().join("b.png"))?);
+    /// assert_eq!((report.files, report.errors), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn extend(&mut self, other: Report) {
         self.files += other.files;
         self.errors += other.errors;

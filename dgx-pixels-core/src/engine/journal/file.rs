@@ -1,4 +1,7 @@
 //! The journal's file: how it is opened and set aside, and which errors mean that it is damaged.
+//!
+//! The file is a database of redb. One engine has it open at a time. It is checked as a whole when
+//! it is opened, since redb may panic later in a file that is damaged.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,5 +1,8 @@
 //! The journal's open database: one at a time, opened again after a failure, replaced where it is
 //! damaged.
+//!
+//! A failure to write, for example on a full disk, closes the database. The next change opens it
+//! again.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

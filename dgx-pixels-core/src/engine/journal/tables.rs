@@ -1,4 +1,7 @@
 //! The tables in the journal's file, which hold JSON, and their changes.
+//!
+//! Every change of a job is one transaction together with all others that wait, and a transaction
+//! is on the disk as a whole or not at all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
