@@ -7,6 +7,9 @@ use bevy::prelude::*;
 use crate::live::{Clip, LiveSprite};
 
 /// An animation that does not repeat has shown its last frame for its time.
+///
+/// It is a message of Bevy: a system reads it with `MessageReader<AnimationFinished>`, for example
+/// to despawn an explosion. An animation that repeats sends none.
 #[derive(Message, Clone, Debug, PartialEq, Eq)]
 pub struct AnimationFinished {
     /// The entity that shows the animation.

@@ -40,11 +40,19 @@ pub struct GameSprite {
 
 impl GameSprite {
     /// The sprite of this name.
+    /// It plays its default animation. The name need not be in the manifest yet.
     pub fn new(name: impl Into<Cow<'static, str>>) -> GameSprite {
         GameSprite { name: name.into(), animation: None }
     }
 
     /// Returns this sprite with an animation to play.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_bevy::GameSprite;
+    /// let hero = GameSprite::new("character_hero").playing("walk");
+    /// assert_eq!(hero.animation.as_deref(), Some("walk"));
+    /// ```
     pub fn playing(mut self, animation: impl Into<Cow<'static, str>>) -> GameSprite {
         self.animation = Some(animation.into());
         self
@@ -52,6 +60,7 @@ impl GameSprite {
 
     /// Plays an animation from its first frame on. Call it when the animation changes, not each
     /// frame.
+    /// A name that the sprite does not have shows its default animation.
     pub fn play(&mut self, animation: impl Into<Cow<'static, str>>) {
         self.animation = Some(animation.into());
     }

@@ -51,10 +51,17 @@ pub use crate::sprites::Sprites;
 
 /// Loads `sprites/manifest.json` and shows what it names. It takes Bevy's `AssetPlugin` and
 /// `ImagePlugin`, which are among the `DefaultPlugins`, added before.
+///
+/// The folder of the assets is that of Bevy's `AssetPlugin`. With the feature `hot_reload` a deploy
+/// into the running game shows at once. With `remote` other programs of this machine can ask what
+/// is shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpritesPlugin;
 
 /// The sets of systems that change sprites.
+///
+/// Order a system of your own after [`Show`](Self::Show) if it reads the frame that is drawn, and
+/// after [`Swap`](Self::Swap) if it looks a sprite up by its name.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpritesSystems {
     /// The set in `PreUpdate`: a manifest whose images are all there takes over.

@@ -11,6 +11,9 @@ use dgx_pixels_manifest::{Frame, ManifestSprite};
 const IDLE: &str = "idle";
 
 /// A sprite that can be shown.
+///
+/// [`Sprites::get`](crate::Sprites::get) returns it. It does not change: a deploy of a sprite of
+/// the same name makes another one.
 #[derive(Debug)]
 pub struct LiveSprite {
     /// The sprite's entry in the manifest.
@@ -27,6 +30,9 @@ pub struct LiveSprite {
 }
 
 /// An animation.
+///
+/// A step has the index of a frame of the sprite and the time that the frame is shown, in seconds.
+/// A frame may come more than once, as in an animation that goes there and back.
 #[derive(Debug, PartialEq)]
 pub struct Clip {
     /// The name of the animation; empty for the frames of a sprite without animations.
@@ -77,6 +83,7 @@ impl LiveSprite {
 
     /// The animation of this name. Without a name: `idle` if there is one; all frames of a sprite
     /// without animations; else the first frame.
+    /// `None` for a name that the sprite does not have.
     pub fn clip(&self, name: Option<&str>) -> Option<&Arc<Clip>> {
         match name {
             Some(name) => self.clips.get(name),

@@ -14,6 +14,10 @@ use crate::live::LiveSprite;
 use crate::manifest::SpriteManifest;
 
 /// The sprites of the game.
+///
+/// It is a resource of Bevy, which [`SpritesPlugin`](crate::SpritesPlugin) adds. Entities need only
+/// a [`GameSprite`](crate::GameSprite); this is for systems that list sprites or wait until all are
+/// there, for example behind a loading screen.
 #[derive(Resource, Debug)]
 pub struct Sprites {
     pub(crate) assets: Option<PathBuf>,
@@ -60,6 +64,7 @@ impl FromWorld for Sprites {
 
 impl Sprites {
     /// A sprite, as entities show it.
+    /// `None` for a name that the manifest does not have.
     pub fn get(&self, name: &str) -> Option<&Arc<LiveSprite>> {
         self.live.get(name)
     }
@@ -69,12 +74,14 @@ impl Sprites {
         self.live.iter().map(|(name, sprite)| (name.as_str(), sprite))
     }
 
-    /// `true` if no manifest is on its way: all that can be shown is shown.
+    /// `true` if no manifest is on its way: all that can be shown is shown. It is also `true` if
+    /// the last manifest could not be loaded; [`status`](Self::status) has its error.
     pub fn is_settled(&self) -> bool {
         !self.loading && !self.waits
     }
 
     /// Returns the status: what is shown, and what is wrong.
+    /// The remote method `sprites/status` returns the same as JSON.
     pub fn status(&self) -> GameStatus {
         GameStatus {
             assets: self.assets.clone(),

@@ -52,6 +52,14 @@ impl SpriteName {
     }
 
     /// Returns the category, the first word.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::SpriteName;
+    /// let name: SpriteName = "enemy_slime_red".parse()?;
+    /// assert_eq!(name.category(), "enemy");
+    /// # Ok::<(), dgx_pixels_manifest::ManifestError>(())
+    /// ```
     pub fn category(&self) -> &str {
         self.0.split('_').next().unwrap_or_default()
     }
@@ -66,6 +74,13 @@ impl SpriteName {
 ///
 /// # Errors
 /// [`ManifestError::Category`] if it cannot.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_manifest::check_category;
+/// assert!(check_category("enemy").is_ok());
+/// assert!(check_category("Big Enemy").is_err());
+/// ```
 pub fn check_category(category: &str) -> Result<(), ManifestError> {
     match is_word(category) && category.len() < MAX_LEN / 2 {
         true => Ok(()),
