@@ -35,21 +35,24 @@ const TOLD: usize = 20;
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-FILE has either a prompt or a JSON object on each line. Its first line decides which, whatever its name is. Empty lines and lines
-that begin with `#` are left out. A file that ends in `.jsonl` or `.ndjson` is JSON in any case. `-` is standard input.
+FILE has either a prompt or a JSON object on each line. Its first line decides which, whatever its
+name is. Empty lines and lines that begin with `#` are left out. A file that ends in `.jsonl` or
+`.ndjson` is JSON in any case. `-` is standard input.
 
-An object has `prompt` and, as needed, `name` (of the sprite's file), `raw`, and every field that is a flag above, spelled with `_`:
-`negative_prompt` for `--negative-prompt`. They mean what the flags mean. The flags hold for every line that does not set its own value.
-All lines are checked before anything is drawn.
+An object has `prompt` and, as needed, `name` (of the sprite's file), `raw`, and every field that
+is a flag above, spelled with `_`, for example `negative_prompt` for `--negative-prompt`. They mean
+what the flags mean. The flags hold for every line that does not set its own value. All lines are
+checked before anything is drawn.
 
-DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which `--resume` needs. The manifest has one line
-for each sprite that was made or could not be made:
+DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which
+`--resume` needs. The manifest has one line for each sprite that was made or could not be made:
   {\"line\",\"path\",\"prompt\",\"seed\",\"job\",\"status\":\"finished\"|\"failed\",\"error\":{\"kind\",\"message\"}|null,\"width\",\"height\",
    \"verdict\",\"certificate\":{...},\"dropped_words\",\"timings_ms\":{\"waiting\",\"begin\",\"denoise\",\"finish\",\"pixel\",\"total\"},\"key\"}
 Standard output holds the path of each sprite as it is made, or with --json the same line.
 
-Ctrl-C stops at the next step and prints the command that goes on. `--resume` makes the missing sprites, tries the failed ones
-again, and makes no sprite twice. If lines have changed, those with the same number and content keep their sprites.";
+Ctrl-C stops at the next step and prints the command that goes on. `--resume` makes the missing
+sprites, tries the failed ones again, and makes no sprite twice. If lines have changed, those with
+the same number and content keep their sprites.";
 
 /// Draw thousands of sprites, from a file of prompts.
 #[derive(clap::Args)]

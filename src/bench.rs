@@ -25,13 +25,15 @@ use crate::output::{note, say, say_json};
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Times are medians in milliseconds. A step is one forward pass of the UNet for all images together. `share` is its rate of
-multiplications divided by the rate of large matrix products. `changing` is a step at which one image is replaced by another.
-`whole` is an image from the prompt to pixels. `cold` is the first image, from the start of the program to the file, with the
-weights in the page cache. With --json there is one line:
+Times are medians in milliseconds. A step is one forward pass of the UNet for all images together.
+`share` is its rate of multiplications divided by the rate of large matrix products. `changing` is
+a step at which one image is replaced by another. `whole` is an image from the prompt to pixels.
+`cold` is the first image, from the start of the program to the file, with the weights in the page
+cache. With --json there is one line:
 {\"machine\":{...},\"model\",\"dtype\",\"steps\",\"guidance_scale\",\"width\",\"height\",\"matrix_tflops\",\"modes\":[{\"mode\",\"load_ms\",\"cold_ms\",\"psnr_db\",
  \"batches\":[{\"together\",\"step_ms\",\"share\",\"changing_ms\",\"decode_ms\",\"whole_ms\",\"images_per_second\",\"peak_bytes\"}]}]}
-`psnr_db` is the peak signal-to-noise ratio of the first image, compared with that of the first mode.";
+`psnr_db` is the peak signal-to-noise ratio of the first image, compared with that of the first
+mode.";
 
 /// The weights of a model that is not a checkpoint, and the first picture's noise.
 const SEED: u64 = 0;

@@ -15,15 +15,16 @@ use crate::output;
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output has the result for each sprite, and whether the running game shows it. A sprite of the same name in the game is
-replaced. `--rollback` takes the last deploy back. With --json there is one line:
+Standard output has the result for each sprite, and whether the running game shows it. A sprite of
+the same name in the game is replaced. `--rollback` takes the last deploy back. With --json there
+is one line:
 {\"manifest\",\"blake3\",\"changed\",\"dry_run\",\"sprites\":[{\"name\",\"path\",\"width\",\"height\",\"frames\",\"change\"}],\"live\":{\"live\",\"ms\",\"reason\",\"status\"}}
 
-The project may be a clone of a repository that you do not trust: a symbolic link in a deploy's way is an error, and is not
-followed.
+The project may be a clone of a repository that you do not trust: a symbolic link in a deploy's
+way is an error, and is not followed.
 
-A game with `SpritesPlugin` of the crate dgx-pixels-bevy shows the sprites at once; see docs/bevy.md. Without an answer of the
-game the deploy is still done.";
+A game with `SpritesPlugin` of the crate dgx-pixels-bevy shows the sprites at once; see
+docs/bevy.md. Without an answer of the game the deploy is still done.";
 
 /// Bring sprites into a Bevy game, while it runs.
 #[derive(clap::Args)]

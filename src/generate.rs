@@ -29,12 +29,14 @@ Standard output holds the path of each sprite, or with --json one line for each:
   {\"path\",\"prompt\",\"seed\",\"width\",\"height\",\"steps\",\"guidance_scale\",\"scheduler\",\"model\",
    \"model_hash\",\"dtype\",\"device\",\"verdict\":\"grid\"|\"no_grid\",\"certificate\":{...},
    \"timings_ms\":{\"waiting\",\"begin\",\"denoise\",\"finish\",\"pixel\",\"total\"}}
-Width and height are the sprite's. Its certificate is also written beside it, as `NAME.json`. Other messages go to standard error.
-With `--output -` standard output holds the PNG file itself, and there is no certificate.
+Width and height are the sprite's. Its certificate is also written beside it, as `NAME.json`.
+Other messages go to standard error. With `--output -` standard output holds the PNG file itself,
+and there is no certificate.
 
-With `--size` the model draws a canvas that fits: 8 pixels for each pixel of the sprite, or about the model's own area if the
-model is made for large images. A sprite that is larger than the model's own size gets transparent room around it. If `--width`
-and `--height` do not fit `--size`, nothing is drawn.
+With `--size` the model draws a canvas that fits: 8 pixels for each pixel of the sprite, or about
+the model's own area if the model is made for large images. A sprite that is larger than the
+model's own size gets transparent room around it. If `--width` and `--height` do not fit `--size`,
+nothing is drawn.
 
 Ctrl-C stops between two steps. Sprites that were finished before stay.";
 

@@ -14,8 +14,9 @@ use crate::output;
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-`/metrics` is for Prometheus, and `/healthz` for health checks. What a GPU does not report is absent, never zero. A machine
-without a GPU has the metrics of this process alone. The MCP server has the same metrics at its own `/metrics`.";
+`/metrics` is for Prometheus, and `/healthz` for health checks. What a GPU does not report is
+absent, never zero. A machine without a GPU has the metrics of this process alone. The MCP server
+has the same metrics at its own `/metrics`.";
 
 /// Serve metrics of the GPUs for Prometheus.
 #[derive(clap::Args)]

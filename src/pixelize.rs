@@ -23,15 +23,18 @@ use crate::{interrupt, output};
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Beside each sprite its certificate is written as `NAME.json`. If it is not sure which grid is right, the sprites of the three
-likeliest grids are written as `NAME.candidates.png`. Pixel art at its own size is kept as it is (verdict `native`); `--grid`
-reduces it. Standard output holds the path of each sprite, or with --json one line for each image:
+Beside each sprite its certificate is written as `NAME.json`. If it is not sure which grid is
+right, the sprites of the three likeliest grids are written as `NAME.candidates.png`. Pixel art at
+its own size is kept as it is (verdict `native`); `--grid` reduces it. Standard output holds the
+path of each sprite, or with --json one line for each image:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
-or {\"input\",\"error\":{\"kind\",\"message\"}} for an image that failed. All others are still made, and the exit code is 8.
-With `--output -` standard output holds the PNG file itself, and nothing is written beside it.
+or {\"input\",\"error\":{\"kind\",\"message\"}} for an image that failed. All others are still
+made, and the exit code is 8. With `--output -` standard output holds the PNG file itself, and
+nothing is written beside it.
 
-Numbered files of a folder or a pattern are in the order of their numbers: `walk_2.png` before `walk_10.png`.";
+Numbered files of a folder or a pattern are in the order of their numbers: `walk_2.png` before
+`walk_10.png`.";
 
 /// Turn images of pixel art into sprites: one pixel for each cell.
 #[derive(clap::Args)]

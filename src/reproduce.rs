@@ -20,8 +20,10 @@ use crate::{interrupt, picture};
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output says `same`, or with --json {\"input\",\"same\":true}. A different image is a failure that names the change:
-the model's files, the program, or libtorch. If none of them has changed, another kind of CPU or GPU may round differently.";
+Standard output says `same`, or with --json {\"input\",\"same\":true}. A different image is a
+failure that names the change:
+the model's files, the program, or libtorch. If none of them has changed, another kind of CPU or
+GPU may round differently.";
 
 /// Make an image again from its own record, and compare all bytes.
 #[derive(clap::Args)]

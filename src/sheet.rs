@@ -18,10 +18,12 @@ use crate::{output, picture};
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Beside the image NAME.png it writes NAME.json, as Aseprite exports it: the frames in the order given, and tags, which
-`dgx-pixels deploy` turns into animations. Without --tag, frames such as `walk_0.png` and `walk_1.png` are a tag `walk`.
+Beside the image NAME.png it writes NAME.json, as Aseprite exports it: the frames in the order
+given, and tags, which `dgx-pixels deploy` turns into animations. Without --tag, frames such as
+`walk_0.png` and `walk_1.png` are a tag `walk`.
 
-In Bevy's `TextureAtlasLayout::from_grid`, a grid has the offset E and the padding G + 2E, for --extrude E and --gutter G.
+In Bevy's `TextureAtlasLayout::from_grid`, a grid has the offset E and the padding G + 2E, for
+--extrude E and --gutter G.
 
 Standard output names the files, or with --json one line:
 {\"output\",\"index\",\"meta\",\"width\",\"height\",\"frames\",\"tags\"}";

@@ -10,13 +10,13 @@ use crate::output;
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output has a line for each finding, with the way to fix it, and a last line with the counts. A warning may be
-intended; an error is a failure.
-With --json there is one line: {\"files\",\"errors\",\"warnings\",\"findings\":[{\"path\",\"severity\",\"check\",\"reason\",\"mend\"}]}
+Standard output has a line for each finding, with the way to fix it, and a last line with the
+counts. A warning may be intended; an error is a failure. With --json there is one line:
+{\"files\",\"errors\",\"warnings\",\"findings\":[{\"path\",\"severity\",\"check\",\"reason\",\"mend\"}]}
 
-It checks the format, color type, size (16 to 4096), one-bit alpha, palette and name of an image, and the certificate or the
-sheet's JSON beside it. It checks the form of a manifest, the hashes, sizes and palettes of its images, its rectangles, and
-missing and orphan files.";
+It checks the format, color type, size (16 to 4096), one-bit alpha, palette and name of an image,
+and the certificate or the sheet's JSON beside it. It checks the form of a manifest, the hashes,
+sizes and palettes of its images, its rectangles, and missing and orphan files.";
 
 /// Check images, a manifest, or all of a folder.
 #[derive(clap::Args)]

@@ -11,7 +11,7 @@ The rules:
   `FRAGMENTS`, and with a capital letter, a digit or code. In the programs, where comments of private
   fields are help texts, this holds for all doc comments.
 - A line of prose, in Markdown and in comments of Rust, has at most `WIDTH` characters. Tables,
-  links, and blocks of code may be wider.
+  links, commands and blocks of code may be wider.
 
 Tests are not counted: files below `tests`, files named `tests.rs` or `*_tests.rs`, and modules
 behind `#[cfg(test)]`, in a file of their own or not.
@@ -156,7 +156,7 @@ def wide() -> list[str]:
         inside = False
         for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
             inside ^= line.lstrip().startswith("```")
-            prose = not inside and not line.lstrip().startswith("|") and " " in line.strip()
+            prose = not inside and not line.lstrip().startswith(("|", "<!--")) and " " in line.strip()
             if prose and len(line) > WIDTH and not re.search(r"\]\(|https?://|<[a-z]+ ", line):
                 faults.append(f"{name}:{number}: {len(line)} characters")
     for name in files("*.rs"):
@@ -166,7 +166,8 @@ def wide() -> list[str]:
             if found is None:
                 continue
             inside ^= found[2].lstrip().startswith("```")
-            if not inside and len(line) > WIDTH and "://" not in line and "](" not in line:
+            alone = re.fullmatch(r"`[^`]+`\.?", found[2])
+            if not inside and not alone and len(line) > WIDTH and "://" not in line and "](" not in line:
                 faults.append(f"{name}:{number}: {len(line)} characters")
     return faults
 
