@@ -88,8 +88,11 @@ image-merge:
 
 test: test-torch test-programs test-python ## All tests but those of the Bevy plugin (make test-bevy)
 
+# Leaves out the tests that need the object; `make test-programs` runs them.
+NO_OBJECT := -- --skip with_the_object_
 test-core: ## The library without libtorch, and the manifest: quick where libtorch is not built yet
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest --features dgx-pixels-core/deploy,dgx-pixels-core/fields
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest \
+		--features dgx-pixels-core/deploy,dgx-pixels-core/fields $(NO_OBJECT)
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 LIVE = $$(ls .venv/has-tests-* >/dev/null 2>&1 || echo -- --skip live_)
@@ -148,7 +151,8 @@ kills: ## Servers, batches and deploys, each killed KILLS times: nothing is lost
 coverage: ## The lines that the library's tests reach, into dist/coverage.lcov; takes cargo-llvm-cov
 	mkdir -p dist
 	cargo llvm-cov test --locked --no-report --package dgx-pixels-core --package dgx-pixels-manifest \
-		--features dgx-pixels-core/deploy,dgx-pixels-core/fields,dgx-pixels-core/monitor,dgx-pixels-core/telemetry
+		--features dgx-pixels-core/deploy,dgx-pixels-core/fields,dgx-pixels-core/monitor,dgx-pixels-core/telemetry \
+		$(NO_OBJECT)
 	cargo llvm-cov report --lcov --output-path dist/coverage.lcov
 	cargo llvm-cov report --summary-only
 
