@@ -3,8 +3,6 @@
 //!
 //! `make bench`, or `cargo bench --bench pixel`.
 
-#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
-
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

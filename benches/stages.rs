@@ -4,8 +4,6 @@
 //! than the tiny one. The benchmark's name says machine-dependent things: device, precision,
 //! picture size.
 
-#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
-
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
