@@ -17,10 +17,9 @@ use super::{Scheduler, SchedulerError, SchedulerName};
 
 /// The options of diffusers' scheduler classes, each as its config has it.
 ///
-/// `None` leaves an option to the default of the class that [`build`](SchedulerConfig::build)
-/// makes, and an option that this class does not have is passed over, so that a config may be given
-/// to another class as with diffusers' `from_config`. An option that the class has and that we do
-/// not compute is an error.
+/// `None` leaves an option to the default of the class that [`build`](SchedulerConfig::build) makes, and an option
+/// that this class does not have is passed over, so that a config may be given to another class as with diffusers'
+/// `from_config`. An option that the class has and that we do not compute is an error.
 ///
 /// # Example
 /// ```
@@ -38,9 +37,8 @@ use super::{Scheduler, SchedulerError, SchedulerName};
 pub struct SchedulerConfig {
     /// The scheduler to make.
     pub name: SchedulerName,
-    /// The reason why the class in the config is none of ours, if it is not. `name` then stands in,
-    /// and [`build`](SchedulerConfig::build) returns this until
-    /// [`with_name`](SchedulerConfig::with_name) chooses one.
+    /// The reason why the class in the config is none of ours, if it is not. `name` then stands in, and
+    /// [`build`](SchedulerConfig::build) returns this until [`with_name`](SchedulerConfig::with_name) chooses one.
     pub refused: Option<SchedulerError>,
     /// Timesteps of the training schedule. Every class: 1000.
     pub num_train_timesteps: Option<usize>,
@@ -62,8 +60,7 @@ pub struct SchedulerConfig {
     /// `true` if training ends in pure noise (Lin et al. 2023, algorithm 1). `heun` has no such
     /// option. False.
     pub rescale_betas_zero_snr: Option<bool>,
-    /// The noise left by the last step: none, or the least of training. `euler`, `dpmpp_2m`,
-    /// `unipc`: zero.
+    /// The noise left by the last step: none, or the least of training. `euler`, `dpmpp_2m`, `unipc`: zero.
     pub final_sigmas_type: Option<FinalSigmas>,
     /// The interpolation of noise levels between training timesteps. `euler`: linear.
     pub interpolation_type: Option<Interpolation>,
@@ -96,8 +93,7 @@ pub struct SchedulerConfig {
     pub set_alpha_to_one: Option<bool>,
     /// Order of the solver, 1 to 3. `dpmpp_2m`, `unipc`: 2.
     pub solver_order: Option<usize>,
-    /// Formula of the second order. `dpmpp_2m`: midpoint; `unipc`: bh2; the other's words mean
-    /// these.
+    /// Formula of the second order. `dpmpp_2m`: midpoint; `unipc`: bh2; the other's words mean these.
     pub solver_type: Option<SolverType>,
     /// `true` if the order falls to 1 over the last steps; `dpmpp_2m`: only below 15 steps. Both:
     /// true.
@@ -114,11 +110,9 @@ pub struct SchedulerConfig {
     pub original_inference_steps: Option<usize>,
     /// Factor of timesteps in the boundary condition. `lcm`: 10.
     pub timestep_scaling: Option<f64>,
-    /// Dynamic thresholding, for models of pixels. `ddim`, `dpmpp_2m`, `unipc`, `lcm`: only false
-    /// is computed.
+    /// Dynamic thresholding, for models of pixels. `ddim`, `dpmpp_2m`, `unipc`, `lcm`: only false is computed.
     pub thresholding: Option<bool>,
-    /// A variance among the UNet's answers. `dpmpp_2m`: `learned` and `learned_range` are not
-    /// computed.
+    /// A variance among the UNet's answers. `dpmpp_2m`: `learned` and `learned_range` are not computed.
     pub variance_type: Option<String>,
     /// Flow levels that shift with the picture's size. `dpmpp_2m`, `unipc`: only false is computed.
     pub use_dynamic_shifting: Option<bool>,
@@ -215,15 +209,6 @@ pub enum SolverType {
 
 impl SchedulerConfig {
     /// The class of this name with all its defaults.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
-    /// let config = SchedulerConfig::new(SchedulerName::Ddim);
-    /// assert_eq!((config.name(), config.steps_offset), (SchedulerName::Ddim, None));
-    /// assert_eq!(config.build(4)?.timesteps().len(), 4);
-    /// # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
-    /// ```
     pub fn new(name: SchedulerName) -> Self {
         SchedulerConfig {
             name,
@@ -270,13 +255,6 @@ impl SchedulerConfig {
 
     /// Returns SDXL base 1.0's config, `stabilityai/stable-diffusion-xl-base-1.0`,
     /// `scheduler/scheduler_config.json`.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
-    /// let config = SchedulerConfig::sdxl_base();
-    /// assert_eq!((config.name(), config.steps_offset), (SchedulerName::Euler, Some(1)));
-    /// ```
     pub fn sdxl_base() -> Self {
         SchedulerConfig {
             num_train_timesteps: Some(1000),
@@ -294,14 +272,12 @@ impl SchedulerConfig {
         }
     }
 
-    /// Reads a `scheduler_config.json`. Python's `Infinity` is understood; `null` and keys listed
-    /// in `_use_default_values` are as if left out; keys that no scheduler here has are passed
-    /// over.
+    /// Reads a `scheduler_config.json`. Python's `Infinity` is understood; `null` and keys listed in
+    /// `_use_default_values` are as if left out; keys that no scheduler here has are passed over.
     ///
     /// # Errors
-    /// [`SchedulerError::Json`], or [`SchedulerError::Option`] for a value that no scheduler here
-    /// takes. Whether this one takes it, [`build`](SchedulerConfig::build) says; a class that is
-    /// none of ours is [kept](SchedulerConfig::refused).
+    /// [`SchedulerError::Json`], or [`SchedulerError::Option`] for a value that no scheduler here takes. Whether this one takes
+    /// it, [`build`](SchedulerConfig::build) says; a class that is none of ours is [kept](SchedulerConfig::refused).
     pub fn from_json(text: &str) -> Result<Self, SchedulerError> {
         let parsed: Result<Map<String, Value>, _> = serde_json::from_str(&with_finite_numbers(text));
         let mut options =
@@ -368,8 +344,7 @@ impl SchedulerConfig {
         Ok(config)
     }
 
-    /// The word of the scheduler that is made where none is chosen, or diffusers' class where that
-    /// is none of ours.
+    /// The word of the scheduler that is made where none is chosen, or diffusers' class where that is none of ours.
     pub fn label(&self) -> String {
         match &self.refused {
             None => self.name.to_string(),
@@ -383,15 +358,8 @@ impl SchedulerConfig {
         self.name
     }
 
-    /// The same options for another scheduler. Options that both have carry over, as diffusers'
-    /// `from_config` does. It may replace a class that is none of ours.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
-    /// let unipc = SchedulerConfig::sdxl_base().with_name(SchedulerName::UniPc);
-    /// assert_eq!((unipc.label().as_str(), unipc.beta_end), ("unipc", Some(0.012)));
-    /// ```
+    /// The same options for another scheduler. Options that both have carry over, as diffusers' `from_config` does. It may
+    /// replace a class that is none of ours.
     pub fn with_name(self, name: SchedulerName) -> Self {
         SchedulerConfig { name, refused: None, ..self }
     }
@@ -399,9 +367,9 @@ impl SchedulerConfig {
     /// Works the schedule out for `steps` steps.
     ///
     /// # Errors
-    /// [`SchedulerError::Class`] for a class that is none of ours; [`SchedulerError::Steps`] for a
-    /// number that the schedule cannot be cut into, [`SchedulerError::Option`] for an option that
-    /// this scheduler does not take or that we do not compute, [`SchedulerError::NotFinite`] where
+    /// [`SchedulerError::Class`] for a class that is none of ours;
+    /// [`SchedulerError::Steps`] for a number that the schedule cannot be cut into, [`SchedulerError::Option`] for
+    /// an option that this scheduler does not take or that we do not compute, [`SchedulerError::NotFinite`] where
     /// diffusers would make NaN.
     pub fn build(&self, steps: usize) -> Result<Box<dyn Scheduler>, SchedulerError> {
         if let Some(refused) = &self.refused {
