@@ -49,6 +49,16 @@ pub fn native_sprite(native: ImageSize) -> ImageSize {
 /// It has a cell of [`CELL_PX`] for each pixel of the sprite. A model made for large images draws
 /// about its own area in the sprite's proportions instead. Sides stay within what a request may ask
 /// for.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ImageSize, canvas};
+/// let (small, large) = (ImageSize { width: 256, height: 256 }, ImageSize { width: 1024, height: 1024 });
+/// let banner = ImageSize { width: 32, height: 16 };
+/// assert_eq!(canvas::for_sprite(small, banner), ImageSize { width: 256, height: 128 });
+/// // Both sides are multiples of 8, and the area is about that of 1024x1024.
+/// assert_eq!(canvas::for_sprite(large, banner), ImageSize { width: 1448, height: 728 });
+/// ```
 pub fn for_sprite(native: ImageSize, sprite: ImageSize) -> ImageSize {
     let area = |ImageSize { width, height }: ImageSize| f64::from(width) * f64::from(height);
     let enlarged = (area(native_sprite(native)) / area(sprite)).sqrt();

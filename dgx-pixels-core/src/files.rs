@@ -48,6 +48,18 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_regular`].
+///
+/// # Example
+/// ```
+/// use std::fs::File;
+/// use dgx_pixels_core::files::read_opened;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("note.txt");
+/// std::fs::write(&path, "text")?;
+/// assert_eq!(read_opened(File::open(&path)?, 4)?, b"text");
+/// assert!(read_opened(File::open(&path)?, 3).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
     let about = file.metadata()?;

@@ -28,6 +28,21 @@ use crate::submission::Submission;
 /// All its copies are the same job. It can be waited for by a thread ([`wait`](Job::wait)), awaited
 /// ([`finished`](Job::finished)) and watched ([`events`](Job::events)), without any particular
 /// runtime.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::backend::{Sketches, Unmetered};
+/// use dgx_pixels_core::engine::{Engine, EngineConfig};
+///
+/// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+/// let job = engine.submit(Submission::of("a brass key"))?;
+/// let same = job.clone();
+/// let waiting = std::thread::spawn(move || same.wait().map(|finished| finished.image.dimensions()));
+/// assert_eq!(waiting.join().unwrap()?, job.wait()?.image.dimensions());
+/// assert!(job.result().is_some());
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Job(Arc<Shared>);
 

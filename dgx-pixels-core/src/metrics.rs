@@ -10,6 +10,14 @@ use prometheus::{
 };
 
 /// A metric of Prometheus.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::metrics::{Metric, MetricKind};
+/// let metric = Metric::named("queue_jobs", MetricKind::Gauge);
+/// assert_eq!((metric.unit, metric.labels), ("jobs", ["priority"].as_slice()));
+/// assert!(metric.help.ends_with('.'));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// The name after `dgx_pixels_`.

@@ -18,6 +18,22 @@ use crate::stored;
 
 /// The provenance of an image: all that shaped it, and its terms. It holds no times and places, so
 /// that the same request gives the same file.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::backend::{Sketches, Unmetered};
+/// use dgx_pixels_core::engine::{Engine, EngineConfig};
+/// use dgx_pixels_core::picture_file::{Made, sprite_png};
+///
+/// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+/// let finished = engine.submit(Submission::of("a brass key"))?.wait()?;
+/// let png = sprite_png(&finished.image, Some(&finished.made))?;
+/// let made = Made::read(&png)?;
+/// assert_eq!(made, finished.made);
+/// assert_eq!((made.model.as_str(), made.request.prompt.as_str()), ("sketch", "a brass key"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "stored::Provenance", into = "stored::Provenance")]
 pub struct Made {
@@ -144,6 +160,17 @@ impl Made {
 
 /// `true` if the file at `path` is a sprite of ours, one pixel for each cell; `false` if it cannot
 /// be read.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{is_sprite, sprite_png};
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key.png");
+/// assert!(!is_sprite(&path));
+/// std::fs::write(&path, sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+/// assert!(is_sprite(&path));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn is_sprite(path: &Path) -> bool {
     fs::File::open(path).is_ok_and(|file| says_sprite(BufReader::new(file)))
 }
@@ -239,6 +266,19 @@ fn png(
 /// # Errors
 /// As [`write_whole`]; [`Error::Output`] for a `NAME.json` of another program, which even `force`
 /// does not replace. A certificate without its picture is not left behind.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{is_ours, sprite_png, write_sprite};
+/// use dgx_pixels_core::pixel::{Certificate, Wrap};
+/// # let folder = tempfile::tempdir()?;
+/// let sprite = image::RgbaImage::new(16, 16);
+/// let certificate = Certificate::of(&sprite, None, Wrap::default());
+/// let path = folder.path().join("key.png");
+/// write_sprite(&path, &sprite_png(&sprite, None)?, &certificate, false)?;
+/// assert!(is_ours(&path) && is_ours(&folder.path().join("key.json")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force: bool) -> Result<(), Error> {
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
@@ -270,6 +310,17 @@ pub fn sidecar(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// As [`check_replaceable`]; [`Error::Output`] for a file of another program.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::check_beside;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key.json");
+/// check_beside(&path, false)?;
+/// std::fs::write(&path, r#"{ "written": "by another program" }"#)?;
+/// assert!(check_beside(&path, true).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn check_beside(path: &Path, force: bool) -> Result<(), Error> {
     match check_replaceable(path, true) {
         Ok(()) if path.symlink_metadata().is_ok() && !is_ours(path) => Err(Error::output(

@@ -211,6 +211,16 @@ impl Submission {
 }
 
 /// A submission with every default filled in: all that shapes its image and its sprite.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::backend::{Backend, Sketch};
+/// let raw = Submission { pixel: None, ..Submission::of("a key") };
+/// let resolved = raw.resolve(&Sketch.defaults())?;
+/// assert_eq!((resolved.request.steps, resolved.pixel.is_none()), (30, true));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The image.

@@ -96,6 +96,20 @@ impl Game {
 
     /// Asks whether the game of this project shows what was deployed, by itself or in a manifest
     /// that came after. It is no error that no game does: it will when it is started.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use dgx_pixels_core::asset::{Game, Project};
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// let project = Project::open(game.path())?;
+    /// let deployed = project.deploy(&[])?;
+    /// // No program listens on port 1.
+    /// let live = Game::new(1).confirm(&project, &deployed, Duration::from_millis(10));
+    /// assert!(!live.live && live.reason.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn confirm(&self, project: &Project, deployed: &Deployed, patience: Duration) -> Live {
         let begun = Instant::now();
         let not = |reason: String, status| Live { live: false, ms: None, reason: Some(reason), status };

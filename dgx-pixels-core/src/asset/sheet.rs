@@ -31,6 +31,7 @@ pub const MAX_SHOWN: usize = 1 << 16;
 pub const DEFAULT_FRAME_MS: u32 = 100;
 
 /// A picture on its way into a sheet.
+/// A grid takes frames of one size, and a packed sheet takes any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SheetFrame {
     /// The name without an extension, for example `walk_0`.
@@ -106,6 +107,9 @@ impl SheetOptions {
 }
 
 /// A picture with all frames, and where each is.
+///
+/// Write `image` as `NAME.png` and [`SheetIndex::to_json`] as `NAME.json` beside it: a deploy then
+/// finds the animations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sheet {
     /// The image, of at most 4096 pixels a side.

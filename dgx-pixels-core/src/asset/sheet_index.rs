@@ -85,6 +85,16 @@ pub struct Tag {
 }
 
 /// The order of a tag's frames.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{Direction, Tag};
+/// let tag = |direction| Tag { name: "walk".into(), from: 0, to: 2, direction };
+/// assert_eq!(tag(Direction::Forward).to_frames(), [0, 1, 2]);
+/// assert_eq!(tag(Direction::Reverse).to_frames(), [2, 1, 0]);
+/// assert_eq!(tag(Direction::Pingpong).to_frames(), [0, 1, 2, 1]);
+/// assert_eq!(tag(Direction::PingpongReverse).to_frames(), [2, 1, 0, 1]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -155,6 +165,17 @@ impl SheetIndex {
     /// rotated, which a game would have to undo; for more than 16 MiB, [`MAX_FRAMES`] frames,
     /// [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
     /// all tags, and a sheet of more than 16,384 pixels a side.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::SheetIndex;
+    /// // The frame lies outside the sheet.
+    /// let error = SheetIndex::read(br#"{
+    ///   "frames": [{ "filename": "key", "frame": { "x": 8, "y": 0, "w": 16, "h": 16 }, "duration": 100 }],
+    ///   "meta": { "size": { "w": 16, "h": 16 } }
+    /// }"#).unwrap_err();
+    /// assert!(error.field().is_some(), "{error}");
+    /// ```
     pub fn read(text: &[u8]) -> Result<SheetIndex, Error> {
         let fault =
             |value: String, expected: &str| Error::from(ValueError::new("sheet", value, expected.to_owned()));

@@ -110,6 +110,20 @@ pub struct Decoding(Box<dyn FnOnce() -> Result<Vec<RgbImage>, Error> + Send>);
 impl Decoding {
     /// Pictures that `wait` waits for, as many as canvases and in their order. It is called once,
     /// or not at all.
+    ///
+    /// # Example
+    /// ```
+    /// use std::thread;
+    /// use dgx_pixels_core::Error;
+    /// use dgx_pixels_core::backend::Decoding;
+    /// use image::RgbImage;
+    ///
+    /// // The work goes on while the caller does something else.
+    /// let work = thread::spawn(|| vec![RgbImage::new(8, 8)]);
+    /// let decoding = Decoding::new(move || work.join().map_err(|_| Error::internal("decoding", "it panicked")));
+    /// assert_eq!(decoding.wait()?.len(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn new(wait: impl FnOnce() -> Result<Vec<RgbImage>, Error> + Send + 'static) -> Decoding {
         Decoding(Box::new(wait))
     }

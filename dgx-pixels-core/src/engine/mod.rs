@@ -138,6 +138,22 @@ impl Engine {
     /// # Errors
     /// [`Error::Journal`] if the journal cannot be opened, as when another engine has it; a corrupt
     /// one is no error, see [`set_aside`](Engine::set_aside). [`Error::Device`] without any device.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig};
+    /// # let folder = tempfile::tempdir()?;
+    /// let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
+    /// let device = || vec![Box::new(Unmetered("cpu".into())) as _];
+    /// let first = Engine::start(Sketches, device(), config.clone())?;
+    /// // One engine at a time has a journal.
+    /// let second = Engine::start(Sketches, device(), config.clone());
+    /// assert_eq!(second.err().unwrap().kind(), ErrorKind::Internal);
+    /// drop(first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start<M: Models>(
         models: M,
         devices: Vec<Box<dyn DeviceMemory>>,
@@ -240,6 +256,28 @@ impl Engine {
 
     /// Jobs of an earlier run that it had accepted and not finished. They are done now, but for
     /// those that failed as [`Error::ProcessDied`] when this engine started.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig, Shutdown};
+    /// use dgx_pixels_core::{GenerateRequest, Submission};
+    /// # let folder = tempfile::tempdir()?;
+    /// let config = EngineConfig { journal: Some(folder.path().into()), ..Default::default() };
+    /// let start = || Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], config.clone());
+    /// let engine = start()?;
+    /// let jobs = engine.submit_all((0..50).map(|seed| {
+    ///     Submission::from(GenerateRequest { seed, steps: Some(1000), ..Default::default() })
+    /// }));
+    /// engine.shutdown(Shutdown::NextStep);
+    /// let left = jobs.iter().flatten().filter(|job| job.wait().is_err()).count();
+    /// drop(engine);
+    /// // The next engine with the same journal does them.
+    /// let engine = start()?;
+    /// assert_eq!(engine.recovered().len(), left);
+    /// # engine.recovered().iter().for_each(|job| job.cancel());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recovered(&self) -> &[Job] {
         &self.0.recovered
     }

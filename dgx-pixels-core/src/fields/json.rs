@@ -183,6 +183,16 @@ pub fn only_known(schema: &Object, given: &Object) -> Result<(), FieldError> {
 }
 
 /// Returns an error for each field that the schema does not name, also for one that is null.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+/// let given = serde_json::json!({ "seed": 7, "colour": 1, "anti": null });
+/// let schema = json::schema::<Series>();
+/// let mut names: Vec<_> = json::unknown(&schema, given.as_object().unwrap()).map(|error| error.field).collect();
+/// names.sort_unstable();
+/// assert_eq!(names, ["anti", "colour"]);
+/// ```
 pub fn unknown(schema: &Object, given: &Object) -> impl Iterator<Item = FieldError> {
     let is_known = |name: &str| properties(schema).is_some_and(|known| known.contains_key(name));
     given.iter().filter(move |(name, _)| !is_known(name)).map(|(name, value)| no_such(schema, name, value))

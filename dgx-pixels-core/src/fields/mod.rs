@@ -37,6 +37,15 @@ use crate::submission::Submission;
 
 /// A field that cannot be used. Its text names the field and its value, and says what would be
 /// right.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::SpriteFields;
+/// let mut given = serde_json::json!({ "prompt": "a key", "steps": "many" });
+/// let error = SpriteFields::take(given.as_object_mut().unwrap()).unwrap_err();
+/// assert_eq!(error.field, "steps");
+/// assert!(error.to_string().contains("`steps`") && error.to_string().contains("many"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct FieldError {
@@ -248,6 +257,14 @@ impl SpriteFields {
     ///
     /// # Errors
     /// The field that is given in vain, and what would be right.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// let fields = SpriteFields::default();
+    /// // Nothing differs from its default, so nothing is in vain.
+    /// assert!(fields.check(|_| true).is_ok());
+    /// ```
     pub fn check(&self, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
         let is_given = |name: &str| is_asked(name) && self.differs(name);
         let refuse = |field: &str, text: String| Err(FieldError::new(field, text));

@@ -33,6 +33,17 @@ pub struct PathError {
 }
 
 /// An entry of a folder.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::files::{EntryKind, Folder};
+/// # let temporary = tempfile::tempdir()?;
+/// let folder = Folder::open(temporary.path())?;
+/// folder.write_new(".dgx-pixels-half", b"").unwrap();
+/// let entry = folder.entries().unwrap().remove(0);
+/// assert!(entry.kind == EntryKind::File && entry.is_temporary());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The name in its folder.

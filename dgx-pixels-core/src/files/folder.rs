@@ -102,6 +102,17 @@ impl Folder {
     ///
     /// # Errors
     /// As [`folder`](Folder::folder); also for a link to nothing.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let (temporary, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// std::os::unix::fs::symlink(elsewhere.path(), temporary.path().join("assets"))?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert!(folder.folder("assets").is_err());
+    /// assert!(folder.folder_or_link("assets").unwrap().is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn folder_or_link(&self, name: impl AsRef<OsStr>) -> Result<Option<Folder>, PathError> {
         let name = name.as_ref();
         let found = self.open_folder(name, OFlags::empty())?;
@@ -227,6 +238,20 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors. They leave nothing behind.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let target = temporary.path().join("target");
+    /// std::fs::write(&target, "kept")?;
+    /// std::os::unix::fs::symlink(&target, temporary.path().join("note.txt"))?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_whole("note.txt", b"text").unwrap();
+    /// assert_eq!(folder.kind("note.txt").unwrap(), Some(EntryKind::File));
+    /// assert_eq!(std::fs::read_to_string(&target)?, "kept");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn write_whole(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
         let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7());

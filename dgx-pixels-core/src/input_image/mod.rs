@@ -105,6 +105,18 @@ impl From<ImageError> for InputImageError {
 ///
 /// # Errors
 /// [`InputImageError`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::read;
+/// use dgx_pixels_core::picture_file::plain_png;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("art.png");
+/// std::fs::write(&path, plain_png(&image::RgbaImage::new(48, 24))?)?;
+/// let image = read(&path)?;
+/// assert_eq!((image.pixels.dimensions(), image.warnings.len()), ((48, 24), 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read(path: &Path) -> Result<InputImage, InputImageError> {
     decode(&read_file(path)?)
 }

@@ -81,6 +81,20 @@ impl Events {
 impl Events {
     /// Calls `react` once, when [`unseen`](Self::unseen) has something to return: at once if it has
     /// now, otherwise on the thread that reports it, which `react` must not hold up.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::job::{Job, JobId};
+    /// use dgx_pixels_core::{Error, Submission};
+    ///
+    /// let (job, writer) = Job::new(JobId::new(), Submission::of("a key"));
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let events = job.events();
+    /// events.on_unseen(move || sender.send(()).unwrap());
+    /// assert!(receiver.try_recv().is_err());
+    /// writer.fail(Error::ShutDown);
+    /// assert!(receiver.try_recv().is_ok());
+    /// ```
     pub fn on_unseen(&self, react: impl FnOnce() + Send + 'static) {
         let mut state = self.job.0.lock();
         let is_there = state.newest.iter().any(|(number, _)| *number > self.seen) || state.end().is_some();

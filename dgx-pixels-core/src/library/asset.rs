@@ -21,6 +21,22 @@ use image::ImageFormat;
 pub(super) const UNDER_WAY: &str = ".dgx-pixels-";
 
 /// An image that the library keeps, and how it was made.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// use dgx_pixels_core::picture_file::sprite_png;
+/// use image::{Rgba, RgbaImage};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+/// let sprite = RgbaImage::from_pixel(16, 8, Rgba([200, 160, 40, 255]));
+/// std::fs::write(library.path(&id), sprite_png(&sprite, None)?)?;
+/// let asset = library.add(&id, None, Default::default())?;
+/// assert_eq!((asset.width, asset.height, asset.colors), (16, 8, 1));
+/// assert!(asset.made.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Asset {

@@ -291,6 +291,20 @@ impl Library {
     ///
     /// # Errors
     /// As [`get`](Library::get).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// let png = sprite_png(&image::RgbaImage::new(16, 16), None)?;
+    /// std::fs::write(library.path(&id), &png)?;
+    /// library.add(&id, None, Default::default())?;
+    /// assert_eq!(library.read_png(&id)?, png);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_png(&self, id: &AssetId) -> Result<Vec<u8>, Error> {
         let asset = self.get(id)?;
         Ok(self.checked_picture(&asset)?.0)
@@ -301,6 +315,22 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Value`] for a limit out of range; [`Error::Library`] if the folder cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Query, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// for prompt in ["a key", "a coin"] {
+    ///     let id = library.reserve(&AssetName::from_prompt(prompt))?.keep();
+    ///     std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    ///     library.add(&id, None, [("prompt".to_owned(), prompt.to_owned())].into())?;
+    /// }
+    /// let page = library.list(&Query { text: Some("COIN".into()), ..Default::default() })?;
+    /// assert_eq!(page.assets[0].id.as_str(), "a-coin");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn list(&self, query: &Query) -> Result<Page, Error> {
         let wanted = Wanted::new(query)?;
         let mut index = self.refreshed()?;
@@ -368,6 +398,9 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
+    ///
+    /// A program that shows a library calls it once a second or so. [`changes`](Library::changes)
+    /// then reports what other programs have done.
     pub fn refresh(&self) -> Result<(), Error> {
         self.refreshed().map(drop)
     }

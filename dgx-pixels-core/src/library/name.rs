@@ -32,6 +32,13 @@ pub struct AssetName(String);
 impl AssetName {
     /// A name of whole words of `prompt`, at most 40 characters; `sprite` if none of them can be
     /// kept.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::AssetName;
+    /// assert_eq!(AssetName::from_prompt("鍵").as_str(), "sprite");
+    /// assert!(AssetName::from_prompt(&"a very long prompt ".repeat(9)).as_str().len() <= 40);
+    /// ```
     pub fn from_prompt(prompt: &str) -> AssetName {
         AssetName(mended(prompt, PROMPT_LEN))
     }

@@ -7,6 +7,19 @@ use crate::error::one_line;
 
 /// An id that is taken, and the folder for its picture. Dropped, the folder goes unless something
 /// is in it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let reserved = library.reserve(&AssetName::from_prompt("a key"))?;
+/// assert!(reserved.png().starts_with(library.root()));
+/// assert_eq!(library.usage()?.unfinished, 1);
+/// drop(reserved);
+/// assert_eq!(library.usage()?.unfinished, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "dropped, it gives the id back"]
 #[derive(Debug)]
 pub struct Reserved {

@@ -62,6 +62,19 @@ impl Roots {
     /// [`Error::ForbiddenPath`] if it lies outside, or is a folder, a pipe or a device;
     /// [`Error::NoFile`] if there is nothing. Of what lies outside nothing is told, not even
     /// whether it is there.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::library::Roots;
+    /// # let folder = tempfile::tempdir()?;
+    /// std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link"))?;
+    /// let roots = Roots::new([folder.path()])?;
+    /// // The link is inside, and its target is not.
+    /// let error = roots.resolve(&folder.path().join("link")).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::ForbiddenPath);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve(&self, path: &Path) -> Result<PathBuf, Error> {
         let found = self.inside(path)?;
         let metadata = found.symlink_metadata().map_err(|error| Error::no_file(path, error))?;
@@ -103,6 +116,19 @@ impl Roots {
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::Roots;
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("hero.png"), "")?;
+    /// std::fs::write(folder.path().join("hero.json"), "{}")?;
+    /// let roots = Roots::new([folder.path()])?;
+    /// let (opened, name) = roots.open_beside(&folder.path().join("hero.png"))?;
+    /// assert_eq!(name, "hero.png");
+    /// assert_eq!(opened.read("hero.json", 1024).unwrap().unwrap(), b"{}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_beside(&self, path: &Path) -> Result<(Folder, OsString), Error> {
         let found = self.resolve(path)?;
         let (Some(folder), Some(name)) = (found.parent(), found.file_name()) else {

@@ -45,6 +45,16 @@ use crate::{canvas, folders};
 pub const SKETCH: &str = "sketch";
 
 /// A model of this machine, by what is known without loading it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::local::LocalModels;
+/// let models = LocalModels::named(&["sketch"])?;
+/// let sketch = models.default_model();
+/// assert!(sketch.is_sketch() && sketch.draws_pixel_art() && sketch.path.is_none());
+/// assert_eq!(sketch.defaults.size.width, 256);
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalModel {
     /// The name that a submission asks for it by.
@@ -190,6 +200,14 @@ impl LocalModels {
     /// # Errors
     /// [`Error::ModelChoice`] if no model has this name; the model's own fault if it cannot be
     /// opened.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::local::LocalModels;
+    /// assert!(LocalModels::recorded("sketch").is_ok());
+    /// // It is no path, even if there is such a folder.
+    /// assert!(LocalModels::recorded("/tmp").is_err());
+    /// ```
     pub fn recorded(name: &str) -> Result<LocalModels, Error> {
         if name == SKETCH {
             return Ok(LocalModels::sketch());

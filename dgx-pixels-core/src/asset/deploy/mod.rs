@@ -43,6 +43,21 @@ pub(super) const NAME_DIGITS: usize = 8;
 const ORPHAN_AGE: Duration = Duration::from_secs(60);
 
 /// The result of a deploy, or of a plan for one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{NewSprite, Project};
+/// use dgx_pixels_manifest::SpriteName;
+/// # let game = tempfile::tempdir()?;
+/// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+/// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 8), None)?;
+/// let project = Project::open(game.path())?;
+/// let deployed = project.deploy(&[NewSprite::new(SpriteName::new("item", "key")?, png)])?;
+/// let manifest = std::fs::read(&deployed.manifest)?;
+/// assert_eq!(deployed.blake3, blake3::hash(&manifest).to_hex().as_str());
+/// assert_eq!((deployed.sprites[0].width, deployed.sprites[0].height), (16, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deployed {
     /// The manifest's file.

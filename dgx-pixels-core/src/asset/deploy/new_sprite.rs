@@ -96,6 +96,21 @@ impl NewSprite {
 
     /// A sprite that does not move, anchored at its middle. How it was made is told if the file
     /// says it.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::NewSprite;
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 16), None)?;
+    /// // A sprite that stands on the ground, and is found by a word.
+    /// let slime = NewSprite {
+    ///     anchor: [0.0, -0.5],
+    ///     tags: vec!["cave".into()],
+    ///     ..NewSprite::new(SpriteName::new("enemy", "slime")?, png)
+    /// };
+    /// assert!(slime.frames.is_empty() && slime.made.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
         let made = Made::read(&png).ok();
         let wrap = made

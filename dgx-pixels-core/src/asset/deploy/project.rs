@@ -101,6 +101,20 @@ impl Project {
 
     /// Allows the folder `assets` itself to be a link, which the user has made: deploys write where
     /// it leads, also outside the project. All other links stay refused.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let (game, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 16), None)?;
+    /// std::os::unix::fs::symlink(elsewhere.path(), game.path().join("assets"))?;
+    /// let key = [NewSprite::new(SpriteName::new("item", "key")?, png)];
+    /// assert!(Project::open(game.path())?.deploy(&key).is_err());
+    /// assert!(Project::open(game.path())?.follow_assets_link().deploy(&key)?.changed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn follow_assets_link(self) -> Project {
         Project { follows_assets_link: true, ..self }
     }
