@@ -21,7 +21,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: help setup setup-test setup-python setup-delivery setup-book torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench fixtures
+.PHONY: help setup setup-test setup-python setup-delivery setup-book torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-semver check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench fixtures
 
 help: ## List the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
@@ -88,8 +88,11 @@ image-merge:
 
 test: test-torch test-programs test-python ## All tests but those of the Bevy plugin (make test-bevy)
 
+# Leaves out the tests that need the object; `make test-programs` runs them.
+NO_OBJECT := -- --skip with_the_object_
 test-core: ## The library without libtorch, and the manifest: quick where libtorch is not built yet
-	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest --features dgx-pixels-core/deploy,dgx-pixels-core/fields
+	cargo test $(CARGO_FLAGS) --package dgx-pixels-core --package dgx-pixels-manifest \
+		--features dgx-pixels-core/deploy,dgx-pixels-core/fields $(NO_OBJECT)
 
 # Without Python 3.11 there is no diffusers to compare with, and the set-up has said so.
 LIVE = $$(ls .venv/has-tests-* >/dev/null 2>&1 || echo -- --skip live_)
@@ -148,7 +151,8 @@ kills: ## Servers, batches and deploys, each killed KILLS times: nothing is lost
 coverage: ## The lines that the library's tests reach, into dist/coverage.lcov; takes cargo-llvm-cov
 	mkdir -p dist
 	cargo llvm-cov test --locked --no-report --package dgx-pixels-core --package dgx-pixels-manifest \
-		--features dgx-pixels-core/deploy,dgx-pixels-core/fields,dgx-pixels-core/monitor,dgx-pixels-core/telemetry
+		--features dgx-pixels-core/deploy,dgx-pixels-core/fields,dgx-pixels-core/monitor,dgx-pixels-core/telemetry \
+		$(NO_OBJECT)
 	cargo llvm-cov report --lcov --output-path dist/coverage.lcov
 	cargo llvm-cov report --summary-only
 
@@ -174,16 +178,21 @@ book: ## Build the book into site; takes mdBook
 	rm -rf site
 	PATH="$$PWD/.venv/bin:$$PATH" mdbook build docs --dest-dir "$$PWD/site"
 
-# The crates without libtorch and Bevy.
-site: book ## Build the book into site, and the documentation of the Rust crates into site/api; takes mdBook
-	cargo doc $(CARGO_FLAGS) $(MEMBERS) --no-deps
+# `doc-only` documents what needs libtorch without it. The crates that need Bevy are left out.
+DOC_FEATURES := --features dgx-pixels-core/doc-only
+site: setup-book book ## Build the book into site, and the documentation of the Rust crates and the Python package beside it
+	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) $(MEMBERS) $(DOC_FEATURES) --no-deps
 	cp -r $(or $(CARGO_TARGET_DIR),target)/doc site/api
+	tools/docs/python_api.sh site/python
 
 check-advisories: setup-delivery ## The dependencies against the advisories of RustSec; takes the network
 	PATH="$$PWD/.venv/bin:$$PATH" cargo deny --locked check advisories
 
 check-features: setup setup-delivery ## Every pair of the library's features compiles
 	PATH="$$PWD/.venv/bin:$$PATH" cargo hack check $(CARGO_FLAGS) --package dgx-pixels-core --feature-powerset --depth 2
+
+check-semver: ## The libraries have changed as far as their version says, since the last release; takes cargo-semver-checks
+	tools/delivery/semver.sh
 
 check-linkage: ## The built programs need no libtorch, and every library that they need is found
 	@for program in dgx-pixels dgx-pixels-mcp; do \

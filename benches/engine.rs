@@ -1,6 +1,5 @@
-//! The time of the engine itself: the bookkeeping of a step, choosing among 10,000 jobs that wait, and accepting jobs into a
-//! journal.
-#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
+//! The time of the engine itself: the bookkeeping of a step, choosing among 10,000 jobs that wait,
+//! and accepting jobs into a journal.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

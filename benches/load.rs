@@ -1,9 +1,10 @@
-//! What step-level batching is worth: jobs that come at random, served by the engine and, on the same simulated device, in whole
-//! batches as other servers do. Prints a JSON line a run and draws the curve.
+//! What step-level batching is worth: jobs that come at random, served by the engine and, on the
+//! same simulated device, in whole batches as other servers do. Prints a JSON line a run and draws
+//! the curve.
 //!
-//! The device takes `fixed + row * rows` ms a step and `decode` ms for each picture, by default as measured with our own `bf16` SDXL at
-//! 1024x1024 on an H100 (docs/benchmarks.md), two rows a picture; all times are divided by `--speed`. Arrivals are Poisson, the same for
-//! both.
+//! The device takes `fixed + row * rows` ms a step and `decode` ms for each picture, by default as
+//! measured with our own `bf16` SDXL at 1024x1024 on an H100 (docs/benchmarks.md), two rows a
+//! picture; all times are divided by `--speed`. Arrivals are Poisson, the same for both.
 //!
 //! `cargo bench --bench load -- [--jobs N] [--loads 0.2,0.8] [--steps mixed|usual] [--speed X] [--output FILE.svg]`
 

@@ -1,9 +1,7 @@
-//! A picture of 1024x1024 through all pixel stages, on one core: a sprite of 128x128 cells enlarged sharply, smoothly, with noise,
-//! and by a broken factor; and a picture without a grid.
+//! A picture of 1024x1024 through all pixel stages, on one core: a sprite of 128x128 cells enlarged
+//! sharply, smoothly, with noise, and by a broken factor; and a picture without a grid.
 //!
 //! `make bench`, or `cargo bench --bench pixel`.
-
-#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
 
 use std::hint::black_box;
 

@@ -1,9 +1,8 @@
 //! The three stages of a request, each alone: text encoding, one UNet step, decoding.
 //!
-//! `make bench`, or `DGX_PIXELS_BENCH_MODEL=FOLDER cargo bench --bench stages` for another model than the tiny one.
-//! The benchmark's name says machine-dependent things: device, precision, picture size.
-
-#![expect(missing_docs, reason = "criterion's macro makes a public function without any")]
+//! `make bench`, or `DGX_PIXELS_BENCH_MODEL=FOLDER cargo bench --bench stages` for another model
+//! than the tiny one. The benchmark's name says machine-dependent things: device, precision,
+//! picture size.
 
 use std::hint::black_box;
 

@@ -1,4 +1,5 @@
-//! How long `dgx-pixels validate` takes for a project of 10,000 sprites: `cargo bench --bench validate -- [SPRITES]`.
+//! How long `dgx-pixels validate` takes for a project of 10,000 sprites:
+//! `cargo bench --bench validate -- [SPRITES]`.
 
 use std::fs;
 use std::time::Instant;

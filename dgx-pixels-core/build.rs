@@ -2,11 +2,11 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    #[cfg(feature = "torch")]
+    #[cfg(all(feature = "torch", not(feature = "doc-only")))]
     torch();
 }
 
-#[cfg(feature = "torch")]
+#[cfg(all(feature = "torch", not(feature = "doc-only")))]
 fn torch() {
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names libtorch's lib folder");
     let root = std::path::Path::new(&lib).parent().expect("libtorch's lib folder has a parent");
@@ -22,8 +22,8 @@ fn torch() {
         .include(root.join("include/torch/csrc/api/include"))
         .files(sources)
         .compile("dgx_pixels_device");
-    // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line with
-    // DEP_DGX_PIXELS_CORE_LIBTORCH_LIB.
+    // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line
+    // with DEP_DGX_PIXELS_CORE_LIBTORCH_LIB.
     println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo::metadata=libtorch_lib={lib}");
 }

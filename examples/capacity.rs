@@ -1,9 +1,11 @@
-//! What the engine makes of a device: pictures per second with so many at once, and how near predictions of memory come.
+//! What the engine makes of a device: pictures per second with so many at once, and how near
+//! predictions of memory come.
 //!
 //! `cargo run --release --example capacity -- MODEL_FOLDER [--device D] [--together 1,2,4,8] [--sizes 1024x1024] [--steps N]`
 //!
-//! With `--staggered 5` also what clients of a server see who come one after the other and ask for a picture whenever they have the one
-//! before, until each has five: pictures per second, how long one takes, and how long a job waits from step to step.
+//! With `--staggered 5` also what clients of a server see who come one after the other and ask for
+//! a picture whenever they have the one before, until each has five: pictures per second, how long
+//! one takes, and how long a job waits from step to step.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -39,7 +41,8 @@ struct Args {
     rounds: u32,
     #[arg(long, default_value = "90%")]
     budget: Budget,
-    /// Pictures of each client, at least, where clients come one after the other; the first is not counted.
+    /// Pictures of each client, at least, where clients come one after the other; the first is not
+    /// counted.
     #[arg(long)]
     staggered: Option<u32>,
     /// SDXL base with weights drawn at random, `model`'s tokenizers before it.
@@ -138,7 +141,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells what `clients` see who come one after the other within the time of a picture, `whole`, and stay until all have `pictures`.
+/// Tells what `clients` see who come one after the other within the time of a picture, `whole`, and
+/// stay until all have `pictures`.
 fn staggered(
     clients: usize,
     pictures: u32,

@@ -1,4 +1,5 @@
-//! A model of one's own in the engine: everything but the painting (queue, batching, budget, journal, sprites) is given.
+//! A model of one's own in the engine: everything but the painting (queue, batching, budget,
+//! journal, sprites) is given.
 //!
 //! This one paints plasma, a little sharper with each step.
 //!
@@ -31,18 +32,6 @@ impl Canvas for PlasmaCanvas {
 
     fn steps_done(&self) -> usize {
         self.steps_done
-    }
-
-    fn steps(&self) -> usize {
-        self.request.steps
-    }
-
-    fn rows(&self) -> usize {
-        1
-    }
-
-    fn dropped_words(&self) -> Option<&str> {
-        None
     }
 }
 

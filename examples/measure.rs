@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release --package dgx-pixels-torch --example measure -- MODEL --steps 20 --runs 5 [--save OURS.safetensors]`
 //!
-//! Prints one JSON line of medians in milliseconds. Model loading and one warm-up run are not in them.
+//! Prints one JSON line of medians in milliseconds. Model loading and one warm-up run are not in
+//! them.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -149,7 +150,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A field of `/proc/self/status` in bytes: `VmRSS` is what is resident, `VmHWM` the most that ever was.
+/// A field of `/proc/self/status` in bytes: `VmRSS` is what is resident, `VmHWM` the most that ever
+/// was.
 fn memory_of_process(field: &str) -> Result<u64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));

@@ -1,7 +1,8 @@
-//! The engine behind [`Generator`], the trait for clients of any executor, from async tasks. Each client has a time
-//! limit, and its job is cancelled when the client goes away.
+//! The engine behind [`Generator`], the trait for clients of any executor, from async tasks. Each
+//! client has a time limit, and its job is cancelled when the client goes away.
 //!
-//! `cargo run --release --example serve_async -- [MODEL]`, where MODEL is a folder, a name, or `sketch`
+//! `cargo run --release --example serve_async -- [MODEL]`, where MODEL is a folder, a name, or
+//! `sketch`
 
 use std::error::Error;
 use std::sync::Arc;

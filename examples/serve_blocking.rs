@@ -1,6 +1,8 @@
-//! Many requests share one device: an urgent one overtakes, one is watched, one is cancelled. Threads only, no runtime.
+//! Many requests share one device: an urgent one overtakes, one is watched, one is cancelled.
+//! Threads only, no runtime.
 //!
-//! `cargo run --release --example serve_blocking -- [MODEL]`, where MODEL is a folder, a name, or `sketch`
+//! `cargo run --release --example serve_blocking -- [MODEL]`, where MODEL is a folder, a name, or
+//! `sketch`
 
 use std::error::Error;
 

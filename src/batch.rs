@@ -25,30 +25,34 @@ use crate::follow::{GLANCE, redrawn};
 use crate::progress::Bar;
 use crate::{interrupt, output};
 
-/// Pictures that are submitted and not made yet: enough for the engine to fill every device, few enough to be told of soon.
+/// Pictures that are submitted and not made yet: enough for the engine to fill every device, few
+/// enough to be told of soon.
 const UNDER_WAY: usize = 256;
 /// Pictures that are submitted before those that have ended are looked after again.
 const SUBMITTED_AT_ONCE: usize = 64;
 /// Faults of lines, and pictures that could not be made, that are told one by one.
 const TOLD: usize = 20;
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-FILE has either a prompt a line or a JSON object a line; its first line decides, whatever its name is. Empty lines and lines that
-begin with `#` are left out. A file that ends in `.jsonl` or `.ndjson` is JSON in any case. `-` is standard input.
+FILE has either a prompt or a JSON object on each line. Its first line decides which, whatever its
+name is. Empty lines and lines that begin with `#` are left out. A file that ends in `.jsonl` or
+`.ndjson` is JSON in any case. `-` is standard input.
 
-An object has `prompt` and, as needed, `name` (of the sprite's file), `raw`, and every field that is a flag above, spelled with `_`:
-`negative_prompt` for `--negative-prompt`. They mean what the flags mean. The flags hold for every line that does not set its own value.
-All lines are checked before anything is drawn.
+An object has `prompt` and, as needed, `name` (of the sprite's file), `raw`, and every field that
+is a flag above, spelled with `_`, for example `negative_prompt` for `--negative-prompt`. They mean
+what the flags mean. The flags hold for every line that does not set its own value. All lines are
+checked before anything is drawn.
 
-DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which `--resume` needs. The manifest has one line
-for each picture that is made or could not be:
+DIR gets the sprites with their certificates, `manifest.jsonl`, and `.dgx-pixels`, which
+`--resume` needs. The manifest has one line for each sprite that was made or could not be made:
   {\"line\",\"path\",\"prompt\",\"seed\",\"job\",\"status\":\"finished\"|\"failed\",\"error\":{\"kind\",\"message\"}|null,\"width\",\"height\",
    \"verdict\",\"certificate\":{...},\"dropped_words\",\"timings_ms\":{\"waiting\",\"begin\",\"denoise\",\"finish\",\"pixel\",\"total\"},\"key\"}
-Standard output holds the path of each picture as it is made, or with --json the same line.
+Standard output holds the path of each sprite as it is made, or with --json the same line.
 
-Ctrl-C stops at the next step and says the command that goes on. `--resume` makes what is missing, tries again what could not be
-made, and makes no picture twice. Where lines have changed since, those with the same number and content keep their pictures.";
+Ctrl-C stops at the next step and prints the command that goes on. `--resume` makes the missing
+sprites, tries the failed ones again, and makes no sprite twice. If lines have changed, those with
+the same number and content keep their sprites.";
 
 /// Draw thousands of sprites, from a file of prompts.
 #[derive(clap::Args)]
@@ -68,20 +72,21 @@ pub(crate) struct Args {
     #[command(flatten)]
     drawing: Drawing,
 
-    /// Pictures that go a step together at most, 1 to 256. Fewer where memory is short.
+    /// Images that advance a step together, 1 to 256 at most. Fewer if memory is short.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     max_batch: u32,
 
-    /// Memory of each device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`. Default: `90%`.
+    /// Memory of each device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave
+    /// as `-4GiB`. Default: `90%`.
     #[arg(long, value_name = "B", allow_hyphen_values = true)]
     budget: Option<Budget>,
 
-    /// Replace files that exist; without `--resume`, also a batch, which then begins anew. Folders, links and files of other
-    /// programs beside the sprites stay.
+    /// Replace files that exist; without `--resume`, also a batch, which then begins anew. Folders,
+    /// links and files of other programs beside the sprites stay.
     #[arg(long)]
     force: bool,
 
-    /// Print one JSON line a picture, see below.
+    /// Print one JSON line for each sprite, see below.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -212,7 +217,7 @@ struct Batch<'a> {
     model: String,
     began: JobId,
     bar: Bar,
-    /// Of all runs.
+    /// The number of images that all runs have made.
     made: usize,
     /// The lines and what was told, in this run.
     failed: Vec<Entry>,
@@ -321,7 +326,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Hands pictures in, together; the same jobs where an earlier run did. What failed then is tried once more.
+    /// Hands pictures in, together; the same jobs where an earlier run did. What failed then is
+    /// tried once more.
     fn submit<'p>(&self, pictures: &[&'p Picture]) -> Vec<(&'p Picture, Result<Job, Error>)> {
         let answers = self.engine.submit_all(pictures.iter().map(|picture| self.submission(picture, 0)));
         let settle = |(picture, answer): (&&'p Picture, _)| (*picture, self.settle(picture, answer));
@@ -351,7 +357,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Whether the engine gave the job up when it started, as the process had died each time that it ran.
+    /// `true` if the engine gave the job up when it started, because the process had died each time
+    /// that it ran.
     fn has_killed(&self, job: &Job) -> bool {
         let died =
             |job: &Job| matches!(job.result(), Some(Err(error)) if error.kind() == ErrorKind::ProcessDied);
@@ -372,8 +379,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Whether the file that is in the way says that it is this picture; or is a certificate without one, as a full disk
-    /// leaves it. Neither was there when the picture was planned.
+    /// `true` if the file in the way says that it is this image, or is a certificate without an
+    /// image, which a full disk can leave. Neither existed when the image was planned.
     fn is_ours(&self, picture: &Picture) -> bool {
         let file = Path::new(&picture.file);
         let Some(bytes) = self.folder.read(file) else {
@@ -442,7 +449,8 @@ impl Batch<'_> {
     }
 }
 
-/// What was made before and what comes, as in `40 pictures as before, 12 of them made; 3 new`.
+/// Prints the counts of earlier and new images, for example
+/// `40 images as before, 12 of them made; 3 new`.
 fn tell_kept(kept: &Kept) {
     let Kept { made, same, new, left_out } = kept;
     let same = format!("{} as before, {} of them made", counted(*same, "picture"), made.len());

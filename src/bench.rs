@@ -23,32 +23,36 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{note, say, say_json};
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Times are medians in milliseconds. A step is one forward pass of the UNet for all pictures together, `share` what it multiplies of what
-the same time would do of large matrices; `changing` is a step while pictures come and go, one at each; a whole picture goes from the prompt to pixels. `cold` is a first picture from the start of
-the program to the file, with the weights in the page cache. With --json there is one line:
+Times are medians in milliseconds. A step is one forward pass of the UNet for all images together.
+`share` is its rate of multiplications divided by the rate of large matrix products. `changing` is
+a step at which one image is replaced by another. `whole` is an image from the prompt to pixels.
+`cold` is the first image, from the start of the program to the file, with the weights in the page
+cache. With --json there is one line:
 {\"machine\":{...},\"model\",\"dtype\",\"steps\",\"guidance_scale\",\"width\",\"height\",\"matrix_tflops\",\"modes\":[{\"mode\",\"load_ms\",\"cold_ms\",\"psnr_db\",
  \"batches\":[{\"together\",\"step_ms\",\"share\",\"changing_ms\",\"decode_ms\",\"whole_ms\",\"images_per_second\",\"peak_bytes\"}]}]}
-`psnr_db` is how near the first picture is to that of the first mode.";
+`psnr_db` is the peak signal-to-noise ratio of the first image, compared with that of the first
+mode.";
 
 /// The weights of a model that is not a checkpoint, and the first picture's noise.
 const SEED: u64 = 0;
 const PROMPT: &str = "a brass key on a wooden table, pixel art";
 
-/// Measure how fast models are drawn with.
+/// Measure how fast models draw.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A model's name or folder. Default: SDXL base at its full size, with weights drawn at random: speed does not depend on their
-    /// values.
+    /// A model's name or folder. Default: SDXL base at its full size, with weights drawn at random:
+    /// speed does not depend on their values.
     #[arg(long, value_name = "NAME|DIR")]
     model: Option<String>,
 
-    /// How much is done differently from diffusers for speed; pictures are held against those of the first.
+    /// The modes to measure: how much is computed differently from diffusers for speed. Images are
+    /// compared with those of the first mode.
     #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "exact,fast")]
     modes: Vec<Mode>,
 
-    /// Pictures together.
+    /// Images together.
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1", value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
     batch: Vec<usize>,
 
@@ -56,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     steps: Option<usize>,
 
-    /// How strongly the prompt steers. Default: the model's own, or 5.
+    /// The strength of the prompt. Default: the model's own, or 5.
     #[arg(long, value_name = "X", value_parser = number)]
     guidance_scale: Option<f64>,
 
@@ -64,15 +68,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     size: Option<u32>,
 
-    /// As of `generate`, for all modes but the first.
+    /// Guidance interval as for `generate`, in all modes but the first.
     #[arg(long, value_name = "FROM,TO", value_parser = interval)]
     guidance_interval: Option<[f64; 2]>,
 
-    /// As of `generate`, for all modes but the first.
+    /// Deep cache as for `generate`, in all modes but the first.
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     deep_cache: Option<usize>,
 
-    /// Pictures that are timed of each, after one that warms up.
+    /// Images to time for each mode and batch, after one that warms up.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     runs: usize,
 
@@ -84,7 +88,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "D")]
     dtype: Option<Dtype>,
 
-    /// Write the first picture of each mode into this folder, as `MODE.png`.
+    /// Write the first image of each mode into this folder, as `MODE.png`.
     #[arg(long, value_name = "DIR")]
     save: Option<std::path::PathBuf>,
 
@@ -132,7 +136,7 @@ struct OfBatch {
     together: usize,
     step_ms: f64,
     share: f64,
-    /// As `step_ms`, with another picture in the place of one at each step.
+    /// The time like `step_ms`, but with another image in the place of one at each step.
     changing_ms: f64,
     decode_ms: f64,
     whole_ms: f64,
@@ -140,11 +144,11 @@ struct OfBatch {
     peak_bytes: u64,
 }
 
-/// What is measured.
+/// The model that is measured.
 struct Subject {
     name: String,
     model: Model,
-    /// Whether weights are drawn at random.
+    /// `true` if weights are drawn at random.
     random: bool,
 }
 
@@ -313,7 +317,8 @@ fn measure(
     Ok((batch, picture.expect("at least one run")))
 }
 
-/// A step while pictures come and go: at each, one that stands at its beginning takes the place of one that is under way.
+/// A step while pictures come and go: at each, one that stands at its beginning takes the place of
+/// one that is under way.
 fn changing(model: &mut LoadedModel, requests: &[GenerateRequest]) -> Result<Duration, Failure> {
     const STEPS: usize = 24;
     // None ends meanwhile: there would be fewer.
@@ -336,7 +341,8 @@ fn changing(model: &mut LoadedModel, requests: &[GenerateRequest]) -> Result<Dur
     Ok(begun.elapsed() / STEPS as u32)
 }
 
-/// A first picture by a program of its own: the second of two, so that the weights are in the page cache.
+/// A first picture by a program of its own: the second of two, so that the weights are in the page
+/// cache.
 fn cold(args: &Args, subject: &Subject, mode: Mode, dtype: Dtype) -> Result<f64, Failure> {
     let folder = tempfile::tempdir().map_err(|error| Failure::output("", error))?;
     let program = std::env::current_exe()
@@ -463,7 +469,7 @@ fn milliseconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64() * 1e3)
 }
 
-/// To three places.
+/// Rounds to three decimal places.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

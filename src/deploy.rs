@@ -13,21 +13,24 @@ use serde_json::json;
 use crate::failure::{Failure, counted};
 use crate::output;
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output says what became of each sprite, and whether the running game shows it. A sprite that is in the game already under
-its name is replaced; `--rollback` takes the last deploy back. With --json there is one line:
+Standard output has the result for each sprite, and whether the running game shows it. A sprite of
+the same name in the game is replaced. `--rollback` takes the last deploy back. With --json there
+is one line:
 {\"manifest\",\"blake3\",\"changed\",\"dry_run\",\"sprites\":[{\"name\",\"path\",\"width\",\"height\",\"frames\",\"change\"}],\"live\":{\"live\",\"ms\",\"reason\",\"status\"}}
 
-The project may be a clone of somebody else's repository: a symbolic link in a deploy's way is an error, and is not followed.
+The project may be a clone of a repository that you do not trust: a symbolic link in a deploy's
+way is an error, and is not followed.
 
-A game that shows the sprites at once has `SpritesPlugin` of the crate dgx-pixels-bevy; see docs/bevy.md. Without an answer of the game
-the deploy is done all the same.";
+A game with `SpritesPlugin` of the crate dgx-pixels-bevy shows the sprites at once; see
+docs/bevy.md. Without an answer of the game the deploy is still done.";
 
 /// Bring sprites into a Bevy game, while it runs.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// PNG files. One with an Aseprite-style JSON file beside it, as `dgx-pixels sheet` writes it, has its frames and animations.
+    /// PNG files. One with an Aseprite-style JSON file beside it, as `dgx-pixels sheet` writes it,
+    /// has its frames and animations.
     #[arg(value_name = "ASSET", required_unless_present = "rollback")]
     assets: Vec<PathBuf>,
 
@@ -35,15 +38,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     project: PathBuf,
 
-    /// What the game uses them for, as `enemy`; their names begin with it. Default: the first word of a name as `enemy_slime`.
+    /// Kind of thing that the game uses the sprites for, for example `enemy`. Their names begin
+    /// with it. Default: the first word of the name, for example of `enemy_slime`.
     #[arg(long, value_name = "CATEGORY")]
     category: Option<String>,
 
-    /// What the game calls it, of one asset. Default: the file's name.
+    /// Name of the sprite in the game, for a single asset. Default: the file's name.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
-    /// The point of the sprite that lies on its place: `0,0` is the middle, `0,-0.5` the middle of the lower edge.
+    /// The point of the sprite that lies on its place: `0,0` is the middle, `0,-0.5` the middle of
+    /// the lower edge.
     #[arg(long, value_name = "X,Y", default_value = "0,0", allow_hyphen_values = true)]
     anchor: AnchorPoint,
 
@@ -55,8 +60,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["assets", "category", "name", "anchor", "tags", "dry_run"])]
     rollback: bool,
 
-    /// Follow the project's `assets` where it is a symbolic link that you made, also out of the project.
-    /// Without this flag a link anywhere in a deploy's way is an error.
+    /// Follow the project's `assets` where it is a symbolic link that you made, also out of the
+    /// project. Without this flag a link anywhere in a deploy's way is an error.
     #[arg(long)]
     follow_assets_link: bool,
 
@@ -72,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", conflicts_with_all = ["no_reload", "dry_run"])]
     port: Option<u16>,
 
-    /// How long to wait until the game shows the sprites, in seconds, 1 to 600. Default: 5.
+    /// Seconds to wait until the game shows the sprites, 1 to 600. Default: 5.
     #[arg(long, value_name = "S", conflicts_with_all = ["no_reload", "dry_run"], value_parser = RangedU64ValueParser::<u64>::new().range(1..=600))]
     wait: Option<u64>,
 
@@ -81,7 +86,7 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
-/// How long to wait for the game where nothing is asked for.
+/// The default of `--wait`, in seconds.
 const WAIT_SECONDS: u64 = 5;
 
 /// The port that the environment names, as it does for the game itself.
@@ -93,7 +98,7 @@ fn default_port() -> Result<u16, Failure> {
     })
 }
 
-/// Where bevy_brp_extras looks too.
+/// The environment variable of the port, which bevy_brp_extras reads too.
 const PORT_VARIABLE: &str = "BRP_EXTRAS_PORT";
 
 /// Two numbers from -0.5 to 0.5.

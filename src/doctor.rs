@@ -1,4 +1,5 @@
-//! `dgx-pixels doctor`: what is there to draw with, what is wrong, and the command that mends it.
+//! `dgx-pixels doctor`: the libraries, models and devices to draw with, problems, and the commands
+//! that fix them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::failure::{Failure, one_line};
 use crate::models::Summary;
 use crate::output::{say, say_json};
 
-/// Say what there is to draw with, what is wrong, and what mends it.
+/// Report the libraries, models and devices to draw with, and how to fix problems.
 ///
 /// Ends with 0 if a model can be drawn with, otherwise with 1.
 #[derive(clap::Args)]
@@ -46,7 +47,7 @@ struct Report {
 #[derive(Serialize)]
 struct Part {
     path: Option<PathBuf>,
-    /// Why this one is taken.
+    /// The reason why this one is used.
     origin: Option<Origin>,
     error: Option<String>,
 }
@@ -54,7 +55,7 @@ struct Part {
 #[derive(Serialize)]
 struct Cuda {
     available: bool,
-    /// Why it is not.
+    /// The reason why it is not used.
     reason: Option<String>,
     gpus: Vec<GpuState>,
 }
@@ -67,7 +68,7 @@ struct GpuState {
     compute_capability: String,
     driver_cuda: String,
     shares_memory: bool,
-    /// Of this program: "compiled", or why libtorch's are taken.
+    /// The state of this program's kernels: "compiled", or the reason why libtorch's are used.
     kernels: String,
 }
 
@@ -212,7 +213,7 @@ impl Cuda {
         Cuda { available: reason.is_none() && libtorch.is_some(), reason, gpus: states }
     }
 
-    /// That CUDA is missing is a problem where there is a GPU.
+    /// The problem that CUDA is missing, if there is a GPU.
     fn problem(&self) -> Option<Problem> {
         let reason = self.reason.as_ref()?;
         let driver_runs = Path::new("/proc/driver/nvidia/version").exists();
@@ -230,7 +231,7 @@ impl Cuda {
     }
 }
 
-/// Whether a display controller of NVIDIA's is on the PCI bus.
+/// `true` if a display controller of NVIDIA is on the PCI bus.
 fn has_nvidia_gpu() -> bool {
     let devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
     let starts = |path: PathBuf, start| fs::read_to_string(path).is_ok_and(|text| text.starts_with(start));
@@ -239,7 +240,8 @@ fn has_nvidia_gpu() -> bool {
         .any(|device| starts(device.join("vendor"), "0x10de") && starts(device.join("class"), "0x03"))
 }
 
-/// A model in the current folder whose name stands for another one: whoever made the folder may have meant it to be used.
+/// A model in the current folder whose name stands for another one: whoever made the folder may
+/// have meant it to be used.
 fn shadowed(found: &Found) -> Option<Problem> {
     let what = found.shadow_note().filter(|_| found.is_here)?.to_string();
     Some(Problem { what, mend: format!("mv '{0}' '{0}-of-this-folder'", found.path.display()) })

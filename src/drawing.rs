@@ -11,8 +11,9 @@ use crate::failure::Failure;
 /// The model, the fields of the request, and the way of computing.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Drawing {
-    /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built in: it paints a figure
-    /// from the seed, and needs no model. Default: `sprite-xl`, or the only model there is.
+    /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built
+    /// in: it paints a figure from the seed, and needs no model. Default: `sprite-xl`, or the only
+    /// model there is.
     #[arg(short, long, value_name = "PATH|NAME")]
     pub(crate) model: Option<String>,
 
@@ -36,7 +37,7 @@ impl Drawing {
         self.check_asked(|_| true)
     }
 
-    /// As [`check`](Self::check), of the fields that `is_asked` names.
+    /// Checks the fields that `is_asked` names, like [`check`](Self::check).
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -57,7 +58,7 @@ impl Drawing {
     }
 }
 
-/// How a model is computed; `sketch` is not.
+/// Options for computing a model with libtorch, which `sketch` does not need.
 #[derive(Clone, Copy, clap::Args)]
 pub(crate) struct TorchArgs {
     /// `f32`, `f16` or `bf16`. Default: `f32` on the CPU, `bf16` on a GPU.
@@ -68,8 +69,8 @@ pub(crate) struct TorchArgs {
     #[arg(long, value_name = "D", default_value_t = Device::Auto)]
     device: Device,
 
-    /// `fast`; `exact`, which rounds where diffusers rounds; or `fp8`, which computes in 8 bits on GPUs that can and is
-    /// `fast` elsewhere. On a CPU all are the same.
+    /// `fast`; `exact`, which rounds where diffusers rounds; or `fp8`, which computes in 8 bits on
+    /// GPUs that can and is `fast` elsewhere. On a CPU all are the same.
     #[arg(long, value_name = "MODE", default_value_t = Mode::Fast)]
     mode: Mode,
 

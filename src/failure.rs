@@ -1,4 +1,4 @@
-//! Why the program gives up: one line for people, one word and one exit code for scripts.
+//! Failures of the program: one line for people, one word and one exit code for scripts.
 
 use std::io;
 use std::path::PathBuf;
@@ -77,13 +77,13 @@ pub(crate) fn exit_codes() -> String {
     text + "\n\nWith --json a failure is also the last line of standard output: {\"error\":{\"kind\",\"message\"}}"
 }
 
-/// What ends a subcommand early.
+/// The reason why a subcommand ends early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// Not [`Error::Exists`], which is [`Failure::Exists`].
     #[error(transparent)]
     Core(Error),
-    /// What clap refuses, in its words.
+    /// Flags that clap refuses, in its words.
     #[error("{0}")]
     Flags(String),
     #[error(transparent)]
@@ -189,7 +189,7 @@ impl Failure {
     }
 }
 
-/// As `1 picture` or `7 pictures`.
+/// Returns the count with its noun, for example `1 image` or `7 images`.
 pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -18,7 +18,8 @@ pub(crate) const GLANCE: Duration = Duration::from_millis(20);
 /// Waits for a job's end while a bar shows where it stands.
 ///
 /// # Errors
-/// The job's own; [`Failure::Interrupted`] once Ctrl-C is pressed: the engine is to be shut down then.
+/// The job's own; [`Failure::Interrupted`] once Ctrl-C is pressed: the engine is to be shut down
+/// then.
 pub(crate) fn follow(job: &Job, quiet: bool) -> Result<Arc<Finished>, Failure> {
     let bar = Bar::job(quiet);
     let mut events = job.events();

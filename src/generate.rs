@@ -23,20 +23,22 @@ use crate::terminal;
 /// The most images of one call, and of one line of a batch.
 pub(crate) const MAX_COUNT: u64 = 10_000;
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output holds the path of each picture, or with --json one line a picture:
+Standard output holds the path of each sprite, or with --json one line for each:
   {\"path\",\"prompt\",\"seed\",\"width\",\"height\",\"steps\",\"guidance_scale\",\"scheduler\",\"model\",
    \"model_hash\",\"dtype\",\"device\",\"verdict\":\"grid\"|\"no_grid\",\"certificate\":{...},
    \"timings_ms\":{\"waiting\",\"begin\",\"denoise\",\"finish\",\"pixel\",\"total\"}}
-Width and height are the sprite's. Its certificate is also written beside it, as `NAME.json`. All else goes to standard error.
-With `--output -` standard output holds the PNG file itself, and there is no certificate.
+Width and height are the sprite's. Its certificate is also written beside it, as `NAME.json`.
+Other messages go to standard error. With `--output -` standard output holds the PNG file itself,
+and there is no certificate.
 
-With `--size` the model draws a canvas that fits: 8 pixels for each of the sprite's, or about its own area if it is made for
-large images. A sprite larger than the model's own is the model's own with transparent room around it. Where `--width` and
-`--height` do not go with `--size`, nothing is drawn.
+With `--size` the model draws a canvas that fits: 8 pixels for each pixel of the sprite, or about
+the model's own area if the model is made for large images. A sprite that is larger than the
+model's own size gets transparent room around it. If `--width` and `--height` do not fit `--size`,
+nothing is drawn.
 
-Ctrl-C stops between two steps. Pictures that were finished before stay.";
+Ctrl-C stops between two steps. Sprites that were finished before stay.";
 
 /// Draw sprites from a prompt.
 #[derive(clap::Args)]
@@ -47,8 +49,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     drawing: Drawing,
 
-    /// A file that ends in `.png` (for several images the seed is added to its name), a folder, made if absent, or `-` for
-    /// standard output. Default: the current folder, named from prompt and seed.
+    /// A file that ends in `.png` (for several images the seed is added to its name), a folder,
+    /// made if absent, or `-` for standard output. Default: the current folder, named from prompt
+    /// and seed.
     #[arg(short, long, value_name = "PATH|DIR|-")]
     output: Option<PathBuf>,
 
@@ -56,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 
-    /// Print one JSON line a picture, see below.
+    /// Print one JSON line for each sprite, see below.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -130,7 +133,7 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// In their order; leaves those that it did not come to.
+    /// Prints the results in order. Jobs that it did not reach stay in `jobs`.
     fn tell_all(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), Failure> {
         while let Some(job) = jobs.front() {
             let finished = follow(job, self.args.quiet)?;
@@ -169,7 +172,7 @@ impl Teller<'_> {
     }
 }
 
-/// What `--json` prints for a picture. Order and names are a promise.
+/// The line that `--json` prints for an image. Scripts may rely on the order and the names.
 #[derive(Serialize)]
 struct Line<'a> {
     path: String,

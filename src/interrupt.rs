@@ -7,7 +7,8 @@ use dgx_pixels_core::ErrorKind;
 
 use crate::failure::Failure;
 
-/// What a shell reports for a program that Ctrl-C ended: 128 and the signal's number.
+/// The exit code that a shell reports for a program that Ctrl-C ended: 128 plus the signal's
+/// number.
 const EXIT_CODE: u8 = ErrorKind::Cancelled.exit_code();
 
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -20,11 +21,12 @@ pub(crate) fn listen() {
             whole(|| exit_now());
         }
     };
-    // Refused, it stays with the system: that loses the picture being drawn, and leaves no half file either.
+    // Refused, it stays with the system: that loses the picture being drawn, and leaves no half
+    // file either.
     let _ = ctrlc::set_handler(on_interrupt);
 }
 
-/// Whether Ctrl-C was pressed.
+/// `true` if Ctrl-C was pressed.
 pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
@@ -42,7 +44,7 @@ pub(crate) fn whole<T>(work: impl FnOnce() -> T) -> T {
 
 /// Ends the program with [`EXIT_CODE`], whatever its threads do.
 pub(crate) fn exit_now() -> ! {
-    // SAFETY: ends the process. `std::process::exit` would run libtorch's destructors, under threads that may still
-    // be loading weights.
+    // SAFETY: ends the process. `std::process::exit` would run libtorch's destructors, under
+    // threads that may still be loading weights.
     unsafe { libc::_exit(i32::from(EXIT_CODE)) }
 }

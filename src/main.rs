@@ -70,7 +70,7 @@ enum Command {
 }
 
 impl Command {
-    /// As it is typed.
+    /// The name of the subcommand on the command line.
     fn name(&self) -> &'static str {
         match self {
             Command::Generate(_) => "generate",
@@ -125,7 +125,8 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|failure| failure.report(json))
 }
 
-/// clap's message without its advice on usage, as in `invalid value 'x' for '--seed <N>': expected a whole number`.
+/// The message of clap without its advice on usage, for example
+/// `invalid value 'x' for '--seed <N>': expected a whole number`.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let paragraphs =

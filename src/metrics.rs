@@ -12,10 +12,11 @@ use dgx_pixels_core::{Cause, Error};
 use crate::failure::Failure;
 use crate::output;
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-`/metrics` is for Prometheus, and `/healthz` for health checks. What a GPU does not report is absent, never zero. A machine
-without a GPU has the metrics of this process alone. The MCP server has the same metrics at its own `/metrics`.";
+`/metrics` is for Prometheus, and `/healthz` for health checks. What a GPU does not report is
+absent, never zero. A machine without a GPU has the metrics of this process alone. The MCP server
+has the same metrics at its own `/metrics`.";
 
 /// Serve metrics of the GPUs for Prometheus.
 #[derive(clap::Args)]

@@ -14,23 +14,24 @@ use crate::output::{note, say, say_json, warn};
 
 /// List the models there are, or show one.
 ///
-/// Models are folders in diffusers' layout. The program looks for them in each folder of `$DGX_PIXELS_MODELS` (separated
-/// by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the program, in Hugging Face's cache, and in `models` of the
-/// current folder. The first place that has a name wins; a model of the same name in a later place is used by its path.
+/// Models are folders in diffusers' layout. The program looks for them in each folder of
+/// `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the
+/// program, in Hugging Face's cache, and in `models` of the current folder. The first place that
+/// has a name wins; a model of the same name in a later place is used by its path.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Show this one: a name from the list, or a folder.
     #[arg(value_name = "NAME|PATH")]
     model: Option<String>,
 
-    /// Print one JSON line a model: `name`, `path`, `shadowed_by` (the folder that the name stands for instead, or null),
-    /// `error`, and where that is null `parameters`, `dtype`, `bytes`, `scheduler`, `native_size`, `steps`,
-    /// `guidance_scale` and `components`.
+    /// Print one JSON line a model: `name`, `path`, `shadowed_by` (the folder that the name stands
+    /// for instead, or null), `error`, and where that is null `parameters`, `dtype`, `bytes`,
+    /// `scheduler`, `native_size`, `steps`, `guidance_scale` and `components`.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What a model is made of, from its configs and the headers of its weights.
+/// The parts of a model, from its configs and the headers of its weights.
 #[derive(Serialize)]
 pub(crate) struct Summary {
     parameters: u64,
@@ -39,7 +40,7 @@ pub(crate) struct Summary {
     bytes: u64,
     scheduler: String,
     native_size: ImageSize,
-    /// Where a request names none.
+    /// The default number of steps.
     steps: usize,
     guidance_scale: f64,
     components: Vec<Part>,

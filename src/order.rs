@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Compares paths folder by folder and name by name, with runs of digits as numbers. Only equal paths are equal.
+/// Compares paths folder by folder and name by name, with runs of digits as numbers. Only equal
+/// paths are equal.
 pub(crate) fn by_number(a: &Path, b: &Path) -> Ordering {
     let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
     let (a_parts, b_parts) = (parts(a), parts(b));
@@ -51,8 +52,8 @@ fn significant(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-/// Puts frames into the order of their numbers where a shell has sorted them by their letters: `walk_*.png` gives
-/// `walk_1`, `walk_10`, `walk_2`. Any other order is the user's own and stays.
+/// Puts frames into the order of their numbers where a shell has sorted them by their letters:
+/// `walk_*.png` gives `walk_1`, `walk_10`, `walk_2`. Any other order is the user's own and stays.
 pub(crate) fn undo_shell_order(paths: &mut [PathBuf]) {
     let mut start = 0;
     while start < paths.len() {
@@ -65,7 +66,8 @@ pub(crate) fn undo_shell_order(paths: &mut [PathBuf]) {
     }
 }
 
-/// What the frames of one animation have in common: the path without the number before its ending.
+/// The parts of a path that the frames of one animation share: all but the number before its
+/// ending.
 fn frame_of(path: &Path) -> Option<(&Path, String, &OsStr)> {
     let stem = path.file_stem()?.to_string_lossy();
     let name = stem.trim_end_matches(|letter: char| letter.is_ascii_digit());

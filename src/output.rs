@@ -1,4 +1,5 @@
-//! Where pictures go, and whether they can. Also the program's two streams.
+//! The places that images go to, and the checks that they can be written. The program's two streams
+//! are here too.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::interrupt;
 
-/// What the PNG file `bytes`, read from `path`, says of how it was made.
+/// The record in the PNG file `bytes`, read from `path`, of how it was made.
 ///
 /// # Errors
 /// [`Failure::Input`].
@@ -29,7 +30,7 @@ pub(crate) fn read_made(path: &Path, bytes: &[u8]) -> Result<Made, Failure> {
 /// Longest text taken from a prompt for a file's name, in characters.
 const SLUG_CHARS: usize = 40;
 
-/// Where images go.
+/// The place that images go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination<'a> {
     /// Standard output, for `-`. One image, and nothing else.
@@ -44,8 +45,8 @@ impl<'a> Destination<'a> {
     /// Reads `--output`.
     ///
     /// # Errors
-    /// [`Failure::Output`] for the name of another format, which would become a folder of that name; for standard
-    /// output that is a terminal.
+    /// [`Failure::Output`] for the name of another format, which would become a folder of that
+    /// name; for standard output that is a terminal.
     pub(crate) fn of(output: &'a Path) -> Result<Destination<'a>, Failure> {
         let fault = |reason: String| Err(Failure::output(output, reason));
         if output == Path::new("-") {
@@ -199,8 +200,9 @@ const OTHER_ENDINGS: [&str; 84] = [
     "zip",
 ];
 
-/// The file for each seed. `output` that ends in `.png` is a file (`key.png`; for several seeds `key-7.png`), any other
-/// a folder; none is the current folder. In a folder, prompt and seed give the name: `a-brass-key-7.png`.
+/// The file for each seed. `output` that ends in `.png` is a file (`key.png`; for several seeds
+/// `key-7.png`), any other a folder; none is the current folder. In a folder, prompt and seed give
+/// the name: `a-brass-key-7.png`.
 pub(crate) fn paths(output: Option<&Path>, prompt: &str, seeds: &[u64]) -> Vec<PathBuf> {
     let named = |folder: &Path, stem: &OsStr| {
         let name = |seed: &u64| {
@@ -219,8 +221,9 @@ pub(crate) fn paths(output: Option<&Path>, prompt: &str, seeds: &[u64]) -> Vec<P
     }
 }
 
-/// Finds out before anything is loaded or drawn whether files can be written that share a folder: those that the user
-/// asked for (`named`), and those that go `beside` them. Leaves nothing behind: a missing folder is made by [`write()`].
+/// Finds out before anything is loaded or drawn whether files can be written that share a folder:
+/// those that the user asked for (`named`), and those that go `beside` them. Leaves nothing behind:
+/// a missing folder is made by [`write()`].
 ///
 /// # Errors
 /// [`Failure::Exists`] without `force`; [`Failure::Output`] for what `force` does not replace, see
@@ -326,7 +329,7 @@ fn not_a_folder(path: &Path) -> String {
     format!("`{}` is a file; expected a folder", path.display())
 }
 
-/// In milliseconds. What is shared with others is told whole.
+/// Durations in milliseconds. Time that several images share is counted in full for each.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct TimingsMs {
     waiting: f64,
@@ -352,8 +355,8 @@ impl From<JobTimings> for TimingsMs {
     }
 }
 
-/// A line on stdout, at once. Nothing of it reaches a terminal that the terminal would obey. A reader that has gone away
-/// is no error: what was asked for is done all the same.
+/// A line on stdout, at once. Nothing of it reaches a terminal that the terminal would obey. A
+/// reader that has gone away is no error: what was asked for is done all the same.
 ///
 /// # Errors
 /// [`Failure::Stdout`], as for a full disk.
@@ -378,7 +381,8 @@ pub(crate) fn say_path(path: &Path) -> Result<(), Failure> {
     say_bytes(&line)
 }
 
-/// A value as a line of JSON on stdout. Characters that a terminal would obey are escaped as JSON escapes them.
+/// A value as a line of JSON on stdout. Characters that a terminal would obey are escaped as JSON
+/// escapes them.
 ///
 /// # Errors
 /// As [`say`].
@@ -404,8 +408,8 @@ pub(crate) fn say_bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// A line on stderr, which people read: nothing of it reaches a terminal that the terminal would obey. Unlike
-/// `eprintln!` it does not panic if stderr is closed.
+/// A line on stderr, which people read: nothing of it reaches a terminal that the terminal would
+/// obey. Unlike `eprintln!` it does not panic if stderr is closed.
 pub(crate) fn note(line: fmt::Arguments) {
     let line = line.to_string();
     let _ = writeln!(io::stderr().lock(), "{}", printable::one_line(&line));

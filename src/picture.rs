@@ -16,9 +16,9 @@ use crate::output;
 
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
 
-/// The files that `inputs` mean: files as they are, the images of folders, and those that match patterns, in the order
-/// given and then by name, with numbers in their own order. A file is taken once, also if links or other spellings of its
-/// path name it again.
+/// The files that `inputs` mean: files as they are, the images of folders, and those that match
+/// patterns, in the order given and then by name, with numbers in their own order. A file is taken
+/// once, also if links or other spellings of its path name it again.
 ///
 /// # Errors
 /// [`Failure::Input`] for an input that is none of these or has no pictures.
@@ -89,7 +89,7 @@ pub(crate) fn read_stdin(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// As [`read`], of the bytes of the file at `path`.
+/// Decodes the bytes of the file at `path`, like [`read`].
 ///
 /// # Errors
 /// As [`read`].

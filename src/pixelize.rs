@@ -1,4 +1,4 @@
-//! `dgx-pixels pixelize`: pictures of pixel art go in, sprites come out.
+//! `dgx-pixels pixelize`: images of pixel art go in, sprites come out.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -21,42 +21,46 @@ use crate::picture;
 use crate::progress::Bar;
 use crate::{interrupt, output};
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Beside each sprite `NAME.json` is written, its certificate; where it is not sure which grid is right, also
-`NAME.candidates.png`, the sprites of the three likeliest. Pixel art at its own size is kept
-as it is (verdict `native`); `--grid` reduces it. Standard output holds the path of each sprite, or with --json one line a picture:
+Beside each sprite its certificate is written as `NAME.json`. If it is not sure which grid is
+right, the sprites of the three likeliest grids are written as `NAME.candidates.png`. Pixel art at
+its own size is kept as it is (verdict `native`); `--grid` reduces it. Standard output holds the
+path of each sprite, or with --json one line for each image:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
    \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
-or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.
-With `--output -` standard output holds the PNG file itself, and nothing is written beside it.
+or {\"input\",\"error\":{\"kind\",\"message\"}} for an image that failed. All others are still
+made, and the exit code is 8. With `--output -` standard output holds the PNG file itself, and
+nothing is written beside it.
 
-Numbered files of a folder or a pattern are in the order of their numbers: `walk_2.png` before `walk_10.png`.";
+Numbered files of a folder or a pattern are in the order of their numbers: `walk_2.png` before
+`walk_10.png`.";
 
-/// Turn pictures of pixel art into sprites: one pixel for each cell.
+/// Turn images of pixel art into sprites: one pixel for each cell.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Images (PNG, JPEG, WebP, GIF, BMP), folders of them, patterns, for example `'art/*.png'`, or `-` for standard input.
+    /// Images (PNG, JPEG, WebP, GIF, BMP), folders of them, patterns, for example `'art/*.png'`, or
+    /// `-` for standard input.
     #[arg(required = true)]
     input: Vec<PathBuf>,
 
-    /// A file that ends in `.png`, for one input; a folder, made if absent; or `-`, for one input, to write the PNG file
-    /// to standard output.
+    /// A file that ends in `.png`, for one input; a folder, made if absent; or `-`, for one input,
+    /// to write the PNG file to standard output.
     #[arg(short, long, value_name = "PATH|DIR|-")]
     output: PathBuf,
 
     #[command(flatten)]
     options: PixelOptions,
 
-    /// One palette for all pictures: as many colours as `--max-colors` says, of all of them. Takes twice the time.
+    /// Use one palette for all images, with `--max-colors` colors in total. Takes twice the time.
     #[arg(long, conflicts_with = "palette")]
     shared_palette: bool,
 
-    /// Also write `NAME.preview.png`, N times as large.
+    /// Write `NAME.preview.png` too, N times as large.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
     preview: Option<u32>,
 
-    /// Also write `NAME.grid.png`: the picture with the grid drawn on it.
+    /// Write `NAME.grid.png` too: the image with the grid drawn on it.
     #[arg(long)]
     overlay: bool,
 
@@ -64,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 
-    /// Print one JSON line a picture, see below.
+    /// Print one JSON line for each image, see below.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -85,7 +89,7 @@ struct Line<'a> {
     step_y: f64,
     phase_x: f64,
     phase_y: f64,
-    /// Where each column begins and the last one ends, of a grid that drifts.
+    /// The positions at which each column begins and the last one ends, for a grid that drifts.
     #[serde(skip_serializing_if = "Option::is_none")]
     edges_x: Option<Vec<usize>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +102,7 @@ struct Line<'a> {
     timings_ms: Timings,
 }
 
-/// What else the grid may be.
+/// Another grid that is possible.
 #[derive(Serialize)]
 struct Other {
     cols: usize,
@@ -205,7 +209,7 @@ impl Job {
     }
 }
 
-/// What standard output gets for an image.
+/// The result for an image that is printed on standard output.
 enum Made {
     Path,
     Json(String),
@@ -390,7 +394,8 @@ fn edges(axis: &Axis) -> Option<Vec<usize>> {
     axis.drifts().then(|| [axis.span(0).0].into_iter().chain(ends).collect())
 }
 
-/// The sprites of what the grid may be, side by side, each enlarged to about this many pixels; what was taken is first.
+/// The sprites of what the grid may be, side by side, each enlarged to about this many pixels; what
+/// was taken is first.
 fn candidates(picture: &RgbaImage, made: &Pixelized, options: &PixelOptions) -> RgbaImage {
     const SIDE: u32 = 256;
     let sprites = made.others.iter().filter_map(|grid| {
@@ -417,7 +422,8 @@ fn candidates(picture: &RgbaImage, made: &Pixelized, options: &PixelOptions) -> 
     sheet
 }
 
-/// The picture with a line along each cell's first pixels, black or white, whichever is seen better.
+/// The picture with a line along each cell's first pixels, black or white, whichever is seen
+/// better.
 fn overlay(picture: &RgbaImage, made: &Pixelized) -> RgbaImage {
     let mut drawn = picture.clone();
     let (width, height) = drawn.dimensions();

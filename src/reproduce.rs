@@ -18,24 +18,27 @@ use crate::follow::{follow, png};
 use crate::output::{self, Destination};
 use crate::{interrupt, picture};
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output says `same`, or with --json {\"input\",\"same\":true}. Another picture is a failure that says what has changed:
-the model's files, the program, libtorch, or nothing that is known, as another kind of CPU or GPU rounds otherwise.";
+Standard output says `same`, or with --json {\"input\",\"same\":true}. A different image is a
+failure that names the change:
+the model's files, the program, or libtorch. If none of them has changed, another kind of CPU or
+GPU may round differently.";
 
-/// Make a picture again from what it says of itself, and compare all its bytes.
+/// Make an image again from its own record, and compare all bytes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A PNG file that `generate` wrote.
     #[arg(value_name = "FILE")]
     input: PathBuf,
 
-    /// Where the model is now, a name or a folder. Default: the model folder of the name that the image records. A path in
-    /// the image is never opened.
+    /// Name or folder of the model. Default: the model folder of the name that the image records. A
+    /// path in the image is never opened.
     #[arg(short, long, value_name = "PATH|NAME")]
     model: Option<String>,
 
-    /// Also write what was made, to this file that ends in `.png`, or `-` for standard output, which then has nothing else.
+    /// Write the new image to this file that ends in `.png`. With `-` it is the only output on
+    /// standard output.
     #[arg(short, long, value_name = "PATH|-")]
     output: Option<PathBuf>,
 
@@ -96,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     )))
 }
 
-/// How it was made this time, and the file.
+/// Draws the image again, and returns the new record and the file.
 fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     let models = match &args.model {
         Some(wanted) => LocalModels::open(Some(wanted))?,
@@ -150,7 +153,7 @@ fn options(args: &Args, before: &Made, model: &LocalModel) -> Result<Options, Fa
     })
 }
 
-/// What is told otherwise than before, as `libtorch 2.10.0 to 2.11.0`.
+/// The facts that differ from the record, for example `libtorch 2.10.0 to 2.11.0`.
 fn changes(before: &Made, after: &Made) -> Vec<String> {
     let none = || "none".to_owned();
     let told = |made: &Made| {

@@ -16,25 +16,29 @@ use crate::order::undo_shell_order;
 use crate::output::Destination;
 use crate::{output, picture};
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Beside the picture NAME.png goes NAME.json, as Aseprite exports it: frames in the order given, and tags, which `dgx-pixels deploy` turns into
-animations. Without --tag, frames named as `walk_0.png` and `walk_1.png` are a tag `walk`.
+Beside the image NAME.png it writes NAME.json, as Aseprite exports it: the frames in the order
+given, and tags, which `dgx-pixels deploy` turns into animations. Without --tag, frames such as
+`walk_0.png` and `walk_1.png` are a tag `walk`.
 
-For `TextureAtlasLayout::from_grid` of Bevy a grid has the offset E and the padding G + 2E, with --extrude E and --gutter G.
+In Bevy's `TextureAtlasLayout::from_grid`, a grid has the offset E and the padding G + 2E, for
+--extrude E and --gutter G.
 
-Standard output says what was written, or with --json one line:
+Standard output names the files, or with --json one line:
 {\"output\",\"index\",\"meta\",\"width\",\"height\",\"frames\",\"tags\"}";
 
-/// Put frames into one picture.
+/// Put frames into one image.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Images in order, folders of them, or patterns, for example `'walk_*.png'`. Numbered files that a shell has sorted by
-    /// their letters are put in the order of their numbers: `walk_2.png` before `walk_10.png`.
+    /// Images in order, folders of them, or patterns, for example `'walk_*.png'`. Numbered files
+    /// that a shell has sorted by their letters are put in the order of their numbers: `walk_2.png`
+    /// before `walk_10.png`.
     #[arg(value_name = "FRAME", required = true)]
     frames: Vec<PathBuf>,
 
-    /// The sheet's file, which ends in `.png`; its JSON goes beside it. `-` writes the image alone to standard output.
+    /// The sheet's file, which ends in `.png`; its JSON goes beside it. `-` writes the image alone
+    /// to standard output.
     #[arg(short, long, value_name = "PATH|-")]
     output: PathBuf,
 
@@ -50,20 +54,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     gutter: u32,
 
-    /// Repeat each frame's edge around it this often, 0 to 64, against neighbours that shine through.
+    /// Repeat each frame's edge this many times around it, 0 to 64, so that its neighbors do not
+    /// shine through.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     extrude: u32,
 
-    /// How long each frame is shown, in milliseconds, 1 to 60000. Default: 100.
+    /// Time for which each frame is shown, in milliseconds, 1 to 60000. Default: 100.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     duration: Option<u32>,
 
-    /// Frames that are an animation, counted from 0, for example `walk=0-3`; `:reverse`, `:pingpong` or `:pingpong_reverse`
-    /// after it is the order. May be given again.
+    /// Frames that are an animation, counted from 0, for example `walk=0-3`; `:reverse`,
+    /// `:pingpong` or `:pingpong_reverse` after it is the order. May be given again.
     #[arg(long = "tag", value_name = "NAME=FROM-TO")]
     tags: Vec<Tag>,
 
-    /// Also write NAME.png.meta, which keeps pixels sharp in a Bevy game without the plugin.
+    /// Write NAME.png.meta too, which keeps pixels sharp in a Bevy game without the plugin.
     #[arg(long)]
     meta: bool,
 

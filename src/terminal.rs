@@ -8,7 +8,8 @@ use image::RgbaImage;
 /// Alpha from which a pixel is seen.
 const VISIBLE: u8 = 128;
 
-/// Shows a sprite on stderr where that is a terminal with 24-bit colours and wide enough; nothing elsewhere.
+/// Shows a sprite on stderr where that is a terminal with 24-bit colours and wide enough; nothing
+/// elsewhere.
 pub(crate) fn show(sprite: &RgbaImage) {
     let colors = std::env::var("COLORTERM").unwrap_or_default();
     let columns = console::Term::stderr().size_checked().map_or(0, |(_, columns)| u32::from(columns));

@@ -8,15 +8,17 @@ use dgx_pixels_core::{Error, Reason};
 use crate::failure::{Failure, counted};
 use crate::output;
 
-/// What `--help` says after the flags.
+/// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
-Standard output has a line for each finding, with what mends it, and a last one that counts. Warnings may be meant; errors are a failure.
-With --json there is one line: {\"files\",\"errors\",\"warnings\",\"findings\":[{\"path\",\"severity\",\"check\",\"reason\",\"mend\"}]}
+Standard output has a line for each finding, with the way to fix it, and a last line with the
+counts. A warning may be intended; an error is a failure. With --json there is one line:
+{\"files\",\"errors\",\"warnings\",\"findings\":[{\"path\",\"severity\",\"check\",\"reason\",\"mend\"}]}
 
-Looked at are: format, colour type, size (16 to 4096), alpha of one bit, palette, names; what a certificate or a sheet's JSON beside a
-picture says of it; and of a manifest its form, the hashes, sizes and palettes of its pictures, rectangles, missing and orphan files.";
+It checks the format, color type, size (16 to 4096), one-bit alpha, palette and name of an image,
+and the certificate or the sheet's JSON beside it. It checks the form of a manifest, the hashes,
+sizes and palettes of its images, its rectangles, and missing and orphan files.";
 
-/// Check pictures, a manifest, or all of a folder.
+/// Check images, a manifest, or all of a folder.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// PNG files, manifests, or folders.

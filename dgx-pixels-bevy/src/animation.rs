@@ -7,6 +7,9 @@ use bevy::prelude::*;
 use crate::live::{Clip, LiveSprite};
 
 /// An animation that does not repeat has shown its last frame for its time.
+///
+/// It is a message of Bevy: a system reads it with `MessageReader<AnimationFinished>`, for example
+/// to despawn an explosion. An animation that repeats sends none.
 #[derive(Message, Clone, Debug, PartialEq, Eq)]
 pub struct AnimationFinished {
     /// The entity that shows the animation.
@@ -15,10 +18,11 @@ pub struct AnimationFinished {
     pub animation: String,
 }
 
-/// What an entity shows, and when it shows the next frame.
+/// The animation that an entity shows, and the time of its next frame.
 #[derive(Component, Debug)]
 pub(crate) struct Playback {
-    /// In seconds of `Time`; never for what stands still. First, as it is all that most look at.
+    /// The time of the next frame, in seconds of `Time`; never, for a still image. It is the first
+    /// field because most looks need nothing else.
     next_at: f64,
     pub(crate) sprite: Option<Arc<LiveSprite>>,
     clip: Option<Arc<Clip>>,
@@ -31,7 +35,8 @@ impl Default for Playback {
     }
 }
 
-/// When the first of all shows its next frame, in seconds of `Time`: until then none has to be looked at.
+/// The time, in seconds of `Time`, at which the first of all entities shows its next frame. Until
+/// then no entity has to be looked at.
 #[derive(Resource, Debug)]
 pub(crate) struct Soonest(f64);
 
@@ -52,7 +57,8 @@ impl Playback {
         (self.clip, self.step, self.next_at) = (None, 0, f64::INFINITY);
     }
 
-    /// From the first frame, or from where it was if it is the same animation.
+    /// Plays `clip` from its first frame, or goes on from the current frame if it is the same
+    /// animation.
     pub(crate) fn play(&mut self, clip: &Arc<Clip>, now: f64, from_start: bool) {
         let is_same = self.clip.as_ref().is_some_and(|old| old.name == clip.name);
         let goes_on = is_same && !from_start && self.step < clip.steps.len();
@@ -68,13 +74,14 @@ impl Playback {
         self.clip = Some(Arc::clone(clip));
     }
 
-    /// In the sprite's frames.
+    /// The index of the current frame among the sprite's frames.
     pub(crate) fn frame(&self) -> usize {
         self.clip.as_ref().map_or(0, |clip| clip.steps[self.step].0)
     }
 }
 
-/// Shows the frames whose time has come. After a pause of the game's frames it shows the one that is due, and none in a hurry.
+/// Shows the frames whose time has come. After a pause of the game's frames it shows the one that
+/// is due, and none in a hurry.
 pub(crate) fn advance(
     time: Res<Time>,
     mut soonest: ResMut<Soonest>,

@@ -12,9 +12,11 @@ use crate::animation::{Playback, Soonest};
 use crate::live::LiveSprite;
 use crate::sprites::Sprites;
 
-/// Shows a sprite of the manifest. It fills in `image`, `texture_atlas` and the [`Anchor`] of Bevy's [`Sprite`]; colour, flips and size stay yours.
+/// Shows a sprite of the manifest. It fills in `image`, `texture_atlas` and the [`Anchor`] of
+/// Bevy's [`Sprite`]; colour, flips and size stay yours.
 ///
-/// A name that the manifest does not have shows as a checkerboard of magenta and black, until a deploy brings it.
+/// A name that the manifest does not have shows as a checkerboard of magenta and black, until a
+/// deploy brings it.
 ///
 /// # Example
 /// ```
@@ -38,17 +40,27 @@ pub struct GameSprite {
 
 impl GameSprite {
     /// The sprite of this name.
+    /// It plays its default animation. The name need not be in the manifest yet.
     pub fn new(name: impl Into<Cow<'static, str>>) -> GameSprite {
         GameSprite { name: name.into(), animation: None }
     }
 
     /// Returns this sprite with an animation to play.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_bevy::GameSprite;
+    /// let hero = GameSprite::new("character_hero").playing("walk");
+    /// assert_eq!(hero.animation.as_deref(), Some("walk"));
+    /// ```
     pub fn playing(mut self, animation: impl Into<Cow<'static, str>>) -> GameSprite {
         self.animation = Some(animation.into());
         self
     }
 
-    /// Plays an animation from its first frame on. Call it when the animation changes, not each frame.
+    /// Plays an animation from its first frame on. Call it when the animation changes, not each
+    /// frame.
+    /// A name that the sprite does not have shows its default animation.
     pub fn play(&mut self, animation: impl Into<Cow<'static, str>>) {
         self.animation = Some(animation.into());
     }

@@ -1,8 +1,9 @@
 //! Sprites of DGX-Pixels in a Bevy game, changed while it runs.
 //!
-//! `dgx-pixels deploy` puts pictures and a manifest into `assets/sprites`. [`SpritesPlugin`] reads the manifest, and whatever has a [`GameSprite`] shows
-//! the sprite of that name: cut out of its picture, animated, with sharp pixels. A deploy into the running game shows at once, and never new pixels
-//! with old rectangles: a manifest takes over when all of its pictures are there.
+//! `dgx-pixels deploy` puts pictures and a manifest into `assets/sprites`. [`SpritesPlugin`] reads
+//! the manifest, and whatever has a [`GameSprite`] shows the sprite of that name: cut out of its
+//! picture, animated, with sharp pixels. A deploy into the running game shows at once, and never
+//! new pixels with old rectangles: a manifest takes over when all of its pictures are there.
 //!
 //! ```no_run
 //! use bevy::prelude::*;
@@ -20,10 +21,11 @@
 //!
 //! # Features
 //! Neither is for a game's release; put them into a feature of your own, as `dev`.
-//! - `hot_reload`: looks 20 times a second whether there is another manifest, and turns on Bevy's file watcher, which sees pictures that were
-//!   edited in their place.
-//! - `remote`: Bevy's remote protocol on 127.0.0.1, port 15702 or `BRP_EXTRAS_PORT`, with the methods `sprites/status`, `sprites/reload`,
-//!   `sprites/reload+watch` and `sprites/screenshot+watch`. Any program on this machine may call them, and all of Bevy's own.
+//! - `hot_reload`: looks 20 times a second whether there is another manifest, and turns on Bevy's
+//!   file watcher, which sees pictures that were edited in their place.
+//! - `remote`: Bevy's remote protocol on 127.0.0.1, port 15702 or `BRP_EXTRAS_PORT`, with the
+//!   methods `sprites/status`, `sprites/reload`, `sprites/reload+watch` and
+//!   `sprites/screenshot+watch`. Any program on this machine may call them, and all of Bevy's own.
 
 mod animation;
 mod fallback;
@@ -47,12 +49,19 @@ pub use crate::live::{Clip, LiveSprite};
 pub use crate::manifest::{ManifestLoadError, ManifestLoader, SpriteManifest};
 pub use crate::sprites::Sprites;
 
-/// Loads `sprites/manifest.json` and shows what it names. It takes Bevy's `AssetPlugin` and `ImagePlugin`, which are among the
-/// `DefaultPlugins`, added before.
+/// Loads `sprites/manifest.json` and shows what it names. It takes Bevy's `AssetPlugin` and
+/// `ImagePlugin`, which are among the `DefaultPlugins`, added before.
+///
+/// The folder of the assets is that of Bevy's `AssetPlugin`. With the feature `hot_reload` a deploy
+/// into the running game shows at once. With `remote` other programs of this machine can ask what
+/// is shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpritesPlugin;
 
 /// The sets of systems that change sprites.
+///
+/// Order a system of your own after [`Show`](Self::Show) if it reads the frame that is drawn, and
+/// after [`Swap`](Self::Swap) if it looks a sprite up by its name.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpritesSystems {
     /// The set in `PreUpdate`: a manifest whose images are all there takes over.
@@ -94,7 +103,8 @@ impl Plugin for SpritesPlugin {
     }
 
     fn finish(&self, app: &mut App) {
-        // Whoever deploys compares it with the project: a game started by its path looks in another folder than one that cargo starts.
+        // Whoever deploys compares it with the project: a game started by its path looks in another
+        // folder than one that cargo starts.
         let folders = app.get_added_plugins::<AssetPlugin>();
         let assets = folders.first().map(|plugin| FileAssetReader::get_base_path().join(&plugin.file_path));
         app.world_mut().resource_mut::<Sprites>().assets = assets;

@@ -7,10 +7,13 @@ use bevy::prelude::*;
 use bevy::sprite::Anchor;
 use dgx_pixels_manifest::{Frame, ManifestSprite};
 
-/// What plays where nothing else is asked for, if a sprite has it.
+/// The animation that plays by default, if the sprite has it.
 const IDLE: &str = "idle";
 
 /// A sprite that can be shown.
+///
+/// [`Sprites::get`](crate::Sprites::get) returns it. It does not change: a deploy of a sprite of
+/// the same name makes another one.
 #[derive(Debug)]
 pub struct LiveSprite {
     /// The sprite's entry in the manifest.
@@ -22,11 +25,14 @@ pub struct LiveSprite {
     /// The point that lies on the entity's position.
     pub anchor: Anchor,
     clips: BTreeMap<String, Arc<Clip>>,
-    /// Without a choice.
+    /// The animation that plays if the entity names none.
     default_clip: Arc<Clip>,
 }
 
 /// An animation.
+///
+/// A step has the index of a frame of the sprite and the time that the frame is shown, in seconds.
+/// A frame may come more than once, as in an animation that goes there and back.
 #[derive(Debug, PartialEq)]
 pub struct Clip {
     /// The name of the animation; empty for the frames of a sprite without animations.
@@ -75,7 +81,9 @@ impl LiveSprite {
         }
     }
 
-    /// The animation of this name. Without a name: `idle` if there is one; all frames of a sprite without animations; else the first frame.
+    /// The animation of this name. Without a name: `idle` if there is one; all frames of a sprite
+    /// without animations; else the first frame.
+    /// `None` for a name that the sprite does not have.
     pub fn clip(&self, name: Option<&str>) -> Option<&Arc<Clip>> {
         match name {
             Some(name) => self.clips.get(name),

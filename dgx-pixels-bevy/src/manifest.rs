@@ -11,6 +11,9 @@ use bevy::reflect::TypePath;
 use dgx_pixels_manifest::{Manifest, ManifestError, ManifestFault};
 
 /// A manifest whose pictures are being loaded, or are.
+///
+/// It takes over from the one before when all of its images are loaded or have failed, so that new
+/// rectangles are never shown with old images.
 #[derive(Asset, TypePath, Debug)]
 pub struct SpriteManifest {
     /// The manifest. It has no [`faults`](Manifest::faults).
@@ -26,10 +29,15 @@ pub struct SpriteManifest {
 }
 
 /// Loads a [`SpriteManifest`], and its pictures with sharp pixels.
+///
+/// Bevy chooses it by the type of the asset, since `.json` belongs to every loader. A manifest with
+/// faults is refused as a whole.
 #[derive(Default, TypePath)]
 pub struct ManifestLoader;
 
 /// The reason why a manifest cannot be loaded.
+///
+/// The sprites of the manifest before stay, and `sprites/status` reports the error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestLoadError {

@@ -1,5 +1,6 @@
-//! Looks whether the manifest's file is another. Bevy's watcher waits 300 ms, sees no folder that was renamed into its place, and nothing on some
-//! network drives; the names of pictures carry their content, so this one file tells of all.
+//! Looks whether the manifest's file is another. Bevy's watcher waits 300 ms, sees no folder that
+//! was renamed into its place, and nothing on some network drives; the names of pictures carry
+//! their content, so this one file tells of all.
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +12,7 @@ use crate::sprites::Sprites;
 
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What was there when it was last looked at.
+/// The state of the file when it was last looked at.
 #[derive(Resource, Default)]
 pub(crate) struct Polled {
     at: Option<Instant>,

@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 use crate::sprites::Sprites;
 
-/// As `bevy_brp_extras` names it.
+/// The environment variable of the port, by the name that `bevy_brp_extras` gives it.
 const PORT_VARIABLE: &str = "BRP_EXTRAS_PORT";
 
-/// Of a caller who stays, from one screenshot to the next.
+/// The shortest time between two screenshots for a caller who keeps asking.
 const NEXT_SHOT: Duration = Duration::from_secs(1);
 
 /// Adds Bevy's protocol, unless another plugin has, and our methods.
@@ -73,7 +73,8 @@ fn reload(In(_): In<Option<Value>>, mut sprites: ResMut<Sprites>, server: Res<As
 #[derive(Resource, Default)]
 struct Tried(Option<String>);
 
-/// Asked each frame: answers when the manifest with this BLAKE3 is shown, when a newer one is, or when it cannot be.
+/// Asked each frame: answers when the manifest with this BLAKE3 is shown, when a newer one is, or
+/// when it cannot be.
 fn reload_watch(
     In(params): In<Option<Value>>,
     mut sprites: ResMut<Sprites>,
@@ -108,24 +109,24 @@ fn reload_watch(
 /// A picture on its way to whoever asked for it.
 struct Shot {
     stage: Stage,
-    /// Whether it was asked for since [`forget_unasked`] last looked.
+    /// `true` if it was asked for since [`forget_unasked`] last looked.
     is_asked: bool,
 }
 
 enum Stage {
     Wanted,
-    /// By this entity.
+    /// The entity that takes the screenshot.
     Capturing(Entity),
     Encoding(Task<Result<Value, String>>),
     /// Bevy asks on for some frames, until the caller's leave is noticed.
     Sent(Instant),
 }
 
-/// By the `id` that the caller gave.
+/// The screenshots, by the `id` that the caller gave.
 #[derive(Resource, Default)]
 struct Shots(HashMap<String, Shot>);
 
-/// What the first camera draws to.
+/// The surface that the first camera draws to.
 #[derive(SystemParam)]
 struct Target<'w, 's> {
     cameras: Query<'w, 's, (&'static Camera, &'static RenderTarget)>,
@@ -181,8 +182,8 @@ fn forget_unasked(mut shots: ResMut<Shots>) {
     shots.0.retain(|_, shot| mem::take(&mut shot.is_asked));
 }
 
-/// Takes a picture that is wanted. Of two of the same target in one frame Bevy drops one without a word, so it is taken in a frame in which
-/// nobody else takes one: other plugins do too.
+/// Takes a picture that is wanted. Of two of the same target in one frame Bevy drops one without a
+/// word, so it is taken in a frame in which nobody else takes one: other plugins do too.
 fn capture(
     mut shots: ResMut<Shots>,
     mut commands: Commands,

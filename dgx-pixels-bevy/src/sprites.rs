@@ -14,6 +14,10 @@ use crate::live::LiveSprite;
 use crate::manifest::SpriteManifest;
 
 /// The sprites of the game.
+///
+/// It is a resource of Bevy, which [`SpritesPlugin`](crate::SpritesPlugin) adds. Entities need only
+/// a [`GameSprite`](crate::GameSprite); this is for systems that list sprites or wait until all are
+/// there, for example behind a loading screen.
 #[derive(Resource, Debug)]
 pub struct Sprites {
     pub(crate) assets: Option<PathBuf>,
@@ -60,6 +64,7 @@ impl FromWorld for Sprites {
 
 impl Sprites {
     /// A sprite, as entities show it.
+    /// `None` for a name that the manifest does not have.
     pub fn get(&self, name: &str) -> Option<&Arc<LiveSprite>> {
         self.live.get(name)
     }
@@ -69,12 +74,14 @@ impl Sprites {
         self.live.iter().map(|(name, sprite)| (name.as_str(), sprite))
     }
 
-    /// `true` if no manifest is on its way: all that can be shown is shown.
+    /// `true` if no manifest is on its way: all that can be shown is shown. It is also `true` if
+    /// the last manifest could not be loaded; [`status`](Self::status) has its error.
     pub fn is_settled(&self) -> bool {
         !self.loading && !self.waits
     }
 
     /// Returns the status: what is shown, and what is wrong.
+    /// The remote method `sprites/status` returns the same as JSON.
     pub fn status(&self) -> GameStatus {
         GameStatus {
             assets: self.assets.clone(),
@@ -113,7 +120,8 @@ impl Sprites {
     }
 }
 
-/// At the start: after the plugins are built, as one of them says where the assets are.
+/// Begins at the start of the game, after the plugins are built, because one of them knows the
+/// folder of the assets.
 pub(crate) fn begin(mut sprites: ResMut<Sprites>, server: Res<AssetServer>) {
     sprites.handle = server.load(MANIFEST_PATH);
 }
@@ -136,7 +144,8 @@ pub(crate) fn look_again(
     }
 }
 
-/// Looks for a manifest that was loaded, and lets it take over when all of its pictures are loaded or have failed.
+/// Looks for a manifest that was loaded, and lets it take over when all of its pictures are loaded
+/// or have failed.
 pub(crate) fn swap(
     mut sprites: ResMut<Sprites>,
     mut failures: MessageReader<AssetLoadFailedEvent<SpriteManifest>>,
@@ -159,7 +168,8 @@ pub(crate) fn swap(
         (sprites.waits, sprites.is_new) = (true, true);
         sprites.retried.clear();
         for image in newest.images.iter().filter(|image| server.load_state(*image).is_failed()) {
-            // Its file may have been put right, or a `.meta` beside it removed, and the file watcher tells of neither at once.
+            // Its file may have been put right, or a `.meta` beside it removed, and the file
+            // watcher tells of neither at once.
             if let Some(path) = image.path() {
                 server.reload(path.clone());
                 sprites.retried.insert(image.id());
@@ -219,7 +229,7 @@ pub(crate) fn swap(
     }
 }
 
-/// Whether two entries look the same; how they were made does not show.
+/// `true` if two entries look the same. The records of how they were made are not compared.
 fn shows_same(a: &ManifestSprite, b: &ManifestSprite) -> bool {
     (&a.image, &a.frames, &a.animations, a.anchor) == (&b.image, &b.frames, &b.animations, b.anchor)
 }

@@ -38,6 +38,8 @@ pub const FAILED: i32 = 1;
 pub const PANICKED: i32 = 2;
 
 /// A text in UTF-8 that the caller keeps.
+///
+/// It is not terminated by a zero, and may hold one.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Text {
@@ -48,6 +50,8 @@ pub struct Text {
 }
 
 /// The place for an answer in UTF-8. It is written to at most once in a call.
+///
+/// The caller's function copies the text before it returns, so the object may free its own.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Sink {
@@ -144,6 +148,10 @@ handles! {
 }
 
 /// The functions of the object.
+///
+/// A function that returns a number answers [`OK`], or [`FAILED`] with a [`Fault`] as JSON in its
+/// `answer`, or [`PANICKED`] with the panic's message. Pointers to results are written only for
+/// [`OK`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Functions {
@@ -267,6 +275,9 @@ pub struct Begun {
 }
 
 /// An error on its way across.
+///
+/// The library turns it into the [`Error`](crate::Error) that a linked libtorch would give, so that
+/// callers need not know which way is taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {

@@ -19,11 +19,27 @@ pub const CELL_PX: u32 = 8;
 const LARGE_SIDE: u32 = 512;
 
 /// `true` if a model that draws `native` by default is made for sprites, and for nothing else.
+///
+/// The limit is a side of 512: SDXL draws 1024x1024 by default, and `sprite-xl` 256x256.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ImageSize, canvas};
+/// assert!(canvas::draws_pixel_art(ImageSize { width: 256, height: 256 }));
+/// assert!(!canvas::draws_pixel_art(ImageSize { width: 1024, height: 1024 }));
+/// ```
 pub fn draws_pixel_art(native: ImageSize) -> bool {
     native.width.max(native.height) < LARGE_SIDE
 }
 
 /// The sprite that a model's own image becomes: one pixel for each cell.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ImageSize, canvas};
+/// let sprite = canvas::native_sprite(ImageSize { width: 256, height: 128 });
+/// assert_eq!(sprite, ImageSize { width: 32, height: 16 });
+/// ```
 pub fn native_sprite(native: ImageSize) -> ImageSize {
     ImageSize { width: native.width / CELL_PX, height: native.height / CELL_PX }
 }
@@ -31,7 +47,18 @@ pub fn native_sprite(native: ImageSize) -> ImageSize {
 /// The image to draw for a `sprite`, with a model that draws `native` by default.
 ///
 /// It has a cell of [`CELL_PX`] for each pixel of the sprite. A model made for large images draws
-/// about its own area in the sprite's proportions instead. Sides stay within what a request may ask for.
+/// about its own area in the sprite's proportions instead. Sides stay within what a request may ask
+/// for.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ImageSize, canvas};
+/// let (small, large) = (ImageSize { width: 256, height: 256 }, ImageSize { width: 1024, height: 1024 });
+/// let banner = ImageSize { width: 32, height: 16 };
+/// assert_eq!(canvas::for_sprite(small, banner), ImageSize { width: 256, height: 128 });
+/// // Both sides are multiples of 8, and the area is about that of 1024x1024.
+/// assert_eq!(canvas::for_sprite(large, banner), ImageSize { width: 1448, height: 728 });
+/// ```
 pub fn for_sprite(native: ImageSize, sprite: ImageSize) -> ImageSize {
     let area = |ImageSize { width, height }: ImageSize| f64::from(width) * f64::from(height);
     let enlarged = (area(native_sprite(native)) / area(sprite)).sqrt();
@@ -64,11 +91,29 @@ pub struct Conflict {
 
 /// Chooses the image to draw and its grid, so that the sprite has `pixel.size`.
 ///
-/// Returns the image's size, and sets `pixel.grid`. Both stay as they are without a `pixel.size`, where the image's sprite
-/// fits into it (the rest of the sprite is transparent), and where the caller gives the grid.
+/// Returns the image's size, and sets `pixel.grid`. Both stay as they are without a `pixel.size`,
+/// where the image's sprite fits into it (the rest of the sprite is transparent), and where the
+/// caller gives the grid.
 ///
 /// # Errors
 /// [`Conflict`] if `asked`, the image that the caller wants, becomes a larger sprite.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{GridChoice, PixelOptions};
+/// use dgx_pixels_core::{ImageSize, canvas};
+///
+/// let square = |side| ImageSize { width: side, height: side };
+/// let mut pixel = PixelOptions { size: Some(square(16)), ..Default::default() };
+/// let image = canvas::plan(square(256), None, &mut pixel)?;
+/// assert_eq!(image, Some(square(128)));
+/// assert_eq!(pixel.grid, GridChoice::Cells(square(16)));
+///
+/// let mut pixel = PixelOptions { size: Some(square(16)), ..Default::default() };
+/// let conflict = canvas::plan(square(256), Some(square(256)), &mut pixel).unwrap_err();
+/// assert_eq!((conflict.cells, conflict.fitting), (square(32), square(128)));
+/// # Ok::<(), canvas::Conflict>(())
+/// ```
 pub fn plan(
     native: ImageSize,
     asked: Option<ImageSize>,

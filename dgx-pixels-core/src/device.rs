@@ -1,4 +1,5 @@
-//! The words for where and how a model is computed. They stand in flags and records of builds without libtorch too.
+//! The words for where and how a model is computed. They stand in flags and records of builds
+//! without libtorch too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -72,6 +73,14 @@ impl fmt::Display for Device {
 }
 
 /// The precision of weights and activations.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::device::Dtype;
+/// assert_eq!("bf16".parse(), Ok(Dtype::Bf16));
+/// assert_eq!(Dtype::F32.to_string(), "f32");
+/// assert!("int8".parse::<Dtype>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
@@ -136,11 +145,12 @@ impl fmt::Display for Dtype {
 pub enum Mode {
     /// The operations of diffusers, rounded where it rounds: results differ in the order of sums.
     Exact,
-    /// Sums are rounded less often, the fastest of several algorithms is taken for each product, and convolutions behind a doubling are of summed weights.
+    /// Sums are rounded less often, the fastest of several algorithms is taken for each product,
+    /// and convolutions behind a doubling are of summed weights.
     #[default]
     Fast,
-    /// The speed of `fast`, with 8-bit floats in the products of the transformers, and on Hopper in the convolutions of the
-    /// residual blocks. It is `fast` on a GPU without 8-bit floats.
+    /// The speed of `fast`, with 8-bit floats in the products of the transformers, and on Hopper in
+    /// the convolutions of the residual blocks. It is `fast` on a GPU without 8-bit floats.
     Fp8,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, each with one word ([`ErrorKind`]) that every door uses.
+//! The errors of the library, each with one word ([`ErrorKind`]) that every door uses.
 
 mod kind;
 mod reason;
@@ -16,8 +16,20 @@ use crate::request::RequestError;
 use crate::scheduler::SchedulerError;
 use crate::value_error::ValueError;
 
-/// Everything this library reports. A cause is in [`source`](std::error::Error::source) and not in the
-/// text; [`one_line`] joins both.
+/// Everything this library reports. A cause is in [`source`](std::error::Error::source) and not in
+/// the text; [`one_line`] joins both.
+///
+/// # Example
+/// ```
+/// use std::error::Error as _;
+/// use dgx_pixels_core::{Error, ErrorKind, one_line};
+///
+/// let error = Error::output("key.png", std::io::Error::from(std::io::ErrorKind::StorageFull));
+/// assert_eq!(error.kind(), ErrorKind::Output);
+/// assert_eq!(error.to_string(), "cannot write `key.png`");
+/// assert!(error.source().is_some());
+/// assert_eq!(one_line(&error), "cannot write `key.png`: no storage space");
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,7 +53,8 @@ pub enum Error {
         #[source]
         cause: Option<Cause>,
     },
-    /// No model, not the one that was asked for, or several to choose from. The text is whole: it says what there is.
+    /// No model, not the one that was asked for, or several to choose from. The text is whole: it
+    /// says what there is.
     #[error("{0}")]
     ModelChoice(String),
     /// The device asked for is not there.
@@ -158,7 +171,8 @@ pub enum Error {
     /// A sprite has no visible pixel, whichever seed was tried.
     #[error("{}", nothing_visible(seeds))]
     EmptySprite {
-        /// The seeds of all draws, the request's own first; none for a sprite that was made of a given image.
+        /// The seeds of all draws, the request's own first; none for a sprite that was made of a
+        /// given image.
         seeds: Vec<u64>,
     },
     /// The engine takes no jobs any more, or stopped before this one was done.
@@ -288,8 +302,8 @@ pub enum Error {
         #[source]
         cause: Option<Cause>,
     },
-    /// An error of an earlier run, which the journal keeps, or of the loaded libtorch: what is known of it is its
-    /// kind and its text.
+    /// An error of an earlier run, which the journal keeps, or of the loaded libtorch: what is
+    /// known of it is its kind and its text.
     #[error("{message}")]
     Reported {
         /// The kind of the error.
@@ -299,7 +313,7 @@ pub enum Error {
         /// The text of the error and its causes.
         message: String,
     },
-    /// libtorch, or the object that computes with it, cannot be loaded.
+    /// The shared library of libtorch, or the object that computes with it, cannot be loaded.
     #[error("libtorch cannot be loaded{}", because(reason))]
     Libtorch {
         /// The file at fault, what is wrong with it, and the next step.
@@ -392,6 +406,17 @@ impl Error {
 
     /// Returns the time after which the same submission is likely to be taken; `None` where waiting
     /// does not help.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use dgx_pixels_core::Error;
+    ///
+    /// let retry_after = Duration::from_secs(3);
+    /// let full = Error::QueueFull { waiting: 8, capacity: 8, retry_after };
+    /// assert_eq!(full.retry_after(), Some(retry_after));
+    /// assert_eq!(Error::ShutDown.retry_after(), None);
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::QueueFull { retry_after, .. } | Error::QuotaExceeded { retry_after, .. } => {

@@ -22,11 +22,12 @@ pub(crate) fn format(bytes: &[u8]) -> Option<Format> {
     }
 }
 
-/// How much of a file is looked at.
+/// The number of bytes of a file that are looked at.
 const HEAD: usize = 1024;
 
-/// A clause about `bytes` that says what they are and what to do, for example `it is an SVG, a vector
-/// image; export it as a PNG first`; `None` for an image that can be decoded, and for bytes of no known kind.
+/// A clause about `bytes` that says what they are and what to do, for example
+/// `it is an SVG, a vector image; export it as a PNG first`; `None` for an image that can be
+/// decoded, and for bytes of no known kind.
 pub(crate) fn name(bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
         return Some("it is empty (0 bytes)");

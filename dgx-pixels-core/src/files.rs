@@ -1,6 +1,8 @@
 //! Reading files that another program may have made, and writing files that are whole or not there.
 
 #[cfg(feature = "engine")]
+mod entry;
+#[cfg(feature = "engine")]
 mod folder;
 #[cfg(any(feature = "engine", feature = "torch"))]
 mod write;
@@ -12,7 +14,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 #[cfg(feature = "engine")]
-pub use self::folder::{Entry, EntryKind, Folder, PathError};
+pub use self::entry::{Entry, EntryKind, PathError};
+#[cfg(feature = "engine")]
+pub use self::folder::Folder;
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub use self::write::{check_replaceable, write_whole};
 
@@ -27,8 +31,8 @@ pub const MAX_PICTURE_BYTES: u64 = 256 << 20;
 /// socket.
 ///
 /// # Errors
-/// The system's own errors, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular file
-/// or is longer than `limit` bytes. Nothing of a refused file's content is in the error.
+/// The system's own errors, and [`io::ErrorKind::InvalidInput`] for anything that is not a regular
+/// file or is longer than `limit` bytes. Nothing of a refused file's content is in the error.
 ///
 /// # Example
 /// ```
@@ -44,6 +48,18 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_regular`].
+///
+/// # Example
+/// ```
+/// use std::fs::File;
+/// use dgx_pixels_core::files::read_opened;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("note.txt");
+/// std::fs::write(&path, "text")?;
+/// assert_eq!(read_opened(File::open(&path)?, 4)?, b"text");
+/// assert!(read_opened(File::open(&path)?, 3).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
     let about = file.metadata()?;
@@ -66,12 +82,23 @@ pub fn read_opened(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Text in UTF-8: `bytes` as they are, or converted where they are UTF-16, as Windows programs write it.
+/// Text in UTF-8: `bytes` as they are, or converted where they are UTF-16, as Windows programs
+/// write it.
 ///
 /// UTF-16 is known by its byte order mark, or by a zero in every other byte of its beginning.
 ///
 /// # Errors
 /// A clause that says what is wrong with the UTF-16.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::files::utf16_to_utf8;
+///
+/// assert_eq!(*utf16_to_utf8("a key".as_bytes())?, *b"a key");
+/// let little_endian: Vec<u8> = "\u{feff}a key".encode_utf16().flat_map(u16::to_le_bytes).collect();
+/// assert_eq!(*utf16_to_utf8(&little_endian)?, *"\u{feff}a key".as_bytes());
+/// # Ok::<(), String>(())
+/// ```
 pub fn utf16_to_utf8(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     let head = &bytes[..bytes.len().min(64)];
     let (pairs, _) = head.as_chunks::<2>();

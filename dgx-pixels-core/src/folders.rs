@@ -6,12 +6,21 @@ use std::ffi::CStr;
 use std::fs;
 use std::path::PathBuf;
 
-/// `$XDG_DATA_HOME/dgx-pixels`, by default `~/.local/share/dgx-pixels`: models and assets. `None` without a home.
+/// `$XDG_DATA_HOME/dgx-pixels`, by default `~/.local/share/dgx-pixels`: models and assets. `None`
+/// without a home.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::folders;
+/// // By the specification a relative path in the variable is ignored, so the result is absolute.
+/// assert!(folders::data().is_none_or(|folder| folder.is_absolute() && folder.ends_with("dgx-pixels")));
+/// ```
 pub fn data() -> Option<PathBuf> {
     Some(of_xdg("XDG_DATA_HOME", ".local/share")?.join("dgx-pixels"))
 }
 
-/// `$XDG_CACHE_HOME/dgx-pixels`, by default `~/.cache/dgx-pixels`: what can be measured or made again.
+/// `$XDG_CACHE_HOME/dgx-pixels`, by default `~/.cache/dgx-pixels`: what can be measured or made
+/// again.
 pub fn cache() -> Option<PathBuf> {
     Some(of_xdg("XDG_CACHE_HOME", ".cache")?.join("dgx-pixels"))
 }
@@ -21,7 +30,8 @@ pub fn state() -> Option<PathBuf> {
     Some(of_xdg("XDG_STATE_HOME", ".local/state")?.join("dgx-pixels"))
 }
 
-/// What the variable names, or the folder `inside` of the home. The specification has relative paths ignored.
+/// The folder that the variable names, or the folder `inside` of the home. By the specification,
+/// relative paths are ignored.
 pub(crate) fn of_xdg(variable: &str, inside: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || env::home_dir().filter(|home| !home.as_os_str().is_empty());

@@ -4,13 +4,15 @@ use crate::error::Error;
 use crate::job::{Job, JobId};
 use crate::submission::Submission;
 
-/// Takes jobs and draws their images: [`Engine`](crate::engine::Engine) on this machine, others elsewhere.
+/// Takes jobs and draws their images: [`Engine`](crate::engine::Engine) on this machine, others
+/// elsewhere.
 ///
-/// The trait has what a client needs of an executor. Starting one, measuring it and ending it are the business of the
-/// program that owns it, and of its own type.
+/// The trait has what a client needs of an executor. Starting one, measuring it and ending it are
+/// the business of the program that owns it, and of its own type.
 ///
 /// # Example
-/// A generator of one's own answers with [`Job::new`] and keeps the [`JobWriter`](crate::job::JobWriter):
+/// A generator of one's own answers with [`Job::new`] and keeps the
+/// [`JobWriter`](crate::job::JobWriter):
 /// ```
 /// use dgx_pixels_core::job::{Job, JobId};
 /// use dgx_pixels_core::{Error, Generator, Submission};
@@ -42,12 +44,13 @@ use crate::submission::Submission;
 /// ```
 #[async_trait::async_trait]
 pub trait Generator: Send + Sync {
-    /// Checks `submissions` and takes them, as one unit of work for its journal; an answer for each, in their order.
-    /// For a submission with a known idempotency key the answer is the job that has it.
+    /// Checks `submissions` and takes them, as one unit of work for its journal; an answer for
+    /// each, in their order. For a submission with a known idempotency key the answer is the job
+    /// that has it.
     ///
     /// # Errors
-    /// The fault of the request; [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`];
-    /// [`Error::ShutDown`].
+    /// The fault of the request; [`Error::QueueFull`]; [`Error::QuotaExceeded`];
+    /// [`Error::KeyTaken`]; [`Error::ShutDown`].
     async fn submit_all(&self, submissions: Vec<Submission>) -> Vec<Result<Job, Error>>;
 
     /// Checks one submission and takes it.
@@ -58,9 +61,11 @@ pub trait Generator: Send + Sync {
         self.submit_all(vec![submission]).await.pop().unwrap_or(Err(Error::ShutDown))
     }
 
-    /// The job of this id, waiting, running or ended; `None` if there was none, or if it is forgotten.
+    /// The job of this id, waiting, running or ended; `None` if there was none, or if it is
+    /// forgotten.
     ///
     /// # Errors
     /// The fault of the journal, if the job cannot be looked up.
+    /// An executor without a journal forgets its jobs with its process.
     async fn find(&self, id: &JobId) -> Result<Option<Job>, Error>;
 }

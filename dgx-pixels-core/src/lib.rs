@@ -1,14 +1,15 @@
 //! SDXL in Rust, equal to diffusers, one denoising step at a time.
 //!
-//! A request's life is the reading order: [`GenerateRequest`] is validated, a [`Model`] folder in diffusers' layout
-//! is opened, a [`Backend`](backend::Backend) begins a canvas for each request, steps all canvases together and
-//! decodes them. [`backend::paint`] is that loop for one batch; [`engine`] is the one for many callers, and
-//! [`Generator`] the trait in front of it; [`library`] keeps what was made.
-//! [`local`] finds the models of this machine and starts an engine over them.
+//! A request's life is the reading order: [`GenerateRequest`] is validated, a [`Model`] folder in
+//! diffusers' layout is opened, a [`Backend`](backend::Backend) begins a canvas for each request,
+//! steps all canvases together and decodes them. [`backend::paint`] is that loop for one batch;
+//! [`engine`] is the one for many callers, and [`Generator`] the trait in front of it; [`library`]
+//! keeps what was made. [`local`] finds the models of this machine and starts an engine over them.
 //!
-//! Feature `engine` brings serving; feature `torch` the module `torch`: SDXL on libtorch 2.11. Without `torch` nothing of
-//! libtorch is built, and [`loaded`] draws with the object that has it. The other features are for programs: `fields`,
-//! `deploy`, `monitor` and `telemetry`.
+//! Feature `engine` brings serving; feature `torch` the module `torch`: SDXL on libtorch 2.11.
+//! Without `torch` nothing of libtorch is built, and [`loaded`] draws with the object that has it.
+//! The other features are for programs: `fields`, `deploy`, `monitor` and `telemetry`. `doc-only`
+//! documents `torch` without libtorch.
 //!
 //! # Example
 //! ```
@@ -20,6 +21,8 @@
 //! assert_eq!(drawn[0].image.dimensions(), (256, 256));
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub mod abi;

@@ -3,9 +3,21 @@
 //! The engine, the MCP server and the monitor of GPUs make their metrics from this
 //! table. A metric of a process (`process_*`) is that of the crate `prometheus`, and has its names.
 
-use prometheus::{HistogramOpts, Opts};
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 /// A metric of Prometheus.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::metrics::{Metric, MetricKind};
+/// let metric = Metric::named("queue_jobs", MetricKind::Gauge);
+/// assert_eq!((metric.unit, metric.labels), ("jobs", ["priority"].as_slice()));
+/// assert!(metric.help.ends_with('.'));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// The name after `dgx_pixels_`.
@@ -35,6 +47,17 @@ pub enum MetricKind {
 pub(crate) const NAMESPACE: &str = "dgx_pixels";
 
 /// All metrics.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::metrics::METRICS;
+/// // Each name is used once, and each time is in seconds.
+/// let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+/// names.sort_unstable();
+/// names.dedup();
+/// assert_eq!(names.len(), METRICS.len());
+/// assert!(METRICS.iter().filter(|metric| metric.name.ends_with("_seconds")).all(|metric| metric.unit.ends_with("seconds")));
+/// ```
 pub const METRICS: &[Metric] = &[
     counter(
         "jobs_total",
@@ -245,13 +268,94 @@ impl Metric {
     }
 
     /// Returns the options of a counter or a gauge.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::metrics::{Metric, MetricKind};
+    /// let options = Metric::named("queue_jobs", MetricKind::Gauge).opts();
+    /// assert_eq!(options.fq_name(), "dgx_pixels_queue_jobs");
+    /// ```
     pub fn opts(&self) -> Opts {
         Opts::new(self.name, self.help).namespace(NAMESPACE)
     }
 
     /// Returns the options of a histogram with these buckets.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::metrics::{Metric, MetricKind};
+    /// use prometheus::HistogramVec;
+    /// let metric = Metric::named("job_stage_seconds", MetricKind::Histogram);
+    /// assert!(HistogramVec::new(metric.histogram_opts(&[0.1, 1.0, 10.0]), metric.labels).is_ok());
+    /// ```
     pub fn histogram_opts(&self, buckets: &[f64]) -> HistogramOpts {
         HistogramOpts::new(self.name, self.help).namespace(NAMESPACE).buckets(buckets.to_vec())
+    }
+}
+
+/// Makes metrics of [`METRICS`] by their names, in a registry.
+///
+/// A method panics for a name that is not in the table, that is of another kind, or that the
+/// registry has already: names are constants, so each is a bug of the caller.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::metrics::Meter;
+/// use prometheus::Registry;
+///
+/// let registry = Registry::new();
+/// let submitted = Meter(&registry).counters("jobs_submitted_total");
+/// submitted.with_label_values(&["normal"]).inc();
+/// assert_eq!(registry.gather()[0].name(), "dgx_pixels_jobs_submitted_total");
+/// ```
+pub struct Meter<'a>(pub &'a Registry);
+
+impl Meter<'_> {
+    /// A counter without labels.
+    pub fn counter(&self, name: &str) -> IntCounter {
+        self.keep(IntCounter::with_opts(Metric::named(name, MetricKind::Counter).opts()))
+    }
+
+    /// A counter for each combination of labels.
+    pub fn counters(&self, name: &str) -> IntCounterVec {
+        let metric = Metric::named(name, MetricKind::Counter);
+        self.keep(IntCounterVec::new(metric.opts(), metric.labels))
+    }
+
+    /// A gauge of whole numbers without labels.
+    pub fn gauge(&self, name: &str) -> IntGauge {
+        self.keep(IntGauge::with_opts(Metric::named(name, MetricKind::Gauge).opts()))
+    }
+
+    /// A gauge of whole numbers for each combination of labels.
+    pub fn gauges(&self, name: &str) -> IntGaugeVec {
+        let metric = Metric::named(name, MetricKind::Gauge);
+        self.keep(IntGaugeVec::new(metric.opts(), metric.labels))
+    }
+
+    /// A gauge of floating-point numbers for each combination of labels.
+    pub fn float_gauges(&self, name: &str) -> GaugeVec {
+        let metric = Metric::named(name, MetricKind::Gauge);
+        self.keep(GaugeVec::new(metric.opts(), metric.labels))
+    }
+
+    /// A histogram without labels. `buckets` are the upper bounds, in the metric's unit.
+    pub fn histogram(&self, name: &str, buckets: &[f64]) -> Histogram {
+        let metric = Metric::named(name, MetricKind::Histogram);
+        self.keep(Histogram::with_opts(metric.histogram_opts(buckets)))
+    }
+
+    /// A histogram for each combination of labels. `buckets` are the upper bounds, in the metric's
+    /// unit.
+    pub fn histograms(&self, name: &str, buckets: &[f64]) -> HistogramVec {
+        let metric = Metric::named(name, MetricKind::Histogram);
+        self.keep(HistogramVec::new(metric.histogram_opts(buckets), metric.labels))
+    }
+
+    fn keep<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let made = made.expect("names are constants; this is a bug");
+        self.0.register(Box::new(made.clone())).expect("each name stands once; this is a bug");
+        made
     }
 }
 

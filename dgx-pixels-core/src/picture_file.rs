@@ -1,4 +1,5 @@
-//! Files of pictures: what they say of how they were made, and how they are written so that each is whole.
+//! Files of pictures: what they say of how they were made, and how they are written so that each is
+//! whole.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Cursor, Seek};
@@ -17,6 +18,22 @@ use crate::stored;
 
 /// The provenance of an image: all that shaped it, and its terms. It holds no times and places, so
 /// that the same request gives the same file.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::backend::{Sketches, Unmetered};
+/// use dgx_pixels_core::engine::{Engine, EngineConfig};
+/// use dgx_pixels_core::picture_file::{Made, sprite_png};
+///
+/// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+/// let finished = engine.submit(Submission::of("a brass key"))?.wait()?;
+/// let png = sprite_png(&finished.image, Some(&finished.made))?;
+/// let made = Made::read(&png)?;
+/// assert_eq!(made, finished.made);
+/// assert_eq!((made.model.as_str(), made.request.prompt.as_str()), ("sketch", "a brass key"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "stored::Provenance", into = "stored::Provenance")]
 pub struct Made {
@@ -40,7 +57,7 @@ pub struct Made {
     pub mode: Option<String>,
     /// This library's version.
     pub program: String,
-    /// libtorch's version; `None` where it was not used.
+    /// The version of libtorch; `None` where it was not used.
     pub libtorch: Option<String>,
     /// The model's licence, if it was known, as `openrail++`.
     pub licence: Option<String>,
@@ -83,7 +100,8 @@ pub enum MadeError {
     Invalid(#[source] Error),
 }
 
-/// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts when they enlarge.
+/// The text of a PNG file that says it is a sprite, and of which size: other programs keep texts
+/// when they enlarge.
 const SPRITE: &str = "dgx-pixels-sprite";
 
 /// The program that our files name.
@@ -97,8 +115,8 @@ const MAX_MADE_BYTES: usize = 1 << 20;
 /// The most bytes of the text [`SPRITE`], two sides.
 const MAX_SIDES_BYTES: usize = 32;
 
-/// The text, unless it has more than `limit` bytes. It may be compressed, so that a few bytes stand for
-/// gigabytes.
+/// The text, unless it has more than `limit` bytes. It may be compressed, so that a few bytes stand
+/// for gigabytes.
 fn bounded(text: &ITXtChunk, limit: usize) -> Option<String> {
     let mut text = text.clone();
     text.decompress_text_with_limit(limit).ok()?;
@@ -106,11 +124,12 @@ fn bounded(text: &ITXtChunk, limit: usize) -> Option<String> {
 }
 
 impl Made {
-    /// Reads from a PNG file how it was made. The file may be anyone's: what is returned is within the same
-    /// ranges as a user's request.
+    /// Reads from a PNG file how it was made. The file may be anyone's: what is returned is within
+    /// the same ranges as a user's request.
     ///
     /// # Errors
-    /// A [`MadeError`] for a file that is no PNG, that says nothing, or that has a value out of its range.
+    /// A [`MadeError`] for a file that is no PNG, that says nothing, or that has a value out of its
+    /// range.
     pub fn read(png: &[u8]) -> Result<Made, MadeError> {
         let reader = png::Decoder::new(Cursor::new(png)).read_info()?;
         let texts = &reader.info().utf8_text;
@@ -125,6 +144,7 @@ impl Made {
     ///
     /// # Errors
     /// [`Error::Request`] or [`Error::Pixel`], naming the field, its value and the range.
+    /// A record in a file may be anyone's, so it is checked like a request that a user types.
     pub fn validate(&self) -> Result<(), Error> {
         GenerateRequest::from(self.request.clone()).validate()?;
         if let Some(pixel) = &self.pixel {
@@ -140,6 +160,17 @@ impl Made {
 
 /// `true` if the file at `path` is a sprite of ours, one pixel for each cell; `false` if it cannot
 /// be read.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{is_sprite, sprite_png};
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key.png");
+/// assert!(!is_sprite(&path));
+/// std::fs::write(&path, sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+/// assert!(is_sprite(&path));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn is_sprite(path: &Path) -> bool {
     fs::File::open(path).is_ok_and(|file| says_sprite(BufReader::new(file)))
 }
@@ -166,6 +197,16 @@ pub fn picture_png(image: &RgbImage, made: &Made) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// As [`picture_png`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{says_sprite, sprite_png};
+/// use image::RgbaImage;
+///
+/// let png = sprite_png(&RgbaImage::new(16, 16), None)?;
+/// assert!(says_sprite(std::io::Cursor::new(&png)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Error> {
     let made = made.map(|made| (MADE, made.json()));
     let size = format!("{}x{}", sprite.width(), sprite.height());
@@ -177,6 +218,17 @@ pub fn sprite_png(sprite: &RgbaImage, made: Option<&Made>) -> Result<Vec<u8>, Er
 ///
 /// # Errors
 /// As [`picture_png`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{Made, MadeError, plain_png, says_sprite};
+/// use image::RgbaImage;
+///
+/// let png = plain_png(&RgbaImage::new(16, 16))?;
+/// assert!(!says_sprite(std::io::Cursor::new(&png)));
+/// assert!(matches!(Made::read(&png), Err(MadeError::Missing)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub fn plain_png(image: &RgbaImage) -> Result<Vec<u8>, Error> {
     png(image.dimensions(), png::ColorType::Rgba, image.as_raw(), &[])
 }
@@ -208,12 +260,25 @@ fn png(
     }
 }
 
-/// Writes a sprite, as [`sprite_png`] made it, and its certificate beside it as `NAME.json`. The picture comes last: where it
-/// is, both are.
+/// Writes a sprite, as [`sprite_png`] made it, and its certificate beside it as `NAME.json`. The
+/// picture comes last: where it is, both are.
 ///
 /// # Errors
-/// As [`write_whole`]; [`Error::Output`] for a `NAME.json` of another program, which even `force` does not replace. A
-/// certificate without its picture is not left behind.
+/// As [`write_whole`]; [`Error::Output`] for a `NAME.json` of another program, which even `force`
+/// does not replace. A certificate without its picture is not left behind.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::{is_ours, sprite_png, write_sprite};
+/// use dgx_pixels_core::pixel::{Certificate, Wrap};
+/// # let folder = tempfile::tempdir()?;
+/// let sprite = image::RgbaImage::new(16, 16);
+/// let certificate = Certificate::of(&sprite, None, Wrap::default());
+/// let path = folder.path().join("key.png");
+/// write_sprite(&path, &sprite_png(&sprite, None)?, &certificate, false)?;
+/// assert!(is_ours(&path) && is_ours(&folder.path().join("key.json")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force: bool) -> Result<(), Error> {
     let certificate =
         serde_json::to_string_pretty(certificate).expect("plain data turns into JSON; this is a bug") + "\n";
@@ -229,15 +294,33 @@ pub fn write_sprite(path: &Path, bytes: &[u8], certificate: &Certificate, force:
 }
 
 /// Returns the path of a sprite's certificate: `NAME.json` for `NAME.png`.
+///
+/// # Example
+/// ```
+/// use std::path::Path;
+/// use dgx_pixels_core::picture_file::sidecar;
+/// assert_eq!(sidecar(Path::new("sprites/key.png")), Path::new("sprites/key.json"));
+/// ```
 pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// Checks that a file may be written at `path`, beside another that the user named: nothing is there, or `force` may
-/// replace it and this library wrote it ([`is_ours`]).
+/// Checks that a file may be written at `path`, beside another that the user named: nothing is
+/// there, or `force` may replace it and this library wrote it ([`is_ours`]).
 ///
 /// # Errors
 /// As [`check_replaceable`]; [`Error::Output`] for a file of another program.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::picture_file::check_beside;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key.json");
+/// check_beside(&path, false)?;
+/// std::fs::write(&path, r#"{ "written": "by another program" }"#)?;
+/// assert!(check_beside(&path, true).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn check_beside(path: &Path, force: bool) -> Result<(), Error> {
     match check_replaceable(path, true) {
         Ok(()) if path.symlink_metadata().is_ok() && !is_ours(path) => Err(Error::output(
@@ -249,8 +332,9 @@ pub fn check_beside(path: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
-/// `true` if this library wrote the file at `path`: a certificate, a sheet's index or settings, a batch's manifest, or a
-/// PNG that names it as its software. `false` for a file that cannot be read.
+/// `true` if this library wrote the file at `path`: a certificate, a sheet's index or settings, a
+/// batch's manifest, or a PNG that names it as its software. `false` for a file that cannot be
+/// read.
 pub fn is_ours(path: &Path) -> bool {
     let limit = if has_ending(path, "png") { MAX_PICTURE_BYTES } else { MAX_TEXT_BYTES };
     let Ok(bytes) = read_regular(path, limit) else { return false };

@@ -24,6 +24,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Escapes as [`printable`] does, and newlines too: the result is one line.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::printable::one_line;
+/// assert_eq!(one_line("two\nlines"), r"two\nlines");
+/// ```
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escape(
         text,
@@ -38,6 +44,12 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 
 /// Escapes bytes that should be UTF-8 as [`printable`] escapes text: any other byte becomes an
 /// escape such as `\xff`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::printable::printable_bytes;
+/// assert_eq!(printable_bytes(b"key\xff\x1b"), r"key\xff\u{1b}");
+/// ```
 pub fn printable_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -53,6 +65,13 @@ pub fn printable_bytes(bytes: &[u8]) -> String {
 /// Returns a JSON text with the same characters escaped as JSON escapes them, for example `\u009b`.
 ///
 /// `serde_json` leaves DEL and everything from U+0080 on as it is. The value stays the same.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::printable::printable_json;
+/// assert_eq!(printable_json("{\"name\":\"key\u{9b}\"}"), r#"{"name":"key\u009b"}"#);
+/// assert_eq!(printable_json(r#"{"name":"key"}"#), r#"{"name":"key"}"#);
+/// ```
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     escape(
         json,
@@ -69,6 +88,17 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 /// A writer for people, such as that of a log: what passes it is [printable](printable_bytes).
 ///
 /// Each call of `write` is taken as whole text, as `tracing` writes a line.
+///
+/// # Example
+/// ```
+/// use std::io::Write as _;
+/// use dgx_pixels_core::printable::PrintableWriter;
+///
+/// let mut log = PrintableWriter(Vec::new());
+/// log.write_all(b"a key\x1b[2J\n")?;
+/// assert_eq!(log.0, b"a key\\u{1b}[2J\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PrintableWriter<W>(pub W);
 

@@ -3,10 +3,11 @@
 /// Times that a sprite without a visible pixel is drawn again, each time with another seed.
 pub const MOST_REDRAWS: u32 = 4;
 
-/// The seed of the `redraw`th draw after the first one, of a request with this `seed`; `seed` itself for 0.
+/// The seed of the `redraw`th draw after the first one, of a request with this `seed`; `seed`
+/// itself for 0.
 ///
-/// It is the upper half of the `redraw`th output of SplitMix64 (Steele, Lea and Flood 2014) whose state begins as `seed`:
-/// 32 bits, which every JSON reader keeps.
+/// It is the upper half of the `redraw`th output of SplitMix64 (Steele, Lea and Flood 2014) whose
+/// state begins as `seed`: 32 bits, which every JSON reader keeps.
 ///
 /// # Example
 /// ```

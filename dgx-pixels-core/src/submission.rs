@@ -15,6 +15,23 @@ use crate::stored;
 use crate::value_error::ValueError;
 
 /// A request, and how it is to be served.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use dgx_pixels_core::pixel::PixelOptions;
+/// use dgx_pixels_core::{Priority, Submission};
+///
+/// let submission = Submission {
+///     pixel: Some(PixelOptions::default()),
+///     priority: Priority::High,
+///     client: "editor".into(),
+///     deadline: Some(Duration::from_secs(60)),
+///     ..Submission::of("a brass key")
+/// };
+/// submission.validate()?;
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Submission {
     /// The request to draw.
@@ -24,8 +41,8 @@ pub struct Submission {
     /// The options of the pixel stages, which make a sprite of the model's image; `None` leaves the
     /// image as it is.
     pub pixel: Option<PixelOptions>,
-    /// The PNG file to write; with a sprite, its certificate goes beside it. `None` keeps the picture in memory, and on disk only
-    /// where a journal is kept.
+    /// The PNG file to write; with a sprite, its certificate goes beside it. `None` keeps the
+    /// picture in memory, and on disk only where a journal is kept.
     pub output: Option<PathBuf>,
     /// `true` if `output` may replace a file.
     pub force: bool,
@@ -36,7 +53,8 @@ pub struct Submission {
     pub client: String,
     /// Longest time from submission to the finished picture; past it the job fails.
     pub deadline: Option<Duration>,
-    /// Submitting the same again with the same key gives the first job, even after a restart where a journal is kept.
+    /// Submitting the same again with the same key gives the first job, even after a restart where
+    /// a journal is kept.
     pub idempotency_key: Option<String>,
     /// Tell of a preview after so many steps each; 0, the default, makes none.
     pub preview_every: usize,
@@ -66,6 +84,16 @@ impl Default for Submission {
 
 impl Submission {
     /// A submission with the defaults of everything but the prompt.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{Priority, Submission};
+    ///
+    /// let submission = Submission::of("a brass key");
+    /// assert_eq!(submission.request.prompt, "a brass key");
+    /// assert_eq!(submission.priority, Priority::Normal);
+    /// assert!(submission.pixel.is_some() && submission.output.is_none());
+    /// ```
     pub fn of(prompt: impl Into<String>) -> Self {
         GenerateRequest { prompt: prompt.into(), ..Default::default() }.into()
     }
@@ -74,6 +102,16 @@ impl Submission {
     ///
     /// # Errors
     /// [`Error::Request`] or [`Error::Pixel`], naming the field, its value and the range.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{GenerateRequest, Submission};
+    ///
+    /// let request = GenerateRequest { steps: Some(0), ..Default::default() };
+    /// let error = Submission::from(request).validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "`steps` is 0; expected 1 to 1000");
+    /// assert_eq!(error.field(), Some("steps"));
+    /// ```
     pub fn validate(&self) -> Result<(), Error> {
         self.request.validate()?;
         if let Some(pixel) = &self.pixel {
@@ -82,8 +120,18 @@ impl Submission {
         Ok(())
     }
 
-    /// Returns JSON of everything that shapes the sprite, the same in every version of this library: equal submissions have
-    /// equal JSON.
+    /// Returns JSON of everything that shapes the sprite, the same in every version of this
+    /// library: equal submissions have equal JSON.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{Priority, Submission};
+    ///
+    /// let key = Submission::of("a key");
+    /// let urgent = Submission { priority: Priority::Urgent, ..key.clone() };
+    /// assert_eq!(key.content(), urgent.content());
+    /// assert_ne!(key.content(), Submission::of("a coin").content());
+    /// ```
     pub fn content(&self) -> String {
         let request = stored::Request::from(self.request.clone());
         let pixel = self.pixel.clone().map(stored::Pixel::from);
@@ -92,12 +140,12 @@ impl Submission {
 
     /// Checks the submission and fills in every default, by the model that is to draw it.
     ///
-    /// This is the one place that decides the image for a sprite of a given size ([`canvas`]), the number of colors of a
-    /// generated sprite, and the cells that its model aims at.
+    /// This is the one place that decides the image for a sprite of a given size ([`canvas`]), the
+    /// number of colors of a generated sprite, and the cells that its model aims at.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate) and [`GenerateRequest::resolve`]; [`RequestError::Canvas`] for a sprite that does not
-    /// fit the image.
+    /// As [`validate`](Self::validate) and [`GenerateRequest::resolve`]; [`RequestError::Canvas`]
+    /// for a sprite that does not fit the image.
     ///
     /// # Example
     /// ```
@@ -163,6 +211,16 @@ impl Submission {
 }
 
 /// A submission with every default filled in: all that shapes its image and its sprite.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::backend::{Backend, Sketch};
+/// let raw = Submission { pixel: None, ..Submission::of("a key") };
+/// let resolved = raw.resolve(&Sketch.defaults())?;
+/// assert_eq!((resolved.request.steps, resolved.pixel.is_none()), (30, true));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The image.
@@ -178,6 +236,19 @@ impl From<GenerateRequest> for Submission {
 }
 
 /// The priority of a job, from `Urgent` to `Low`. A job that waits rises.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Priority;
+///
+/// assert_eq!("high".parse(), Ok(Priority::High));
+/// assert!(Priority::Urgent < Priority::Low);
+/// assert_eq!(Priority::default().to_string(), "normal");
+/// assert_eq!(
+///     "soon".parse::<Priority>().unwrap_err().to_string(),
+///     "`priority` is `soon`; expected `urgent`, `high`, `normal` or `low`"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {

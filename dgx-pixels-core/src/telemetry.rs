@@ -1,9 +1,11 @@
 //! The log of a program, and the spans of its jobs for a collector of OpenTelemetry.
 //!
-//! The log goes to standard error, through `DGX_PIXELS_LOG` as its filter. Spans are sent only if the environment names a
-//! collector: `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318`, or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` with the whole
-//! URL. They go there as OTLP over HTTP, without TLS. The variables of OpenTelemetry for headers, time limits, sampling and
-//! resources apply: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and their like.
+//! The log goes to standard error, through `DGX_PIXELS_LOG` as its filter. Spans are sent only if
+//! the environment names a collector: `OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318`, or
+//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` with the whole URL. They go there as OTLP over HTTP,
+//! without TLS. The variables of OpenTelemetry for headers, time limits, sampling and resources
+//! apply: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and their
+//! like.
 
 use std::env;
 use std::io;
@@ -42,8 +44,9 @@ pub struct LogStyle {
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Begins the log of this process, and sends spans if a collector is named. `program` is the `service.name` of the spans,
-    /// unless `OTEL_SERVICE_NAME` gives another. To be called once in a process.
+    /// Begins the log of this process, and sends spans if a collector is named. `program` is the
+    /// `service.name` of the spans, unless `OTEL_SERVICE_NAME` gives another. To be called once in
+    /// a process.
     pub fn begin(program: &'static str, style: LogStyle) -> Telemetry {
         let (provider, failed) = match collector_is_named().then(|| provider(program)).transpose() {
             Ok(provider) => (provider, None),
@@ -67,7 +70,8 @@ impl Telemetry {
                     && metadata.target().starts_with("dgx_pixels")
             });
             let spans = tracing_opentelemetry::layer().with_tracer(tracer(provider));
-            // Where a span stands in our source, and on which thread, is no news for who reads traces.
+            // Where a span stands in our source, and on which thread, is no news for who reads
+            // traces.
             let spans = spans.with_location(false).with_threads(false).with_target(false);
             spans.with_tracked_inactivity(false).with_level(false).with_filter(ours)
         });

@@ -33,6 +33,13 @@ impl ValueError {
     }
 
     /// The same error for a field with another name, for example that of a tool's argument.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Priority;
+    /// let error = "soon".parse::<Priority>().unwrap_err().of("job_priority");
+    /// assert!(error.to_string().starts_with("`job_priority` is `soon`"));
+    /// ```
     pub fn of(self, field: impl Into<Cow<'static, str>>) -> ValueError {
         ValueError { field: field.into(), ..self }
     }

@@ -1,5 +1,5 @@
-//! What a GPU's allocator tells and refuses: `cargo test --release --test cuda -- --ignored`. A file of its own, and one
-//! test, since a limit holds for a process and from its first tensor on.
+//! What a GPU's allocator tells and refuses: `cargo test --release --test cuda -- --ignored`. A
+//! file of its own, and one test, since a limit holds for a process and from its first tensor on.
 
 #![cfg(feature = "torch")]
 

@@ -1,4 +1,5 @@
-//! Every input of the fuzz targets' corpora, those that once failed among them, with the targets' own code.
+//! Every input of the fuzz targets' corpora, those that once failed among them, with the targets'
+//! own code.
 
 #![cfg(all(feature = "deploy", feature = "fields"))]
 

@@ -49,7 +49,8 @@ fn step(sdxl: &mut Sdxl, canvases: &mut [SdxlCanvas]) -> Result<(), Error> {
     sdxl.step(&mut canvases.iter_mut().collect::<Vec<_>>())
 }
 
-/// What the device tells of its peak during `work`, and what the system saw; both above what was there before.
+/// What the device tells of its peak during `work`, and what the system saw; both above what was
+/// there before.
 fn peaks(work: impl FnOnce()) -> (u64, u64) {
     own_process().unwrap();
     let mut cpu = devices(&[Device::Cpu]).unwrap().remove(0);
@@ -81,7 +82,8 @@ fn the_peak_that_is_told_is_the_one_that_is_resident() {
         for (stage, (told, real)) in [("step", stepped), ("decoding", decoded)] {
             let case = format!("{stage} of {count} at {side}: told {told}, resident {real} bytes");
             assert!(told as f64 >= 0.98 * real as f64, "{case}");
-            // Of what is told some megabytes are for what may stay beside tensors, and a part for those of the model.
+            // Of what is told some megabytes are for what may stay beside tensors, and a part for
+            // those of the model.
             assert!(told as f64 <= 1.1 * real as f64 + (24 << 20) as f64, "{case}");
         }
     }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 /// One scheduler's file.
 #[derive(Deserialize)]
 struct Golden {
-    /// Whether a step's noise is drawn in `f32` for a model in `bf16`; none is drawn where it is absent.
+    /// Whether a step's noise is drawn in `f32` for a model in `bf16`; none is drawn where it is
+    /// absent.
     noise_in_f32: Option<bool>,
     noise: Vec<[f64; 4]>,
     cases: Vec<Case>,
@@ -122,12 +123,14 @@ fn check(name: SchedulerName) {
             continue;
         }
         if name == SchedulerName::Ddim && case.timesteps.last() == Some(&-1.0) {
-            // Rounding gave `trailing` one timestep too many, and diffusers reads its tables from the other end.
+            // Rounding gave `trailing` one timestep too many, and diffusers reads its tables from
+            // the other end.
             assert!(matches!(built, Err(SchedulerError::Steps { .. })), "{what}: refused");
             continue;
         }
         if name == SchedulerName::Ddim && case.case == "zero SNR epsilon clipped" {
-            // The first timestep holds no signal to divide by; diffusers clips infinities to pictures of nothing.
+            // The first timestep holds no signal to divide by; diffusers clips infinities to
+            // pictures of nothing.
             assert!(built.is_err(), "{what}: refused");
             continue;
         }
@@ -141,7 +144,8 @@ fn check(name: SchedulerName) {
             let theirs = case.scales.as_ref().map_or(1.0, |scales| scales[i]);
             assert!(close(scheduler.input_scale(i), theirs), "{what}: input scale {i}");
         }
-        // What a step takes away leaves its rounding behind, more of it where there is no signal at first.
+        // What a step takes away leaves its rounding behind, more of it where there is no signal at
+        // first.
         let largest =
             case.samples.iter().flatten().fold(case.initial_sigma, |largest, x| largest.max(x.abs()));
         let tolerance = if largest > 1000.0 { 1e-4 } else { TOLERANCE };

@@ -30,6 +30,13 @@ pub enum ManifestError {
 
 impl ManifestError {
     /// The name of the field at fault, if the error is about one.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::SpriteName;
+    /// let error = SpriteName::new("Big Enemy", "slime").unwrap_err();
+    /// assert_eq!(error.field(), Some("category"));
+    /// ```
     pub fn field(&self) -> Option<&'static str> {
         match self {
             ManifestError::Json(_) => None,

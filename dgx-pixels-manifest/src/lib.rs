@@ -1,4 +1,5 @@
-//! The manifest of a game's sprites, shared by the programs that write it and the game that reads it.
+//! The manifest of a game's sprites, shared by the programs that write it and the game that reads
+//! it.
 //!
 //! `dgx-pixels deploy` puts images and [`MANIFEST_PATH`] into the `assets` folder of a game. A
 //! [`Manifest`] lists the images, and the sprites cut out of them with their frames and animations.
@@ -6,8 +7,8 @@
 //!
 //! A running game answers the question for its state with a [`GameStatus`], at [`GAME_PORT`].
 //!
-//! The crate depends on `serde`, `serde_json` and `thiserror` alone. A game therefore compiles nothing
-//! of the library that draws.
+//! The crate depends on `serde`, `serde_json` and `thiserror` alone. A game therefore compiles
+//! nothing of the library that draws.
 //!
 //! # Example
 //! ```

@@ -16,8 +16,8 @@ pub const MANIFEST_VERSION: u32 = 1;
 
 /// The sprites of a game. The JSON Schema is `docs/manifest.schema.json`.
 ///
-/// An image is named by its content and never changes. A manifest and its images are therefore valid
-/// together: a deploy takes effect at the moment when its manifest is renamed into place.
+/// An image is named by its content and never changes. A manifest and its images are therefore
+/// valid together: a deploy takes effect at the moment when its manifest is renamed into place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -41,7 +41,8 @@ pub struct ManifestImage {
     pub width: u32,
     /// The height in pixels.
     pub height: u32,
-    /// The colors, for example `#1a1c2c`, the most frequent first; empty if there are more than 256.
+    /// The colors, for example `#1a1c2c`, the most frequent first; empty if there are more than
+    /// 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub palette: Vec<String>,
 }
@@ -87,7 +88,8 @@ pub struct Frame {
     pub duration_ms: u32,
 }
 
-/// The pixels from `min` up to, and without, `max`: `[x, y]` from the top left, like Bevy's `URect`.
+/// The pixels from `min` up to, and without, `max`: `[x, y]` from the top left, like Bevy's
+/// `URect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -149,6 +151,14 @@ impl Default for Manifest {
 
 impl Rect {
     /// Returns the rectangle that covers a whole image.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::Rect;
+    /// let rect = Rect::of(32, 16);
+    /// assert_eq!((rect.min, rect.max), ([0, 0], [32, 16]));
+    /// assert_eq!((rect.width(), rect.height()), (32, 16));
+    /// ```
     pub fn of(width: u32, height: u32) -> Rect {
         Rect { min: [0, 0], max: [width, height] }
     }
@@ -171,11 +181,20 @@ impl fmt::Display for Rect {
 }
 
 impl Manifest {
-    /// Reads a manifest and checks the form of its text. [`faults`](Manifest::faults) checks the rest.
+    /// Reads a manifest and checks the form of its text. [`faults`](Manifest::faults) checks the
+    /// rest.
     ///
     /// # Errors
     /// [`ManifestError::Json`] if the text is not a manifest or was cut off, and
     /// [`ManifestError::Version`] if it has another version than [`MANIFEST_VERSION`].
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::{Manifest, ManifestError};
+    /// assert!(matches!(Manifest::read(b"{"), Err(ManifestError::Json(_))));
+    /// let newer = br#"{ "version": 9, "images": {}, "sprites": {} }"#;
+    /// assert!(matches!(Manifest::read(newer), Err(ManifestError::Version(9))));
+    /// ```
     pub fn read(json: &[u8]) -> Result<Manifest, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
@@ -189,12 +208,45 @@ impl Manifest {
     }
 
     /// Returns the text of the file. Equal manifests give equal texts.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::Manifest;
+    /// let empty = Manifest::default();
+    /// assert_eq!(Manifest::read(empty.to_json().as_bytes())?, empty);
+    /// # Ok::<(), dgx_pixels_manifest::ManifestError>(())
+    /// ```
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("plain data turns into JSON; this is a bug") + "\n"
     }
 
-    /// Returns the contradictions in the manifest, without a look at the image files: paths that lead
-    /// out of the folder, rectangles outside the image, frames that do not exist.
+    /// Returns the contradictions in the manifest, without a look at the image files: paths that
+    /// lead out of the folder, rectangles outside the image, frames that do not exist.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::{Frame, Manifest, ManifestImage, ManifestSprite, Rect, SpriteName};
+    ///
+    /// let frame = Frame { rect: Rect::of(16, 16), duration_ms: 100 };
+    /// let key = ManifestSprite {
+    ///     category: "item".into(),
+    ///     image: "item/item_key.0a1b2c3d.png".into(),
+    ///     frames: vec![frame],
+    ///     animations: Default::default(),
+    ///     anchor: [0.0, 0.0],
+    ///     tags: vec![],
+    ///     tile: [false, false],
+    ///     made: None,
+    /// };
+    /// let mut manifest = Manifest::default();
+    /// manifest.sprites.insert(SpriteName::new("item", "key")?, key);
+    /// // The manifest has no such image.
+    /// assert_eq!(manifest.faults()[0].field, "sprites.item_key.image");
+    /// let image = ManifestImage { blake3: "0a1b2c3d".into(), width: 16, height: 16, palette: vec![] };
+    /// manifest.images.insert("item/item_key.0a1b2c3d.png".into(), image);
+    /// assert!(manifest.faults().is_empty());
+    /// # Ok::<(), dgx_pixels_manifest::ManifestError>(())
+    /// ```
     pub fn faults(&self) -> Vec<ManifestFault> {
         let mut faults = vec![];
         let mut fault = |field: String, reason: String| faults.push(ManifestFault { field, reason });

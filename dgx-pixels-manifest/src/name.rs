@@ -10,10 +10,11 @@ use crate::error::ManifestError;
 
 const MAX_LEN: usize = 64;
 
-/// The name of a sprite in its game, for example `enemy_slime`, `enemy_slime_red` or `tile_grass_2`.
+/// The name of a sprite in its game, for example `enemy_slime`, `enemy_slime_red` or
+/// `tile_grass_2`.
 ///
-/// A name has two to five words of `a-z`, `0-9` and `-`, joined by `_`, and at most 64 characters. The
-/// first word is the category.
+/// A name has two to five words of `a-z`, `0-9` and `-`, joined by `_`, and at most 64 characters.
+/// The first word is the category.
 ///
 /// # Example
 /// ```
@@ -30,12 +31,12 @@ const MAX_LEN: usize = 64;
 pub struct SpriteName(String);
 
 impl SpriteName {
-    /// Makes the name of `name` in `category`: in lower case, with `-` for all that is neither a letter nor
-    /// a digit. A name that begins with its category already is kept.
+    /// Makes the name of `name` in `category`: in lower case, with `-` for all that is neither a
+    /// letter nor a digit. A name that begins with its category already is kept.
     ///
     /// # Errors
-    /// [`ManifestError::Category`] if `category` is not one word, and [`ManifestError::Name`] if `name`
-    /// leaves no word or is too long.
+    /// [`ManifestError::Category`] if `category` is not one word, and [`ManifestError::Name`] if
+    /// `name` leaves no word or is too long.
     pub fn new(category: &str, name: &str) -> Result<SpriteName, ManifestError> {
         check_category(category)?;
         let name = mended(name);
@@ -51,6 +52,14 @@ impl SpriteName {
     }
 
     /// Returns the category, the first word.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_manifest::SpriteName;
+    /// let name: SpriteName = "enemy_slime_red".parse()?;
+    /// assert_eq!(name.category(), "enemy");
+    /// # Ok::<(), dgx_pixels_manifest::ManifestError>(())
+    /// ```
     pub fn category(&self) -> &str {
         self.0.split('_').next().unwrap_or_default()
     }
@@ -65,6 +74,13 @@ impl SpriteName {
 ///
 /// # Errors
 /// [`ManifestError::Category`] if it cannot.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_manifest::check_category;
+/// assert!(check_category("enemy").is_ok());
+/// assert!(check_category("Big Enemy").is_err());
+/// ```
 pub fn check_category(category: &str) -> Result<(), ManifestError> {
     match is_word(category) && category.len() < MAX_LEN / 2 {
         true => Ok(()),

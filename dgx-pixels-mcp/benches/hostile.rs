@@ -1,9 +1,10 @@
 //! The time that honest clients wait beside hostile ones, and the memory of the server:
 //! `cargo bench --package dgx-pixels-mcp --bench hostile -- [SECONDS [KIND]]`.
 //!
-//! 64 hostile clients of eight kinds, 8 of each, do what they can to keep 4 honest ones out for SECONDS (default 600).
-//! The honest ones ask without drawing, and now and then draw a sprite with the built-in `sketch`. The program fails if a
-//! job that was accepted is lost. With KIND, 1 to 8, all 64 are of that kind.
+//! 64 hostile clients of eight kinds, 8 of each, do what they can to keep 4 honest ones out for
+//! SECONDS (default 600). The honest ones ask without drawing, and now and then draw a sprite with
+//! the built-in `sketch`. The program fails if a job that was accepted is lost. With KIND, 1 to 8,
+//! all 64 are of that kind.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -162,7 +163,8 @@ fn head(length: usize) -> String {
     )
 }
 
-/// Sends a request and reads the answer. `None` if the server closed the connection, or refused for now.
+/// Sends a request and reads the answer. `None` if the server closed the connection, or refused for
+/// now.
 fn ask(stream: &mut TcpStream, request: &[u8]) -> Option<Value> {
     stream.write_all(request).ok()?;
     let mut reply = vec![];
@@ -200,8 +202,8 @@ impl Honest {
     }
 }
 
-/// Asks, with a pause between calls, and asks again where the connection was closed or the server was busy; the time
-/// is that of all tries.
+/// Asks, with a pause between calls, and asks again where the connection was closed or the server
+/// was busy; the time is that of all tries.
 fn honest(load: &Load, calls: Option<usize>) -> Honest {
     let quick = [
         call("list_models", json!({})),

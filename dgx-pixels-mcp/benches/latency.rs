@@ -1,6 +1,8 @@
-//! How long a call takes that makes no picture, on the loopback, while another draws: `cargo bench --package dgx-pixels-mcp --bench latency -- [MODEL]`.
+//! How long a call takes that makes no picture, on the loopback, while another draws:
+//! `cargo bench --package dgx-pixels-mcp --bench latency -- [MODEL]`.
 //!
-//! A raw keep-alive client, so that what is measured is the server: at 1 and at 32 connections, the newest revision's JSON answers.
+//! A raw keep-alive client, so that what is measured is the server: at 1 and at 32 connections, the
+//! newest revision's JSON answers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

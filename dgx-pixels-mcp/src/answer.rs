@@ -1,4 +1,4 @@
-//! What a tool answers: a short JSON text, at most one image, and faults that say what to do next.
+//! The answer of a tool: a short JSON text, at most one image, and faults that say what to do next.
 
 use std::time::Duration;
 
@@ -12,21 +12,22 @@ use serde_json::{Map, Value, json};
 
 use crate::preview::SIDES;
 
-/// The most bytes of an answer as JSON, with its image in Base64. Clients cut at 1 MiB, and some before.
+/// The most bytes of an answer as JSON, with its image in Base64. Clients cut at 1 MiB, and some
+/// before.
 pub(crate) const MAX_BYTES: usize = 700 << 10;
-/// What JSON-RPC puts around a result, at most.
+/// The largest number of bytes that JSON-RPC puts around a result.
 const ENVELOPE_BYTES: usize = 4 << 10;
 /// The most bytes of a fault's text.
 const MAX_FAULT_BYTES: usize = 4 << 10;
 
-/// Why a call gives nothing, in words that a model can act on.
+/// The reason why a call returns nothing, in words that a model can act on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) text: String,
     pub(crate) kind: ErrorKind,
     /// The argument at fault, if it is one.
     pub(crate) field: Option<String>,
-    /// When the same call is likely to succeed.
+    /// The time after which the same call is likely to succeed.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -35,8 +36,8 @@ impl Fault {
         Fault { text: text.into(), kind, field: None, retry_after: None }
     }
 
-    /// The facts for a program that reads the answer: the kind of the fault, the argument at fault, and when to
-    /// call again.
+    /// The facts for a program that reads the answer: the kind of the fault, the argument at fault,
+    /// and when to call again.
     fn facts(&self) -> Map<String, Value> {
         let mut facts = Map::from_iter([("kind".to_owned(), json!(self.kind.as_str()))]);
         if let Some(field) = &self.field {
@@ -111,14 +112,14 @@ pub(crate) fn cut(text: String, most: usize) -> String {
     format!("{}… ({} bytes)", &text[..end], text.len())
 }
 
-/// A short text, and an image beside it: `draw` makes a PNG with sides of at most as many pixels as it is given.
-/// An image that does not fit even when it is small is left out, and the text says so. `structuredContent` stays
-/// empty: some clients drop the image where it is set.
+/// A short text, and an image beside it: `draw` makes a PNG with sides of at most as many pixels as
+/// it is given. An image that does not fit even when it is small is left out, and the text says so.
+/// `structuredContent` stays empty: some clients drop the image where it is set.
 pub(crate) fn with_picture(facts: Map<String, Value>, draw: impl Fn(u32) -> Vec<u8>) -> CallToolResult {
     with_picture_of(facts, &SIDES, draw)
 }
 
-/// As [`with_picture`], with the sides that are tried, the largest first.
+/// Does the same as [`with_picture`], with the given sides to try, the largest first.
 pub(crate) fn with_picture_of(
     facts: Map<String, Value>,
     sides: &[u32],
@@ -182,8 +183,8 @@ fn fits(result: &CallToolResult) -> bool {
     bytes(result) <= MAX_BYTES - ENVELOPE_BYTES
 }
 
-/// The answer of a tool that has an output schema, with the same as text for clients that read no other. What there is none of is left
-/// out.
+/// The answer of a tool that has an output schema, with the same as text for clients that read no
+/// other. What there is none of is left out.
 ///
 /// # Errors
 /// A fault for an answer that is too long.
@@ -205,7 +206,8 @@ pub(crate) fn structured<T: Serialize>(answer: &T) -> Result<CallToolResult, Fau
     }
 }
 
-/// Whether an answer has room for `value`, which stands in it twice: as a text, and as structured content.
+/// `true` if an answer has room for `value`, which stands in it twice: as a text, and as structured
+/// content.
 pub(crate) fn has_room(value: &impl Serialize) -> bool {
     let text = serde_json::to_string(value).unwrap_or_default();
     text.len() + escaped_length(&text) <= MAX_BYTES - ENVELOPE_BYTES
@@ -223,7 +225,7 @@ pub(crate) fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// What is told of an asset beside its picture.
+/// The facts about an asset that stand beside its image.
 pub(crate) fn facts(library: &Library, asset: &Asset) -> Map<String, Value> {
     let (made, certificate) = (asset.made.as_ref(), asset.certificate.as_ref());
     let told = [

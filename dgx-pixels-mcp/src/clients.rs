@@ -1,4 +1,4 @@
-//! What to write into which client's configuration.
+//! The entry that each client needs in its configuration.
 
 use serde_json::json;
 
@@ -35,7 +35,8 @@ impl Client {
         }
     }
 
-    /// The block that has the client start `program` with `arguments`, and talk to it by its standard streams.
+    /// The block that has the client start `program` with `arguments`, and talk to it by its
+    /// standard streams.
     ///
     /// # Example
     /// ```

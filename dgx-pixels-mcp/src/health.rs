@@ -1,4 +1,5 @@
-//! `dgx-pixels-mcp health`: one question to a running server, for the health checks of containers and services.
+//! `dgx-pixels-mcp health`: one question to a running server, for the health checks of containers
+//! and services.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +14,7 @@ const MOST_BYTES: u64 = 8192;
 /// The question, and the server that is asked.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the server listens.
+    /// The address at which the server listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8077")]
     address: SocketAddr,
 
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     timeout: u16,
 }
 
-/// Why a server is not well.
+/// The reason why a server is not well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HealthError {
     /// Nobody answers.

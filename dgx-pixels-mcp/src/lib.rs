@@ -1,8 +1,8 @@
 //! The MCP server of DGX-Pixels: an agent asks for a sprite, sees it, and gets the file.
 //!
-//! A [`Studio`] holds what tools share: the engine of `dgx-pixels-core`, the library of assets, the models. A
-//! [`Server`] answers one client's requests with it, over any of the [`transport`]s. `docs/mcp.md` is the reference of
-//! tools, resources and prompts.
+//! A [`Studio`] holds what tools share: the engine of `dgx-pixels-core`, the library of assets, the
+//! models. A [`Server`] answers one client's requests with it, over any of the [`transport`]s.
+//! `docs/mcp.md` is the reference of tools, resources and prompts.
 //!
 //! # Example
 //! ```no_run

@@ -40,7 +40,8 @@ enum Command {
     Stdio(Serving),
     /// Serve many clients at http://ADDRESS/mcp, and older ones at /sse.
     Http(Http),
-    /// Ask a server of this machine whether it is well: nothing is printed and the exit code is 0 if it is.
+    /// Ask a server of this machine whether it is well: nothing is printed and the exit code is 0
+    /// if it is.
     Health(health::Args),
     /// Print what goes into a client's configuration.
     PrintConfig(PrintConfig),
@@ -58,11 +59,13 @@ struct Serving {
     #[arg(long, value_name = "BYTES", default_value = "4GiB")]
     quota: ByteSize,
 
-    /// A folder that pictures may be read from, beside the library and the current folder. May be given again.
+    /// A folder that images may be read from, beside the library and the current folder. May be
+    /// given again.
     #[arg(long = "root", value_name = "DIR")]
     roots: Vec<PathBuf>,
 
-    /// A model's name or folder, to serve this model alone. Default: all that are found, and `sketch`, which is built in.
+    /// A model's name or folder, to serve this model alone. Default: all that are found, and
+    /// `sketch`, which is built in.
     #[arg(long, value_name = "NAME|PATH")]
     model: Option<String>,
 
@@ -70,11 +73,13 @@ struct Serving {
     #[arg(long, value_name = "D", default_value_t = Device::Auto)]
     device: Device,
 
-    /// Memory of the device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave as `-4GiB`.
+    /// Memory of the device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave
+    /// as `-4GiB`.
     #[arg(long, value_name = "B", default_value = "90%", allow_hyphen_values = true)]
     budget: Budget,
 
-    /// Seconds that a call waits for its pictures; what is not done by then goes on as a job. Many clients give up after 60.
+    /// Seconds that a call waits for its sprites; unfinished sprites continue as jobs. Many
+    /// clients give up after 60.
     #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=3600))]
     wait: u64,
 
@@ -86,23 +91,27 @@ struct Serving {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
 
-    /// Seconds that one call of the device may take. A device that takes longer is given up, and its jobs fail.
+    /// Seconds that one call of the device may take. A device that takes longer is given up, and
+    /// its jobs fail.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     hang_after: u32,
 
-    /// Load libtorch when the server starts. Default: when the first image is drawn, which then takes a second longer.
+    /// Load libtorch when the server starts. Default: when the first image is drawn, which then
+    /// takes a second longer.
     #[arg(long)]
     preload: bool,
 
-    /// Where the running Bevy game answers on this machine.
+    /// The port of the running Bevy game on this machine.
     #[arg(long, value_name = "PORT", env = "BRP_EXTRAS_PORT", hide_env_values = true, default_value_t = GAME_PORT)]
     game_port: u16,
 
-    /// Groups of tools that clients may call, for example `library,game`. Prompts and resources of the others are gone as well. Default: all.
+    /// Groups of tools that clients may call, for example `library,game`. Prompts and resources of
+    /// the others are gone as well. Default: all.
     #[arg(long, value_name = "GROUPS", value_enum, value_delimiter = ',', num_args = 1)]
     tools: Option<Vec<Group>>,
 
-    /// Offer only tools that change nothing: they list, look and check, and neither draw nor deploy.
+    /// Offer only tools that change nothing: they list, look and check, and neither draw nor
+    /// deploy.
     #[arg(long)]
     read_only: bool,
 }
@@ -112,11 +121,12 @@ struct Http {
     #[command(flatten)]
     serving: Serving,
 
-    /// Where to listen. Anything but the loopback needs a token.
+    /// The address and port to listen on. Any address but the loopback needs a token.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8077")]
     bind: SocketAddr,
 
-    /// A file with the token that clients show as `Authorization: Bearer TOKEN`. The environment's DGX_PIXELS_MCP_TOKEN does as well.
+    /// A file with the token that clients show as `Authorization: Bearer TOKEN`. The environment's
+    /// DGX_PIXELS_MCP_TOKEN does as well.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -132,16 +142,18 @@ struct Http {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
 
-    /// The most calls at once that take longer than a moment, for example calls that draw. More are answered with 503.
+    /// The most calls at once that take longer than a moment, for example calls that draw. More are
+    /// answered with 503.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     max_requests: u16,
 
-    /// Where `/metrics` takes the metrics of GPUs from: `auto`, `nvml`, `nvidia-smi`, `dcgm`, `dcgm=http://HOST:PORT/metrics`, or
-    /// `demo`, which makes two GPUs up.
+    /// The source of `/metrics` for GPUs: `auto`, `nvml`, `nvidia-smi`, `dcgm`,
+    /// `dcgm=http://HOST:PORT/metrics`, or `demo`, which makes two GPUs up.
     #[arg(long, value_name = "SOURCE", default_value_t = SourceName::Auto)]
     gpu_source: SourceName,
 
-    /// Seconds that a client may take to send a request, or to read an answer, before its connection is closed.
+    /// Seconds that a client may take to send a request, or to read an answer, before its
+    /// connection is closed.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
     patience: u16,
 }
@@ -150,7 +162,7 @@ struct Http {
 struct PrintConfig {
     client: Client,
 
-    /// What the program is to be started with, after `--`. Default: `stdio`.
+    /// The arguments to start the program with, after `--`. Default: `stdio`.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -162,15 +174,15 @@ struct Cleaning {
     #[arg(long, value_name = "DIR")]
     library: Option<PathBuf>,
 
-    /// Those that were added so many days ago.
+    /// Delete the assets that were added at least this many days ago.
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
 
-    /// Those that are not among so many newest.
+    /// Delete all assets but this many, the newest.
     #[arg(long, value_name = "N")]
     keep_newest: Option<usize>,
 
-    /// Only say which.
+    /// Print the assets that would be deleted, and delete none.
     #[arg(long)]
     dry_run: bool,
 }
@@ -235,7 +247,8 @@ impl Serving {
         let config = StudioConfig {
             library: library(self.library)?,
             quota: Quota { max_bytes: Some(self.quota.as_u64()), max_assets: None },
-            // A client starts the program in the user's home or in `/` if it has no project: that is no folder to be read from.
+            // A client starts the program in the user's home or in `/` if it has no project: that
+            // is no folder to be read from.
             roots: self.roots.into_iter().chain(is_project(&here).then_some(here)).collect(),
             model: self.model,
             device: self.device,
@@ -302,7 +315,8 @@ fn serve(serving: Serving, http: Option<(HttpConfig, Option<PathBuf>, SourceName
     served
 }
 
-/// Ctrl-C and `kill` end the program at the next step; what is not finished is done by the next one.
+/// Ctrl-C and `kill` end the program at the next step; what is not finished is done by the next
+/// one.
 fn stop_on_signals(studio: Studio, stop: CancellationToken) -> Result<(), Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::spawn(async move {

@@ -1,14 +1,13 @@
-//! What is measured of the server; the engine measures itself.
+//! The metrics of the server; the engine measures itself.
 
 use std::time::Duration;
 
 use dgx_pixels_core::ErrorKind;
 use dgx_pixels_core::library::Library;
-use dgx_pixels_core::metrics::{Metric, MetricKind};
-use prometheus::core::Collector;
+use dgx_pixels_core::metrics::Meter;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
-/// From answers out of memory to pictures that take minutes.
+/// The bounds of histograms in seconds: from answers out of memory to images that take minutes.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 45.0, 120.0];
 
 pub(crate) struct Metrics {
@@ -26,15 +25,12 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Metrics {
         let registry = Registry::new();
-        let r = &registry;
-        let metric = Metric::named("mcp_tool_seconds", MetricKind::Histogram);
-        let seconds = kept(r, HistogramVec::new(metric.histogram_opts(&SECONDS), metric.labels));
-        let metric = Metric::named("mcp_tool_calls_total", MetricKind::Counter);
+        let meter = Meter(&registry);
         Metrics {
-            calls: kept(r, IntCounterVec::new(metric.opts(), metric.labels)),
-            seconds,
-            library_bytes: gauge(r, "library_bytes"),
-            library_quota: gauge(r, "library_quota_bytes"),
+            calls: meter.counters("mcp_tool_calls_total"),
+            seconds: meter.histograms("mcp_tool_seconds", &SECONDS),
+            library_bytes: meter.gauge("library_bytes"),
+            library_quota: meter.gauge("library_quota_bytes"),
             registry,
         }
     }
@@ -56,17 +52,6 @@ impl Metrics {
         self.calls.with_label_values(&labels).inc();
         self.seconds.with_label_values(&[tool]).observe(time.as_secs_f64());
     }
-}
-
-fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    const NAMED: &str = "names are constants and each is taken once; this is a bug";
-    let made = made.expect(NAMED);
-    registry.register(Box::new(made.clone())).expect(NAMED);
-    made
-}
-
-fn gauge(registry: &Registry, name: &str) -> IntGauge {
-    kept(registry, IntGauge::with_opts(Metric::named(name, MetricKind::Gauge).opts()))
 }
 
 fn as_i64(value: u64) -> i64 {

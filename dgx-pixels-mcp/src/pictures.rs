@@ -20,22 +20,23 @@ pub(crate) const MAX_PIXELS: u64 = 1 << 24;
 pub(crate) const MAX_SPRITE_PIXELS: u64 = 1 << 22;
 /// Decoding takes as much for a pixel: up to 16 bits a channel, and 8-bit RGBA.
 const DECODING_BYTES: u64 = 12;
-/// Pixel stages take as much for each pixel of the sprite: colours as floating point, their counts, a copy.
+/// Pixel stages take as much for each pixel of the sprite: colours as floating point, their counts,
+/// a copy.
 const CELL_BYTES: u64 = 64;
 
 /// The purpose of an image, which says how much memory it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// To be looked at.
+    /// The caller looks at it.
     Preview,
-    /// To be made a sprite of.
+    /// The caller makes a sprite of it.
     Pixelize,
 }
 
 /// An image, and the memory that is counted for it and for the work on it.
 pub(crate) struct Picture<'a> {
     pub(crate) pixels: RgbaImage,
-    /// What could not be done with the file.
+    /// The parts of the file that could not be used.
     pub(crate) warnings: Vec<String>,
     _memory: Memory<'a>,
 }
@@ -64,7 +65,8 @@ pub(crate) fn open<'a>(
 /// Decodes the image of an asset.
 ///
 /// # Errors
-/// The library's; a fault for one that is larger than can be shown, and for a call that is given up.
+/// The library's; a fault for one that is larger than can be shown, and for a call that is given
+/// up.
 pub(crate) fn of_library<'a>(
     studio: &'a Studio,
     stop: &Stop,

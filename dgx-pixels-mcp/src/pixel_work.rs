@@ -1,9 +1,9 @@
 //! The bounds of work on images and files, shared by the calls of all clients.
 //!
-//! Work goes on threads beside those that answer. Short work, such as a list or a preview, and long work, such as
-//! a grid that is to be found, have places of their own, so that a few long calls do not take all threads. Memory
-//! is taken in advance, from what the headers of images say: small images are worked on together, and one that
-//! needs more than all of it goes alone.
+//! Work goes on threads beside those that answer. Short work, such as a list or a preview, and long
+//! work, such as a grid that is to be found, have places of their own, so that a few long calls do
+//! not take all threads. Memory is taken in advance, from what the headers of images say: small
+//! images are worked on together, and one that needs more than all of it goes alone.
 
 use std::thread::available_parallelism;
 
@@ -30,7 +30,7 @@ pub(crate) struct PixelWork {
     memory: Semaphore,
 }
 
-/// How long work takes, and so which places it shares.
+/// The expected length of work, which decides the places that it shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
     /// Milliseconds, for example a list or a preview.
@@ -120,8 +120,9 @@ impl PixelWork {
         })
     }
 
-    /// Waits until there is memory for `bytes`, on a thread that may wait. It is given back when the answer is dropped. A thread takes
-    /// memory once: whoever held some and waited for more could wait for another that does the same.
+    /// Waits until there is memory for `bytes`, on a thread that may wait. It is given back when
+    /// the answer is dropped. A thread takes memory once: whoever held some and waited for more
+    /// could wait for another that does the same.
     ///
     /// # Errors
     /// The fault for a call that was given up meanwhile.

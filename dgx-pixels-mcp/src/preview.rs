@@ -1,4 +1,5 @@
-//! Images for the eyes of a model: enlarged without blur or reduced, on a chequered ground, as editors show what is transparent.
+//! Images for the eyes of a model: enlarged without blur or reduced, on a chequered ground, as
+//! editors show what is transparent.
 
 use std::io::Cursor;
 
@@ -94,8 +95,8 @@ fn reduced(sprite: &RgbaImage, side: u32) -> RgbImage {
     })
 }
 
-/// A colour over the ground: `premultiplied` is the sum of colours times their alpha, `alpha` the sum of alphas,
-/// and `whole` what that would be if all were opaque.
+/// A colour over the ground: `premultiplied` is the sum of colours times their alpha, `alpha` the
+/// sum of alphas, and `whole` what that would be if all were opaque.
 fn over_ground(premultiplied: [u64; 3], alpha: u64, whole: u64, ground: u32) -> Rgb<u8> {
     let ground = GROUND[ground as usize].0.map(u64::from);
     let whole = whole.max(1);

@@ -35,7 +35,7 @@ const ALL: [Template; 3] = [
         ],
         text: "Make a sprite of {character} for my game. Call `generate_sprite` with this as the prompt, width and height {size}, style \
             `{style}` and count 4. Look at the four, say which is best and why, and give me its path. If none will do, change the \
-            prompt to one thing and its colours and try again, twice at most.",
+            prompt to one thing and its colors and try again, twice at most.",
     },
     Template {
         name: "make_item_set",
@@ -98,7 +98,7 @@ pub(crate) fn get(name: &str, given: JsonObject) -> Result<GetPromptResult, Erro
     Ok(GetPromptResult::new(vec![message]).with_description(template.description))
 }
 
-/// What may stand for the argument `name`, beginning with `value`.
+/// The values that the argument `name` may have, beginning with `value`.
 pub(crate) fn complete(studio: &Studio, name: &str, value: &str) -> Vec<String> {
     let all: Vec<String> = match name {
         "model" => studio.models().iter().map(|model| model.name.clone()).collect(),

@@ -21,8 +21,8 @@ const STYLES: &str = "dgx-pixels://styles";
 const PNG: &str = "image/png";
 const JSON: &str = "application/json";
 const PAGE: usize = 100;
-/// The most bytes of a resource, so that its answer is no longer than that of a tool: a third more in Base64, and
-/// an eighth for what a text needs to stand in JSON.
+/// The most bytes of a resource, so that its answer is no longer than that of a tool: a third more
+/// in Base64, and an eighth for what a text needs to stand in JSON.
 const MAX_RESOURCE_BYTES: usize = MAX_BYTES / 4 * 3 - (8 << 10);
 
 /// The resources that a client may read.
@@ -62,7 +62,7 @@ pub(crate) async fn list(
         let resource = Resource::new(format!("sprite://{}/sprite.png", asset.id), asset.id.to_string());
         resource
             .with_title(title.unwrap_or_else(|| asset.id.to_string()))
-            .with_description(format!("{}x{}, {} colours", asset.width, asset.height, asset.colors))
+            .with_description(format!("{}x{}, {} colors", asset.width, asset.height, asset.colors))
             .with_mime_type(PNG)
             .with_size(asset.bytes)
     });

@@ -25,12 +25,13 @@ use crate::tools::{self, Call, Listener, ToolSet};
 use crate::{prompts, resources};
 use dgx_pixels_core::fields::json::{cut, nearest, quoted};
 
-/// How soon the work of other servers is noticed; it takes one question to the disk.
+/// The time between two looks for the work of other servers. A look takes one question to the disk.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Lists that only another version of the program changes.
 const CONSTANT_MS: u64 = 3_600_000;
 
-/// Answers a client. Its copies share all they know, but for the name of the connection that each serves.
+/// Answers a client. Its copies share all they know, but for the name of the connection that each
+/// serves.
 #[derive(Clone)]
 pub struct Server {
     studio: Studio,
@@ -46,8 +47,8 @@ impl Server {
         Server { studio, tools, tasks, connection }
     }
 
-    /// The same with these tools only: all others are neither listed nor taken, nor are prompts and resources that
-    /// need them.
+    /// The same with these tools only: all others are neither listed nor taken, nor are prompts and
+    /// resources that need them.
     pub fn with_tools(self, tools: ToolSet) -> Server {
         Server { tools, ..self }
     }
@@ -89,14 +90,14 @@ impl Server {
         capabilities
     }
 
-    /// What a model should know before its first call, of the tools that there are.
+    /// The facts about the available tools that a model should know before its first call.
     fn instructions(&self) -> String {
         let mut text = String::from("Makes game-ready pixel art on the user's own machine.");
         for (tool, sentence) in [
             (
                 "generate_sprite",
                 "`generate_sprite` draws a sprite from a prompt and saves a PNG; look at the preview, and call again with another \
-                 seed, fewer `max_colors`, or a `palette` if it is not right. Say one thing and its colours in a prompt: \"a red \
+                 seed, fewer `max_colors`, or a `palette` if it is not right. Say one thing and its colors in a prompt: \"a red \
                  dragon\". Several things in one look: `generate_batch`.",
             ),
             ("list_models", "`list_models` names models, styles and palettes."),

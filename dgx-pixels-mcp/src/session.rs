@@ -10,8 +10,8 @@ use uuid::Uuid;
 /// The most characters of what a client says of itself.
 const MAX_CHARS: usize = 80;
 
-/// The name of one connection over standard streams or `/sse`, each of which has a server of its own. A copy is
-/// for another connection, and has another name.
+/// The name of one connection over standard streams or `/sse`, each of which has a server of its
+/// own. A copy is for another connection, and has another name.
 #[derive(Debug, Default)]
 pub(crate) struct Connection(OnceLock<String>);
 
@@ -22,8 +22,8 @@ impl Clone for Connection {
 }
 
 impl Connection {
-    /// The client that sent a request: the session over HTTP, or the connection. From revision 2026-07-28 on HTTP
-    /// has no sessions, and a client is what it says that it is.
+    /// The client that sent a request: the session over HTTP, or the connection. From revision
+    /// 2026-07-28 on HTTP has no sessions, and a client is what it says that it is.
     pub(crate) fn client(&self, context: &RequestContext<RoleServer>) -> String {
         let Some(parts) = context.extensions.get::<Parts>() else {
             return self.0.get_or_init(|| format!("connection {}", Uuid::new_v4())).clone();

@@ -1,4 +1,5 @@
-//! What all tools share: the models, the engine that draws, the library of assets, and the jobs that fill it.
+//! The state that all tools share: the models, the engine that draws, the library of assets, and
+//! the jobs that fill it.
 
 mod card;
 mod config;
@@ -28,9 +29,9 @@ use crate::pixel_work::{PixelWork, Stop};
 
 /// Servers of this user that may run at once, each with a journal of its own.
 const JOURNALS: usize = 64;
-/// A client may fill one part in this many of the queue,
+/// The part of the queue that a client may fill is one in this many.
 const CLIENT_SHARE: usize = 4;
-/// but has this many places where the queue does.
+/// The least number of places that a client has, if the queue has them.
 const CLIENT_JOBS: usize = 1024;
 
 /// Everything behind the tools. All its copies are the same one.
@@ -51,10 +52,12 @@ struct Inner {
 }
 
 impl Studio {
-    /// Opens the library and looks for models. The engine starts when it is first needed, or by [`Studio::warm_up`].
+    /// Opens the library and looks for models. The engine starts when it is first needed, or by
+    /// [`Studio::warm_up`].
     ///
     /// # Errors
-    /// [`Error::Library`]; [`Error::NoFile`] for a root that is not there; what is wrong with the model that is named.
+    /// [`Error::Library`]; [`Error::NoFile`] for a root that is not there; what is wrong with the
+    /// model that is named.
     pub fn open(config: StudioConfig) -> Result<Studio, Error> {
         let library = Library::open(&config.library, config.quota)?;
         let roots = Roots::new(config.roots.iter().map(PathBuf::as_path).chain([library.root()]))?;
@@ -143,8 +146,8 @@ impl Studio {
         self.0.engine.get_or_try_init(start).await
     }
 
-    /// Starts the engine, so that the first call need not wait for it, and loads libtorch if the configuration says so.
-    /// No model is loaded.
+    /// Starts the engine, so that the first call need not wait for it, and loads libtorch if the
+    /// configuration says so. No model is loaded.
     ///
     /// # Errors
     /// Those of [`Studio::engine`]; [`Error::Libtorch`].
@@ -182,7 +185,8 @@ impl Studio {
         }
     }
 
-    /// Stops at the next step. What is not finished is done when the next server starts, where a journal is kept.
+    /// Stops at the next step. What is not finished is done when the next server starts, where a
+    /// journal is kept.
     pub fn shut_down(&self) {
         if let Some(engine) = self.running() {
             engine.shutdown(Shutdown::NextStep);
@@ -218,8 +222,8 @@ impl Studio {
     /// Hands sprites to the engine, and sees to it that each becomes an asset.
     ///
     /// # Errors
-    /// Those of [`Studio::engine`], [`Engine::submit_all`] and [`Library::reserve`]; the fault for a call that was given
-    /// up before its turn. Nothing is drawn then.
+    /// Those of [`Studio::engine`], [`Engine::submit_all`] and [`Library::reserve`]; the fault for
+    /// a call that was given up before its turn. Nothing is drawn then.
     pub(crate) async fn submit(&self, planned: Vec<PlannedSprite>, stop: &Stop) -> Result<Vec<Work>, Fault> {
         self.0.jobs.submit(self.engine().await?.clone(), planned, stop).await
     }

@@ -1,4 +1,5 @@
-//! Style presets: what a word as `8bit` adds to a request. They are data, `styles.json`, which clients may read too.
+//! Style presets: what a word as `8bit` adds to a request. They are data, `styles.json`, which
+//! clients may read too.
 
 use std::sync::LazyLock;
 

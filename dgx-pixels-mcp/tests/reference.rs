@@ -21,7 +21,7 @@ fn reference() -> String {
             _ => "Adds, and with `project` replaces sprites of the same name in the game.",
         };
         let description = tool.description.clone().unwrap_or_default().replace('\n', " ");
-        let _ = write!(text, "\n### `{}`\n\n{description} {effect}\n", tool.name);
+        let _ = write!(text, "\n### `{}`\n\n{}\n", tool.name, wrapped(&format!("{description} {effect}")));
         let required =
             tool.input_schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
         let fields = tool.input_schema.get("properties").and_then(Value::as_object);
@@ -36,16 +36,35 @@ fn reference() -> String {
         if let Some(output) = &tool.output_schema {
             let fields = output.get("properties").and_then(Value::as_object);
             let names: Vec<_> = fields.into_iter().flatten().map(|(name, _)| format!("`{name}`")).collect();
-            let _ = write!(text, "\nAnswers with {}, also as structured content.\n", names.join(", "));
+            let answer = format!("Answers with {}, also as structured content.", names.join(", "));
+            let _ = write!(text, "\n{}\n", wrapped(&answer));
         }
     }
     text += "\n## Styles\n\n| `style` | |\n|---|---|\n";
     for style in styles::all() {
         let _ = writeln!(text, "| `{}` | {} |", style.name, style.description);
     }
-    text += "\nThey are data, [`styles.json`](../dgx-pixels-mcp/src/styles.json), and the resource `dgx-pixels://styles`. Words are added to prompts of \
-        models that draw other things too; one made for sprites needs none.\n";
+    text += "\nThey are data, [`styles.json`](../dgx-pixels-mcp/src/styles.json), and the resource\n\
+        `dgx-pixels://styles`. Words are added to prompts of models that draw other things too; a model\n\
+        that was made for sprites needs none.\n";
     text
+}
+
+/// The words of `text` in lines of at most 100 characters.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("it begins with a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= 100 {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }
 
 /// Returns the type in words, for example `whole number, 1 to 1000`.

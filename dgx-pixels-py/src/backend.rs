@@ -288,16 +288,4 @@ impl Canvas for PyCanvas {
     fn steps_done(&self) -> usize {
         self.steps_done
     }
-
-    fn steps(&self) -> usize {
-        self.request.steps
-    }
-
-    fn rows(&self) -> usize {
-        1
-    }
-
-    fn dropped_words(&self) -> Option<&str> {
-        None
-    }
 }

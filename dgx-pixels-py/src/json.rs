@@ -10,8 +10,8 @@ use crate::error::invalid;
 const PAIRS: [(&str, char); 5] =
     [("size", 'x'), ("grid", 'x'), ("original_size", 'x'), ("target_size", 'x'), ("crop", ',')];
 
-/// Lists in lists, and the like, that a value may have. No field has more than two; a value that holds
-/// itself has no end.
+/// Lists in lists, and the like, that a value may have. No field has more than two; a value that
+/// holds itself has no end.
 const MOST_DEPTH: usize = 8;
 
 /// Returns the fields of `given` as a JSON object.

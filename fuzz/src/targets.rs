@@ -1,7 +1,8 @@
-//! The bodies of the fuzz targets: any bytes are read or refused, and what was read can be used. None may panic, or
-//! take memory that is not in proportion to the bytes.
+//! The bodies of the fuzz targets: any bytes are read or refused, and what was read can be used.
+//! None may panic, or take memory that is not in proportion to the bytes.
 //!
-//! `cargo test` replays the corpora with these very functions, so this file uses nothing but public parts.
+//! `cargo test` replays the corpora with these very functions, so this file uses nothing but public
+//! parts.
 
 use std::fs;
 use std::io::Cursor;

@@ -1,4 +1,5 @@
-//! A batch's folder: its pictures, its manifest, and what it needs to go on after it was broken off.
+//! A batch's folder: its pictures, its manifest, and what it needs to go on after it was broken
+//! off.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,11 +20,11 @@ use crate::{interrupt, output};
 
 /// A line for each picture that is made or cannot be.
 const MANIFEST: &str = "manifest.jsonl";
-/// What only the batch itself reads.
+/// The folder that only the batch itself reads.
 const HIDDEN: &str = ".dgx-pixels";
-/// In [`HIDDEN`]: what the batch is to make.
+/// The file in [`HIDDEN`] with the plan of the batch.
 const PLAN: &str = "batch.json";
-/// In [`HIDDEN`]: the engine's.
+/// The folder in [`HIDDEN`] of the engine's journal.
 const JOURNAL: &str = "journal";
 const IN_USE: &str = "another `dgx-pixels batch` works in it; wait for it, or give another `--output`";
 const FORMAT_VERSION: u32 = 1;
@@ -34,20 +35,20 @@ const MAX_MANIFEST_BYTES: u64 = 4 << 30;
 
 /// A batch's folder, which no other program works in at the same time.
 ///
-/// The folder may be a clone of somebody else's repository: what is in it is reached from the open folder,
-/// and links in it are not followed.
+/// The folder may be a clone of somebody else's repository: what is in it is reached from the open
+/// folder, and links in it are not followed.
 pub(super) struct Folder {
     open: files::Folder,
-    /// As it was given.
+    /// The path that the user gave.
     path: PathBuf,
-    /// Without links, from the root on.
+    /// The absolute path without links.
     root: PathBuf,
     manifest: File,
     /// `None` on a file system without locks.
     _lock: Option<File>,
 }
 
-/// What the batch is to make, written before anything is made.
+/// The list of images to make, written before the first is made.
 #[derive(Serialize, Deserialize)]
 struct Plan {
     format_version: u32,
@@ -62,9 +63,9 @@ struct Planned {
 /// A line of the manifest. Order and names are a promise.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// Of the input, from 1.
+    /// The line of the input, from 1.
     pub(super) line: usize,
-    /// In the manifest's folder.
+    /// The path in the manifest's folder.
     pub(super) path: PathBuf,
     pub(super) prompt: String,
     pub(super) seed: u64,
@@ -95,19 +96,19 @@ pub(super) struct Told {
     pub(super) message: String,
 }
 
-/// How the pictures stand to those of an earlier run.
+/// The images compared with those of an earlier run.
 pub(super) struct Kept {
     /// Keys of those that are made already.
     pub(super) made: HashSet<String>,
-    /// Of the pictures, how many were asked for before.
+    /// The number of images that the earlier run was asked for too.
     pub(super) same: usize,
-    /// How many were not.
+    /// The number of images that the earlier run was not asked for.
     pub(super) new: usize,
-    /// How many were asked for before and are not any more.
+    /// The number of images that only the earlier run was asked for.
     pub(super) left_out: usize,
 }
 
-/// What may be done with a folder.
+/// The permissions that the user gave for a folder.
 #[derive(Clone, Copy)]
 pub(super) struct Allowed {
     /// Go on with a batch that was broken off.
@@ -117,12 +118,12 @@ pub(super) struct Allowed {
 }
 
 impl Folder {
-    /// Takes the folder at `path`, made if absent, for `pictures`, after checking that their files can be written. Those that
-    /// an earlier run planned were checked by it.
+    /// Takes the folder at `path`, made if absent, for `pictures`, after checking that their files
+    /// can be written. Those that an earlier run planned were checked by it.
     ///
     /// # Errors
-    /// [`Failure::Unfinished`] and [`Failure::Exists`], unless they are `allowed`; another run that has the folder; the
-    /// folder's own faults. Nothing has changed then.
+    /// [`Failure::Unfinished`] and [`Failure::Exists`], unless they are `allowed`; another run that
+    /// has the folder; the folder's own faults. Nothing has changed then.
     pub(super) fn open(
         path: &Path,
         pictures: &[Picture],
@@ -216,12 +217,12 @@ impl Folder {
         self.open.read(name, MAX_PICTURE_BYTES).ok().flatten()
     }
 
-    /// Where the picture goes, in every run the same.
+    /// The path of the image, the same in every run.
     pub(super) fn output(&self, picture: &Picture) -> PathBuf {
         self.root.join(&picture.file)
     }
 
-    /// Where the engine keeps its journal.
+    /// The folder of the engine's journal.
     pub(super) fn journal(&self) -> PathBuf {
         self.root.join(HIDDEN).join(JOURNAL)
     }
@@ -270,7 +271,7 @@ impl Entry {
         }
     }
 
-    /// With the end of the line.
+    /// The plan as JSON, with a line break at its end.
     fn json(&self) -> String {
         serde_json::to_string(self).expect("plain data turns into JSON; this is a bug") + "\n"
     }

@@ -1,4 +1,4 @@
-//! What a batch's input asks for: every line is checked before anything is drawn.
+//! The input of a batch. Every line is checked before anything is drawn.
 
 use std::collections::HashSet;
 use std::fs;
@@ -46,7 +46,7 @@ static SCHEMAS: LazyLock<[Arc<Object>; 2]> = LazyLock::new(|| {
     [line, Arc::new(all)]
 });
 
-/// What holds for every line that does not say otherwise.
+/// The values for lines that do not set them.
 #[derive(Clone)]
 pub(super) struct Defaults {
     pub(super) drawing: Drawing,
@@ -67,7 +67,7 @@ impl Defaults {
 
 /// One picture to be made.
 pub(super) struct Picture {
-    /// Of the input, from 1.
+    /// The line of the input, from 1.
     pub(super) line: usize,
     /// Its name in the batch's folder.
     pub(super) file: String,
@@ -76,7 +76,7 @@ pub(super) struct Picture {
     pub(super) key: String,
 }
 
-/// What is wrong with a line.
+/// The fault of a line.
 pub(super) struct Fault {
     pub(super) line: usize,
     pub(super) reason: String,
@@ -113,7 +113,8 @@ pub(super) fn is_json(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
     Ok(["jsonl", "ndjson"].iter().any(|ending| named(ending)) || is_object(first))
 }
 
-/// The lines with their numbers from 1, without a byte order mark. They end as on Unix, Windows or an old Mac.
+/// The lines with their numbers from 1, without a byte order mark. They end as on Unix, Windows or
+/// an old Mac.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut rest = Some(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
     let lines = std::iter::from_fn(move || {
@@ -315,7 +316,8 @@ fn free_name(stem: &str, line: usize, taken: &mut HashSet<String>) -> String {
     name
 }
 
-/// 32 bits, as the seeds that `generate` draws: the same line with the same prompt has the same one in every run.
+/// 32 bits, as the seeds that `generate` draws: the same line with the same prompt has the same one
+/// in every run.
 fn derived_seed(line: usize, prompt: &str) -> u64 {
     let hash = blake3::hash(format!("{line} {prompt}").as_bytes());
     let [a, b, c, d, ..] = *hash.as_bytes();
@@ -343,7 +345,7 @@ fn hex([r, g, b]: &[u8; 3]) -> Value {
     format!("#{r:02X}{g:02X}{b:02X}").into()
 }
 
-/// serde_json counts the lines of one line.
+/// Removes the line number from an error of `serde_json`, which counts from the start of this line.
 fn no_line(error: &str) -> String {
     error.replace(" at line 1 column ", " at column ")
 }

@@ -1,9 +1,9 @@
 //! The console blocks of our documents are run as a reader would run them, and print what they say.
 //!
-//! In a block marked `console`, a line that begins with `$ ` is a command, and the lines under it are
-//! what it prints on standard output. A document's blocks run in their order, in one folder that looks
-//! like a fresh checkout. Times and hashes may differ. Commands that take a GPU, Bevy, or minutes stand
-//! in blocks marked `sh`.
+//! In a block marked `console`, a line that begins with `$ ` is a command, and the lines under it
+//! are what it prints on standard output. A document's blocks run in their order, in one folder
+//! that looks like a fresh checkout. Times and hashes may differ. Commands that take a GPU, Bevy,
+//! or minutes stand in blocks marked `sh`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -60,7 +60,8 @@ fn lasting(line: &str) -> String {
     lasting.collect::<Vec<_>>().join(" ")
 }
 
-/// A folder that looks like a fresh checkout after `make demo`, with the files that documents speak of.
+/// A folder that looks like a fresh checkout after `make demo`, with the files that documents speak
+/// of.
 struct Checkout(TempDir);
 
 impl Checkout {

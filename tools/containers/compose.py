@@ -7,20 +7,19 @@ import os
 import signal
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from engine import ROOT, run
 
 sys.path.insert(0, str(ROOT / "tools/monitoring"))
 
+import mcp_tool
 import stack
 
 PROJECT = "dgx-pixels-gate"
 # Grafana is not among Debian's packages.
 SERVICES = ("dgx-pixels", "prometheus", "alertmanager", "node-exporter")
 PORTS = {"dgx-pixels": 8077, "prometheus": 9090, "alertmanager": 9093}
-REVISION = "2026-07-28"
 # The server of the checks: it draws with the model of the image, and gives a device up soon.
 OVERRIDE = """
 services:
@@ -118,24 +117,8 @@ class Compose:
 
     def tool(self, tool, /, seconds=60, **arguments):
         """What a tool of the server answers."""
-        about = {
-            "io.modelcontextprotocol/protocolVersion": REVISION,
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": {"name": "gate", "version": "1"},
-        }
-        params = {"name": tool, "arguments": arguments, "_meta": about}
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "MCP-Protocol-Version": REVISION,
-            "Mcp-Method": "tools/call",
-            "Mcp-Name": tool,
-            "Authorization": f"Bearer {self.token}",
-        }
-        request = urllib.request.Request(self.url("dgx-pixels") + "/mcp", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=seconds) as answer:
-            result = json.load(answer)["result"]
+        url = self.url("dgx-pixels") + "/mcp"
+        result = mcp_tool.call(url, tool, arguments, client="gate", token=self.token, seconds=seconds)
         if result.get("isError"):
             raise RuntimeError(f"`{tool}` answered: {result['content'][0]['text']}")
         return json.loads(result["content"][0]["text"])

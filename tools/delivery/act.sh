@@ -5,6 +5,7 @@
 #   tools/delivery/act.sh                              every job of every workflow, to its end, with the programs of
 #                                                      tools/delivery/act/bin: nothing is built either
 #   ACT_BROKEN=test-core tools/delivery/act.sh test    the workflow `test` alone, where `make test-core` fails
+#   ACT_EVENTS=pull_request tools/delivery/act.sh test the workflow `test`, for this event alone
 #   tools/delivery/act.sh pull_request -j fmt          act's own arguments: here one job, for real
 #
 # Jobs run as you, in a copy of the checkout, with the tools of this machine.
@@ -35,10 +36,10 @@ failed=0
 workflows=(.github/workflows/*.yml)
 [ $# = 0 ] || workflows=(".github/workflows/$1.yml")
 for workflow in "${workflows[@]}"; do
-    for event in pull_request push schedule workflow_dispatch; do
+    for event in ${ACT_EVENTS:-pull_request push schedule workflow_dispatch}; do
         grep -q "^  $event:" "$workflow" || continue
         file=$event
-        if [ $event = push ] && grep -q '^    tags:' "$workflow"; then file=tag; fi
+        if [ "$event" = push ] && grep -q '^    tags:' "$workflow"; then file=tag; fi
         rm -rf "$ACT_ARTIFACTS"
         result=ok
         if ! act "${arguments[@]}" "$event" --workflows "$workflow" --eventpath "tools/delivery/act/events/$file.json" \
@@ -49,7 +50,7 @@ for workflow in "${workflows[@]}"; do
         name=$(basename "$workflow" .yml)
         echo "$result  $name, $file: $(grep -c 'Job succeeded' "$work/log") jobs succeeded"
         # act calls every leg of a matrix failed when one is; the step that failed names the leg.
-        sed -n 's/^\[\(.*[^ ]\) *\] *❌ *Failure - Main \(.*\) \[.*/        failed: \1: \2/p' "$work/log"
+        sed -n 's/^\[\(.*[^ ]\) *\] *❌ *Failure - Main \([^[]*[^[ ]\).*/        failed: \1: \2/p' "$work/log"
     done
 done
 exit $failed

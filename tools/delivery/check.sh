@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=$PWD/.venv/bin:$PATH
 
-readonly all="zizmor actionlint schemas timeouts yamllint shellcheck hadolint typos ruff deny shear versions packages"
+readonly all="zizmor actionlint schemas timeouts yamllint shellcheck hadolint typos ruff deny shear versions packages prose"
 mapfile -t workflows < <(git ls-files '.github/workflows/*.yml')
 mapfile -t yaml < <(git ls-files '*.yml' '*.yaml' .yamllint)
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run tools/delivery/act/bin)
@@ -42,6 +42,7 @@ run() {
         shear) cargo shear --locked --deny-warnings ;;
         versions) python3 tools/delivery/release.py check ;;
         packages) python3 tools/delivery/release.py packages ;;
+        prose) python3 tools/delivery/prose.py check ;;
         *) echo "\`$1\` is unknown; expected one of: $all" && return 2 ;;
     esac
 }

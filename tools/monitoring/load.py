@@ -7,14 +7,13 @@ Prints how many calls each tool was sent. It sends only to an address of this ma
 
 import argparse
 import collections
-import json
 import threading
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 
-REVISION = "2026-07-28"
+import mcp_tool
+
 SUBJECTS = ["a green slime", "a red potion", "a brass key", "a blue shield", "an oak tree", "a stone wall"]
 
 
@@ -26,31 +25,9 @@ class Client:
 
     def call(self, tool, seconds=60, **arguments):
         """The result of a tool; `None` if the server refused the call, or took longer than `seconds`."""
-        about = {
-            "io.modelcontextprotocol/protocolVersion": REVISION,
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": {"name": self.name, "version": "1"},
-        }
-        body = {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {"name": tool, "arguments": arguments, "_meta": about},
-        }
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "MCP-Protocol-Version": REVISION,
-            "Mcp-Method": "tools/call",
-            "Mcp-Name": tool,
-        }
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         self.sent[tool] += 1
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as answer:
-                return json.load(answer).get("result")
+            return mcp_tool.call(self.url, tool, arguments, client=self.name, token=self.token, seconds=seconds)
         except (urllib.error.URLError, TimeoutError):
             return None
 

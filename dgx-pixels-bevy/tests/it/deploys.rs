@@ -32,7 +32,8 @@ fn deploys_show_in_the_running_game_with_their_own_rectangles() {
     game.until(|world| frame(world) != before);
 }
 
-/// In each frame of the game: that every sprite's rectangles are those of the picture that it shows. Colours are `width / 16`.
+/// In each frame of the game: that every sprite's rectangles are those of the picture that it
+/// shows. Colours are `width / 16`.
 fn nothing_is_torn(
     sprites: Res<Sprites>,
     images: Res<Assets<Image>>,

@@ -83,7 +83,8 @@ fn a_call_without_what_it_takes_is_told_so() {
     assert!(error.as_ref().unwrap()["message"].as_str().unwrap().contains("no camera"), "{error:?}");
 }
 
-/// In place of Bevy's renderer: pictures of this width, of which it takes one in a frame and removes the others, as Bevy does.
+/// In place of Bevy's renderer: pictures of this width, of which it takes one in a frame and
+/// removes the others, as Bevy does.
 #[derive(Resource)]
 struct Renderer {
     width: u32,

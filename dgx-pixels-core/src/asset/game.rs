@@ -25,6 +25,14 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// A game with `SpritesPlugin` of `dgx-pixels-bevy`, feature `remote`, at a port of this machine.
 ///
 /// Nothing is kept open between calls, so a game may end and begin anew.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ErrorKind;
+/// use dgx_pixels_core::asset::Game;
+/// // No program listens on port 1.
+/// assert_eq!(Game::new(1).status().unwrap_err().kind(), ErrorKind::GameUnavailable);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Game {
     port: u16,
@@ -32,6 +40,8 @@ pub struct Game {
 }
 
 /// The answer to whether a game shows what was deployed.
+///
+/// A deploy is done whether or not a game answers, so this is a report and no error.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Live {
     /// `true` if the game has said that it shows the manifest, and names none of the deployed
@@ -75,7 +85,8 @@ impl Game {
         BASE64_STANDARD.decode(png).map_err(|error| self.fault(("its screenshot is not Base64", error)))
     }
 
-    /// Has the game read its manifest anew, and waits until it shows the one with this BLAKE3, or says why not.
+    /// Has the game read its manifest anew, and waits until it shows the one with this BLAKE3, or
+    /// says why not.
     ///
     /// # Errors
     /// [`Error::Game`] if none answers in time.
@@ -85,6 +96,20 @@ impl Game {
 
     /// Asks whether the game of this project shows what was deployed, by itself or in a manifest
     /// that came after. It is no error that no game does: it will when it is started.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    /// use dgx_pixels_core::asset::{Game, Project};
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// let project = Project::open(game.path())?;
+    /// let deployed = project.deploy(&[])?;
+    /// // No program listens on port 1.
+    /// let live = Game::new(1).confirm(&project, &deployed, Duration::from_millis(10));
+    /// assert!(!live.live && live.reason.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn confirm(&self, project: &Project, deployed: &Deployed, patience: Duration) -> Live {
         let begun = Instant::now();
         let not = |reason: String, status| Live { live: false, ms: None, reason: Some(reason), status };

@@ -1,7 +1,7 @@
 //! Sprites on their way into a game: sheets, checks, and deploys while the game runs.
 //!
-//! The manifest that names a game's sprites is a crate of its own, `dgx_pixels_manifest`, which the game
-//! shares.
+//! The manifest that names a game's sprites is a crate of its own, `dgx_pixels_manifest`, which the
+//! game shares.
 
 mod deploy;
 mod game;

@@ -5,10 +5,24 @@ use oxipng::{Deflater, Options, StripChunks};
 use crate::error::Error;
 use crate::value_error::ValueError;
 
-/// The same picture in fewer bytes, and the same bytes each time. Texts stay, so that the file still says how it was made.
+/// The same picture in fewer bytes, and the same bytes each time. Texts stay, so that the file
+/// still says how it was made.
 ///
 /// # Errors
 /// [`Error::Value`] for what is no PNG file.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::optimized;
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// let png = plain_png(&image::RgbaImage::new(64, 64))?;
+/// let smaller = optimized(&png)?;
+/// assert!(smaller.len() <= png.len());
+/// assert_eq!(image::load_from_memory(&smaller).unwrap().width(), 64);
+/// assert!(optimized(b"no PNG").is_err());
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub fn optimized(png: &[u8]) -> Result<Vec<u8>, Error> {
     let mut options = Options::from_preset(2);
     // Bevy takes one channel for red.

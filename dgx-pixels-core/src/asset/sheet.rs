@@ -23,13 +23,15 @@ pub const MAX_FRAMES: usize = 4096;
 /// The most animations of a sheet.
 pub const MAX_TAGS: usize = 1024;
 
-/// The most frames that all animations of a sheet show together. A short list of tags may each show every frame.
+/// The most frames that all animations of a sheet show together. A short list of tags may each show
+/// every frame.
 pub const MAX_SHOWN: usize = 1 << 16;
 
 /// The time that a frame is shown where nothing else is said, in milliseconds.
 pub const DEFAULT_FRAME_MS: u32 = 100;
 
 /// A picture on its way into a sheet.
+/// A grid takes frames of one size, and a packed sheet takes any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SheetFrame {
     /// The name without an extension, for example `walk_0`.
@@ -53,7 +55,8 @@ pub struct SheetFrame {
 pub struct SheetOptions {
     /// Default a grid, nearly square.
     pub layout: SheetLayout,
-    /// Empty pixels between frames. Default 0: with nearest sampling and whole pixels nothing bleeds.
+    /// Empty pixels between frames. Default 0: with nearest sampling and whole pixels nothing
+    /// bleeds.
     pub gutter: u32,
     /// The number of times that a frame's edge is repeated around it, against neighbors that shine
     /// through where a game scales or rotates. Default: 0.
@@ -61,6 +64,21 @@ pub struct SheetOptions {
 }
 
 /// The layout of the frames in a sheet.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{Sheet, SheetFrame, SheetLayout, SheetOptions};
+/// use image::RgbaImage;
+///
+/// let frame = |n: u32| SheetFrame { name: format!("{n}"), image: RgbaImage::new(16, 16), duration_ms: 100 };
+/// let frames = [frame(0), frame(1), frame(2)];
+/// let row = SheetOptions { layout: SheetLayout::Grid { columns: Some(3) }, ..Default::default() };
+/// assert_eq!(Sheet::new(&frames, vec![], &row)?.image.dimensions(), (48, 16));
+/// // The three frames are equal, so that one place is enough.
+/// let packed = SheetOptions { layout: SheetLayout::Packed, ..Default::default() };
+/// assert_eq!(Sheet::new(&frames, vec![], &packed)?.image.dimensions(), (16, 16));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SheetLayout {
@@ -82,12 +100,16 @@ impl Default for SheetLayout {
 impl SheetOptions {
     /// Returns the arguments that Bevy's `TextureAtlasLayout::from_grid` takes for a grid: the
     /// offset of the first frame and the padding between frames, in pixels.
+    /// With `extrude` E and `gutter` G these are E and G + 2E.
     pub fn offset_and_padding(&self) -> (u32, u32) {
         (self.extrude, self.gutter + 2 * self.extrude)
     }
 }
 
 /// A picture with all frames, and where each is.
+///
+/// Write `image` as `NAME.png` and [`SheetIndex::to_json`] as `NAME.json` beside it: a deploy then
+/// finds the animations.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sheet {
     /// The image, of at most 4096 pixels a side.
@@ -100,7 +122,8 @@ impl Sheet {
     /// Puts frames into one picture.
     ///
     /// # Errors
-    /// [`Error::Value`] for no frames, frames of different sizes in a grid, a tag of frames that are not there, and more than fits.
+    /// [`Error::Value`] for no frames, frames of different sizes in a grid, a tag of frames that
+    /// are not there, and more than fits.
     ///
     /// # Example
     /// ```
@@ -159,7 +182,8 @@ fn check(frames: &[SheetFrame], tags: &[Tag]) -> Result<(), Error> {
 /// Checks the tags of a sheet of `count` frames.
 ///
 /// # Errors
-/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than [`MAX_SHOWN`].
+/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than
+/// [`MAX_SHOWN`].
 pub(super) fn check_tags(tags: &[Tag], count: usize) -> Result<(), Error> {
     if tags.len() > MAX_TAGS {
         return Err(fault("tag", format!("{} tags", tags.len()), format!("at most {MAX_TAGS}")));
@@ -289,7 +313,9 @@ fn draw(sheet: &mut RgbaImage, frame: &RgbaImage, x: u32, y: u32, extrude: u32) 
     imageops::replace(sheet, frame, x.into(), y.into());
 }
 
-/// The settings of a PNG for Bevy 0.19 that keep its pixels sharp in any project: the text of `NAME.png.meta`.
+/// The settings of a PNG for Bevy 0.19 that keep its pixels sharp in any project: the text of
+/// `NAME.png.meta`.
+/// Without it Bevy samples with `linear`, unless the project sets `ImagePlugin::default_nearest()`.
 pub const BEVY_META: &str = r#"(
     meta_format_version: "1.0",
     asset: Load(

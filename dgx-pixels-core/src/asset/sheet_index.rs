@@ -1,4 +1,4 @@
-//! What is where in a sheet: JSON as Aseprite exports it, which other engines read too.
+//! The index of a sheet: JSON as Aseprite exports it, which other engines read too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub const MAX_INDEX_BYTES: usize = 16 << 20;
 /// The longest side of a sheet, in pixels: larger textures exist on no GPU.
 const MAX_INDEX_SIDE: u32 = 1 << 14;
 
-/// Where `meta` tells how the frames were made; other programs leave it alone.
+/// The key in `meta` that records how the frames were made. Other programs leave it alone.
 const MADE: &str = "dgx-pixels";
 
 /// The frames and tags of a sheet.
@@ -60,6 +60,17 @@ pub struct IndexedFrame {
 }
 
 /// Frames that belong together.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::Tag;
+///
+/// let tag: Tag = "walk=0-3:pingpong".parse()?;
+/// assert_eq!(tag.to_frames(), [0, 1, 2, 3, 2, 1]);
+/// assert_eq!("hurt=4".parse::<Tag>()?.to_frames(), [4]);
+/// assert!("walk".parse::<Tag>().is_err());
+/// # Ok::<(), dgx_pixels_core::ValueError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag {
     /// The name, for example `walk`.
@@ -74,6 +85,16 @@ pub struct Tag {
 }
 
 /// The order of a tag's frames.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{Direction, Tag};
+/// let tag = |direction| Tag { name: "walk".into(), from: 0, to: 2, direction };
+/// assert_eq!(tag(Direction::Forward).to_frames(), [0, 1, 2]);
+/// assert_eq!(tag(Direction::Reverse).to_frames(), [2, 1, 0]);
+/// assert_eq!(tag(Direction::Pingpong).to_frames(), [0, 1, 2, 1]);
+/// assert_eq!(tag(Direction::PingpongReverse).to_frames(), [2, 1, 0, 1]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -140,9 +161,21 @@ impl SheetIndex {
     /// Reads JSON that Aseprite (array or hash) or `dgx-pixels sheet` wrote.
     ///
     /// # Errors
-    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or rotated, which a game would have to undo;
-    /// for more than 16 MiB, [`MAX_FRAMES`] frames, [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
+    /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or
+    /// rotated, which a game would have to undo; for more than 16 MiB, [`MAX_FRAMES`] frames,
+    /// [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
     /// all tags, and a sheet of more than 16,384 pixels a side.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::SheetIndex;
+    /// // The frame lies outside the sheet.
+    /// let error = SheetIndex::read(br#"{
+    ///   "frames": [{ "filename": "key", "frame": { "x": 8, "y": 0, "w": 16, "h": 16 }, "duration": 100 }],
+    ///   "meta": { "size": { "w": 16, "h": 16 } }
+    /// }"#).unwrap_err();
+    /// assert!(error.field().is_some(), "{error}");
+    /// ```
     pub fn read(text: &[u8]) -> Result<SheetIndex, Error> {
         let fault =
             |value: String, expected: &str| Error::from(ValueError::new("sheet", value, expected.to_owned()));
@@ -187,6 +220,13 @@ impl SheetIndex {
     }
 
     /// `true` if a JSON file is meant to be one: it has `frames` and `meta`.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::SheetIndex;
+    /// assert!(SheetIndex::is_meant(br#"{ "frames": [], "meta": {} }"#));
+    /// assert!(!SheetIndex::is_meant(br#"{ "colors": 4 }"#));
+    /// ```
     pub fn is_meant(text: &[u8]) -> bool {
         #[derive(Deserialize)]
         struct Meant {
@@ -198,6 +238,17 @@ impl SheetIndex {
     }
 
     /// Returns Aseprite's JSON array, for an image of this file name.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{Sheet, SheetFrame, SheetIndex, SheetOptions};
+    ///
+    /// let frame = SheetFrame { name: "key".into(), image: image::RgbaImage::new(8, 8), duration_ms: 100 };
+    /// let index = Sheet::new(&[frame], vec![], &SheetOptions::default())?.index;
+    /// let read = SheetIndex::read(index.to_json("key.png").as_bytes())?;
+    /// assert_eq!((read.size, read.frames[0].duration_ms), ((8, 8), 100));
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn to_json(&self, image: &str) -> String {
         let size = |(w, h): (u32, u32)| json!({ "w": w, "h": h });
         let frames = self.frames.iter().map(|frame| {
@@ -320,7 +371,8 @@ impl<'de> Deserialize<'de> for Frames {
     }
 }
 
-/// Takes a frame, unless there are as many as there may be: the rest of a long list is not even read.
+/// Takes a frame, unless there are as many as there may be: the rest of a long list is not even
+/// read.
 fn push<E: serde::de::Error>(frames: &mut Vec<FileFrame>, frame: FileFrame) -> Result<(), E> {
     if frames.len() == MAX_FRAMES {
         return Err(E::custom(format!("more than {MAX_FRAMES} frames")));

@@ -5,6 +5,18 @@ use crate::error::Error;
 use crate::request::ModelDefaults;
 
 /// The models that an engine serves. Asked from many threads.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::{Backend, Models, Sketches};
+///
+/// let info = Sketches.describe(None, "cpu")?;
+/// assert_eq!((info.name.as_str(), info.weight_bytes), ("sketch", 0));
+/// let sketch = Sketches.load("sketch", "cpu", &mut |_bytes| {})?;
+/// assert_eq!(sketch.defaults(), info.defaults);
+/// assert_eq!(Sketches.hash("sketch")?, None);
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub trait Models: Send + Sync + 'static {
     /// The type of a loaded model.
     type Backend: Backend + 'static;
@@ -32,6 +44,9 @@ pub trait Models: Send + Sync + 'static {
 }
 
 /// The facts of a model that are known before it is loaded.
+///
+/// The engine plans with it: `weight_bytes` decides whether the model fits, and `architecture`,
+/// `dtype`, `mode` and `vae_tiling` choose the memory measurements that apply.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
     /// The name it is asked for by.
@@ -50,13 +65,16 @@ pub struct ModelInfo {
     /// The mode, for example `fast`, which says how much the model does differently from diffusers
     /// for speed; `None` where that makes no difference.
     pub mode: Option<String>,
-    /// libtorch's version; `None` where it is not used.
+    /// The version of libtorch; `None` where it is not used.
     pub libtorch: Option<String>,
     /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
 }
 
 /// One device and its memory. Owned by the device's thread.
+///
+/// The methods with an empty default body concern devices whose memory is counted: a GPU with
+/// libtorch's allocator.
 pub trait DeviceMemory: Send + 'static {
     /// The name, for example `cuda:0`.
     fn name(&self) -> &str;
@@ -64,8 +82,8 @@ pub trait DeviceMemory: Send + 'static {
     /// Begins to use the device, once, when the first job comes. Its memory is unknown before.
     ///
     /// # Errors
-    /// [`Error::Libtorch`] or [`Error::Device`] if it cannot be used. A model that is loaded afterwards fails with the
-    /// same.
+    /// [`Error::Libtorch`] or [`Error::Device`] if it cannot be used. A model that is loaded
+    /// afterwards fails with the same.
     fn open(&mut self) -> Result<(), Error> {
         Ok(())
     }
@@ -120,6 +138,9 @@ impl DeviceMemory for Box<dyn DeviceMemory> {
 }
 
 /// A device's memory at one moment.
+///
+/// `total_bytes - available_bytes` is what all programs use together; `used_bytes` is this
+/// process's part in tensors, without what the allocator keeps for later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// All that the device has.
@@ -133,6 +154,13 @@ pub struct Memory {
 }
 
 /// A device whose memory is not counted: the sketch's.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::{DeviceMemory, Unmetered};
+/// let device = Unmetered("cpu".into());
+/// assert_eq!((device.name(), device.memory()), ("cpu", None));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Unmetered(pub String);
 
@@ -151,6 +179,7 @@ impl DeviceMemory for Unmetered {
 }
 
 /// The built-in [`Sketch`](Sketch) as the only model, under the name `sketch`.
+/// It describes and loads the same sketch for every device.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sketches;
 

@@ -8,8 +8,9 @@ use crate::redraw::{GOLDEN, splitmix};
 use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::SchedulerName;
 
-/// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each step. For tests of
-/// everything around a backend, and for building without libtorch. Same request, same bytes, on every machine.
+/// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each
+/// step. For tests of everything around a backend, and for building without libtorch. Same request,
+/// same bytes, on every machine.
 ///
 /// # Example
 /// ```
@@ -27,6 +28,9 @@ use crate::scheduler::SchedulerName;
 pub struct Sketch;
 
 /// A figure on its way.
+///
+/// It holds the request and the number of steps that are done. The image is computed when it is
+/// asked for, so a canvas takes no memory for pixels.
 #[derive(Clone, Debug)]
 pub struct SketchCanvas {
     request: ResolvedRequest,
@@ -85,16 +89,8 @@ impl Canvas for SketchCanvas {
         self.steps_done
     }
 
-    fn steps(&self) -> usize {
-        self.request.steps
-    }
-
     fn rows(&self) -> usize {
         self.request.rows(&Sketch.defaults())
-    }
-
-    fn dropped_words(&self) -> Option<&str> {
-        None
     }
 }
 

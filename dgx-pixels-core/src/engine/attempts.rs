@@ -1,12 +1,15 @@
 //! The end of a job whose calls fail.
+//!
+//! Only a lack of memory is worth another attempt: other jobs leave, and their memory is then free.
+//! Any other error of a job that was alone in its call is that job's own.
 
 use crate::error::Error;
 
 /// The number of times that a job is begun before it fails for want of memory.
 const MOST_ATTEMPTS: usize = 3;
 
-/// `true` if a job that failed alone in a call is begun anew: memory may be there once others have left. `attempts` counts
-/// the one that failed.
+/// `true` if a job that failed alone in a call is begun anew: memory may be there once others have
+/// left. `attempts` counts the one that failed.
 pub(super) fn is_tried_again(error: &Error, attempts: usize) -> bool {
     matches!(error, Error::OutOfMemory { .. }) && attempts < MOST_ATTEMPTS
 }

@@ -1,4 +1,9 @@
-//! How much of a device's memory may be used.
+//! The share of a device's memory that the engine may use.
+//!
+//! The device's thread turns a [`Budget`] into bytes once, when the first job comes. From then on
+//! the worker admits a job only while the weights, the canvases and the most expensive call of one
+//! image fit into it. If the program owns its process, libtorch's allocator refuses allocations
+//! past it as well.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,6 +45,17 @@ impl Default for Budget {
 
 impl Budget {
     /// The most bytes that may be in use on a device whose memory is `memory` now.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::Memory;
+    /// use dgx_pixels_core::engine::Budget;
+    ///
+    /// let memory = Memory { total_bytes: 100 << 30, available_bytes: 60 << 30, used_bytes: 0, peak_bytes: 0 };
+    /// assert_eq!(Budget::Share(0.5).bytes(memory), 50 << 30);
+    /// assert_eq!(Budget::Leave(10 << 30).bytes(memory), 50 << 30);
+    /// assert_eq!(Budget::Bytes(8 << 30).bytes(memory), 8 << 30);
+    /// ```
     pub fn bytes(self, memory: Memory) -> u64 {
         match self {
             Budget::Bytes(bytes) => bytes,

@@ -1,4 +1,22 @@
-//! What calls of a backend cost in memory: measured, fitted to the sizes not measured yet, and kept on disk.
+//! The memory that calls of a backend need: measured, fitted to sizes that were not measured yet,
+//! and kept on disk.
+//!
+//! A call's cost is its peak above the memory that was in use before it. It depends on the size of
+//! the images and on the number of rows, that is, of images, or of UNet rows for a step.
+//!
+//! A prediction takes the first of these that is known:
+//!
+//! 1. the highest peak that was measured for this size and this number of rows;
+//! 2. a line of bytes over pixels times rows through the measurements of this size, lifted until
+//!    none of them lies above it, and 5 % more;
+//! 3. the same line through the measurements of all sizes.
+//!
+//! A call that ran out of memory raises the predictions of all calls with as much work or more:
+//! they need 5 % more than the memory that was free then.
+//!
+//! In the file, costs are kept by hardware, version of libtorch, architecture and precision, so
+//! that models of one architecture share them. A file that is lost or damaged costs one measurement
+//! of each model, and nothing else.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +28,13 @@ use crate::files::write_whole;
 use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::request::{ImageSize, MAX_SIDE};
 
-/// What was not seen is predicted this much larger: calls differ in more than their work, as in the kernels that a library
-/// chooses for them. On an H100 a line through what was seen lay up to 5 % low for 768x1344.
+/// The factor for predictions of calls that were not measured. Calls differ in more than their
+/// work, for example in the kernels that a library chooses. On an H100 the line through measured
+/// calls lay up to 5 % too low for 768x1344.
 const NOT_SEEN: f64 = 1.05;
 
-/// What ran out of memory is tried again where so much more is free: with every canvas that comes and goes a little more is.
+/// The factor by which more memory must be free before a call that ran out of memory is tried
+/// again. Otherwise every canvas that leaves would trigger a retry.
 const NOT_ENOUGH: f64 = 1.05;
 
 /// The most rows of a call in a file, far above any batch.
@@ -28,7 +48,8 @@ const MAX_PEAK: u64 = 1 << 50;
 pub(crate) struct Peaks {
     /// The most that was seen, by width, height and rows.
     seen: BTreeMap<String, (u64, u64)>,
-    /// What did not suffice, until it does. Not kept: who knows what else the device held then.
+    /// The free memory that did not suffice, until it does. It is not kept on disk, because the
+    /// device may have held other things then.
     #[serde(skip)]
     refused: BTreeMap<String, (u64, u64)>,
 }
@@ -47,8 +68,9 @@ impl Peaks {
         self.refused.insert(key(size, rows), (work(size, rows), more));
     }
 
-    /// The bytes of a call: as seen; or by a line through what was seen of this size, else of all sizes, that lies below none of
-    /// it; and more than what did not suffice. `None` if nothing was seen.
+    /// The bytes of a call: as seen; or by a line through what was seen of this size, else of all
+    /// sizes, that lies below none of it; and more than what did not suffice. `None` if nothing was
+    /// seen.
     pub(crate) fn predict(&self, size: ImageSize, rows: usize) -> Option<u64> {
         let most = work(size, rows);
         let refused = self.refused.values().filter(|(work, _)| *work <= most).map(|(_, bytes)| *bytes).max();
@@ -124,7 +146,7 @@ fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
 /// All that is known of one model on one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Costs {
-    /// What a begun canvas keeps for as long as it lives; rows are its own.
+    /// The memory that a canvas keeps for as long as it lives; its rows are counted apart.
     pub(crate) canvas: Peaks,
     /// Beginning; rows are the canvases'.
     pub(crate) begin: Peaks,
@@ -137,12 +159,13 @@ pub(crate) struct Costs {
 /// The costs of all models and devices, as kept in a file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CostFile {
-    /// By hardware, libtorch, architecture and precision.
+    /// The costs by hardware, libtorch, architecture and precision.
     costs: BTreeMap<String, Costs>,
 }
 
 impl CostFile {
-    /// What `path` holds; nothing if there is no such file, or one that cannot be read: costs are then measured again.
+    /// Reads the file at `path`. The result is empty if the file is missing or unreadable; costs
+    /// are then measured again.
     pub(crate) fn read(path: &Path) -> CostFile {
         match read_regular(path, MAX_TEXT_BYTES) {
             Ok(text) => CostFile::parse(&text).unwrap_or_else(|error| {
@@ -153,7 +176,8 @@ impl CostFile {
         }
     }
 
-    /// What the text of such a file says, without entries that no call can have cost: those are measured again.
+    /// Reads the text of such a file, without entries that no call can have cost. Those are
+    /// measured again.
     ///
     /// # Errors
     /// Where the text is no such file.

@@ -1,13 +1,15 @@
 //! The measurements of an engine, for Prometheus.
+//!
+//! The names, labels and help texts are those of [`METRICS`](crate::metrics::METRICS). A metric
+//! with a label of few values has a series for each value from the start, so that rates begin at 0.
 
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
-use crate::metrics::{Metric, MetricKind};
+use crate::metrics::Meter;
 use crate::submission::Priority;
 
 /// Seconds, from 1 ms to 10 min, about three a decade.
@@ -95,46 +97,40 @@ pub(crate) const STAGES: [&str; 6] = ["waiting", "encoding", "denoising", "decod
 impl Metrics {
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        let r = &registry;
+        let meter = Meter(&registry);
         let metrics = Metrics {
-            jobs: counters(r, "jobs_total"),
-            submitted: counters(r, "jobs_submitted_total"),
-            rejected: counters(r, "jobs_rejected_total"),
-            queue_jobs: gauges(r, "queue_jobs"),
-            queue_oldest: {
-                let metric = Metric::named("queue_oldest_seconds", MetricKind::Gauge);
-                kept(r, GaugeVec::new(metric.opts(), metric.labels))
-            },
-            queue_clients: gauge(r, "queue_clients"),
-            queue_largest_client: gauge(r, "queue_largest_client_jobs"),
-            queue_capacity: gauge(r, "queue_capacity_jobs"),
-            stages: {
-                let metric = Metric::named("job_stage_seconds", MetricKind::Histogram);
-                kept(r, HistogramVec::new(metric.histogram_opts(&SECONDS), metric.labels))
-            },
-            step_seconds: histogram(r, "step_seconds", &SECONDS),
-            batch_rows: histogram(r, "batch_rows", &ROWS),
-            steps: counter(r, "steps_total"),
-            images: counter(r, "images_total"),
-            redraws: counter(r, "redraws_total"),
-            running: gauges(r, "running_jobs"),
-            device_up: gauges(r, "device_up"),
-            budget: gauges(r, "memory_budget_bytes"),
-            used: gauges(r, "memory_used_bytes"),
-            predicted: gauges(r, "memory_predicted_peak_bytes"),
-            peak: gauges(r, "memory_peak_bytes"),
-            prediction_error: histogram(r, "memory_prediction_error_ratio", &ERRORS),
-            loads: counters(r, "model_loads_total"),
-            load_seconds: histogram(r, "model_load_seconds", &SECONDS),
-            evictions: counters(r, "model_evictions_total"),
-            models_loaded: gauges(r, "models_loaded"),
-            oom_recoveries: counters(r, "out_of_memory_recoveries_total"),
-            panics: counters(r, "backend_panics_total"),
-            hangs: counters(r, "device_hangs_total"),
-            recovered: counter(r, "jobs_recovered_total"),
-            journal_errors: counters(r, "journal_errors_total"),
+            jobs: meter.counters("jobs_total"),
+            submitted: meter.counters("jobs_submitted_total"),
+            rejected: meter.counters("jobs_rejected_total"),
+            queue_jobs: meter.gauges("queue_jobs"),
+            queue_oldest: meter.float_gauges("queue_oldest_seconds"),
+            queue_clients: meter.gauge("queue_clients"),
+            queue_largest_client: meter.gauge("queue_largest_client_jobs"),
+            queue_capacity: meter.gauge("queue_capacity_jobs"),
+            stages: meter.histograms("job_stage_seconds", &SECONDS),
+            step_seconds: meter.histogram("step_seconds", &SECONDS),
+            batch_rows: meter.histogram("batch_rows", &ROWS),
+            steps: meter.counter("steps_total"),
+            images: meter.counter("images_total"),
+            redraws: meter.counter("redraws_total"),
+            running: meter.gauges("running_jobs"),
+            device_up: meter.gauges("device_up"),
+            budget: meter.gauges("memory_budget_bytes"),
+            used: meter.gauges("memory_used_bytes"),
+            predicted: meter.gauges("memory_predicted_peak_bytes"),
+            peak: meter.gauges("memory_peak_bytes"),
+            prediction_error: meter.histogram("memory_prediction_error_ratio", &ERRORS),
+            loads: meter.counters("model_loads_total"),
+            load_seconds: meter.histogram("model_load_seconds", &SECONDS),
+            evictions: meter.counters("model_evictions_total"),
+            models_loaded: meter.gauges("models_loaded"),
+            oom_recoveries: meter.counters("out_of_memory_recoveries_total"),
+            panics: meter.counters("backend_panics_total"),
+            hangs: meter.counters("device_hangs_total"),
+            recovered: meter.counter("jobs_recovered_total"),
+            journal_errors: meter.counters("journal_errors_total"),
             _build: {
-                let build = gauges(r, "build_info");
+                let build = meter.gauges("build_info");
                 build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 build
             },
@@ -183,33 +179,4 @@ impl Metrics {
         self.queue_jobs.with_label_values(&[priority.as_str()]).set(jobs as i64);
         self.queue_oldest.with_label_values(&[priority.as_str()]).set(oldest.as_secs_f64());
     }
-}
-
-fn kept<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let made = made.expect("names are constants; this is a bug");
-    registry.register(Box::new(made.clone())).expect("each name stands once; this is a bug");
-    made
-}
-
-fn counter(registry: &Registry, name: &str) -> IntCounter {
-    kept(registry, IntCounter::with_opts(Metric::named(name, MetricKind::Counter).opts()))
-}
-
-fn counters(registry: &Registry, name: &str) -> IntCounterVec {
-    let metric = Metric::named(name, MetricKind::Counter);
-    kept(registry, IntCounterVec::new(metric.opts(), metric.labels))
-}
-
-fn gauge(registry: &Registry, name: &str) -> IntGauge {
-    kept(registry, IntGauge::with_opts(Metric::named(name, MetricKind::Gauge).opts()))
-}
-
-fn gauges(registry: &Registry, name: &str) -> IntGaugeVec {
-    let metric = Metric::named(name, MetricKind::Gauge);
-    kept(registry, IntGaugeVec::new(metric.opts(), metric.labels))
-}
-
-fn histogram(registry: &Registry, name: &str, buckets: &[f64]) -> Histogram {
-    let metric = Metric::named(name, MetricKind::Histogram);
-    kept(registry, Histogram::with_opts(metric.histogram_opts(buckets)))
 }

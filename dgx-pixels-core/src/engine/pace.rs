@@ -1,8 +1,15 @@
-//! How long things take, from those before: for the time left that is told to people.
+//! Averages of durations, from which the engine estimates the time that is left.
+//!
+//! The time of a round is taken as `fixed + slope * work`, where the work is rows times pixels. The
+//! line is fitted by least squares to the rounds that were run, and a round fades to half its
+//! weight after about 30 more. So the estimate follows a device that slows down.
+//!
+//! The same line decides how many images are drawn together: the fewest that reach 95 % of the rate
+//! of a full batch, unless more than two batches wait.
 
 use std::time::Duration;
 
-/// How fast the past fades: a round counts half after some thirty more.
+/// The factor by which older rounds fade: a round counts half after about thirty more.
 const FADE: f64 = 0.977;
 
 /// Share of the best rate that is good enough, if it lets pictures be finished earlier.
@@ -33,7 +40,7 @@ impl Pace {
         }
     }
 
-    /// How long a round with so much work takes; `None` before the first.
+    /// The estimated time of a round with this much work; `None` before the first.
     pub(crate) fn time(&self, work: f64) -> Option<Duration> {
         if self.weight == 0.0 || self.x == 0.0 {
             return None;
@@ -43,8 +50,8 @@ impl Pace {
         Some(Duration::from_secs_f64(fixed + slope * work))
     }
 
-    /// The part of a round's time that does not depend on its work, and what each unit of work adds. `None` while all rounds were
-    /// about alike.
+    /// The part of a round's time that does not depend on its work, and what each unit of work
+    /// adds. `None` while all rounds were about alike.
     fn line(&self) -> Option<(f64, f64)> {
         let spread = self.weight * self.xx - self.x * self.x;
         if spread <= 1e-2 * self.xx * self.weight {
@@ -55,8 +62,8 @@ impl Pace {
         Some(if fixed >= 0.0 { (fixed, slope) } else { (0.0, self.y / self.x) })
     }
 
-    /// The fewest pictures of so much work each that are drawn together nearly as fast as `most`: more would only make all wait for each
-    /// other. `most` while that is not known.
+    /// The fewest pictures of so much work each that are drawn together nearly as fast as `most`:
+    /// more would only make all wait for each other. `most` while that is not known.
     pub(crate) fn enough(&self, work: f64, most: usize) -> usize {
         let Some((fixed, slope)) = self.line() else { return most };
         let rate = |together: usize| together as f64 / (fixed + slope * work * together as f64);
@@ -64,14 +71,14 @@ impl Pace {
     }
 }
 
-/// The number of images in a round: `enough`, or `most` while many wait, when the last bit of the rate counts most.
-/// `enough` is only worked out where it is needed.
+/// The number of images in a round: `enough`, or `most` while many wait, when the last bit of the
+/// rate counts most. `enough` is only worked out where it is needed.
 pub(crate) fn together(waiting: usize, most: usize, enough: impl FnOnce() -> usize) -> usize {
     if waiting > 2 * most { most } else { enough().min(most) }
 }
 
-/// The number of images that are decoded in the time of a round of steps where one takes `each`. It is at least 1, and 1
-/// while `each` is not known.
+/// The number of images that are decoded in the time of a round of steps where one takes `each`. It
+/// is at least 1, and 1 while `each` is not known.
 pub(crate) fn decoded_in(round: Duration, each: Duration) -> usize {
     let ratio = round.as_secs_f64() / each.as_secs_f64();
     if ratio.is_finite() { (ratio as usize).max(1) } else { 1 }

@@ -1,4 +1,11 @@
 //! After the device: pixel stages, files, the journal, and only then the news that a job has ended.
+//!
+//! Two threads take the images of all devices, so that a device never waits for a disk. A worker
+//! begins no new job while 64 decoded images wait here.
+//!
+//! The order of a job's end is fixed: the sprite, its file, the journal, then the event. A client
+//! that hears of the end therefore finds the file, also after a crash. A job whose sprite has no
+//! visible pixel returns to the queue with the seed of the next draw.
 
 use std::any::Any;
 use std::fs;
@@ -23,7 +30,7 @@ use crate::pixel::{Pixelized, is_empty, pixelize};
 use crate::redraw::MOST_REDRAWS;
 use crate::request::ResolvedRequest;
 
-/// What a device's thread hands on.
+/// The message that a device's thread hands on.
 pub(super) enum Post {
     Decoded(Box<Decoded>),
     Failed { task: Arc<Task>, error: Error },
@@ -32,11 +39,11 @@ pub(super) enum Post {
 /// A picture as the model gave it.
 pub(super) struct Decoded {
     pub(super) task: Arc<Task>,
-    /// In the queue, where it goes back to if it is drawn again.
+    /// The number in the queue, to which the job returns if it is drawn again.
     pub(super) number: u64,
     pub(super) image: RgbImage,
     pub(super) latents: Option<Latents>,
-    /// With every default filled in.
+    /// The request with every default filled in.
     pub(super) request: ResolvedRequest,
     pub(super) dropped_words: Option<String>,
     pub(super) device: Arc<str>,
@@ -139,7 +146,8 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
     Ok(Some(Finished { image, made, redraws, verdict, certificate, dropped_words, latents, path, timings }))
 }
 
-/// Puts a job whose sprite has no visible pixel back to where it stood in the queue, to be drawn with another seed.
+/// Puts a job whose sprite has no visible pixel back to where it stood in the queue, to be drawn
+/// with another seed.
 ///
 /// # Errors
 /// [`Error::EmptySprite`] after the last redraw; why it cannot be drawn any more.
@@ -170,7 +178,8 @@ fn draw_again(shared: &Shared, task: &Arc<Task>, number: u64) -> Result<(), Erro
     Ok(())
 }
 
-/// The journal knows what the file will be before it is there: a run that is killed in between is understood by the next.
+/// The journal knows what the file will be before it is there: a run that is killed in between is
+/// understood by the next.
 fn write(
     shared: &Shared,
     task: &Task,
@@ -285,7 +294,7 @@ pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
     })
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(super) fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".into())

@@ -1,4 +1,13 @@
-//! The jobs that wait, and who goes next. Plain values: the time is an argument, and nothing here knows of threads.
+//! The jobs that wait, and who goes next. Plain values: the time is an argument, and nothing here
+//! knows of threads.
+//!
+//! A job's place is its [`Rank`]: level, turn, work and number. Jobs of one level and model form a
+//! lane, in which each client has a line of its own. The head of each line is in one ordered set,
+//! so the first job of a lane is found at once, and a client's thousand jobs do not slow the others
+//! down.
+//!
+//! A place can be reserved before the job is in the queue. That keeps the capacity exact while the
+//! journal writes the job to the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,13 +28,13 @@ pub(crate) struct Waiting<T> {
     pub(crate) deadline: Option<Instant>,
     /// Denoising steps, for estimates.
     pub(crate) steps: usize,
-    /// How long it will take, in whatever unit.
+    /// The expected work of the job, in a unit that the caller chooses.
     pub(crate) work: u64,
     /// Bytes that it takes while it waits.
     pub(crate) bytes: u64,
 }
 
-/// What may wait.
+/// The limits of the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) jobs: usize,
@@ -35,7 +44,7 @@ pub(crate) struct Limits {
     pub(crate) client_bytes: u64,
 }
 
-/// Why there is no place for one more.
+/// The reason why the queue has no place for another job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     Queue,
@@ -45,18 +54,19 @@ pub(crate) enum Full {
     ClientBytes(u64),
 }
 
-/// What of one client waits, or has a place promised.
+/// The number of a client's jobs that wait or have a place promised.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     jobs: usize,
     bytes: u64,
 }
 
-/// Who goes first: the smaller.
+/// The rank of a job. The smaller one goes first.
 ///
-/// Those that are marked `first` have level 0. The level of others is the priority, from 1, less one for each `ageing` that a job has waited, so that nothing starves. Within a level clients take
-/// turns: the first job of each goes before the second of any. Then the one with the least left to do, as that lets jobs wait the least on
-/// average (Schrage 1968); then order of arrival.
+/// Those that are marked `first` have level 0. The level of others is the priority, from 1, less
+/// one for each `ageing` that a job has waited, so that nothing starves. Within a level clients
+/// take turns: the first job of each goes before the second of any. Then the one with the least
+/// left to do, as that lets jobs wait the least on average (Schrage 1968); then order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     pub(crate) level: u8,
@@ -65,12 +75,13 @@ pub(crate) struct Rank {
     pub(crate) number: u64,
 }
 
-/// Waiting jobs, ordered. Each operation takes logarithmic time in their number, and linear in models and priorities.
+/// Waiting jobs, ordered. Each operation takes logarithmic time in their number, and linear in
+/// models and priorities.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     ageing: Duration,
     limits: Limits,
-    /// Of each client that has any.
+    /// The share of each client that has any.
     shares: HashMap<Arc<str>, Share>,
     /// Places promised to jobs that are not in yet.
     reserved: usize,
@@ -87,7 +98,7 @@ pub(crate) struct Queue<T> {
 #[derive(Debug)]
 struct Entry<T> {
     level: u8,
-    /// When it rises to the next level.
+    /// The time at which it rises to the next level.
     rises: Option<Instant>,
     waiting: Waiting<T>,
 }
@@ -104,7 +115,7 @@ struct Lane {
 #[derive(Debug, Default)]
 struct Line {
     places: BTreeSet<Place>,
-    /// As it stands in `heads`.
+    /// Its key in `heads`.
     head: Option<(usize, Place)>,
 }
 
@@ -328,13 +339,14 @@ impl<T> Queue<T> {
         numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
-    /// When [`rise`](Queue::rise) or [`expire`](Queue::expire) next have something to do.
+    /// The time at which [`rise`](Queue::rise) or [`expire`](Queue::expire) next have something to
+    /// do.
     pub(crate) fn next_change(&self) -> Option<Instant> {
         let first = |set: &BTreeSet<(Instant, u64)>| set.first().map(|(at, _)| *at);
         first(&self.rises).into_iter().chain(first(&self.deadlines)).min()
     }
 
-    /// How many wait for this model.
+    /// The number of jobs that wait for this model.
     pub(crate) fn waiting_for(&self, model: &str) -> usize {
         let lanes = self.lanes.iter().filter(|((_, known), _)| &**known == model);
         lanes.flat_map(|(_, lane)| lane.clients.values()).map(|line| line.places.len()).sum()
@@ -354,7 +366,8 @@ impl<T> Queue<T> {
         numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
-    /// Where the entry stands, 1 being the next, and the denoising steps of those before it.
+    /// The position of the entry, where 1 is the next, and the denoising steps of the jobs before
+    /// it.
     pub(crate) fn position(&self, number: u64) -> Option<(usize, f64)> {
         let Entry { level, waiting, .. } = self.entries.get(&number)?;
         let place = (waiting.work, number);
@@ -382,7 +395,7 @@ impl<T> Queue<T> {
         (self.shares.len(), self.shares.values().map(|share| share.jobs).max().unwrap_or(0))
     }
 
-    /// How many wait at each priority, and since when the oldest does.
+    /// The number of waiting jobs at each priority, and the time since which the oldest waits.
     pub(crate) fn by_priority(&self) -> [(usize, Option<Instant>); 4] {
         let mut all = [(0, None::<Instant>); 4];
         for Entry { waiting, .. } in self.entries.values() {
@@ -393,7 +406,7 @@ impl<T> Queue<T> {
         all
     }
 
-    /// Those that wait.
+    /// The jobs that wait.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Waiting<T>)> {
         self.entries.iter().map(|(number, entry)| (*number, &entry.waiting))
     }

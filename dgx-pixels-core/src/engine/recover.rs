@@ -1,4 +1,9 @@
 //! Jobs of earlier runs: those that go on, those that were given up, and those that had ended.
+//!
+//! The journal says for each job of an earlier run whether it had ended, and how often the process
+//! died while it ran. A job that was running at a death is a suspect: it runs before all others and
+//! alone, so that the next death has one cause. A job at which the process died too often fails as
+//! [`Error::ProcessDied`](crate::Error::ProcessDied).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
@@ -13,7 +18,7 @@ use crate::error::{Error, ErrorKind, one_line};
 use crate::job::{Job, JobId};
 use crate::submission::{Resolved, Submission};
 
-/// What an earlier run did with a job.
+/// The outcome that an earlier run had for a job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Earlier {
     None,
@@ -23,7 +28,7 @@ pub(super) enum Earlier {
     Died,
 }
 
-/// What a job needs on its way.
+/// Builds the task for a job.
 pub(super) fn task(
     shared: &Shared,
     info: ModelInfo,

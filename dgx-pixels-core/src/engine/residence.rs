@@ -1,4 +1,12 @@
-//! Which models are on a device, what that costs, and whether there is room for one thing more.
+//! The models on a device, their memory, and the check that there is room for more.
+//!
+//! A model is loaded by a thread of its own, while the steps of other models go on. Its calls are
+//! then measured at two sizes, unless the file of costs has them. The model may be used after the
+//! smaller one.
+//!
+//! If a job's model does not fit, the model that was unused for longest leaves, as long as no job
+//! needs it. A model that does not fit beside the others is measured alone, once their canvases
+//! have left.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +26,7 @@ use crate::error::{Error, one_line};
 use crate::job::JobEvent;
 use crate::request::{GenerateRequest, ImageSize};
 
-/// How often those who wait for a model hear how far it is.
+/// The time between two reports to clients that wait for a model to load.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// A model on the device, with the canvases that it works on.
@@ -26,16 +34,16 @@ pub(super) struct Loaded<B: Backend> {
     pub(super) info: Arc<ModelInfo>,
     pub(super) backend: B,
     pub(super) costs: Costs,
-    /// Whether `costs` differ from what the file holds.
+    /// `true` if `costs` differ from the file.
     pub(super) costs_changed: bool,
-    /// Whether its calls were measured, so that it may be used.
+    /// `true` if its calls were measured, so that it may be used.
     pub(super) is_ready: bool,
     pub(super) used: Instant,
-    /// With steps to go.
+    /// The canvases with steps to go.
     pub(super) live: Vec<Live<B::Canvas>>,
-    /// To be decoded, oldest first.
+    /// The canvases that wait to be decoded, oldest first.
     pub(super) done: Vec<Live<B::Canvas>>,
-    /// Those of them that the device is at work on.
+    /// The canvases that the device is working on.
     pub(super) under_way: Option<UnderWay>,
 }
 
@@ -54,8 +62,8 @@ impl<B> Loading<B> {
 }
 
 impl<M: Models> Worker<M> {
-    /// Begins to use the device, works the budget out, and has the device keep it. libtorch may be loaded for it, so
-    /// the caller holds no lock.
+    /// Begins to use the device, works the budget out, and has the device keep it. libtorch may be
+    /// loaded for it, so the caller holds no lock.
     pub(super) fn open(&mut self) {
         self.is_open = true;
         if let Err(error) = self.device.open() {
@@ -73,8 +81,8 @@ impl<M: Models> Worker<M> {
         self.loaded.iter().any(|loaded| loaded.info.name == model)
     }
 
-    /// Begins to load the model of the first waiting job that has none, if it may be loaded. Whether jobs of other models have to
-    /// wait until there is room for it.
+    /// Begins to load the model of the first waiting job that has none, if it may be loaded.
+    /// Whether jobs of other models have to wait until there is room for it.
     pub(super) fn loads_next(&mut self, state: &mut State, now: Instant) -> bool {
         if self.loading.is_some() {
             return false;
@@ -118,7 +126,8 @@ impl<M: Models> Worker<M> {
         false
     }
 
-    /// Begins to load the model of a waiting task. If that kills the process, the task is the cause.
+    /// Begins to load the model of a waiting task. If that kills the process, the task is the
+    /// cause.
     fn load(&mut self, state: &mut State, task: &Arc<Task>) {
         let info = task.info.clone();
         let mark = self.shared.mark([task]);
@@ -226,8 +235,8 @@ impl<M: Models> Worker<M> {
         self.loaded.iter().any(|loaded| loaded.is_ready && loaded.info.name == model)
     }
 
-    /// Once nothing else is live: measures a model that did not fit beside the others, alone. One that does not fit even so goes, and
-    /// so do those who wait for it.
+    /// Once nothing else is live: measures a model that did not fit beside the others, alone. One
+    /// that does not fit even so goes, and so do those who wait for it.
     pub(super) fn ready_the_rest(&mut self) {
         let live = self.loaded.iter().any(|loaded| !loaded.live.is_empty() || !loaded.done.is_empty());
         let Some(place) = self.loaded.iter().position(|loaded| !loaded.is_ready && !live) else { return };
@@ -251,7 +260,8 @@ impl<M: Models> Worker<M> {
         format!("{} libtorch {libtorch} {} {}", self.device.hardware(), info.architecture, info.dtype)
     }
 
-    /// Measures a model's calls at two sizes, unless they are known; the smaller is enough to go on.
+    /// Measures a model's calls at two sizes, unless they are known; the smaller is enough to go
+    /// on.
     fn profile(&mut self, model: usize) -> Result<(), Error> {
         let info = self.loaded[model].info.clone();
         let half = |side: u32| (side / 2).next_multiple_of(info.defaults.multiple).max(crate::MIN_SIDE);
@@ -309,13 +319,14 @@ impl<M: Models> Worker<M> {
         Ok(())
     }
 
-    /// Bytes that stay in use whatever is called next: those in use now, and a model's that is on its way.
+    /// Bytes that stay in use whatever is called next: those in use now, and a model's that is on
+    /// its way.
     pub(super) fn resident(&self) -> u64 {
         let coming = self.loading.as_ref().map_or(0, |loading| loading.info.weight_bytes);
         coming + self.device.memory().map_or(0, |memory| memory.used_bytes)
     }
 
-    /// Whether so many bytes more leave room for the dearest call of one picture.
+    /// `true` if this many more bytes leave room for the most expensive call of one image.
     fn fits(&self, more: u64) -> bool {
         self.budget.is_none_or(|budget| self.resident() + more + self.dearest() <= budget)
     }
@@ -332,7 +343,8 @@ impl<M: Models> Worker<M> {
         calls.max().unwrap_or(0)
     }
 
-    /// Whether a waiting job's canvas fits beside those that are there and those that are `admitted` with it.
+    /// `true` if a waiting job's canvas fits beside the present ones and those that are `admitted`
+    /// with it.
     pub(super) fn has_room_for(&self, task: &Task, admitted: &[(u64, Arc<Task>)], resident: u64) -> bool {
         let Some(budget) = self.budget else { return true };
         let all = admitted.iter().map(|(_, task)| &**task).chain([task]);
@@ -345,7 +357,8 @@ impl<M: Models> Worker<M> {
         resident + kept + dearest <= budget
     }
 
-    /// What a job not begun yet keeps, and the dearest of its calls.
+    /// The memory that a job keeps once it has begun, and that of the most expensive of its calls,
+    /// in bytes.
     fn needs(&self, task: &Task) -> (u64, u64) {
         let Some(loaded) = self.loaded.iter().find(|loaded| loaded.info.name == task.info.name) else {
             return (0, 0);
@@ -357,7 +370,7 @@ impl<M: Models> Worker<M> {
         (costs.canvas.predict(size, rows).unwrap_or(0), dearest)
     }
 
-    /// How many of `rows`, each a canvas's, one call of `step` may take at this size.
+    /// The number of `rows`, each of one canvas, that one call of `step` may take at this size.
     pub(super) fn step_together(&self, model: usize, size: ImageSize, rows: &[usize]) -> usize {
         let predict = |together: usize| {
             self.loaded[model].costs.step.predict(size, rows[..together].iter().sum::<usize>())
@@ -365,7 +378,7 @@ impl<M: Models> Worker<M> {
         self.together(rows.len(), predict)
     }
 
-    /// How many of this size one call of `finish` may take.
+    /// The number of images of this size that one call of `finish` may take.
     pub(super) fn finish_together(&self, model: usize, size: ImageSize, count: usize) -> usize {
         self.together(count, |together| self.loaded[model].costs.finish.predict(size, together))
     }
@@ -383,7 +396,8 @@ impl<M: Models> Worker<M> {
         together
     }
 
-    /// Lets the longest unused model go that nobody needs; `false` if there is none but the one in demand.
+    /// Lets the longest unused model go that nobody needs; `false` if there is none but the one in
+    /// demand.
     pub(super) fn make_room(&mut self, state: &mut State) -> bool {
         let wanted = state.queue.first(|model| self.is_loaded(model));
         let wanted =
@@ -432,7 +446,8 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// Makes a call and measures its peak above what was in use before; `None` where memory is not counted.
+    /// Makes a call and measures its peak above what was in use before; `None` where memory is not
+    /// counted.
     pub(super) fn measured<T>(
         &mut self,
         predicted: Option<u64>,
@@ -459,7 +474,7 @@ fn start(device: &mut dyn DeviceMemory) -> Option<Memory> {
     device.memory()
 }
 
-/// What was needed at the peak above what was in use before, and what is kept of it.
+/// The peak above the earlier use, and the part of it that is kept, in bytes.
 fn stop(device: &dyn DeviceMemory, before: Option<Memory>) -> (u64, u64) {
     let (Some(before), Some(after)) = (before, device.memory()) else { return (0, 0) };
     let above = |bytes: u64| bytes.saturating_sub(before.used_bytes);

@@ -1,4 +1,17 @@
-//! The calls of a backend in one round: beginning, a step for each canvas, decoding; and what becomes of a call that fails.
+//! The calls of a backend in one round: beginning, a step for each canvas, decoding; and what
+//! becomes of a call that fails.
+//!
+//! Each end of a call of a backend has one answer:
+//!
+//! | end | answer |
+//! |---|---|
+//! | success | the peak is noted, and the events are sent |
+//! | an error with several jobs | each half is called again, since no canvas has moved |
+//! | [`Error::OutOfMemory`](crate::Error::OutOfMemory) with one job | it waits for memory, and is begun three times at most |
+//! | another error with one job | the job fails |
+//! | a panic | the model is dropped, and its jobs begin anew, those of the call alone |
+//!
+//! The watchdog fails the jobs of a call that does not return.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,7 +41,7 @@ pub(super) struct UnderWay {
     size: ImageSize,
     numbers: Vec<u64>,
     decoding: Decoding,
-    /// What it took to begin.
+    /// The time that it took to begin.
     begin: Duration,
 }
 
@@ -150,7 +163,8 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// One alone failed: for want of memory beside others it waits until they have left, else that is its end.
+    /// One alone failed: for want of memory beside others it waits until they have left, else that
+    /// is its end.
     fn give_up(&mut self, number: u64, task: Arc<Task>, error: Error) {
         let attempts = task.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let others = self.loaded.iter().any(|loaded| !loaded.live.is_empty() || !loaded.done.is_empty());
@@ -166,7 +180,8 @@ impl<M: Models> Worker<M> {
         self.shared.fail(task, error);
     }
 
-    /// After a call that ran out of memory: what can be given back is, that it did not suffice is remembered, and it is told.
+    /// After a call that ran out of memory: what can be given back is, that it did not suffice is
+    /// remembered, and it is told.
     fn relieve(&mut self, error: &Error, model: usize, of: CostsOf, size: ImageSize, rows: usize) {
         if !matches!(error, Error::OutOfMemory { .. }) {
             return;
@@ -196,8 +211,9 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// A backend that panicked cannot be trusted: it goes, and its jobs are begun anew. Those that were in the call, which have
-    /// left, go alone then; one that was alone in it is the cause, and fails.
+    /// A backend that panicked cannot be trusted: it goes, and its jobs are begun anew. Those that
+    /// were in the call, which have left, go alone then; one that was alone in it is the cause, and
+    /// fails.
     fn lose(&mut self, model: usize, panic: Panic, mut in_call: Vec<(u64, Arc<Task>)>) {
         let shared = self.shared.clone();
         shared.metrics.panics.with_label_values(&[&*self.name]).inc();
@@ -404,8 +420,8 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// Decodes: all there are if nobody's steps wait for it, else about as many as take the time of a step, which are taken when the next
-    /// step has been given to the device.
+    /// Decodes: all there are if nobody's steps wait for it, else about as many as take the time of
+    /// a step, which are taken when the next step has been given to the device.
     pub(super) fn decode(&mut self) {
         let steps_wait = self.loaded.iter().any(|loaded| !loaded.live.is_empty());
         let oldest = |worker: &Self| {
@@ -433,7 +449,8 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// Gives those of `numbers` that are still there to the device. They are under way then, unless it failed.
+    /// Gives those of `numbers` that are still there to the device. They are under way then, unless
+    /// it failed.
     fn begin_to_finish(&mut self, model: usize, size: ImageSize, numbers: &[u64]) {
         let done = self.loaded[model].done.iter().map(|live| live.number);
         let numbers: Vec<u64> = done.filter(|number| numbers.contains(number)).collect();
@@ -510,7 +527,7 @@ impl<M: Models> Worker<M> {
         self.loaded[model].done.extract_if(.., |live| numbers.contains(&live.number)).collect()
     }
 
-    /// To the threads that make sprites and files.
+    /// Hands the image on to the threads that make sprites and files.
     fn hand_on(&self, live: Live<CanvasOf<M>>, image: image::RgbImage) {
         let Live { task, canvas, number, begun, begin, stepped, latents } = live;
         let last_step = stepped.unwrap_or(begun);

@@ -1,4 +1,8 @@
-//! What all threads of an engine share, under one lock.
+//! The state that all threads of an engine share, under one lock.
+//!
+//! The lock is held for bookkeeping alone: never during a call of a backend, a write to a disk, or
+//! the loading of libtorch. Threads that wait for work sleep on one condition variable, which every
+//! change wakes.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -23,7 +27,7 @@ use crate::submission::Resolved;
 
 /// Bytes of pictures of ended jobs that can still be found by id where no journal is kept.
 const KEPT_BYTES: usize = 64 << 20;
-/// How often those who watch waiting jobs are told of their places.
+/// The time between two reports of the queue position to clients that watch waiting jobs.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
 /// Most waiting jobs whose places are told at once.
 const MOST_ANNOUNCED: usize = 256;
@@ -33,9 +37,9 @@ pub(super) struct Task {
     pub(super) writer: JobWriter,
     pub(super) trace: Trace,
     pub(super) info: Arc<ModelInfo>,
-    /// With every default filled in.
+    /// The request with every default filled in.
     pub(super) resolved: Resolved,
-    /// Where its file goes.
+    /// The path of the job's file, if it writes one.
     pub(super) output: Option<PathBuf>,
     pub(super) client: Arc<str>,
     /// Bytes that it takes while it waits.
@@ -45,13 +49,14 @@ pub(super) struct Task {
     pub(super) recovered: bool,
     /// The process died while it ran: it runs before all others, and no other beside it.
     pub(super) suspect: bool,
-    /// Reasons for which the journal knows that it runs: it is drawn, or its model is loaded for it.
+    /// Reasons for which the journal knows that it runs: it is drawn, or its model is loaded for
+    /// it.
     pub(super) marks: AtomicUsize,
     /// It was in a call that panicked, and goes alone from then on.
     pub(super) alone: AtomicBool,
     /// Times it was begun.
     pub(super) attempts: AtomicUsize,
-    /// Of the draw that it is in.
+    /// The steps that are done in the present draw.
     pub(super) steps_done: AtomicUsize,
     /// Times it was drawn again, as the sprite had no visible pixel.
     pub(super) redraws: AtomicU32,
@@ -62,7 +67,7 @@ impl Task {
         self.writer.job().id()
     }
 
-    /// As it is drawn now, from the beginning, with the seed of this draw.
+    /// The request as it is drawn now, from its beginning, with the seed of this draw.
     pub(super) fn draw(&self) -> ResolvedRequest {
         self.steps_done.store(0, Ordering::Relaxed);
         ResolvedRequest {
@@ -111,7 +116,7 @@ impl Task {
         }
     }
 
-    /// What so many of its steps cost in time.
+    /// The work of this many of its steps.
     pub(super) fn work(&self, steps: usize) -> u64 {
         (work(self) * steps as f64) as u64
     }
@@ -127,7 +132,7 @@ impl Task {
     }
 }
 
-/// What an engine does from now on.
+/// The engine's mode of running or stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Course {
     Serve,
@@ -141,7 +146,7 @@ pub(super) struct Shared {
     pub(super) config: EngineConfig,
     pub(super) metrics: Metrics,
     journal: RwLock<Option<Journal>>,
-    /// To the threads that write; `None` once everything was posted.
+    /// The channel to the threads that write; `None` once everything was posted.
     posts: Mutex<Option<Sender<Post>>>,
     /// Decoded pictures that are not written yet.
     pub(super) unwritten: AtomicUsize,
@@ -159,7 +164,7 @@ pub(super) struct State {
     keys: HashMap<String, JobId>,
     ended: VecDeque<(JobId, usize)>,
     ended_bytes: usize,
-    /// From the last step of a picture to its finished file.
+    /// The time from an image's last step to its finished file.
     tail: Option<Duration>,
     announced: Instant,
 }
@@ -350,7 +355,7 @@ impl State {
         }
     }
 
-    /// Why nothing can be served: no device answers any more.
+    /// The reason why the engine serves no job, once no device answers any more.
     pub(super) fn gone(&self) -> Option<Error> {
         let all_hang = self.devices.iter().all(|device| !device.up && device.busy.is_some());
         all_hang.then(|| {
@@ -367,7 +372,8 @@ impl State {
         self.tail.unwrap_or_default()
     }
 
-    /// Until a job of `steps` steps and so much work each is finished, if `steps_before` wait before it.
+    /// The time until a job of `steps` steps with this much work each is finished, if
+    /// `steps_before` wait before it.
     pub(super) fn eta(
         &self,
         steps: usize,
@@ -409,7 +415,7 @@ impl State {
     }
 }
 
-/// What a step of a job costs in time, in rows times pixels.
+/// The work of one step of a job, in rows times pixels.
 pub(super) fn work(task: &Task) -> f64 {
     let ImageSize { width, height } = task.size();
     task.rows() as f64 * f64::from(width) * f64::from(height)

@@ -1,4 +1,9 @@
-//! From a submission to a place in the queue: checks, keys, quotas and the journal.
+//! The way from a submission to a place in the queue: checks, keys, quotas and the journal.
+//!
+//! A submission is checked in this order: the request, against the model's defaults; its
+//! idempotency key; its output; the engine's state; and the limits of the client and of the queue.
+//! The journal hears of it after that. A known key is answered with the job that has it, or with
+//! [`Error::KeyTaken`](crate::Error::KeyTaken) if the content differs.
 
 use std::fs;
 use std::path::Path;
@@ -24,12 +29,29 @@ enum Checked {
 }
 
 impl Engine {
-    /// Checks `submission` and takes it; blocks for no longer than the journal takes to sync. With an idempotency key that is known,
-    /// the job that has it.
+    /// Checks `submission` and takes it; blocks for no longer than the journal takes to sync. With
+    /// an idempotency key that is known, the job that has it.
     ///
     /// # Errors
-    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output; [`Error::QueueFull`];
-    /// [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`]; [`Error::Journal`]. Nothing was taken then.
+    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output;
+    /// [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`];
+    /// [`Error::Journal`]. Nothing was taken then.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Sketches, Unmetered};
+    /// use dgx_pixels_core::engine::{Engine, EngineConfig};
+    /// use dgx_pixels_core::{ErrorKind, GenerateRequest, Submission};
+    ///
+    /// let engine = Engine::start(Sketches, vec![Box::new(Unmetered("cpu".into()))], EngineConfig::default())?;
+    /// let once = Submission { idempotency_key: Some("order 7".into()), ..Submission::of("a key") };
+    /// let job = engine.submit(once.clone())?;
+    /// assert_eq!(engine.submit(once)?.id(), job.id());
+    ///
+    /// let endless = GenerateRequest { steps: Some(1_000_000), ..Default::default() };
+    /// assert_eq!(engine.submit(endless.into()).unwrap_err().kind(), ErrorKind::InvalidRequest);
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
         self.submit_all([submission]).pop().unwrap_or(Err(Error::ShutDown))
     }
@@ -59,7 +81,7 @@ impl Engine {
         self.enqueue_all(checked, durable.into_iter().map(Pending::wait))
     }
 
-    /// Those that are new into the queue, if the journal has them: `durable` is its answer for each of them.
+    /// Puts the new jobs into the queue, if the journal has them: `durable` is its answer for each.
     fn enqueue_all(
         &self,
         checked: Vec<Result<Checked, Error>>,
@@ -209,7 +231,7 @@ fn same(job: Job, submission: &Submission) -> Result<Job, Error> {
     Err(Error::KeyTaken { key, id: job.id().to_string() })
 }
 
-/// Whether a job's file can be written, as far as can be told now.
+/// Checks that a job's file can be written, as far as that is known now.
 fn check_output(path: &Path, submission: &Submission) -> Result<(), Error> {
     if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
         return Err(Error::output(path, "pictures are written as PNG; expected a name that ends in `.png`"));

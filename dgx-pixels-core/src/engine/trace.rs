@@ -1,4 +1,6 @@
 //! The spans of a job, for OpenTelemetry: `job` over all of it, and inside it one for each stage.
+//!
+//! Without a subscriber that takes spans of level `info`, no span is made.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,9 @@
-//! Looks after the devices: a call that does not come back fails its jobs instead of keeping everybody waiting.
+//! Looks after the devices: a call that does not come back fails its jobs instead of keeping
+//! everybody waiting.
+//!
+//! It looks once in an eighth of the time that a call may take, but every 5 ms at most and every
+//! second at least. A thread that hangs in a driver cannot be stopped, so the device stays down
+//! until the program is started anew. If no device is left, the jobs that wait fail as well.
 
 use std::sync::Arc;
 use std::thread;

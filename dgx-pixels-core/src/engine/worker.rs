@@ -1,4 +1,10 @@
-//! The thread of one device: it alone owns models and canvases. Between steps it lets canvases in and out.
+//! The thread of one device: it alone owns models and canvases. Between steps it lets canvases in
+//! and out.
+//!
+//! A round is: drop the canvases that were cancelled or are too late, choose, begin, step, decode.
+//! The choice puts the canvases that are live and the jobs that wait into one order, so that a more
+//! urgent job takes the place of a canvas, which pauses and keeps its state. A job joins if its
+//! canvas and the most expensive call of one image fit beside the others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +30,7 @@ pub(super) struct Worker<M: Models> {
     pub(super) models: Arc<M>,
     pub(super) device: Box<dyn DeviceMemory>,
     pub(super) name: Arc<str>,
-    /// Which of the engine's devices.
+    /// The index of the engine's device.
     pub(super) index: usize,
     /// `true` once the device is in use.
     pub(super) is_open: bool,
@@ -36,9 +42,9 @@ pub(super) struct Worker<M: Models> {
     pub(super) loading_for: Option<Arc<Task>>,
     /// Taken from the queue, and not begun yet.
     pub(super) taken: Vec<(u64, Arc<Task>)>,
-    /// How long the last round of steps took.
+    /// The duration of the last round of steps.
     pub(super) round: Duration,
-    /// How long a picture takes to decode, of late.
+    /// The recent average time to decode an image.
     pub(super) finish_each: Duration,
 }
 
@@ -46,22 +52,22 @@ pub(super) struct Worker<M: Models> {
 pub(super) struct Live<C> {
     pub(super) task: Arc<Task>,
     pub(super) canvas: C,
-    /// In the queue, where it goes back to if its model is lost.
+    /// The number in the queue, to which the job returns if its model is lost.
     pub(super) number: u64,
     pub(super) begun: Instant,
     pub(super) begin: Duration,
-    /// When its last step was done; then it waits to be decoded.
+    /// The time at which its last step was done; from then on it waits to be decoded.
     pub(super) stepped: Option<Instant>,
     /// The latents after the last step, if they are asked for.
     pub(super) latents: Option<Latents>,
 }
 
-/// What the next round is to do.
+/// The work of the next round.
 #[derive(Default)]
 struct Chosen {
     /// Taken from the queue, to be begun.
     admitted: Vec<(u64, Arc<Task>)>,
-    /// Those that were live before and go a step.
+    /// The canvases that were live before and advance by a step.
     run: Vec<u64>,
 }
 
@@ -78,7 +84,8 @@ impl<M: Models> Worker<M> {
             let marks = self.shared.mark(admitted.iter().map(|(_, task)| task));
             self.taken = admitted;
             if !marks.is_empty() && !run.is_empty() {
-                // The disk syncs meanwhile; those that are begun go with the others from the next round on.
+                // The disk syncs meanwhile; those that are begun go with the others from the next
+                // round on.
                 self.step(&run);
                 run.clear();
                 self.begin_marked(marks);
@@ -183,7 +190,7 @@ impl<M: Models> Worker<M> {
         }
     }
 
-    /// What time alone changes.
+    /// Makes the changes that depend on time alone.
     fn keep_house(&mut self, state: &mut State, now: Instant) {
         state.queue.rise(now);
         for late in state.queue.expire(now) {
@@ -198,7 +205,8 @@ impl<M: Models> Worker<M> {
         self.shared.metrics.running.with_label_values(&[&*self.name]).set(canvases as i64);
     }
 
-    /// How long a few may still wait for others to begin with them; nothing if none waits, or none should.
+    /// The time for which a few jobs may still wait for others to begin with them; `None` if none
+    /// waits, or none should.
     fn waits_for_company(&self, state: &State, now: Instant) -> Option<Duration> {
         let max_wait = self.shared.config.max_wait;
         if max_wait.is_zero() || state.queue.len() >= self.shared.config.max_batch {
@@ -208,7 +216,8 @@ impl<M: Models> Worker<M> {
         max_wait.checked_sub(now.saturating_duration_since(oldest)).filter(|left| !left.is_zero())
     }
 
-    /// Live ones and waiting ones in one order: the first go the next step. A live one that others outrank pauses.
+    /// Live ones and waiting ones in one order: the first go the next step. A live one that others
+    /// outrank pauses.
     fn merge(&mut self, state: &mut State, now: Instant) -> Chosen {
         let mut live = self.ranks(now);
         let most = self.most_together(state, &live);

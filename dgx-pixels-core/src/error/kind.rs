@@ -1,10 +1,22 @@
 //! The one list of the ways to fail: each with its word, its exit code and its meaning.
 
-/// Makes [`ErrorKind`] from the list below. A kind without a word, an exit code or a meaning does not
-/// compile.
+/// Makes [`ErrorKind`] from the list below. A kind without a word, an exit code or a meaning does
+/// not compile.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $word:literal, $exit_code:literal, $meaning:literal;)*) => {
         /// The one word for an error. Every door uses it: exit code, metric label, MCP answer.
+        ///
+        /// # Example
+        /// ```
+        /// use dgx_pixels_core::ErrorKind;
+        ///
+        /// assert_eq!(ErrorKind::QueueFull.as_str(), "queue_full");
+        /// // Scripts rely on the exit codes, so each kind has one of its own.
+        /// let mut codes: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.exit_code()).collect();
+        /// codes.sort_unstable();
+        /// codes.dedup();
+        /// assert_eq!(codes.len(), ErrorKind::ALL.len());
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         #[non_exhaustive]
         pub enum ErrorKind {
@@ -69,7 +81,8 @@ kinds! {
     QuotaExceeded: "quota_exceeded", 19, "one client has as many jobs waiting as it may; try again later";
     /// No game answers.
     GameUnavailable: "game_unavailable", 20, "no game answers";
-    /// libtorch, or the object that computes with it, is missing, damaged or of another version.
+    /// The library libtorch, or the object that computes with it, is missing, damaged or of another
+    /// version.
     LibtorchUnavailable: "libtorch_unavailable", 21, "libtorch is missing, damaged or of another version";
     /// The caller stopped the job.
     Cancelled: "cancelled", 130, "the job was cancelled, for example by Ctrl-C";

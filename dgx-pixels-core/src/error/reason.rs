@@ -10,6 +10,14 @@ use std::sync::Arc;
 use super::Error;
 
 /// The error that caused another. Its type is kept, and copies share it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Cause;
+/// let cause = Cause::from(std::io::Error::from(std::io::ErrorKind::NotFound));
+/// assert_eq!(cause.to_string(), "entity not found");
+/// assert!(cause.is::<std::io::Error>());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cause(Arc<dyn StdError + Send + Sync>);
 
@@ -112,12 +120,31 @@ impl<W: Into<String>, C: Into<Cause>> From<(W, C)> for Reason {
 
 impl Error {
     /// An [`Error::Model`].
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{Error, ErrorKind};
+    /// let error = Error::model("models/tiny", "no weights; expected `model.safetensors`");
+    /// assert_eq!(error.kind(), ErrorKind::InvalidModel);
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "cannot load the model in `models/tiny`: no weights; expected `model.safetensors`"
+    /// );
+    /// ```
     pub fn model(path: impl Into<PathBuf>, reason: impl Into<Reason>) -> Error {
         let Reason { words: reason, cause } = reason.into();
         Error::Model { path: path.into(), reason, cause }
     }
 
     /// An [`Error::Device`].
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{Error, ErrorKind};
+    /// let error = Error::device("cuda:1", "expected `cuda:0`");
+    /// assert_eq!(error.kind(), ErrorKind::DeviceUnavailable);
+    /// assert_eq!(error.to_string(), "device `cuda:1` is not available: expected `cuda:0`");
+    /// ```
     pub fn device(device: impl Into<String>, reason: impl Into<Reason>) -> Error {
         let Reason { words: reason, cause } = reason.into();
         Error::Device { device: device.into(), reason, cause }
@@ -148,8 +175,8 @@ impl Error {
     }
 }
 
-/// Returns an error and its causes in one line, joined by `: `. A cause that the text before it ends with,
-/// as errors of some libraries do, is not repeated.
+/// Returns an error and its causes in one line, joined by `: `. A cause that the text before it
+/// ends with, as errors of some libraries do, is not repeated.
 ///
 /// # Example
 /// ```

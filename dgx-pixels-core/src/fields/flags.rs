@@ -1,4 +1,5 @@
-//! Parsers of flags on a command line. Ranges are checked later, with the same words for every door.
+//! Parsers of flags on a command line. Ranges are checked later, with the same words for every
+//! door.
 
 use std::error::Error;
 use std::str::FromStr;
@@ -11,6 +12,14 @@ use crate::pixel::Palette;
 ///
 /// # Errors
 /// The range of `T`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::flags::whole;
+/// assert_eq!(whole::<u8>("255"), Ok(255));
+/// assert!(whole::<u8>("256").is_err());
+/// assert!(whole::<u8>("a few").is_err());
+/// ```
 pub fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     let largest = u64::MAX >> (64 - 8 * size_of::<T>());
     text.parse().map_err(|_| format!("expected a whole number from 0 to {largest}"))
@@ -20,6 +29,13 @@ pub fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 ///
 /// # Errors
 /// If it is none.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::flags::number;
+/// assert_eq!(number("7.5"), Ok(7.5));
+/// assert!(number("strong").is_err());
+/// ```
 pub fn number(text: &str) -> Result<f64, &'static str> {
     text.parse().map_err(|_| "expected a number")
 }
@@ -28,6 +44,13 @@ pub fn number(text: &str) -> Result<f64, &'static str> {
 ///
 /// # Errors
 /// If they are not two.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::flags::interval;
+/// assert_eq!(interval("0.1,0.8"), Ok([0.1, 0.8]));
+/// assert!(interval("0.1").is_err());
+/// ```
 pub fn interval(text: &str) -> Result<[f64; 2], &'static str> {
     let parts = text
         .split_once(',')
@@ -39,6 +62,15 @@ pub fn interval(text: &str) -> Result<[f64; 2], &'static str> {
 ///
 /// # Errors
 /// The error of [`Palette::load`] with its causes.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::flags::palette;
+/// assert_eq!(palette("#000,#fff")?.colors(), [[0, 0, 0], [255, 255, 255]]);
+/// assert_eq!(palette("pico-8")?.colors().len(), 16);
+/// assert!(palette("no-such-palette").is_err());
+/// # Ok::<(), String>(())
+/// ```
 pub fn palette(text: &str) -> Result<Palette, String> {
     Palette::load(text).map_err(|error| error.to_string())
 }

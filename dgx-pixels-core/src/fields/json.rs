@@ -1,7 +1,8 @@
 //! Fields as JSON: their schema, and the errors for values that do not fit it.
 //!
-//! The rule is the same wherever a door takes JSON: a field that is null counts as left out, a text that is exactly a number is
-//! taken for it where a number is expected, and an unknown field is refused with the nearest known ones.
+//! The rule is the same wherever a door takes JSON: a field that is null counts as left out, a text
+//! that is exactly a number is taken for it where a number is expected, and an unknown field is
+//! refused with the nearest known ones.
 
 use std::sync::Arc;
 
@@ -20,8 +21,17 @@ const MOST_NEAREST: usize = 3;
 /// Names less alike than this share no meaning (0 to 1, Jaro-Winkler).
 const ALIKE: f64 = 0.6;
 
-/// Returns the schema of `T` in one piece: clients are poor at references, and know nothing of the formats that Rust's numbers
-/// have. A field that may be left out is not required; that it may be null as well is not said.
+/// Returns the schema of `T` in one piece: clients are poor at references, and know nothing of the
+/// formats that Rust's numbers have. A field that may be left out is not required; that it may be
+/// null as well is not said.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+/// let schema = json::schema::<Series>();
+/// assert_eq!(schema["properties"]["count"]["minimum"], 1);
+/// assert!(!schema.contains_key("$defs"));
+/// ```
 pub fn schema<T: JsonSchema>() -> Arc<Object> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -59,6 +69,16 @@ fn tidy(schema: &mut Value) {
 }
 
 /// Says in a schema that there are no other fields, as [`parse`] does.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json;
+/// use dgx_pixels_core::fields::Series;
+///
+/// let mut schema = (*json::schema::<Series>()).clone();
+/// json::close(&mut schema);
+/// assert_eq!(schema["additionalProperties"], false);
+/// ```
 pub fn close(schema: &mut Object) {
     schema.entry("properties").or_insert_with(|| json!({}));
     schema.insert("additionalProperties".into(), json!(false));
@@ -68,6 +88,23 @@ pub fn close(schema: &mut Object) {
 ///
 /// # Errors
 /// The name of the field at fault, its value, and what would be right.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+/// use serde_json::json;
+///
+/// let schema = json::schema::<Series>();
+/// // A number as a text is read, and `null` counts as left out.
+/// let given = json!({ "seed": "7", "count": null }).as_object().cloned();
+/// let series: Series = json::parse(&schema, given)?;
+/// assert_eq!((series.seed, series.count), (Some(7), None));
+///
+/// let given = json!({ "sed": 7 }).as_object().cloned();
+/// let error = json::parse::<Series>(&schema, given).unwrap_err();
+/// assert!(error.to_string().contains("`seed`"), "{error}");
+/// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+/// ```
 pub fn parse<T: DeserializeOwned>(schema: &Object, given: Option<Object>) -> Result<T, FieldError> {
     let mut given = given.unwrap_or_default();
     only_known(schema, &given)?;
@@ -78,6 +115,17 @@ pub fn parse<T: DeserializeOwned>(schema: &Object, given: Option<Object>) -> Res
 ///
 /// # Errors
 /// The errors of [`parse`], but for unknown fields, which stay in `given`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+///
+/// let mut given = serde_json::json!({ "seed": 7, "name": "key" });
+/// let given = given.as_object_mut().unwrap();
+/// let series: Series = json::take(&json::schema::<Series>(), given)?;
+/// assert_eq!((series.seed, given.len()), (Some(7), 1));
+/// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+/// ```
 pub fn take<T: DeserializeOwned>(schema: &Object, given: &mut Object) -> Result<T, FieldError> {
     let property = |name: &str| properties(schema).and_then(|properties| properties.get(name));
     let names = properties(schema).into_iter().flat_map(Map::keys);
@@ -121,11 +169,30 @@ fn properties(schema: &Object) -> Option<&Map<String, Value>> {
 ///
 /// # Errors
 /// Its name and value, and the known names that are most like it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+///
+/// let given = serde_json::json!({ "seeds": 7 });
+/// let error = json::only_known(&json::schema::<Series>(), given.as_object().unwrap()).unwrap_err();
+/// assert_eq!(error.field, "seeds");
+/// ```
 pub fn only_known(schema: &Object, given: &Object) -> Result<(), FieldError> {
     unknown(schema, given).next().map_or(Ok(()), Err)
 }
 
 /// Returns an error for each field that the schema does not name, also for one that is null.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::{Series, json};
+/// let given = serde_json::json!({ "seed": 7, "colour": 1, "anti": null });
+/// let schema = json::schema::<Series>();
+/// let mut names: Vec<_> = json::unknown(&schema, given.as_object().unwrap()).map(|error| error.field).collect();
+/// names.sort_unstable();
+/// assert_eq!(names, ["anti", "colour"]);
+/// ```
 pub fn unknown(schema: &Object, given: &Object) -> impl Iterator<Item = FieldError> {
     let is_known = |name: &str| properties(schema).is_some_and(|known| known.contains_key(name));
     given.iter().filter(move |(name, _)| !is_known(name)).map(|(name, value)| no_such(schema, name, value))
@@ -145,6 +212,13 @@ fn no_such(schema: &Object, unknown: &str, value: &Value) -> FieldError {
 }
 
 /// Returns the names most like `unknown`, the nearest first.
+/// At most three, by the similarity of Jaro and Winkler; none that is less alike than 0.6.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::nearest;
+/// assert_eq!(nearest("seeds", &["prompt", "seed"]), ["seed"]);
+/// ```
 pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
     // A name that is far longer than any of ours is like none, and comparing takes time.
     if unknown.len() > 100 {
@@ -163,11 +237,24 @@ pub fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// Returns names in backticks.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::quoted;
+/// assert_eq!(quoted(&["seed", "steps"], " or "), "`seed` or `steps`");
+/// ```
 pub fn quoted(names: &[&str], between: &str) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(between)
 }
 
 /// Returns a value as it came, cut where it is long.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::short;
+/// assert_eq!(short(&serde_json::json!(7)), "7");
+/// assert!(short(&"a".repeat(1000).into()).len() < 200);
+/// ```
 pub fn short(value: &Value) -> String {
     // The text of a long value is not made only to be cut.
     match value {
@@ -179,7 +266,8 @@ pub fn short(value: &Value) -> String {
     }
 }
 
-/// Returns every field that `schema` names and a `T` cannot be read from, each alone; every other has its default.
+/// Returns every field that `schema` names and a `T` cannot be read from, each alone; every other
+/// has its default.
 pub(super) fn faults<T: DeserializeOwned>(schema: &Object, given: &Object) -> Vec<FieldError> {
     let mut faults: Vec<_> = match take::<T>(schema, &mut given.clone()) {
         Ok(_) => return vec![],
@@ -200,6 +288,13 @@ pub(super) fn faults<T: DeserializeOwned>(schema: &Object, given: &Object) -> Ve
 }
 
 /// Returns a text, cut where it is long.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::json::cut;
+/// assert_eq!(cut("a key"), "a key");
+/// assert!(cut(&"a key ".repeat(100)).chars().count() < 200);
+/// ```
 pub fn cut(text: &str) -> String {
     cut_to(text, 80)
 }

@@ -1,8 +1,10 @@
-//! The table of request fields, for every door: flags of a program, lines of JSON, schemas for clients.
+//! The table of request fields, for every door: flags of a program, lines of JSON, schemas for
+//! clients.
 //!
-//! [`GenerateRequest`] and [`PixelOptions`] are the table: each field has its name, type, range, default, help text and example
-//! there, and nowhere else. With the feature `fields` they are flags (`clap::Args`) and have JSON schemas
-//! ([`schemars::JsonSchema`]). [`SpriteFields`] puts both together, with the fields of a series of images.
+//! [`GenerateRequest`] and [`PixelOptions`] are the table: each field has its name, type, range,
+//! default, help text and example there, and nowhere else. With the feature `fields` they are flags
+//! (`clap::Args`) and have JSON schemas ([`schemars::JsonSchema`]). [`SpriteFields`] puts both
+//! together, with the fields of a series of images.
 //!
 //! # Example
 //! ```
@@ -34,7 +36,17 @@ use crate::request::GenerateRequest;
 use crate::scheduler::SchedulerName;
 use crate::submission::Submission;
 
-/// A field that cannot be used. Its text names the field and its value, and says what would be right.
+/// A field that cannot be used. Its text names the field and its value, and says what would be
+/// right.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::fields::SpriteFields;
+/// let mut given = serde_json::json!({ "prompt": "a key", "steps": "many" });
+/// let error = SpriteFields::take(given.as_object_mut().unwrap()).unwrap_err();
+/// assert_eq!(error.field, "steps");
+/// assert!(error.to_string().contains("`steps`") && error.to_string().contains("many"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct FieldError {
@@ -51,6 +63,17 @@ impl FieldError {
 }
 
 /// The fields that ask for a sprite.
+///
+/// # Example
+/// ```
+/// use clap::{Args, Command, FromArgMatches};
+/// use dgx_pixels_core::fields::SpriteFields;
+///
+/// let command = SpriteFields::augment_args(Command::new("draw").no_binary_name(true));
+/// let matches = command.get_matches_from(["--steps", "8", "--size", "16x16", "--seed", "7"]);
+/// let fields = SpriteFields::from_arg_matches(&matches).unwrap();
+/// assert_eq!((fields.request.steps, fields.series.seed), (Some(8), Some(7)));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct SpriteFields {
     /// The image.
@@ -70,13 +93,15 @@ pub struct SpriteFields {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Series {
-    /// The seed of the first image, a whole number from 0. The same seed with the same request gives the same image. Default:
-    /// drawn at random and reported; in a batch, derived from the line's number and prompt.
+    /// The seed of the first image, a whole number from 0. The same seed with the same request
+    /// gives the same image. Default: drawn at random and reported; in a batch, derived from the
+    /// line's number and prompt.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
     #[schemars(range(min = 0))]
     pub seed: Option<u64>,
 
-    /// The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards. Default: 1.
+    /// The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards.
+    /// Default: 1.
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u64>)]
     #[schemars(range(min = 1))]
     pub count: Option<u64>,
@@ -87,6 +112,17 @@ impl Series {
     ///
     /// # Errors
     /// `count` is not from 1 to `most`, or a seed would be too large.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::Series;
+    ///
+    /// let series = Series { seed: Some(7), count: Some(3) };
+    /// assert_eq!(series.seeds(16, || 0)?, 7..=9);
+    /// assert_eq!(Series::default().seeds(16, || 40)?, 40..=40);
+    /// assert_eq!(series.seeds(2, || 0).unwrap_err().field, "count");
+    /// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+    /// ```
     pub fn seeds(self, most: u64, first: impl FnOnce() -> u64) -> Result<RangeInclusive<u64>, FieldError> {
         let count = self.count.unwrap_or(1);
         if !(1..=most).contains(&count) {
@@ -133,11 +169,26 @@ static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
 
 impl SpriteFields {
     /// Returns the schema of all fields.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let schema = SpriteFields::schema();
+    /// assert_eq!(schema["required"], serde_json::json!(["prompt"]));
+    /// assert_eq!(schema["properties"]["steps"]["maximum"], 1000);
+    /// ```
     pub fn schema() -> Arc<Object> {
         SCHEMAS.all.clone()
     }
 
     /// Returns the help text of a field.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// assert!(SpriteFields::help("steps").starts_with("Denoising steps, 1 to 1000"));
+    /// ```
     pub fn help(name: &str) -> String {
         let text = SCHEMAS.all["properties"][name]["description"].as_str();
         let text = text.map(|text| text.replace('\n', " "));
@@ -157,6 +208,18 @@ impl SpriteFields {
     }
 
     /// Returns every field that cannot be read, each with what would be right.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// use serde_json::json;
+    ///
+    /// let given = json!({ "prompt": "a key", "steps": "many", "seed": true });
+    /// let faults = SpriteFields::faults(given.as_object().unwrap());
+    /// let mut names: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+    /// names.sort_unstable();
+    /// assert_eq!(names, ["seed", "steps"]);
+    /// ```
     pub fn faults(given: &Object) -> Vec<FieldError> {
         [
             json::faults::<GenerateRequest>(&SCHEMAS.request, given),
@@ -166,7 +229,21 @@ impl SpriteFields {
         .concat()
     }
 
-    /// Returns the fields as JSON, so that others can be put over them before they are [taken](Self::take).
+    /// Returns the fields as JSON, so that others can be put over them before they are
+    /// [taken](Self::take).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let mut fields = SpriteFields::default();
+    /// fields.request.prompt = "a key".into();
+    /// let mut json = fields.to_json();
+    /// json.insert("steps".into(), 8.into());
+    /// let changed = SpriteFields::take(&mut json)?;
+    /// assert_eq!((changed.request.prompt.as_str(), changed.request.steps), ("a key", Some(8)));
+    /// # Ok::<(), dgx_pixels_core::fields::FieldError>(())
+    /// ```
     pub fn to_json(&self) -> Object {
         let parts = [
             serde_json::to_value(&self.request),
@@ -176,10 +253,19 @@ impl SpriteFields {
         parts.into_iter().filter_map(|part| part.ok()?.as_object().cloned()).flatten().collect()
     }
 
-    /// Refuses fields that would change nothing although they are not at their defaults, among those that `is_asked` names.
+    /// Refuses fields that would change nothing although they are not at their defaults, among
+    /// those that `is_asked` names.
     ///
     /// # Errors
     /// The field that is given in vain, and what would be right.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// let fields = SpriteFields::default();
+    /// // Nothing differs from its default, so nothing is in vain.
+    /// assert!(fields.check(|_| true).is_ok());
+    /// ```
     pub fn check(&self, is_asked: impl Fn(&str) -> bool) -> Result<(), FieldError> {
         let is_given = |name: &str| is_asked(name) && self.differs(name);
         let refuse = |field: &str, text: String| Err(FieldError::new(field, text));
@@ -217,25 +303,53 @@ impl SpriteFields {
     }
 
     /// `true` if the field of this name is not at its default.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let mut fields = SpriteFields::default();
+    /// assert!(!fields.differs("steps"));
+    /// fields.request.steps = Some(8);
+    /// assert!(fields.differs("steps"));
+    /// ```
     pub fn differs(&self, name: &str) -> bool {
         self.to_json().get(name) != SpriteFields::default().to_json().get(name)
     }
 
-    /// Returns the names of the fields that shape a sprite, and so mean nothing to an image without pixel stages.
+    /// Returns the names of the fields that shape a sprite, and so mean nothing to an image without
+    /// pixel stages.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// assert!(SpriteFields::pixel_names().any(|name| name == "palette"));
+    /// assert!(SpriteFields::pixel_names().all(|name| name != "prompt"));
+    /// ```
     pub fn pixel_names() -> impl Iterator<Item = &'static str> {
         let properties = SCHEMAS.pixel.get("properties").and_then(Value::as_object);
         properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str))
     }
 
     /// Returns the submission of one image of the series.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    ///
+    /// let mut fields = SpriteFields::default();
+    /// fields.request.prompt = "a key".into();
+    /// let submission = fields.submission(8);
+    /// assert_eq!((submission.request.seed, submission.pixel.is_some()), (8, true));
+    /// ```
     pub fn submission(&self, seed: u64) -> Submission {
         let request = GenerateRequest { seed, ..self.request.clone() };
         Submission { pixel: Some(self.pixel.clone()), ..request.into() }
     }
 }
 
-/// Refuses pixel fields that would change nothing although they are not at their defaults, among those that `is_asked`
-/// names.
+/// Refuses pixel fields that would change nothing although they are not at their defaults, among
+/// those that `is_asked` names.
 ///
 /// # Errors
 /// The field that is given in vain, and what would be right.

@@ -5,8 +5,8 @@ use serde_json::{Number, Value};
 /// Whole numbers up to here are exact as 64-bit floats.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Replaces a value that stands for a number by that number, where `schema` expects one. All others stay, and
-/// are judged as they are.
+/// Replaces a value that stands for a number by that number, where `schema` expects one. All others
+/// stay, and are judged as they are.
 pub(super) fn take(schema: &Value, value: &mut Value) {
     let number = match (schema.get("type").and_then(Value::as_str), value.as_array_mut()) {
         (Some("integer"), _) => number(value).and_then(|number| whole(&number)),

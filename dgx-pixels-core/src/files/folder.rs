@@ -1,17 +1,16 @@
 //! A folder that stays open, and its entries, which are reached without following links.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::entry::{Entry, EntryKind, PathError, TEMPORARY, modified};
 use super::read_opened;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -25,14 +24,11 @@ const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
 /// Methods that go through nested folders keep one open folder for each level.
 const MAX_DEPTH: usize = 16;
 
-/// The begin of the names that files have until they are whole, here and in
-/// [`write_whole`](crate::files::write_whole).
-const TEMPORARY: &str = ".dgx-pixels-";
-
 /// An open folder. No method follows a link below it, also if another program puts one there
 /// meanwhile: every name is looked up in an open folder, one part of a path at a time.
 ///
-/// A hard link is the file itself, so no method changes the content of a file that it did not create.
+/// A hard link is the file itself, so no method changes the content of a file that it did not
+/// create.
 ///
 /// # Example
 /// ```
@@ -51,87 +47,6 @@ const TEMPORARY: &str = ".dgx-pixels-";
 pub struct Folder {
     handle: OwnedFd,
     path: PathBuf,
-}
-
-/// A failure at one path.
-#[derive(Debug)]
-pub struct PathError {
-    /// The file or folder at fault.
-    pub path: PathBuf,
-    /// The reason. Nothing of a file's content is in it.
-    pub source: io::Error,
-}
-
-/// An entry of a folder.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The name in its folder.
-    pub name: OsString,
-    /// The kind of the entry itself, not of a link's target.
-    pub kind: EntryKind,
-    /// The time of the last change of its content.
-    pub modified: SystemTime,
-}
-
-/// The kind of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Folder,
-    /// A symbolic link.
-    Link,
-    /// A pipe, a device or a socket.
-    Other,
-}
-
-impl PathError {
-    /// `true` if the path leads to something that is never used, such as a link or a pipe; `false`
-    /// for a full disk, missing permissions and the like.
-    pub fn is_refusal(&self) -> bool {
-        self.source.kind() == io::ErrorKind::InvalidInput
-    }
-}
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.path.display(), self.source)
-    }
-}
-
-impl std::error::Error for PathError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl Entry {
-    /// `true` for a file that was being written when a program was killed, or is being written now.
-    pub fn is_temporary(&self) -> bool {
-        self.kind == EntryKind::File && self.name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
-    }
-}
-
-impl EntryKind {
-    fn of(stat: &Stat) -> EntryKind {
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => EntryKind::File,
-            FileType::Directory => EntryKind::Folder,
-            FileType::Symlink => EntryKind::Link,
-            _ => EntryKind::Other,
-        }
-    }
-
-    /// The words of an error about an entry of this kind.
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            EntryKind::File => "it is a file",
-            EntryKind::Folder => "it is a folder",
-            EntryKind::Link => "it is a symbolic link",
-            EntryKind::Other => "it is a pipe, a device or a socket",
-        }
-    }
 }
 
 impl Folder {
@@ -165,15 +80,39 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal for a link or a file; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert!(folder.folder("sprites").unwrap().is_none());
+    /// folder.make_folder("sprites").unwrap();
+    /// assert!(folder.folder("sprites").unwrap().is_some());
+    /// // A name is one part of a path, so it leads to no other folder.
+    /// assert!(folder.folder("../sprites").is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn folder(&self, name: impl AsRef<OsStr>) -> Result<Option<Folder>, PathError> {
         self.open_folder(name.as_ref(), OFlags::NOFOLLOW)
     }
 
-    /// Opens the folder `name` in this one as [`folder`](Folder::folder) does, but follows a link of
-    /// that name.
+    /// Opens the folder `name` in this one as [`folder`](Folder::folder) does, but follows a link
+    /// of that name.
     ///
     /// # Errors
     /// As [`folder`](Folder::folder); also for a link to nothing.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let (temporary, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// std::os::unix::fs::symlink(elsewhere.path(), temporary.path().join("assets"))?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert!(folder.folder("assets").is_err());
+    /// assert!(folder.folder_or_link("assets").unwrap().is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn folder_or_link(&self, name: impl AsRef<OsStr>) -> Result<Option<Folder>, PathError> {
         let name = name.as_ref();
         let found = self.open_folder(name, OFlags::empty())?;
@@ -200,6 +139,18 @@ impl Folder {
     ///
     /// # Errors
     /// As [`folder`](Folder::folder), for each part of the path.
+    ///
+    /// # Example
+    /// ```
+    /// use std::path::Path;
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.make_folder("assets").unwrap().make_folder("sprites").unwrap();
+    /// assert!(folder.descend(Path::new("assets/sprites")).unwrap().is_some());
+    /// assert!(folder.descend(Path::new("assets/sounds")).unwrap().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn descend(&self, path: &Path) -> Result<Option<Folder>, PathError> {
         let mut folder = Folder { handle: self.duplicate()?, path: self.path.clone() };
         for part in path.components().filter(|part| *part != Component::CurDir) {
@@ -228,6 +179,17 @@ impl Folder {
     /// # Errors
     /// A refusal for a link, a folder, a pipe or a device, and for more than `limit` bytes; the
     /// system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"text").unwrap();
+    /// assert!(folder.read("note.txt", 3).unwrap_err().is_refusal());
+    /// assert!(folder.read("other.txt", 3).unwrap().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn read(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
         let name = self.plain(name.as_ref())?;
         let Some(file) = self.file(name)? else { return Ok(None) };
@@ -251,6 +213,17 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors, also if anything of that name is there.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"first").unwrap();
+    /// assert!(folder.write_new("note.txt", b"second").is_err());
+    /// assert_eq!(folder.read("note.txt", 1024).unwrap().unwrap(), b"first");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
         let handle = rustix::fs::openat(&self.handle, name, NEW_FILE, FILE_MODE)
@@ -260,11 +233,25 @@ impl Folder {
         written.map(|()| file).map_err(|source| self.fault(name, source))
     }
 
-    /// Writes the file `name`, which appears whole and replaces the entry of that name: a link itself,
-    /// not its target. Returns the file open at its end.
+    /// Writes the file `name`, which appears whole and replaces the entry of that name: a link
+    /// itself, not its target. Returns the file open at its end.
     ///
     /// # Errors
     /// The system's own errors. They leave nothing behind.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// # let target = temporary.path().join("target");
+    /// std::fs::write(&target, "kept")?;
+    /// std::os::unix::fs::symlink(&target, temporary.path().join("note.txt"))?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_whole("note.txt", b"text").unwrap();
+    /// assert_eq!(folder.kind("note.txt").unwrap(), Some(EntryKind::File));
+    /// assert_eq!(std::fs::read_to_string(&target)?, "kept");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn write_whole(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<File, PathError> {
         let name = self.plain(name.as_ref())?;
         let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7());
@@ -276,11 +263,24 @@ impl Folder {
         })
     }
 
-    /// Moves the entry `from` to `name` in the folder `to`, and replaces the entry there: a link itself,
-    /// not its target.
+    /// Moves the entry `from` to `name` in the folder `to`, and replaces the entry there: a link
+    /// itself, not its target.
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// let sprites = folder.make_folder("sprites").unwrap();
+    /// folder.write_new("new.json", b"{}").unwrap();
+    /// folder.rename("new.json", &sprites, "manifest.json").unwrap();
+    /// assert_eq!(sprites.read("manifest.json", 1024).unwrap().unwrap(), b"{}");
+    /// assert!(folder.kind("new.json").unwrap().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn rename(
         &self,
         from: impl AsRef<OsStr>,
@@ -292,19 +292,45 @@ impl Folder {
         renamed.map_err(|error| to.fault(name, error.into()))
     }
 
-    /// Removes the entry `name`, which is no folder: a link itself, not its target. Nothing happens if
-    /// it is absent.
+    /// Removes the entry `name`, which is no folder: a link itself, not its target. Nothing happens
+    /// if it is absent.
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"text").unwrap();
+    /// folder.remove_file("note.txt").unwrap();
+    /// folder.remove_file("note.txt").unwrap();
+    /// assert!(folder.entries().unwrap().is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn remove_file(&self, name: impl AsRef<OsStr>) -> Result<(), PathError> {
         self.unlink(self.plain(name.as_ref())?, AtFlags::empty())
     }
 
-    /// Removes the entry `name` with all that is in it. Links in it are removed, and their targets stay.
+    /// Removes the entry `name` with all that is in it. Links in it are removed, and their targets
+    /// stay.
     ///
     /// # Errors
     /// A refusal for folders that nest more than 16 deep; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// let sprites = folder.make_folder("sprites").unwrap();
+    /// sprites.write_new("key.png", b"").unwrap();
+    /// std::os::unix::fs::symlink("/etc", temporary.path().join("sprites/link"))?;
+    /// folder.remove_all("sprites").unwrap();
+    /// assert!(folder.kind("sprites").unwrap().is_none() && std::path::Path::new("/etc").exists());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn remove_all(&self, name: impl AsRef<OsStr>) -> Result<(), PathError> {
         self.remove_nested(self.plain(name.as_ref())?, MAX_DEPTH)
     }
@@ -313,6 +339,18 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.write_new("note.txt", b"text").unwrap();
+    /// let entries = folder.entries().unwrap();
+    /// assert_eq!((entries.len(), entries[0].kind), (1, EntryKind::File));
+    /// assert_eq!(entries[0].name, "note.txt");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn entries(&self) -> Result<Vec<Entry>, PathError> {
         let fault = |error: Errno| PathError { path: self.path.clone(), source: error.into() };
         let mut entries = vec![];
@@ -334,6 +372,17 @@ impl Folder {
     ///
     /// # Errors
     /// The system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// std::os::unix::fs::symlink("/etc", temporary.path().join("link"))?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert_eq!(folder.kind("link").unwrap(), Some(EntryKind::Link));
+    /// assert_eq!(folder.kind("sprites").unwrap(), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn kind(&self, name: impl AsRef<OsStr>) -> Result<Option<EntryKind>, PathError> {
         let stat = self.stat(self.plain(name.as_ref())?)?;
         Ok(stat.as_ref().map(EntryKind::of))
@@ -343,6 +392,17 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::{EntryKind, Folder};
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// assert!(folder.expect("sprites", EntryKind::Folder).is_ok());
+    /// folder.write_new("sprites", b"").unwrap();
+    /// assert!(folder.expect("sprites", EntryKind::Folder).unwrap_err().is_refusal());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn expect(&self, name: impl AsRef<OsStr>, expected: EntryKind) -> Result<(), PathError> {
         let name = name.as_ref();
         match self.kind(name)? {
@@ -360,11 +420,25 @@ impl Folder {
         synced.map_err(|error| PathError { path: self.path.clone(), source: error.into() })
     }
 
-    /// Locks the folder until the returned file is dropped or the process ends; `None` while another
-    /// program or handle has the lock. Nothing has to be made or opened in the folder for it.
+    /// Locks the folder until the returned file is dropped or the process ends; `None` while
+    /// another program or handle has the lock. Nothing has to be made or opened in the folder for
+    /// it.
     ///
     /// # Errors
     /// The system's own errors, as on a file system without locks.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// let lock = folder.try_lock().unwrap();
+    /// assert!(lock.is_some());
+    /// assert!(Folder::open(temporary.path())?.try_lock().unwrap().is_none());
+    /// drop(lock);
+    /// assert!(folder.try_lock().unwrap().is_some());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_lock(&self) -> Result<Option<File>, PathError> {
         let file = File::from(self.duplicate()?);
         match file.try_lock() {
@@ -378,6 +452,18 @@ impl Folder {
     ///
     /// # Errors
     /// A refusal that names the entry, or a folder more than 16 deep; the system's own errors.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::files::Folder;
+    /// # let temporary = tempfile::tempdir()?;
+    /// let folder = Folder::open(temporary.path())?;
+    /// folder.make_folder("sprites").unwrap();
+    /// assert!(folder.expect_plain().is_ok());
+    /// std::os::unix::fs::symlink("/etc", temporary.path().join("sprites/link"))?;
+    /// assert!(folder.expect_plain().unwrap_err().path.ends_with("sprites/link"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn expect_plain(&self) -> Result<(), PathError> {
         self.expect_nested(MAX_DEPTH)
     }
@@ -504,11 +590,4 @@ impl Folder {
 
 fn not_a_name() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is no file's name; expected one without `/` and `..`")
-}
-
-/// A time before 1970 counts as 1970.
-fn modified(stat: &Stat) -> SystemTime {
-    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
-    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos.min(999_999_999))
 }

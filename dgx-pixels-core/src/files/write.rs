@@ -12,7 +12,23 @@ use crate::error::Error;
 /// `force` replaces regular files only: never a folder, a link, a pipe, a socket or a device.
 ///
 /// # Errors
-/// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for anything that stays in any case.
+/// [`Error::Exists`] for a file that `force` would replace; [`Error::Output`] for anything that
+/// stays in any case.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Error;
+/// use dgx_pixels_core::files::check_replaceable;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("key.png");
+/// check_replaceable(&path, false)?;
+/// std::fs::write(&path, b"")?;
+/// assert!(matches!(check_replaceable(&path, false), Err(Error::Exists { .. })));
+/// check_replaceable(&path, true)?;
+/// // A folder stays in any case.
+/// assert!(matches!(check_replaceable(folder.path(), true), Err(Error::Output { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn check_replaceable(path: &Path, force: bool) -> Result<(), Error> {
     let fault = |reason: &str| Err(Error::output(path, reason));
     let kind = match path.symlink_metadata() {
@@ -33,12 +49,25 @@ pub fn check_replaceable(path: &Path, force: bool) -> Result<(), Error> {
     }
 }
 
-/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the folder if it is
-/// absent. `force` replaces a regular file that is there.
+/// Writes one file: all of it under a temporary name beside `path`, synced, then renamed. Makes the
+/// folder if it is absent. `force` replaces a regular file that is there.
 ///
 /// # Errors
-/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a folder, a link, a pipe
-/// or a device in the file's place. Neither leaves anything behind.
+/// [`Error::Exists`] without `force`; [`Error::Output`] for a full disk and the like, and for a
+/// folder, a link, a pipe or a device in the file's place. Neither leaves anything behind.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Error;
+/// use dgx_pixels_core::files::write_whole;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("sprites/key.json");
+/// write_whole(&path, b"{}", false)?;
+/// assert!(matches!(write_whole(&path, b"[]", false), Err(Error::Exists { .. })));
+/// write_whole(&path, b"[]", true)?;
+/// assert_eq!(std::fs::read(&path)?, b"[]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_whole(path: &Path, bytes: &[u8], force: bool) -> Result<(), Error> {
     let fault = |error: io::Error| Error::output(path, error);
     if force {

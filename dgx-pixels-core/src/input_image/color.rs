@@ -6,8 +6,8 @@ use moxcms::{
     TransferCharacteristics, TransformExecutor, TransformOptions,
 };
 
-/// A profile that changes no color by more than this describes sRGB: colors are kept as they are, so that
-/// pixel art on a palette stays on it.
+/// A profile that changes no color by more than this describes sRGB: colors are kept as they are,
+/// so that pixel art on a palette stays on it.
 const SAME: u8 = 2;
 /// A profile may be this long. Those of printers have about 2 MiB.
 pub(super) const MAX_PROFILE_BYTES: usize = 8 << 20;
@@ -18,7 +18,7 @@ pub(super) struct Conversion {
 }
 
 impl Conversion {
-    /// From an ICC profile.
+    /// Makes the conversion from an ICC profile.
     ///
     /// # Errors
     /// A clause that says why the profile cannot be used.
@@ -33,7 +33,7 @@ impl Conversion {
         }
     }
 
-    /// From PNG's `cICP`.
+    /// Makes the conversion from PNG's `cICP`.
     ///
     /// # Errors
     /// As [`from_icc`](Self::from_icc).

@@ -1,5 +1,5 @@
-//! The structure of image files, read without decoding a pixel: how many frames there are, and whether the
-//! file goes to its end.
+//! The structure of image files, read without decoding a pixel: how many frames there are, and
+//! whether the file goes to its end.
 
 /// The chunks of a PNG, as type and content, up to the first that is cut or `IEND`.
 fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -14,7 +14,7 @@ fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// What the chunks of a PNG say beside its pixels.
+/// The facts in the chunks of a PNG beside its pixels.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct PngFacts<'a> {
     /// Frames of the animation; 0 for a PNG without one.
@@ -99,8 +99,8 @@ pub(super) fn webp_frames(bytes: &[u8]) -> usize {
     webp_chunks(bytes.get(12..).unwrap_or_default()).filter(|(kind, _)| kind == b"ANMF").count()
 }
 
-/// The first frame of an animated WebP as a file of its own, if it fills the image. The decoder blends a
-/// frame with the background, which puts opaque colors off by one.
+/// The first frame of an animated WebP as a file of its own, if it fills the image. The decoder
+/// blends a frame with the background, which puts opaque colors off by one.
 pub(super) fn webp_still(bytes: &[u8]) -> Option<Vec<u8>> {
     let chunks = || webp_chunks(bytes.get(12..).unwrap_or_default());
     let (_, canvas) = chunks().find(|(kind, _)| kind == b"VP8X")?;
@@ -117,8 +117,8 @@ pub(super) fn webp_still(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([b"RIFF", &len.to_le_bytes()[..], b"WEBP", header, image].concat())
 }
 
-/// `true` unless a JPEG ends within its headers, or its pixels end without the marker of their end. The
-/// decoder fills what is missing with gray, and does not report it.
+/// `true` unless a JPEG ends within its headers, or its pixels end without the marker of their end.
+/// The decoder fills what is missing with gray, and does not report it.
 pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
     // Headers may hold a thumbnail with an end marker of its own.
     let mut at = 2;

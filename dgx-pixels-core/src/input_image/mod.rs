@@ -1,8 +1,10 @@
-//! Images that users hand in: one reader for every door, with limits that hold before a pixel is decoded.
+//! Images that users hand in: one reader for every door, with limits that hold before a pixel is
+//! decoded.
 //!
-//! The reader takes PNG, JPEG, WebP, GIF and BMP, and returns 8-bit RGBA in sRGB, upright: the orientation
-//! that EXIF records is applied, and an embedded color profile is converted. Any other file is named as
-//! what it is. [`MAX_DECODING_BYTES`] bounds the memory of all images that are decoded at one time.
+//! The reader takes PNG, JPEG, WebP, GIF and BMP, and returns 8-bit RGBA in sRGB, upright: the
+//! orientation that EXIF records is applied, and an embedded color profile is converted. Any other
+//! file is named as what it is. [`MAX_DECODING_BYTES`] bounds the memory of all images that are
+//! decoded at one time.
 
 mod color;
 mod frames;
@@ -29,19 +31,35 @@ pub use room::{MAX_DECODING_BYTES, Room};
 pub const MAX_PIXELS: u64 = 1 << 25;
 /// The most pixels along a side.
 pub const MAX_SIDE: u32 = 65_535;
-/// What a decoder may take for profiles and texts, before and beside the pixels.
+/// The number of bytes that a decoder may take for profiles and texts, before and beside the
+/// pixels.
 const MAX_METADATA_BYTES: u64 = 32 << 20;
 
 /// An image, upright and in sRGB.
+///
+/// The pixels are turned as the file's EXIF record says, and converted by its color profile. Pixels
+/// without an alpha channel have alpha 255.
 #[derive(Clone, Debug)]
 pub struct InputImage {
     /// The pixels of the image.
     pub pixels: RgbaImage,
-    /// Clauses about what could not be done with the file, for example `its color profile cannot be used`.
+    /// Clauses about what could not be done with the file, for example
+    /// `its color profile cannot be used`.
     pub warnings: Vec<String>,
 }
 
 /// The reason why a file gives no image. Each begins with `it`, or is the system's own.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::{InputImageError, decode};
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// assert!(matches!(decode(&[0xab; 64]), Err(InputImageError::Unknown)));
+/// let png = plain_png(&image::RgbaImage::new(48, 24))?;
+/// assert!(matches!(decode(&png[..png.len() / 2]), Err(InputImageError::Cut | InputImageError::Damaged)));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputImageError {
@@ -87,6 +105,18 @@ impl From<ImageError> for InputImageError {
 ///
 /// # Errors
 /// [`InputImageError`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::read;
+/// use dgx_pixels_core::picture_file::plain_png;
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("art.png");
+/// std::fs::write(&path, plain_png(&image::RgbaImage::new(48, 24))?)?;
+/// let image = read(&path)?;
+/// assert_eq!((image.pixels.dimensions(), image.warnings.len()), ((48, 24), 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read(path: &Path) -> Result<InputImage, InputImageError> {
     decode(&read_file(path)?)
 }
@@ -94,7 +124,8 @@ pub fn read(path: &Path) -> Result<InputImage, InputImageError> {
 /// Reads the file at `path` whole, at most [`files::MAX_PICTURE_BYTES`] long.
 ///
 /// # Errors
-/// [`InputImageError::Read`], and [`InputImageError::Kind`] for a git-annex link without its content.
+/// [`InputImageError::Read`], and [`InputImageError::Kind`] for a git-annex link without its
+/// content.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, InputImageError> {
     files::read_regular(path, files::MAX_PICTURE_BYTES).map_err(|error| {
         let target = path.read_link().ok().filter(|_| error.kind() == ErrorKind::NotFound);
@@ -120,13 +151,26 @@ pub fn decode(bytes: &[u8]) -> Result<InputImage, InputImageError> {
     decode_in_room(bytes).map(|(image, _)| image)
 }
 
-/// Decodes an image, and keeps the memory of its pixels counted against [`MAX_DECODING_BYTES`] until the
-/// [`Room`] is dropped: for callers whose work on the pixels is to be bounded as well.
+/// Decodes an image, and keeps the memory of its pixels counted against [`MAX_DECODING_BYTES`]
+/// until the [`Room`] is dropped: for callers whose work on the pixels is to be bounded as well.
 ///
 /// A thread that holds a `Room` must not decode another image: it would wait for itself.
 ///
 /// # Errors
 /// [`InputImageError`].
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::decode_in_room;
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// let png = plain_png(&image::RgbaImage::new(48, 24))?;
+/// let (decoded, room) = decode_in_room(&png)?;
+/// assert_eq!(decoded.pixels.dimensions(), (48, 24));
+/// // Other decoders may use the memory again.
+/// drop(room);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn decode_in_room(bytes: &[u8]) -> Result<(InputImage, Room), InputImageError> {
     let header = Header::read(bytes)?;
     let mut room = Room::take(header.decoding_bytes());
@@ -139,12 +183,23 @@ pub fn decode_in_room(bytes: &[u8]) -> Result<(InputImage, Room), InputImageErro
 ///
 /// # Errors
 /// [`InputImageError`], but for damage behind the header.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::input_image::dimensions;
+/// use dgx_pixels_core::picture_file::plain_png;
+///
+/// let png = plain_png(&image::RgbaImage::new(48, 24))?;
+/// assert_eq!(dimensions(&png)?, (48, 24));
+/// assert!(dimensions(b"<!doctype html>").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn dimensions(bytes: &[u8]) -> Result<(u32, u32), InputImageError> {
     let Header { width, height, orientation, .. } = Header::read(bytes)?;
     Ok(if turns(orientation) { (height, width) } else { (width, height) })
 }
 
-/// What is known of an image before its pixels are decoded.
+/// The facts about an image that are known before its pixels are decoded.
 struct Header<'a> {
     bytes: &'a [u8],
     format: Format,
@@ -228,8 +283,8 @@ impl Header<'_> {
         })
     }
 
-    /// The most that decoding takes at one time, beside the file: the decoder's own memory, its pixels, and
-    /// a copy of them in RGBA.
+    /// The most that decoding takes at one time, beside the file: the decoder's own memory, its
+    /// pixels, and a copy of them in RGBA.
     fn decoding_bytes(&self) -> u64 {
         let decoder = match self.format {
             Format::Png | Format::Bmp => 0,

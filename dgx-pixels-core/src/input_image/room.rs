@@ -4,7 +4,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Bytes that all images being decoded at one time may take together: 256 MiB.
 ///
-/// An image that needs more than this by itself waits until no other is decoded, and is decoded alone.
+/// An image that needs more than this by itself waits until no other is decoded, and is decoded
+/// alone.
 pub const MAX_DECODING_BYTES: u64 = 256 << 20;
 
 static USED: Mutex<u64> = Mutex::new(0);

@@ -1,4 +1,5 @@
-//! An asset as it lies on the disk: a folder with the picture, its certificate, and what is recorded of both.
+//! An asset as it lies on the disk: a folder with the picture, its certificate, and what is
+//! recorded of both.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, Metadata, Permissions};
@@ -15,10 +16,27 @@ use crate::picture_file::{Made, says_sprite, sidecar};
 use crate::pixel::{Certificate, Verdict};
 use image::ImageFormat;
 
-/// What files under way are called, here and in [`write_whole`](crate::files::write_whole).
+/// The prefix of files that are being written, here and in
+/// [`write_whole`](crate::files::write_whole).
 pub(super) const UNDER_WAY: &str = ".dgx-pixels-";
 
 /// An image that the library keeps, and how it was made.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// use dgx_pixels_core::picture_file::sprite_png;
+/// use image::{Rgba, RgbaImage};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+/// let sprite = RgbaImage::from_pixel(16, 8, Rgba([200, 160, 40, 255]));
+/// std::fs::write(library.path(&id), sprite_png(&sprite, None)?)?;
+/// let asset = library.add(&id, None, Default::default())?;
+/// assert_eq!((asset.width, asset.height, asset.colors), (16, 8, 1));
+/// assert!(asset.made.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Asset {
@@ -32,8 +50,8 @@ pub struct Asset {
     pub blake3: String,
     /// The bytes of the file.
     pub bytes: u64,
-    /// The time at which the file was written: while this and `bytes` are the file's, it is taken for the same without being
-    /// read.
+    /// The time at which the file was written: while this and `bytes` are the file's, it is taken
+    /// for the same without being read.
     pub modified: SystemTime,
     /// The width in pixels.
     pub width: u32,
@@ -57,7 +75,7 @@ pub(super) fn writable(time: SystemTime) -> SystemTime {
     time.clamp(SystemTime::UNIX_EPOCH, year_9999)
 }
 
-/// Where one asset's files are, or will be.
+/// The paths of one asset's files, which may not exist yet.
 pub(super) struct Place<'a> {
     pub(super) id: &'a AssetId,
     pub(super) folder: PathBuf,
@@ -73,7 +91,7 @@ pub(super) struct Stamp {
     modified: SystemTime,
 }
 
-/// What an asset's folder holds.
+/// The content of an asset's folder.
 pub(super) enum Found {
     Asset(Box<Asset>, Stamp),
     /// No record: nothing yet, or a picture whose record was not written.
@@ -94,12 +112,12 @@ impl<'a> Place<'a> {
         Place { id, folder, picture, record }
     }
 
-    /// Whether it is a folder, and no link to one.
+    /// `true` if it is a folder, and no link to one.
     pub(super) fn is_folder(&self) -> bool {
         self.folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
     }
 
-    /// Whether there is something in its place.
+    /// `true` if an image, or anything else, is in its place.
     pub(super) fn has_picture(&self) -> bool {
         self.picture.symlink_metadata().is_ok()
     }
@@ -114,7 +132,7 @@ impl<'a> Place<'a> {
         self.record.symlink_metadata().and_then(|metadata| stamp(&metadata)).ok()
     }
 
-    /// What is recorded.
+    /// Reads the record.
     pub(super) fn read(&self) -> Found {
         let broken = |reason: Reason, by_newer_version| Found::Broken { reason, by_newer_version };
         if !self.is_folder() {
@@ -156,7 +174,7 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// What is to be recorded of the picture that is there.
+    /// Builds the record of the image in the folder.
     ///
     /// # Errors
     /// [`Error::BrokenAsset`] if there is none, or if it is none of ours.
@@ -194,8 +212,8 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Writes the record: whole, on the disk, and noticed by every process, as it comes from the root and goes to the
-    /// folder, and so changes both.
+    /// Writes the record: whole, on the disk, and noticed by every process, as it comes from the
+    /// root and goes to the folder, and so changes both.
     pub(super) fn write(&self, root: &Path, asset: &Asset, replace: bool) -> io::Result<Stamp> {
         let json = asset.to_json();
         let mode = Permissions::from_mode(0o666);
@@ -209,7 +227,8 @@ impl<'a> Place<'a> {
         Ok(stamp)
     }
 
-    /// Removes the folder if it holds no picture and no record, but at most what a write that failed has left.
+    /// Removes the folder if it holds no picture and no record, but at most what a write that
+    /// failed has left.
     pub(super) fn remove_unfinished(&self) -> io::Result<bool> {
         let mut left = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -242,13 +261,14 @@ impl<'a> Place<'a> {
         Ok(None)
     }
 
-    /// Where a record that cannot be read is put before another takes its place: it may hold notes.
+    /// The path to which an unreadable record is moved before another takes its place, because it
+    /// may hold notes.
     pub(super) fn damaged_record(&self) -> PathBuf {
         self.record.with_extension("json.damaged")
     }
 }
 
-/// What a write left that was killed.
+/// `true` for a file that a killed write left behind.
 pub(super) fn is_left_over(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNDER_WAY.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! What a library may hold, and how assets leave it.
+//! The limits of a library, and the removal of assets.
 
 use std::fs;
 use std::io;
@@ -19,6 +19,19 @@ const TRASH: &str = ".trash";
 
 /// The limits of a library. They are checked when an id is [reserved](Library::reserve): jobs that
 /// are under way then may go beyond them.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ErrorKind;
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let quota = Quota { max_assets: Some(1), ..Default::default() };
+/// let library = Library::open(folder.path(), quota)?;
+/// let first = library.reserve(&AssetName::from_prompt("a key"))?;
+/// let error = library.reserve(&AssetName::from_prompt("a coin")).err().unwrap();
+/// assert_eq!(error.kind(), ErrorKind::LibraryFull);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Bytes of all pictures. Default 4 GiB.
@@ -85,11 +98,27 @@ pub struct Cleaned {
 }
 
 impl Library {
-    /// Removes what is kept of `id`, broken or not: at once for all who use the library, even if this program is killed.
+    /// Removes what is kept of `id`, broken or not: at once for all who use the library, even if
+    /// this program is killed.
     ///
     /// # Errors
-    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if the folder holds a file that is not the library's, which may be somebody's
-    /// work; [`Error::Library`] if the disk refuses it.
+    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if the folder holds a file that is not the
+    /// library's, which may be somebody's work; [`Error::Library`] if the disk refuses it.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    /// library.add(&id, None, Default::default())?;
+    /// library.remove(&id)?;
+    /// assert_eq!(library.get(&id).unwrap_err().kind(), ErrorKind::NotFound);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(&self, id: &AssetId) -> Result<(), Error> {
         let place = self.place(id);
         if !place.is_folder() {
@@ -124,6 +153,22 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Clean, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// for _ in 0..3 {
+    ///     let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    ///     std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    ///     library.add(&id, None, Default::default())?;
+    /// }
+    /// let cleaned = library.clean(Clean { keep_newest: Some(1), ..Default::default() })?;
+    /// assert_eq!((cleaned.removed.len(), library.ids()?.len()), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clean(&self, clean: Clean) -> Result<Cleaned, Error> {
         let now = SystemTime::now();
         let mut cleaned = Cleaned::default();
@@ -179,7 +224,8 @@ impl Library {
     }
 }
 
-/// Deletes a folder of the trash, and follows no links in it. What stays is deleted when the library is opened again.
+/// Deletes a folder of the trash, and follows no links in it. What stays is deleted when the
+/// library is opened again.
 fn delete(path: &Path) {
     if let Err(error) = gone(fs::remove_dir_all(path)) {
         tracing::warn!(path = %path.display(), %error, "what was removed cannot be deleted yet");

@@ -24,6 +24,17 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// The choice of assets to list. Of several conditions all must hold; without any, all assets are
 /// listed.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{Library, Query, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let query = Query { prefix: Some("enemy".into()), limit: 10, ..Default::default() };
+/// assert!(library.list(&query)?.assets.is_empty());
+/// assert!(library.list(&Query { limit: 0, ..query }).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
@@ -46,6 +57,26 @@ impl Default for Query {
 }
 
 /// Some assets, newest first.
+///
+/// # Example
+/// The assets of all pages:
+/// ```
+/// use dgx_pixels_core::library::{Library, Query, Quota};
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let mut query = Query::default();
+/// let mut names = vec![];
+/// loop {
+///     let page = library.list(&query)?;
+///     names.extend(page.assets.into_iter().map(|asset| asset.id));
+///     query.after = page.next;
+///     if query.after.is_none() {
+///         break;
+///     }
+/// }
+/// assert!(names.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
     /// The assets whose images are there. One that was deleted or changed is left out;
@@ -55,7 +86,9 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// The place between two assets of a list. It keeps its meaning whatever is added or removed meanwhile.
+/// The place between two assets of a list. It keeps its meaning whatever is added or removed
+/// meanwhile.
+/// As a text it can be handed to a client, which gives it back for the next page.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
@@ -135,11 +168,11 @@ impl<'a> Wanted<'a> {
 /// An asset as it was last seen.
 pub(super) struct Entry {
     pub(super) asset: Asset,
-    /// Of its record.
+    /// The stamp of its record.
     pub(super) stamp: Stamp,
     /// Its picture's, when it was last known to be the one recorded.
     pub(super) modified: SystemTime,
-    /// What is searched for words, in lower case.
+    /// The text in which words are searched, in lower case.
     text: String,
 }
 
@@ -150,7 +183,7 @@ pub(super) struct Index {
     known: HashMap<AssetId, Known>,
     /// Folders without an asset that can be used.
     pub(super) unfinished: HashSet<AssetId>,
-    /// Those of which a warning was given.
+    /// The assets that were warned about.
     pub(super) warned: HashSet<AssetId>,
     pub(super) signal: Arc<Signal>,
     root: Option<RootSeen>,
@@ -166,9 +199,9 @@ struct Known {
 
 struct RootSeen {
     modified: SystemTime,
-    /// When it was first seen to be so.
+    /// The time at which this was first seen.
     at: Instant,
-    /// When the last look around began.
+    /// The time at which the last scan began.
     scanned: Instant,
 }
 
@@ -232,7 +265,7 @@ impl Index {
         self.scan += 1;
     }
 
-    /// Whether the folder called so is a known asset's, which stays then.
+    /// `true` if the folder of this name is a known asset's. That asset stays then.
     pub(super) fn finds(&mut self, folder: &str) -> bool {
         let known = self.known.get_mut(folder);
         known.map(|known| known.scan = self.scan).is_some()
@@ -263,10 +296,10 @@ impl Index {
         self.entries.get(cursor).is_some_and(|entry| wanted.takes(entry))
     }
 
-    /// Whether to look around in the root, which was changed at `modified`.
+    /// `true` if the root, which was changed at `modified`, has to be scanned.
     ///
-    /// Changes within one tick of the file system's clock have the same time, so one look is not enough after the first. No
-    /// clock that can be set is asked.
+    /// Changes within one tick of the file system's clock have the same time, so one look is not
+    /// enough after the first. No clock that can be set is asked.
     pub(super) fn must_scan(&mut self, modified: SystemTime, now: Instant) -> bool {
         match &mut self.root {
             Some(root) if root.modified == modified => {
@@ -304,6 +337,27 @@ impl Signal {
 }
 
 /// Tells that the list of assets has changed.
+///
+/// # Example
+/// ```
+/// use std::future::Future as _;
+/// use std::pin::pin;
+/// use std::task::{Context, Poll, Waker};
+/// use dgx_pixels_core::library::{AssetName, Library, Quota};
+/// use dgx_pixels_core::picture_file::sprite_png;
+/// # let folder = tempfile::tempdir()?;
+///
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let mut changes = library.changes();
+/// let mut context = Context::from_waker(Waker::noop());
+/// assert_eq!(pin!(changes.next()).poll(&mut context), Poll::Pending);
+///
+/// let reserved = library.reserve(&AssetName::from_prompt("a key"))?;
+/// std::fs::write(reserved.png(), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+/// library.add(reserved.id(), None, Default::default())?;
+/// assert_eq!(pin!(changes.next()).poll(&mut context), Poll::Ready(()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Changes {
     signal: Arc<Signal>,
     seen: u64,
@@ -315,8 +369,9 @@ impl Changes {
         Changes { signal, seen }
     }
 
-    /// Waits, as a future of any runtime, until assets were added, removed or recorded anew since this was asked last, or since
-    /// [`changes`](super::Library::changes). Many changes may be told of at once.
+    /// Waits, as a future of any runtime, until assets were added, removed or recorded anew since
+    /// this was asked last, or since [`changes`](super::Library::changes). Many changes may be told
+    /// of at once.
     pub async fn next(&mut self) {
         loop {
             listener!(self.signal.event => changed);

@@ -1,9 +1,10 @@
-//! A folder of finished pictures, each with an id that never changes, that several programs may use at once.
+//! A folder of finished pictures, each with an id that never changes, that several programs may use
+//! at once.
 //!
-//! The picture of asset `key` is `ROOT/key/key.png`, its certificate `key.json` and what is recorded of both `key.asset.json`.
-//! Making the folder takes the id, so that no two programs get the same; whoever makes the picture writes the file; and
-//! [`Library::add`] records it. Nothing is overwritten, and nothing deleted unless [`Library::remove`] or [`Library::clean`] is
-//! asked to.
+//! The picture of asset `key` is `ROOT/key/key.png`, its certificate `key.json` and what is
+//! recorded of both `key.asset.json`. Making the folder takes the id, so that no two programs get
+//! the same; whoever makes the picture writes the file; and [`Library::add`] records it. Nothing is
+//! overwritten, and nothing deleted unless [`Library::remove`] or [`Library::clean`] is asked to.
 //!
 //! # Example
 //! ```
@@ -30,6 +31,7 @@ mod clean;
 mod index;
 mod name;
 mod record;
+mod reserved;
 mod roots;
 #[cfg(test)]
 mod tests;
@@ -48,14 +50,29 @@ pub use self::clean::{Clean, Cleaned, Quota, Usage};
 pub use self::index::{Changes, Cursor, MAX_LIMIT, Page, Query};
 use self::index::{Index, Wanted};
 pub use self::name::{AssetId, AssetName};
+pub use self::reserved::Reserved;
 pub use self::roots::Roots;
 use crate::error::{Error, Reason, one_line};
 use crate::pixel::Verdict;
 
-/// How old a folder without a picture must be to be taken for one whose program died.
+/// The age from which a folder without an image is taken for one whose program died.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An open library. All its copies are the same one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::{AssetName, Library, Query, Quota};
+/// use dgx_pixels_core::picture_file::sprite_png;
+/// # let folder = tempfile::tempdir()?;
+/// let library = Library::open(folder.path(), Quota::default())?;
+/// let reserved = library.reserve(&AssetName::from_prompt("a brass key"))?;
+/// std::fs::write(reserved.png(), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+/// let asset = library.add(reserved.id(), None, Default::default())?;
+/// assert_eq!((asset.id.as_str(), asset.width), ("a-brass-key", 16));
+/// assert_eq!(library.list(&Query::default())?.assets.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Library(Arc<Inner>);
 
@@ -68,13 +85,15 @@ struct Inner {
 impl Library {
     /// Opens the library in the folder `root`, which is made if it is absent.
     ///
-    /// What killed programs have left is finished: a picture that was not recorded is, from what it says itself; a record that
-    /// cannot be read is put aside as `NAME.asset.json.damaged` and made anew; half of what was being removed is removed; and
-    /// folders without a picture go once they were not touched for a day. What cannot be mended is left as it is, with a
-    /// warning. Folders and files that no asset can be called like are none of the library's.
+    /// What killed programs have left is finished: a picture that was not recorded is, from what it
+    /// says itself; a record that cannot be read is put aside as `NAME.asset.json.damaged` and made
+    /// anew; half of what was being removed is removed; and folders without a picture go once they
+    /// were not touched for a day. What cannot be mended is left as it is, with a warning. Folders
+    /// and files that no asset can be called like are none of the library's.
     ///
     /// # Errors
-    /// [`Error::Library`] if the folder cannot be made or read. One that cannot be written can still be listed.
+    /// [`Error::Library`] if the folder cannot be made or read. One that cannot be written can
+    /// still be listed.
     pub fn open(root: impl AsRef<Path>, quota: Quota) -> Result<Library, Error> {
         let root = root.as_ref();
         let fault = |error: io::Error| match root.metadata() {
@@ -113,6 +132,21 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::LibraryFull`]; [`Error::Library`] if the folder cannot be made.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let name = AssetName::from_prompt("a key");
+    /// let first = library.reserve(&name)?;
+    /// let second = library.reserve(&name)?;
+    /// assert_eq!((first.id().as_str(), second.id().as_str()), ("a-key", "a-key-2"));
+    /// // An id whose folder stays empty is free again.
+    /// drop(first);
+    /// assert_eq!(library.reserve(&name)?.id().as_str(), "a-key");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reserve(&self, name: &AssetName) -> Result<Reserved, Error> {
         let mut index = self.refreshed()?;
         self.0.quota.check(&self.0.root, index.usage())?;
@@ -130,13 +164,32 @@ impl Library {
         unreachable!("2^64 folders")
     }
 
-    /// Records the picture of `id`, which is on the disk now, with its certificate where it has one.
+    /// Records the picture of `id`, which is on the disk now, with its certificate where it has
+    /// one.
     ///
-    /// Asked again it changes nothing; with a verdict or notes that are new, they join what is recorded.
+    /// Asked again it changes nothing; with a verdict or notes that are new, they join what is
+    /// recorded.
     ///
     /// # Errors
-    /// [`Error::NoAsset`] if the id is not reserved; [`Error::BrokenAsset`] if the picture is not there, or says neither how it was
-    /// made nor that it is a sprite; [`Error::Library`] for a full disk and the like, after which it may be asked again.
+    /// [`Error::NoAsset`] if the id is not reserved; [`Error::BrokenAsset`] if the picture is not
+    /// there, or says neither how it was made nor that it is a sprite; [`Error::Library`] for a
+    /// full disk and the like, after which it may be asked again.
+    ///
+    /// # Example
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// // The image has to be on the disk first.
+    /// assert!(library.add(&id, None, BTreeMap::new()).is_err());
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    /// let notes = BTreeMap::from([("style".to_owned(), "retro".to_owned())]);
+    /// assert_eq!(library.add(&id, None, notes)?.notes["style"], "retro");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add(
         &self,
         id: &AssetId,
@@ -170,11 +223,22 @@ impl Library {
         Ok(asset)
     }
 
-    /// Gives back the id of a job that failed or was cancelled. Where there is a picture nevertheless, it stays; where there is
-    /// nothing, nothing happens.
+    /// Gives back the id of a job that failed or was cancelled. Where there is a picture
+    /// nevertheless, it stays; where there is nothing, nothing happens.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read or removed.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// library.discard(&id)?;
+    /// assert_eq!(library.reserve(&AssetName::from_prompt("a key"))?.id(), &id);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn discard(&self, id: &AssetId) -> Result<(), Error> {
         let place = self.place(id);
         if !place.is_folder() {
@@ -187,11 +251,12 @@ impl Library {
         Ok(())
     }
 
-    /// The asset `id`, whose picture is there now, of the size and the time that are known; if only the time is another, with
-    /// the content that is recorded.
+    /// The asset `id`, whose picture is there now, of the size and the time that are known; if only
+    /// the time is another, with the content that is recorded.
     ///
     /// # Errors
-    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if its picture was deleted or changed, or its record cannot be read.
+    /// [`Error::NoAsset`]; [`Error::BrokenAsset`] if its picture was deleted or changed, or its
+    /// record cannot be read.
     pub fn get(&self, id: &AssetId) -> Result<Asset, Error> {
         self.current(&mut self.lock(), id)
     }
@@ -201,6 +266,21 @@ impl Library {
     ///
     /// # Errors
     /// As [`get`](Library::get).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    /// library.add(&id, None, Default::default())?;
+    /// assert!(library.verify(&id).is_ok());
+    /// std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(32, 32), None)?)?;
+    /// assert!(library.verify(&id).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(&self, id: &AssetId) -> Result<Asset, Error> {
         let asset = self.get(id)?;
         self.checked_picture(&asset)?;
@@ -211,15 +291,46 @@ impl Library {
     ///
     /// # Errors
     /// As [`get`](Library::get).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// let id = library.reserve(&AssetName::from_prompt("a key"))?.keep();
+    /// let png = sprite_png(&image::RgbaImage::new(16, 16), None)?;
+    /// std::fs::write(library.path(&id), &png)?;
+    /// library.add(&id, None, Default::default())?;
+    /// assert_eq!(library.read_png(&id)?, png);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read_png(&self, id: &AssetId) -> Result<Vec<u8>, Error> {
         let asset = self.get(id)?;
         Ok(self.checked_picture(&asset)?.0)
     }
 
-    /// One page of the assets, those of other programs too. By pages, no asset that is there throughout is missed or doubled.
+    /// One page of the assets, those of other programs too. By pages, no asset that is there
+    /// throughout is missed or doubled.
     ///
     /// # Errors
     /// [`Error::Value`] for a limit out of range; [`Error::Library`] if the folder cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{AssetName, Library, Query, Quota};
+    /// use dgx_pixels_core::picture_file::sprite_png;
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// for prompt in ["a key", "a coin"] {
+    ///     let id = library.reserve(&AssetName::from_prompt(prompt))?.keep();
+    ///     std::fs::write(library.path(&id), sprite_png(&image::RgbaImage::new(16, 16), None)?)?;
+    ///     library.add(&id, None, [("prompt".to_owned(), prompt.to_owned())].into())?;
+    /// }
+    /// let page = library.list(&Query { text: Some("COIN".into()), ..Default::default() })?;
+    /// assert_eq!(page.assets[0].id.as_str(), "a-coin");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn list(&self, query: &Query) -> Result<Page, Error> {
         let wanted = Wanted::new(query)?;
         let mut index = self.refreshed()?;
@@ -231,7 +342,8 @@ impl Library {
                 break;
             }
             match self.current(&mut index, cursor.id()) {
-                // Recorded anew by another program, it may have another place, or none, in this list.
+                // Recorded anew by another program, it may have another place, or none, in this
+                // list.
                 Ok(asset) if Cursor::of(&asset) == cursor && index.takes(&wanted, &cursor) => {
                     page.assets.push(asset)
                 }
@@ -243,7 +355,8 @@ impl Library {
         Ok(page)
     }
 
-    /// The ids of all assets, newest first, and then of those whose record or picture is broken, by name.
+    /// The ids of all assets, newest first, and then of those whose record or picture is broken, by
+    /// name.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
@@ -260,6 +373,15 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::{Library, Quota};
+    /// # let folder = tempfile::tempdir()?;
+    /// let library = Library::open(folder.path(), Quota::default())?;
+    /// assert_eq!(library.usage()?.bytes, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn usage(&self) -> Result<Usage, Error> {
         Ok(self.refreshed()?.usage())
     }
@@ -271,10 +393,14 @@ impl Library {
         Changes::new(self.lock().signal.clone())
     }
 
-    /// Looks whether other programs have added or removed assets: one question to the disk if they have not.
+    /// Looks whether other programs have added or removed assets: one question to the disk if they
+    /// have not.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be read.
+    ///
+    /// A program that shows a library calls it once a second or so. [`changes`](Library::changes)
+    /// then reports what other programs have done.
     pub fn refresh(&self) -> Result<(), Error> {
         self.refreshed().map(drop)
     }
@@ -458,50 +584,12 @@ impl fmt::Debug for Library {
     }
 }
 
-/// An id that is taken, and the folder for its picture. Dropped, the folder goes unless something is in it.
-#[must_use = "dropped, it gives the id back"]
-#[derive(Debug)]
-pub struct Reserved {
-    library: Library,
-    id: AssetId,
-    is_kept: bool,
-}
-
-impl Reserved {
-    /// The id.
-    pub fn id(&self) -> &AssetId {
-        &self.id
-    }
-
-    /// Returns the path to write the image to, for
-    /// [`Submission::output`](crate::Submission::output).
-    pub fn png(&self) -> PathBuf {
-        self.library.path(&self.id)
-    }
-
-    /// Keeps the id for a job that outlives this, to be [added](Library::add) or [discarded](Library::discard) at its end.
-    pub fn keep(mut self) -> AssetId {
-        self.is_kept = true;
-        self.id.clone()
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if !self.is_kept
-            && let Err(error) = self.library.discard(&self.id)
-        {
-            tracing::warn!(asset = %self.id, error = one_line(&error), "an id cannot be given back");
-        }
-    }
-}
-
 fn fault(path: &Path, reason: impl Into<Reason>) -> Error {
     let Reason { words: reason, cause } = reason.into();
     Error::Library { path: path.to_owned(), reason, cause }
 }
 
-/// Whether it was not touched for a day. By a clock that was set back, nothing is old.
+/// `true` if it was not touched for a day. If the clock was set back, nothing is old.
 fn is_old(path: &Path) -> bool {
     let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
     modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))

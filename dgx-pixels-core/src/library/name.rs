@@ -10,7 +10,7 @@ use crate::value_error::ValueError;
 
 const MAX_LEN: usize = 64;
 
-/// Of a name that is made of a prompt.
+/// The length of a name that is made of a prompt.
 const PROMPT_LEN: usize = 40;
 
 /// Characters of a wrong value that an error repeats.
@@ -30,7 +30,15 @@ const SHOWN: usize = 80;
 pub struct AssetName(String);
 
 impl AssetName {
-    /// A name of whole words of `prompt`, at most 40 characters; `sprite` if none of them can be kept.
+    /// A name of whole words of `prompt`, at most 40 characters; `sprite` if none of them can be
+    /// kept.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::AssetName;
+    /// assert_eq!(AssetName::from_prompt("鍵").as_str(), "sprite");
+    /// assert!(AssetName::from_prompt(&"a very long prompt ".repeat(9)).as_str().len() <= 40);
+    /// ```
     pub fn from_prompt(prompt: &str) -> AssetName {
         AssetName(mended(prompt, PROMPT_LEN))
     }
@@ -40,7 +48,8 @@ impl AssetName {
         &self.0
     }
 
-    /// The id of the `n`th asset of this name: the name itself, then `name-2`. A long name is cut to leave room.
+    /// The id of the `n`th asset of this name: the name itself, then `name-2`. A long name is cut
+    /// to leave room.
     pub(super) fn id(&self, n: u64) -> AssetId {
         let suffix = if n == 1 { String::new() } else { format!("-{n}") };
         let kept = self.0.len().min(MAX_LEN - suffix.len());
@@ -48,8 +57,15 @@ impl AssetName {
     }
 }
 
-/// An asset's name in its library, unlike all others there: an [`AssetName`], with `-2`, `-3` and so on where the name was
-/// taken. It never changes, and is never a path.
+/// An asset's name in its library, unlike all others there: an [`AssetName`], with `-2`, `-3` and
+/// so on where the name was taken. It never changes, and is never a path.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::library::AssetId;
+/// assert!("a-brass-key-2".parse::<AssetId>().is_ok());
+/// assert!("../a-brass-key".parse::<AssetId>().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AssetId(String);
@@ -61,7 +77,7 @@ impl AssetId {
     }
 }
 
-/// So that a map of ids can be asked for a text.
+/// Lets a map with ids as keys be searched for a text.
 impl Borrow<str> for AssetId {
     fn borrow(&self) -> &str {
         &self.0

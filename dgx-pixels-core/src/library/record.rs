@@ -37,7 +37,7 @@ pub(super) struct Record {
     notes: BTreeMap<String, String>,
 }
 
-/// Why a record cannot be used.
+/// The reason why a record cannot be used.
 #[derive(Debug)]
 pub(super) struct Unreadable {
     pub(super) reason: Reason,

@@ -12,10 +12,12 @@ use crate::files::Folder;
 /// The folders in which files may be read and written on behalf of others.
 ///
 /// A path is judged by where it leads once all links and `..` are followed. [`open`](Roots::open),
-/// [`open_folder`](Roots::open_folder) and [`open_beside`](Roots::open_beside) judge the very file or folder
-/// that they have opened. What [`resolve`](Roots::resolve) and [`resolve_new`](Roots::resolve_new) give was right when they looked: whoever can write
-/// in a root can put a link there before the path is used. They keep apart what a caller may name, not what other programs of
-/// the same user may do. A hard link is the file itself, wherever else it has a name.
+/// [`open_folder`](Roots::open_folder) and [`open_beside`](Roots::open_beside) judge the very file
+/// or folder that they have opened. What [`resolve`](Roots::resolve) and
+/// [`resolve_new`](Roots::resolve_new) give was right when they looked: whoever can write in a root
+/// can put a link there before the path is used. They keep apart what a caller may name, not what
+/// other programs of the same user may do. A hard link is the file itself, wherever else it has a
+/// name.
 ///
 /// # Example
 /// ```
@@ -32,7 +34,7 @@ use crate::files::Folder;
 pub struct Roots(Vec<PathBuf>);
 
 impl Roots {
-    /// These folders, and all in them. Without any, every path is refused.
+    /// Allows these folders, and all in them. Without any, every path is refused.
     ///
     /// # Errors
     /// [`Error::NoFile`] for one that is not there, or no folder.
@@ -57,8 +59,22 @@ impl Roots {
     /// at the current folder.
     ///
     /// # Errors
-    /// [`Error::ForbiddenPath`] if it lies outside, or is a folder, a pipe or a device; [`Error::NoFile`] if there is nothing. Of what
-    /// lies outside nothing is told, not even whether it is there.
+    /// [`Error::ForbiddenPath`] if it lies outside, or is a folder, a pipe or a device;
+    /// [`Error::NoFile`] if there is nothing. Of what lies outside nothing is told, not even
+    /// whether it is there.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::library::Roots;
+    /// # let folder = tempfile::tempdir()?;
+    /// std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link"))?;
+    /// let roots = Roots::new([folder.path()])?;
+    /// // The link is inside, and its target is not.
+    /// let error = roots.resolve(&folder.path().join("link")).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::ForbiddenPath);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve(&self, path: &Path) -> Result<PathBuf, Error> {
         let found = self.inside(path)?;
         let metadata = found.symlink_metadata().map_err(|error| Error::no_file(path, error))?;
@@ -68,8 +84,8 @@ impl Roots {
         Ok(found)
     }
 
-    /// Opens an existing folder. It is the opened folder that is judged, so that a link put in its way
-    /// meanwhile gains nothing.
+    /// Opens an existing folder. It is the opened folder that is judged, so that a link put in its
+    /// way meanwhile gains nothing.
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve), for anything else than a folder.
@@ -81,8 +97,8 @@ impl Roots {
         }
     }
 
-    /// Opens an existing plain file to be read. It is the opened file that is judged, so that a link put in
-    /// its way meanwhile gains nothing.
+    /// Opens an existing plain file to be read. It is the opened file that is judged, so that a
+    /// link put in its way meanwhile gains nothing.
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).
@@ -95,11 +111,24 @@ impl Roots {
         }
     }
 
-    /// Opens the folder of an existing plain file, and returns it with the file's name. What lies beside the
-    /// file is read from that folder, and so follows no link out of it.
+    /// Opens the folder of an existing plain file, and returns it with the file's name. What lies
+    /// beside the file is read from that folder, and so follows no link out of it.
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::Roots;
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("hero.png"), "")?;
+    /// std::fs::write(folder.path().join("hero.json"), "{}")?;
+    /// let roots = Roots::new([folder.path()])?;
+    /// let (opened, name) = roots.open_beside(&folder.path().join("hero.png"))?;
+    /// assert_eq!(name, "hero.png");
+    /// assert_eq!(opened.read("hero.json", 1024).unwrap().unwrap(), b"{}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_beside(&self, path: &Path) -> Result<(Folder, OsString), Error> {
         let found = self.resolve(path)?;
         let (Some(folder), Some(name)) = (found.parent(), found.file_name()) else {
@@ -123,6 +152,16 @@ impl Roots {
     ///
     /// # Errors
     /// As [`resolve`](Roots::resolve).
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::library::Roots;
+    /// # let folder = tempfile::tempdir()?;
+    /// let roots = Roots::new([folder.path()])?;
+    /// assert!(roots.resolve_new(&folder.path().join("key.png"))?.ends_with("key.png"));
+    /// assert!(roots.resolve_new(&folder.path().join("../key.png")).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve_new(&self, path: &Path) -> Result<PathBuf, Error> {
         // `file_name` passes over a `/` or `/.` at the end, which asks for a folder.
         let bytes = path.as_os_str().as_encoded_bytes();
@@ -151,7 +190,7 @@ impl Roots {
         }
     }
 
-    /// Where `path` leads, if that is inside.
+    /// The target of `path`, if it is inside.
     fn inside(&self, path: &Path) -> Result<PathBuf, Error> {
         let outside = || self.forbidden(path, "it lies outside");
         match path.canonicalize() {
@@ -197,7 +236,8 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
-    /// `allowed/key.png`, `allowed/deep/`, `outside/secret`, and what may lead from one to the other.
+    /// `allowed/key.png`, `allowed/deep/`, `outside/secret`, and what may lead from one to the
+    /// other.
     fn folders() -> (TempDir, PathBuf, Roots) {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().canonicalize().unwrap();

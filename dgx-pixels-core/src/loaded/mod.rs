@@ -1,4 +1,5 @@
-//! libtorch behind one loadable object: models that are computed by `libdgx_pixels_torch.so`.
+//! The library libtorch behind one loadable object: models that are computed by
+//! `libdgx_pixels_torch.so`.
 //!
 //! A program that stands on this module needs no libtorch to be built, to start, or to do what
 //! draws nothing. The object is found and loaded when the first job is drawn, once for the process;
@@ -71,7 +72,8 @@ impl Libtorch {
     /// Compiles our kernels for a GPU, or finds them in this user's cache.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device is not there; otherwise the reason why libtorch's kernels are used instead.
+    /// [`Error::Device`] if the device is not there; otherwise the reason why libtorch's kernels
+    /// are used instead.
     pub fn kernels(&self, device: Device) -> Result<abi::Kernels, Error> {
         let device = device.to_string();
         // SAFETY: `device` outlives the call.

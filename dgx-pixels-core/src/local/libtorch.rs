@@ -13,7 +13,7 @@ pub(super) fn folders(models: Vec<(String, Model)>, options: Options, _: bool) -
     Checkpoints::new(models, &default, options)
 }
 
-/// libtorch is loaded with the program.
+/// Does nothing, because libtorch is loaded with the program.
 pub(super) fn preload(_: bool) -> Result<(), Error> {
     Ok(())
 }

@@ -45,6 +45,16 @@ use crate::{canvas, folders};
 pub const SKETCH: &str = "sketch";
 
 /// A model of this machine, by what is known without loading it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::local::LocalModels;
+/// let models = LocalModels::named(&["sketch"])?;
+/// let sketch = models.default_model();
+/// assert!(sketch.is_sketch() && sketch.draws_pixel_art() && sketch.path.is_none());
+/// assert_eq!(sketch.defaults.size.width, 256);
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalModel {
     /// The name that a submission asks for it by.
@@ -80,6 +90,20 @@ pub type LocalBackend = Either<Sketch, Sdxl>;
 
 /// The models that this machine serves; at least one. Copies share what they have read of the
 /// files.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Submission;
+/// use dgx_pixels_core::engine::EngineConfig;
+/// use dgx_pixels_core::local::{LocalModels, SKETCH};
+///
+/// let models = LocalModels::open(Some(SKETCH))?;
+/// assert!(models.default_model().is_sketch());
+/// let engine = models.start(EngineConfig::default())?;
+/// let finished = engine.submit(Submission::of("a key"))?.wait()?;
+/// assert_eq!(finished.made.model, "sketch");
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct LocalModels {
     /// The default is the first.
@@ -99,8 +123,8 @@ impl LocalModels {
     /// [`search::DEFAULT`], or the only model that was found.
     ///
     /// # Errors
-    /// [`Error::ModelChoice`] if there is no such model, or none that is clearly the default; the model's own fault if
-    /// it cannot be opened.
+    /// [`Error::ModelChoice`] if there is no such model, or none that is clearly the default; the
+    /// model's own fault if it cannot be opened.
     pub fn open(model: Option<&str>) -> Result<LocalModels, Error> {
         LocalModels::open_in(&search::places(), model)
     }
@@ -131,6 +155,17 @@ impl LocalModels {
     /// # Errors
     /// Those of [`open`](Self::open); [`Error::ModelChoice`] if there is no name, or one comes
     /// twice.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ErrorKind;
+    /// use dgx_pixels_core::local::LocalModels;
+    ///
+    /// assert_eq!(LocalModels::named(&["sketch"])?.all().len(), 1);
+    /// let error = LocalModels::named(&["sketch", "sketch"]).err().unwrap();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidModel);
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn named(names: &[&str]) -> Result<LocalModels, Error> {
         let places = search::places();
         let (mut models, mut opened) = (LocalModels::sketch(), vec![]);
@@ -163,7 +198,16 @@ impl LocalModels {
     /// The name is never taken for a path, so that no image can choose which folder is opened.
     ///
     /// # Errors
-    /// [`Error::ModelChoice`] if no model has this name; the model's own fault if it cannot be opened.
+    /// [`Error::ModelChoice`] if no model has this name; the model's own fault if it cannot be
+    /// opened.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::local::LocalModels;
+    /// assert!(LocalModels::recorded("sketch").is_ok());
+    /// // It is no path, even if there is such a folder.
+    /// assert!(LocalModels::recorded("/tmp").is_err());
+    /// ```
     pub fn recorded(name: &str) -> Result<LocalModels, Error> {
         if name == SKETCH {
             return Ok(LocalModels::sketch());
@@ -245,6 +289,15 @@ impl LocalModels {
     ///
     /// # Errors
     /// [`Error::ModelChoice`] with the names there are.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::local::LocalModels;
+    /// let models = LocalModels::named(&["sketch"])?;
+    /// assert_eq!(models.find(None)?.name, "sketch");
+    /// assert!(models.find(Some("no-such-model")).is_err());
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn find(&self, name: Option<&str>) -> Result<&LocalModel, Error> {
         let Some(name) = name else { return Ok(self.default_model()) };
         self.models.iter().find(|model| model.name == name).ok_or_else(|| {
@@ -274,6 +327,14 @@ impl LocalModels {
     ///
     /// # Errors
     /// [`Error::Device`] if the device is not there.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::local::LocalModels;
+    /// let devices = LocalModels::named(&["sketch"])?.devices()?;
+    /// assert_eq!((devices.len(), devices[0].name()), (1, "cpu"));
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn devices(&self) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
         match &self.folders {
             Some(_) => libtorch::devices(self.options.device, self.owns_process),

@@ -97,8 +97,9 @@ fn a_folder_called_sketch_is_used_by_its_path() {
     assert!(by_path.hash(SKETCH).unwrap().is_some());
 }
 
+/// `make test-core` leaves tests of this beginning out, as it builds no object.
 #[test]
-fn a_model_and_the_sketch_draw_in_one_engine() {
+fn with_the_object_a_model_and_the_sketch_draw_in_one_engine() {
     let folder = tempfile::tempdir().unwrap();
     search::tests::add(folder.path(), "tiny");
     let places = [Place::Plain(folder.path().into())];

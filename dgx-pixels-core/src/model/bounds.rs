@@ -1,5 +1,5 @@
-//! The ranges of a model's configs. Model folders come from anywhere: a number of layers or channels that no model has would
-//! ask for terabytes, or divide by zero.
+//! The ranges of a model's configs. Model folders come from anywhere: a number of layers or
+//! channels that no model has would ask for terabytes, or divide by zero.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -1,7 +1,7 @@
 //! The components' `config.json`, with diffusers' and transformers' names and defaults.
 //!
-//! An option that changes the arithmetic and that we do not compute is an error that names it: a model is never
-//! drawn wrongly in silence. Options for training (`dropout`) are passed over.
+//! An option that changes the arithmetic and that we do not compute is an error that names it: a
+//! model is never drawn wrongly in silence. Options for training (`dropout`) are passed over.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use crate::error::Reason;
 use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_GUIDANCE, MAX_STEPS};
 
-/// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`, `UNet2DConditionModel`.
+/// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`,
+/// `UNet2DConditionModel`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct UNetConfig {
@@ -168,7 +169,8 @@ impl UNetConfig {
     }
 }
 
-/// `vae/config.json`. Source: diffusers 0.42.1, `models/autoencoders/autoencoder_kl.py`, `AutoencoderKL`.
+/// `vae/config.json`. Source: diffusers 0.42.1, `models/autoencoders/autoencoder_kl.py`,
+/// `AutoencoderKL`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct VaeConfig {
@@ -227,8 +229,17 @@ impl Default for VaeConfig {
     }
 }
 
-/// `generation_config.json`, a file of our own beside `model_index.json`: what a request that names no steps or
-/// guidance gets. diffusers passes it over. Absent, or without an entry, SDXL's usual values hold.
+/// `generation_config.json`, a file of our own beside `model_index.json`: what a request that names
+/// no steps or guidance gets. diffusers passes it over. Absent, or without an entry, SDXL's usual
+/// values hold.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::config::GenerationConfig;
+/// let config = GenerationConfig::parse(r#"{"num_inference_steps": 8}"#).unwrap();
+/// assert_eq!((config.num_inference_steps, config.guidance_scale), (8, 5.0));
+/// assert!(GenerationConfig::parse(r#"{"num_inference_steps": 0}"#).is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerationConfig {
@@ -288,12 +299,21 @@ impl VaeConfig {
     }
 
     /// Pixels of a picture for one of a latent, along a side.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::model::config::VaeConfig;
+    /// // Each level but the last halves a side.
+    /// let vae = VaeConfig { block_out_channels: vec![128, 256, 512, 512], ..Default::default() };
+    /// assert_eq!(vae.scale_factor(), 8);
+    /// ```
     pub fn scale_factor(&self) -> u32 {
         1 << (self.block_out_channels.len() - 1)
     }
 }
 
-/// `text_encoder/config.json` and `text_encoder_2/config.json`. Source: transformers 5.23, `CLIPTextConfig`.
+/// `text_encoder/config.json` and `text_encoder_2/config.json`. Source: transformers 5.23,
+/// `CLIPTextConfig`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct ClipConfig {
@@ -381,6 +401,13 @@ pub enum TimeScaleShift {
 }
 
 /// One value for all levels, or one for each.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::config::OneOrMany;
+/// assert_eq!(*OneOrMany::One(2).get(1), 2);
+/// assert_eq!(*OneOrMany::Many(vec![5, 10, 20]).get(1), 10);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {

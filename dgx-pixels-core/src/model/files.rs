@@ -1,4 +1,4 @@
-//! Which safetensors files hold a component's weights, and what their headers say.
+//! The safetensors files that hold a component's weights, and the facts in their headers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,6 +14,15 @@ use super::read_text;
 use crate::error::Error;
 
 /// The weight files of one component: one file, or shards under an index.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::files::WeightFiles;
+/// # let folder = tempfile::tempdir()?;
+/// let error = WeightFiles::open(folder.path(), "model", false).unwrap_err();
+/// assert!(error.to_string().contains("`model.safetensors`"), "{error}");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct WeightFiles {
     /// The component's folder.
@@ -36,9 +45,9 @@ pub struct Shard {
 }
 
 impl WeightFiles {
-    /// Finds and maps the weights of the component in `dir`. `stem` is `model` for transformers' components and
-    /// `diffusion_pytorch_model` for diffusers'. Of plain and `fp16` files the preferred ones are taken, or those
-    /// there are. Other files of weights are not looked at.
+    /// Finds and maps the weights of the component in `dir`. `stem` is `model` for transformers'
+    /// components and `diffusion_pytorch_model` for diffusers'. Of plain and `fp16` files the
+    /// preferred ones are taken, or those there are. Other files of weights are not looked at.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file: none found, a shard missing, truncated or corrupt.

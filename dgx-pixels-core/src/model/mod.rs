@@ -23,8 +23,18 @@ use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::request::{ImageSize, ModelDefaults};
 use crate::scheduler::SchedulerConfig;
 
-/// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it. Opening reads the
-/// configs; weights are mapped when asked for.
+/// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it.
+/// Opening reads the configs; weights are mapped when asked for.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ErrorKind, Model};
+/// # let folder = tempfile::tempdir()?;
+/// // A folder without `model_index.json` is no model.
+/// let error = Model::open(folder.path()).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidModel);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The folder.
@@ -48,6 +58,13 @@ pub struct Model {
 }
 
 /// A part of a model that has weights.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::Component;
+/// let folders = Component::ALL.map(Component::name);
+/// assert_eq!(folders, ["text_encoder", "text_encoder_2", "unet", "vae"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
     /// The first CLIP text encoder.
@@ -87,8 +104,8 @@ impl Model {
     /// Opens the folder: reads `model_index.json` and each component's config.
     ///
     /// # Errors
-    /// [`Error::Model`] naming the file: not a model folder, another pipeline, a component missing, or an option
-    /// that changes the arithmetic and that we do not compute.
+    /// [`Error::Model`] naming the file: not a model folder, another pipeline, a component missing,
+    /// or an option that changes the arithmetic and that we do not compute.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let index_path = path.join("model_index.json");
@@ -141,8 +158,8 @@ impl Model {
         Ok(model)
     }
 
-    /// The published sizes of SDXL base, to be measured with weights that are drawn at random; tokenizers are those in the folder
-    /// `tokenizers`.
+    /// The published sizes of SDXL base, to be measured with weights that are drawn at random;
+    /// tokenizers are those in the folder `tokenizers`.
     ///
     /// # Example
     /// ```
@@ -170,12 +187,27 @@ impl Model {
     }
 
     /// The folder's name.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Model;
+    /// let model = Model { path: "models/sprite-xl".into(), ..Model::sdxl_base("tokenizers") };
+    /// assert_eq!(model.name(), "sprite-xl");
+    /// ```
     pub fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     }
 
     /// Returns the model's values for what a request leaves open.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Model;
+    /// let defaults = Model::sdxl_base("tokenizers").defaults();
+    /// assert_eq!((defaults.size.width, defaults.multiple, defaults.steps), (1024, 8, 30));
+    /// assert_eq!((defaults.guidance_scale, defaults.is_distilled), (5.0, false));
+    /// ```
     pub fn defaults(&self) -> ModelDefaults {
         ModelDefaults {
             size: self.native_size(),
@@ -188,6 +220,7 @@ impl Model {
     }
 
     /// The size of a picture where the request names none.
+    /// It is the UNet's `sample_size` times the VAE's [`scale_factor`](VaeConfig::scale_factor).
     pub fn native_size(&self) -> ImageSize {
         let scale = self.vae.scale_factor();
         let side = |i| self.unet.sample_size.as_ref().map_or(128, |size| *size.get(i)) * scale;
@@ -202,9 +235,10 @@ impl Model {
         WeightFiles::open(&self.path.join(component.name()), component.stem(), prefer_fp16)
     }
 
-    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs, tokenizers and the weights that are
-    /// used where `fp16` files are not preferred. Files of weights that no component uses change nothing. Reads all of them: about a
-    /// second for each 1 to 3 GB.
+    /// BLAKE3 over every file that shapes the picture of a whole request, with its name: configs,
+    /// tokenizers and the weights that are used where `fp16` files are not preferred. Files of
+    /// weights that no component uses change nothing. Reads all of them: about a second for each 1
+    /// to 3 GB.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file that is missing or cannot be read.

@@ -6,6 +6,14 @@ use super::{Component, Model};
 use crate::device::{Device, Dtype, Mode};
 
 /// The way a model is computed.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::device::{Device, Dtype, Mode};
+/// use dgx_pixels_core::model::Options;
+/// let options = Options { device: Device::Cuda(1), dtype: Some(Dtype::F16), ..Default::default() };
+/// assert_eq!((options.mode, options.vae_tiling), (Mode::Fast, false));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {

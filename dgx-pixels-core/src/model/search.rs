@@ -1,4 +1,4 @@
-//! Which models there are on this machine, and which one is meant.
+//! The search for models on this machine, and the choice of the one that is meant.
 //!
 //! # Example
 //! ```no_run
@@ -33,7 +33,8 @@ pub struct Found {
     pub model: Result<Model, Error>,
     /// `true` if it lies in the current folder's `models`, which the user may not have chosen.
     pub is_here: bool,
-    /// The folder that this name stands for instead, if an earlier place has a model of the same name.
+    /// The folder that this name stands for instead, if an earlier place has a model of the same
+    /// name.
     pub shadowed_by: Option<PathBuf>,
 }
 
@@ -85,6 +86,13 @@ impl fmt::Display for Note {
 }
 
 /// Folders whose folders are models.
+///
+/// # Example
+/// ```
+/// use std::path::Path;
+/// use dgx_pixels_core::model::search::Place;
+/// assert_eq!(Place::Here("models".into()).path(), Path::new("models"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A folder of models, or one model.
@@ -145,7 +153,21 @@ fn python_package() -> Option<PathBuf> {
     packages.map(|packages| packages.join(folders::PYTHON_PACKAGE).join("models")).find(|path| path.is_dir())
 }
 
-/// Every model in `places`, broken ones too, each folder once; in the order of the places and then by name.
+/// Every model in `places`, broken ones too, each folder once; in the order of the places and then
+/// by name.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::search::{Place, find};
+/// # let folder = tempfile::tempdir()?;
+/// // A folder that should be a model is listed with its fault.
+/// std::fs::create_dir(folder.path().join("broken"))?;
+/// std::fs::write(folder.path().join("broken/model_index.json"), "{}")?;
+/// let found = find(&[Place::Plain(folder.path().into())]);
+/// assert_eq!((found.len(), found[0].name.as_str()), (1, "broken"));
+/// assert!(found[0].model.is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn find(places: &[Place]) -> Vec<Found> {
     let mut seen = HashSet::new();
     let mut named: HashMap<String, PathBuf> = HashMap::new();
@@ -183,6 +205,16 @@ pub fn find(places: &[Place]) -> Vec<Found> {
 ///
 /// # Errors
 /// [`Error::ModelChoice`] with the names there are.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::search::{Place, choose};
+/// # let folder = tempfile::tempdir()?;
+/// let places = [Place::Plain(folder.path().into())];
+/// let error = choose(&places, Some("no-such-model")).err().unwrap();
+/// assert!(error.to_string().contains("`no-such-model`"), "{error}");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     let mut found = find(places);
     let Some(wanted) = wanted else { return default(found, places) };
@@ -200,8 +232,8 @@ pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     Err(Error::ModelChoice(format!("no model or folder is called `{wanted}`; {there_are}")))
 }
 
-/// The facts about `chosen` that the user may not expect: it is the current folder's own and the user
-/// did not name it, or the current folder has another model of its name.
+/// The facts about `chosen` that the user may not expect: it is the current folder's own and the
+/// user did not name it, or the current folder has another model of its name.
 pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
     let (name, path) = (chosen.name.clone(), chosen.path.clone());
     let own = (chosen.is_here && !is_named).then_some(Note::FromThisFolder { name, path });
@@ -210,11 +242,12 @@ pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
     own.into_iter().chain(shadowed.filter_map(|found| found.shadow_note())).collect()
 }
 
-/// The model called `recorded` in `places`, as a file of somebody else names it. The name is never taken for a path, so that no file can choose
-/// which folder is opened.
+/// The model called `recorded` in `places`, as a file of somebody else names it. The name is never
+/// taken for a path, so that no file can choose which folder is opened.
 ///
 /// # Errors
-/// [`Error::ModelChoice`] with the name, the places, and `--model` as the way to say where the model is.
+/// [`Error::ModelChoice`] with the name, the places, and `--model` as the way to say where the
+/// model is.
 pub fn named(places: &[Place], recorded: &str) -> Result<Found, Error> {
     find(places).into_iter().find(|found| found.name == recorded).ok_or_else(|| {
         let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();

@@ -1,4 +1,7 @@
 //! Readings from NVIDIA's dcgm-exporter, by its `/metrics`.
+//!
+//! It reads the exporter's `/metrics` over HTTP, at most 16 MiB within 5 s. Fields that the
+//! exporter is not configured to report stay `None`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -35,6 +35,16 @@ pub use self::source::SourceName;
 use crate::error::Error;
 
 /// Looks at the GPUs of this machine, and at this process.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::monitor::{Monitor, SourceName};
+/// let monitor = Monitor::open(SourceName::Demo)?;
+/// assert_eq!(monitor.source(), Some("demo"));
+/// let text = monitor.text();
+/// assert!(text.contains("dgx_pixels_gpu_utilization_ratio{") && text.contains("process_"));
+/// # Ok::<(), dgx_pixels_core::Error>(())
+/// ```
 pub struct Monitor {
     state: Mutex<State>,
     process: ProcessCollector,
@@ -65,6 +75,16 @@ impl Monitor {
 
     /// Looks, and returns all metrics of the GPUs and of this process. A look that fails is
     /// reported by `dgx_pixels_gpu_collector_up`.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::monitor::{Monitor, SourceName};
+    /// let families = Monitor::open(SourceName::Demo)?.gather();
+    /// let temperature = families.iter().find(|family| family.name() == "dgx_pixels_gpu_temperature_celsius");
+    /// // The demo has two GPUs.
+    /// assert_eq!(temperature.unwrap().get_metric().len(), 2);
+    /// # Ok::<(), dgx_pixels_core::Error>(())
+    /// ```
     pub fn gather(&self) -> Vec<MetricFamily> {
         let mut families = self.process.collect();
         let mut state = self.lock();

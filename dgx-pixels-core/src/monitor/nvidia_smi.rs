@@ -1,4 +1,7 @@
 //! Readings from the program `nvidia-smi`.
+//!
+//! The program is run once for each reading, with one line for each GPU. It reports neither energy
+//! nor XID faults, so these metrics are absent.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,8 @@
 //! Readings from NVIDIA's management library, which is loaded at run time.
+//!
+//! NVML reports milliwatts, megahertz, percent and millijoules, which become watts, hertz, shares
+//! and joules here. XID faults come as events of the driver, so only those since the start of this
+//! process are counted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,7 +36,7 @@ pub(super) struct NvmlSource {
     driver_version: String,
     /// `None` where the driver reports no faults, as in some containers.
     events: Option<EventSet<'static>>,
-    /// By UUID: faults by XID, their number and the time of the last.
+    /// The faults by UUID and XID: their number and the time of the last.
     xids: HashMap<String, BTreeMap<u64, (f64, f64)>>,
 }
 

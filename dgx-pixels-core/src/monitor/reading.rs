@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 /// One GPU at one moment. A value that the GPU or its driver does not report is `None`.
+///
+/// Units are those of Prometheus: bytes, seconds, watts, joules, hertz, and shares from 0 to 1. A
+/// source converts what its driver reports, such as milliwatts and percent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuReading {
     /// The N of `cuda:N`, as the driver counts.

@@ -12,6 +12,14 @@ use crate::error::Error;
 use crate::value_error::ValueError;
 
 /// The name of a source of readings.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::monitor::SourceName;
+/// assert_eq!("nvidia-smi".parse(), Ok(SourceName::NvidiaSmi));
+/// assert_eq!("dcgm".parse(), Ok(SourceName::Dcgm("http://127.0.0.1:9400/metrics".into())));
+/// assert!("amd".parse::<SourceName>().is_err());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SourceName {
     /// NVML, else `nvidia-smi`, else none.

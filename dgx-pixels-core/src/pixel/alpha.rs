@@ -37,7 +37,8 @@ const MATTE_SHARE: usize = 50;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Transparent {
-    /// A plain background, if there is one: `auto`, or `true` from programs that know no more than yes and no.
+    /// A plain background, if there is one: `auto`, or `true` from programs that know no more than
+    /// yes and no.
     #[default]
     Auto,
     /// Nothing: `off`, or `false`.
@@ -83,22 +84,23 @@ pub struct CutOut {
     pub recolored: u32,
 }
 
-/// Makes the background of `sprite` invisible, and every alpha 0 or 255; what is invisible is all zeros. `None` if
-/// the visible cells were left alone.
+/// Makes the background of `sprite` invisible, and every alpha 0 or 255; what is invisible is all
+/// zeros. `None` if the visible cells were left alone.
 ///
 /// First, alpha below 128 becomes 0 and the rest 255. Then, by `how`:
 ///
-/// - [`Transparent::Auto`] leaves a sprite alone that has invisible cells at an edge that does not wrap. If the
-///   border has [`MATTE`], and at least 1 cell in 50 is, exactly those go. Else one colour, or two close ones, must hold
-///   60 % of the border; what can be reached from the border through such colours goes, and so does what the sprite
-///   encloses, with care: eyes and highlights stay. Walls, floors and framed tiles are left alone, and so is
-///   whatever wraps on both axes.
-/// - [`Transparent::Key`] takes all cells within 0.04 of the colour in Oklab, connected or not; of [`MATTE`], all
-///   that are it exactly.
+/// - [`Transparent::Auto`] leaves a sprite alone that has invisible cells at an edge that does not
+///   wrap. If the border has [`MATTE`], and at least 1 cell in 50 is, exactly those go. Else one
+///   colour, or two close ones, must hold 60 % of the border; what can be reached from the border
+///   through such colours goes, and so does what the sprite encloses, with care: eyes and
+///   highlights stay. Walls, floors and framed tiles are left alone, and so is whatever wraps on
+///   both axes.
+/// - [`Transparent::Key`] takes all cells within 0.04 of the colour in Oklab, connected or not; of
+///   [`MATTE`], all that are it exactly.
 ///
-/// A silhouette's cells that mix background and sprite then take the colour of an inner neighbour, or go if they
-/// are sprite by less than 0.3. Every colour that is left was in the sprite before. On a background darker than
-/// 0.35, and on the exact matte, none are looked for.
+/// A silhouette's cells that mix background and sprite then take the colour of an inner neighbour,
+/// or go if they are sprite by less than 0.3. Every colour that is left was in the sprite before.
+/// On a background darker than 0.35, and on the exact matte, none are looked for.
 ///
 /// # Example
 /// ```
@@ -152,8 +154,9 @@ pub fn cut_out(sprite: &mut RgbaImage, how: Transparent, wrap: Wrap) -> Option<C
     Some(CutOut { background, cleared: count, recolored })
 }
 
-/// Gives every cell of alpha 0 the colour of the nearest other cell, counted in steps over sides; alpha stays 0.
-/// A GPU that filters across the silhouette then mixes no foreign colour in. Without visible cells, nothing changes.
+/// Gives every cell of alpha 0 the colour of the nearest other cell, counted in steps over sides;
+/// alpha stays 0. A GPU that filters across the silhouette then mixes no foreign colour in. Without
+/// visible cells, nothing changes.
 ///
 /// # Example
 /// ```
@@ -183,11 +186,29 @@ pub fn bleed(sprite: &mut RgbaImage) {
 }
 
 /// `true` if nothing of an image that shows something is left in the sprite made of it.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::is_lost;
+/// use image::{Rgba, RgbaImage};
+/// let image = RgbaImage::from_pixel(64, 64, Rgba([200, 0, 0, 255]));
+/// assert!(is_lost(&image, &RgbaImage::new(8, 8)));
+/// // An image that shows nothing cannot lose anything.
+/// assert!(!is_lost(&RgbaImage::new(64, 64), &RgbaImage::new(8, 8)));
+/// ```
 pub fn is_lost(image: &RgbaImage, sprite: &RgbaImage) -> bool {
     is_empty(sprite) && !is_empty(image)
 }
 
 /// `true` if no pixel of `image` is visible.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::is_empty;
+/// use image::{Rgba, RgbaImage};
+/// assert!(is_empty(&RgbaImage::new(8, 8)));
+/// assert!(!is_empty(&RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 255]))));
+/// ```
 pub fn is_empty(image: &RgbaImage) -> bool {
     image.pixels().all(|pixel| pixel[3] == 0)
 }

@@ -1,7 +1,8 @@
 //! The plain background of a sprite: what colours it has, and which cells are it.
 //!
-//! Idea: PixelRefiner (HappyOnigiri, MIT), which measures the border's colours and tests enclosed regions against
-//! them. The thresholds are our own, set on 531 sprites and 930 wall and floor tiles of Dungeon Crawl Stone Soup (CC0).
+//! Idea: PixelRefiner (HappyOnigiri, MIT), which measures the border's colours and tests enclosed
+//! regions against them. The thresholds are our own, set on 531 sprites and 930 wall and floor
+//! tiles of Dungeon Crawl Stone Soup (CC0).
 
 use super::Oklab;
 use super::neighbours::{AROUND, Field, SIDES};

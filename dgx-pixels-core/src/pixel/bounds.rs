@@ -1,4 +1,5 @@
-//! The ranges of [`PixelOptions`], whoever wrote them: a user, a file of somebody else, or a program.
+//! The ranges of [`PixelOptions`], whoever wrote them: a user, a file of somebody else, or a
+//! program.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +13,8 @@ pub(super) const STEPS: RangeInclusive<f64> = 1.0..=256.0;
 const MAX_PICTURE_SIDE: u32 = 65_535;
 
 impl PixelOptions {
-    /// Checks everything that can be checked without a picture. [`pixelize`](super::pixelize) does so itself.
+    /// Checks everything that can be checked without a picture. [`pixelize`](super::pixelize) does
+    /// so itself.
     ///
     /// # Errors
     /// Names the option, its value and the range.

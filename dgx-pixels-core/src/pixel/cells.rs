@@ -14,9 +14,22 @@ const FAR: u16 = 72;
 /// Alpha from which a pixel is visible.
 pub(super) const VISIBLE: u8 = 128;
 
-/// The picture reduced to its grid: each cell is the pixel of its middle that is most like all others there, a
-/// truncated medoid. It is a colour of the picture, is not moved by pixels of neighbours, and is near the mean of noise.
-/// Pixels with alpha below 128 have no colour and vote for transparency.
+/// The picture reduced to its grid: each cell is the pixel of its middle that is most like all
+/// others there, a truncated medoid. It is a colour of the picture, is not moved by pixels of
+/// neighbours, and is near the mean of noise. Pixels with alpha below 128 have no colour and vote
+/// for transparency.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{grid, nearest_upscale, sample};
+/// use image::{Rgba, RgbaImage};
+///
+/// let sprite = RgbaImage::from_fn(16, 16, |x, y| Rgba([(x * 37 % 200) as u8, (y * 53 % 200) as u8, 90, 255]));
+/// let enlarged = nearest_upscale(&sprite, 8)?;
+/// let found = &grid::find(&enlarged)[0];
+/// assert_eq!(sample(&enlarged, found), sprite);
+/// # Ok::<(), dgx_pixels_core::pixel::FrameError>(())
+/// ```
 pub fn sample(image: &RgbaImage, grid: &Grid) -> RgbaImage {
     draw(image, grid, MIDDLE)
 }

@@ -1,4 +1,4 @@
-//! What is true of a finished sprite, in numbers that a program can check.
+//! The facts about a finished sprite, in numbers that a program can check.
 
 use std::collections::HashSet;
 
@@ -45,7 +45,8 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Measures everything but `idempotent`, which stays `None`: it takes the stages ([`pixelize`](super::pixelize)).
+    /// Measures everything but `idempotent`, which stays `None`: it takes the stages
+    /// ([`pixelize`](super::pixelize)).
     pub fn of(sprite: &RgbaImage, palette: Option<&[[u8; 3]]>, wrap: Wrap) -> Certificate {
         let rgb = |pixel: &image::Rgba<u8>| [pixel[0], pixel[1], pixel[2]];
         let colors: HashSet<[u8; 3]> = sprite.pixels().filter(|pixel| pixel[3] > 0).map(rgb).collect();

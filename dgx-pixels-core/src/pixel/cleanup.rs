@@ -24,9 +24,10 @@ pub struct Mended {
 
 /// Mends what is certain, and nothing else; [`lint`](super::lint) tells of the rest.
 ///
-/// - A lone cell within 0.12 of its neighbours in Oklab takes the colour that most of them have. One that differs
-///   more is an eye or a glint and stays.
-/// - Detached specks of at most 1 in 200 visible cells become invisible, unless they are more than 2 % of the sprite.
+/// - A lone cell within 0.12 of its neighbours in Oklab takes the colour that most of them have.
+///   One that differs more is an eye or a glint and stays.
+/// - Detached specks of at most 1 in 200 visible cells become invisible, unless they are more than
+///   2 % of the sprite.
 /// - A corner that thickens a diagonal line of one cell's width takes what lies outside the corner.
 ///
 /// Every colour was in the sprite before. A second run changes nothing.

@@ -1,6 +1,7 @@
-//! What the background left on a sprite's silhouette.
+//! The color that the background left on a sprite's silhouette.
 //!
-//! Idea: PixelRefiner (HappyOnigiri, MIT), which recolours only what lies on the line from background to sprite.
+//! Idea: PixelRefiner (HappyOnigiri, MIT), which recolours only what lies on the line from
+//! background to sprite.
 
 use image::{Rgba, RgbaImage};
 

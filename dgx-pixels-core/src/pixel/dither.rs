@@ -12,6 +12,13 @@ use super::{Oklab, Palette, Wrap};
 use crate::value_error::ValueError;
 
 /// The way in which colors between those of a palette are shown.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Dither;
+/// assert_eq!("floyd-steinberg".parse(), Ok(Dither::FloydSteinberg));
+/// assert_eq!(Dither::Bayer4.to_string(), "bayer4");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Dither {
@@ -26,7 +33,8 @@ pub enum Dither {
     Bayer8,
     /// The error goes to four neighbours (Floyd, Steinberg 1976). `floyd-steinberg`.
     FloydSteinberg,
-    /// Three quarters of the error go to six neighbours (Bill Atkinson's, of the first Macintosh). `atkinson`.
+    /// Three quarters of the error go to six neighbours (Bill Atkinson's, of the first Macintosh).
+    /// `atkinson`.
     Atkinson,
 }
 
@@ -104,11 +112,11 @@ impl FromStr for Dither {
 
 serde_by_word!(Dither, { "type": "string" });
 
-/// Gives every visible pixel a colour of `palette`. Pixels with alpha 0 are neither read nor written, and no error goes
-/// past them.
+/// Gives every visible pixel a colour of `palette`. Pixels with alpha 0 are neither read nor
+/// written, and no error goes past them.
 ///
-/// Errors cross the edges that `wrap` joins from left to right, and not from bottom to top, where the rows are done
-/// already. An ordered pattern tiles if the side is a multiple of its own.
+/// Errors cross the edges that `wrap` joins from left to right, and not from bottom to top, where
+/// the rows are done already. An ordered pattern tiles if the side is a multiple of its own.
 ///
 /// # Example
 /// ```

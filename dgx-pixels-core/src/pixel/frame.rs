@@ -54,6 +54,14 @@ impl FromStr for Anchor {
 serde_by_word!(Anchor, { "type": "string" });
 
 /// A canvas that a sprite cannot be put on.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::nearest_upscale;
+/// use image::RgbaImage;
+/// let error = nearest_upscale(&RgbaImage::new(64, 64), 1000).unwrap_err();
+/// assert!(error.to_string().contains("128"), "{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -100,7 +108,8 @@ impl FrameError {
 /// Largest side of an enlarged sprite, in pixels.
 const MAX_ENLARGED: u32 = 8192;
 
-/// The smallest part of `sprite` that holds all its visible cells; one invisible cell if it has none.
+/// The smallest part of `sprite` that holds all its visible cells; one invisible cell if it has
+/// none.
 ///
 /// # Example
 /// ```
@@ -126,7 +135,8 @@ pub fn trim(sprite: &RgbaImage) -> RgbaImage {
 /// `sprite` on an invisible canvas of exactly `size` cells, its visible part standing at `anchor`.
 ///
 /// # Errors
-/// [`FrameError::TooSmall`] if the visible part does not fit; [`FrameError::Side`] if a side is not 1 to [`MAX_SIDE`].
+/// [`FrameError::TooSmall`] if the visible part does not fit; [`FrameError::Side`] if a side is not
+/// 1 to [`MAX_SIDE`].
 ///
 /// # Example
 /// ```

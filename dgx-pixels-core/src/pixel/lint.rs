@@ -1,7 +1,7 @@
-//! What a pixel artist would point at.
+//! The faults that a pixel artist would point at.
 //!
-//! The four faults and their names are the craft's own; that a jaggy is a break in the order of run lengths is how
-//! spritebox tells it.
+//! The four faults and their names are the craft's own; that a jaggy is a break in the order of run
+//! lengths is how spritebox tells it.
 
 use image::RgbaImage;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,9 @@ const LIGHTER: f32 = 0.12;
 /// Faults of a sprite: each list holds cells, as column and row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lint {
-    /// Visible cells unlike all 8 neighbours, which agree among themselves, and visible parts of at most 1 in 200
-    /// visible cells that touch nothing else. Eyes and glints count too. Dither does not.
+    /// Visible cells unlike all 8 neighbours, which agree among themselves, and visible parts of at
+    /// most 1 in 200 visible cells that touch nothing else. Eyes and glints count too. Dither does
+    /// not.
     pub orphans: Vec<(u32, u32)>,
     /// The cells where the silhouette's stairs break their order (for example in runs of 3, 1, 3 or
     /// 1, 4, 1 cells; the run's first cell), and corners that thicken a diagonal line of one cell's
@@ -30,7 +31,8 @@ pub struct Lint {
     pub jaggies: Vec<(u32, u32)>,
     /// Second cells of a dark outline that is two cells thick, with something lighter inside.
     pub double_outline: Vec<(u32, u32)>,
-    /// First cells of three or more bands of a ramp, each 3 cells or longer, that begin and end side by side.
+    /// First cells of three or more bands of a ramp, each 3 cells or longer, that begin and end
+    /// side by side.
     pub banding: Vec<(u32, u32)>,
 }
 

@@ -1,8 +1,9 @@
-//! From a picture *of* pixel art to pixel art: one pixel for each cell of the picture's grid, few colours, one-bit alpha.
+//! Conversion of an image *of* pixel art to pixel art: one pixel for each cell of the image's grid,
+//! few colors, one-bit alpha.
 //!
-//! [`pixelize`] runs all stages: the [`grid`] is found, each cell gets a colour ([`sample`]), the background is
-//! [cut out](cut_out), stray cells are [mended](clean_up), and colours are [quantised](quantize) last. Each stage is a
-//! function over plain pictures, and of use alone.
+//! [`pixelize`] runs all stages: the [`grid`] is found, each cell gets a colour ([`sample`]), the
+//! background is [cut out](cut_out), stray cells are [mended](clean_up), and colours are
+//! [quantised](quantize) last. Each stage is a function over plain pictures, and of use alone.
 
 mod alpha;
 #[cfg(test)]
@@ -44,6 +45,14 @@ pub use seam::seam_score;
 
 /// The edges of a sprite that meet their opposite, as in a texture that is laid side by side.
 /// Default: neither.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Wrap;
+/// // A floor tile repeats on both axes, and a fence on one.
+/// let (floor, fence) = (Wrap { x: true, y: true }, Wrap { x: true, ..Wrap::default() });
+/// assert_ne!(floor, fence);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wrap {
     /// Left meets right: `tile_x`.

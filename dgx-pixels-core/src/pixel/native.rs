@@ -1,9 +1,10 @@
 //! Pixel art at its own size: scenes, tile sets, sheets and screenshots that nobody enlarged.
 //!
-//! Such an image repeats at its tiles, which looks like a grid. What tells the two apart are *spikes*: single
-//! pixels between two others that are alike, as in outlines, highlights and dithering. An enlarged image has
-//! none, however it was enlarged. Noise, lossy files and photographs have them, but not in colors that are
-//! met again; dead pixels and drawn grid lines have them between flat cells, and there a grid explains much.
+//! Such an image repeats at its tiles, which looks like a grid. What tells the two apart are
+//! *spikes*: single pixels between two others that are alike, as in outlines, highlights and
+//! dithering. An enlarged image has none, however it was enlarged. Noise, lossy files and
+//! photographs have them, but not in colors that are met again; dead pixels and drawn grid lines
+//! have them between flat cells, and there a grid explains much.
 
 use std::collections::HashMap;
 

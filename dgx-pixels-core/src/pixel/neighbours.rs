@@ -1,4 +1,4 @@
-//! Which cells of a sprite touch, and what hangs together.
+//! The cells of a sprite that touch, and the parts that are connected.
 
 use image::{Rgba, RgbaImage};
 

@@ -1,9 +1,11 @@
-//! The colour space that distances are measured in. Source: Björn Ottosson, "A perceptual color space for image
-//! processing" (2020).
+//! The colour space that distances are measured in. Source: Björn Ottosson, "A perceptual color
+//! space for image processing" (2020).
 
 use std::sync::LazyLock;
 
 /// A colour in Oklab: equal distances look about equally different.
+///
+/// Source: Björn Ottosson, "A perceptual color space for image processing", 2020.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Oklab {
     /// Lightness, 0 (black) to 1 (white).
@@ -67,6 +69,14 @@ impl Oklab {
     }
 
     /// Euclidean distance: 0.02 is just seen side by side, black to white is 1.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::Oklab;
+    /// let (black, white) = (Oklab::from_rgb([0; 3]), Oklab::from_rgb([255; 3]));
+    /// assert!((black.distance(white) - 1.0).abs() < 1e-4);
+    /// assert!(Oklab::from_rgb([120; 3]).distance(Oklab::from_rgb([121; 3])) < 0.02);
+    /// ```
     pub fn distance(self, other: Oklab) -> f32 {
         self.distance_squared(other).sqrt()
     }

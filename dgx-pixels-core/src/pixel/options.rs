@@ -1,7 +1,8 @@
 //! The pixel fields of a request: what makes a sprite of an image.
 //!
-//! They are the second half of the table of request fields; the first is [`GenerateRequest`](crate::GenerateRequest). The
-//! doc comment of each field is its help text at every door, so it gives the range, the unit and the default.
+//! They are the second half of the table of request fields; the first is
+//! [`GenerateRequest`](crate::GenerateRequest). The doc comment of each field is its help text at
+//! every door, so it gives the range, the unit and the default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,13 +17,27 @@ use crate::value_error::ValueError;
 
 /// The options of [`pixelize`](super::pixelize).
 ///
-/// The default finds the grid, cuts a plain background out, and keeps as many colors as the image needs.
+/// The default finds the grid, cuts a plain background out, and keeps as many colors as the image
+/// needs.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{MaxColors, Palette, PixelOptions};
+/// let options = PixelOptions {
+///     max_colors: MaxColors::AtMost(8),
+///     palette: Some(Palette::load("pico-8")?),
+///     cleanup: true,
+///     ..Default::default()
+/// };
+/// assert!(options.validate().is_ok());
+/// # Ok::<(), dgx_pixels_core::pixel::PaletteError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PixelOptions {
-    /// The size of the sprite in its own pixels, for example `32x32`. Sides: 1 to 2048. Room around a smaller sprite is
-    /// transparent. Default: one pixel for each cell of the image's grid.
+    /// The size of the sprite in its own pixels, for example `32x32`. Sides: 1 to 2048. Room around
+    /// a smaller sprite is transparent. Default: one pixel for each cell of the image's grid.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub size: Option<ImageSize>,
 
@@ -33,19 +48,21 @@ pub struct PixelOptions {
     )]
     pub anchor: Anchor,
 
-    /// The most colors, 1 to 256; `all`; `elbow`, where more colors would add little; or `auto`. Default: `auto`, which keeps
-    /// all colors of an image that is pixel art already, and is `elbow` for every other and for generated images.
+    /// The most colors, 1 to 256; `all`; `elbow`, where more colors would add little; or `auto`.
+    /// Default: `auto`, which keeps all colors of an image that is pixel art already, and is
+    /// `elbow` for every other and for generated images.
     #[cfg_attr(feature = "fields", arg(long, value_name = "N", default_value_t, hide_default_value = true))]
     pub max_colors: MaxColors,
 
-    /// Use only the colors of this palette: a well-known name such as `pico-8`, colors such as `#1a1c2c,#fff`, or, on the
-    /// command line and in a batch, a palette file (hex, GPL, PAL, ACT, ASE, ACO, PNG, Paint.NET). Default: the image's own.
+    /// Use only the colors of this palette: a well-known name such as `pico-8`, colors such as
+    /// `#1a1c2c,#fff`, or, on the command line and in a batch, a palette file (hex, GPL, PAL, ACT,
+    /// ASE, ACO, PNG, Paint.NET). Default: the image's own.
     #[cfg_attr(feature = "fields", arg(long, value_name = "P", value_parser = crate::fields::flags::palette))]
     #[cfg_attr(feature = "fields", schemars(with = "Option<String>"))]
     pub palette: Option<Palette>,
 
-    /// The pattern that shows a color between two of the palette: `none`, `bayer2`, `bayer4`, `bayer8`, `floyd-steinberg` or
-    /// `atkinson`. Default: `none`.
+    /// The pattern that shows a color between two of the palette: `none`, `bayer2`, `bayer4`,
+    /// `bayer8`, `floyd-steinberg` or `atkinson`. Default: `none`.
     #[cfg_attr(feature = "fields", arg(long, value_name = "D", default_value_t, hide_default_value = true))]
     pub dither: Dither,
 
@@ -57,7 +74,8 @@ pub struct PixelOptions {
     )]
     pub transparent: Transparent,
 
-    /// Fill invisible pixels with the color of their neighbors, for filtering on a GPU. Default: no.
+    /// Fill invisible pixels with the color of their neighbors, for filtering on a GPU. Default:
+    /// no.
     #[cfg_attr(feature = "fields", arg(long))]
     pub bleed: bool,
 
@@ -65,7 +83,8 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long))]
     pub cleanup: bool,
 
-    /// The outline of the sprite: `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`. Default: `keep`.
+    /// The outline of the sprite: `keep`, `add`, `add:#RRGGBB`, `selective` or `remove`. Default:
+    /// `keep`.
     #[cfg_attr(feature = "fields", arg(long, value_name = "O", default_value_t, hide_default_value = true))]
     pub outline: Outline,
 
@@ -85,8 +104,8 @@ pub struct PixelOptions {
     )]
     pub grid: GridChoice,
 
-    /// The image is a strip of this many frames side by side, 1 or more; all get the same number of columns. Default: one
-    /// frame.
+    /// The image is a strip of this many frames side by side, 1 or more; all get the same number of
+    /// columns. Default: one frame.
     #[cfg_attr(feature = "fields", arg(long, value_name = "N", value_parser = crate::fields::flags::whole::<u32>))]
     pub strip: Option<u32>,
 
@@ -98,8 +117,8 @@ pub struct PixelOptions {
     )]
     pub detail: Detail,
 
-    /// The pixels of a cell that the generator of the image aims at, used where no grid is found. An engine sets it; it is no
-    /// field of a request.
+    /// The pixels of a cell that the generator of the image aims at, used where no grid is found.
+    /// An engine sets it; it is no field of a request.
     #[cfg_attr(feature = "fields", arg(skip), schemars(skip))]
     #[serde(skip)]
     pub expected_step: Option<f64>,
@@ -107,12 +126,28 @@ pub struct PixelOptions {
 
 impl PixelOptions {
     /// Returns the edges that meet.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::{PixelOptions, Wrap};
+    /// let options = PixelOptions { tile_x: true, ..Default::default() };
+    /// assert_eq!(options.wrap(), Wrap { x: true, y: false });
+    /// ```
     pub fn wrap(&self) -> Wrap {
         Wrap { x: self.tile_x, y: self.tile_y }
     }
 }
 
 /// The source of the grid: `auto`, `32x32` cells, or cells of `8` pixels.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ImageSize;
+/// use dgx_pixels_core::pixel::GridChoice;
+/// assert_eq!("32x16".parse(), Ok(GridChoice::Cells(ImageSize { width: 32, height: 16 })));
+/// assert_eq!("7.6".parse(), Ok(GridChoice::Step(7.6)));
+/// assert_eq!(GridChoice::default(), GridChoice::Auto);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum GridChoice {
@@ -164,11 +199,19 @@ impl FromStr for GridChoice {
 serde_by_word!(GridChoice, { "type": "string" });
 
 /// The number of colors: `auto`, `elbow`, `all`, or a number from 1 to 256.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::MaxColors;
+/// assert_eq!("16".parse(), Ok(MaxColors::AtMost(16)));
+/// assert_eq!("elbow".parse(), Ok(MaxColors::Elbow));
+/// assert!("0".parse::<MaxColors>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum MaxColors {
-    /// All colors of an image that is pixel art already, enlarged or not; of any other, and of a generated image, as many
-    /// as [`MaxColors::Elbow`].
+    /// All colors of an image that is pixel art already, enlarged or not; of any other, and of a
+    /// generated image, as many as [`MaxColors::Elbow`].
     #[default]
     Auto,
     /// As many as matter; more would add little. See [`Palette::extract`].
@@ -209,6 +252,13 @@ impl FromStr for MaxColors {
 serde_by_word!(MaxColors, { "anyOf": [{ "type": "integer" }, { "type": "string" }] });
 
 /// The fineness of a sprite that is made of an image without a grid.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Detail;
+/// assert_eq!("high".parse(), Ok(Detail::High));
+/// assert_eq!(Detail::default().to_string(), "medium");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Detail {

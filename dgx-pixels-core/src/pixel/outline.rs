@@ -13,9 +13,9 @@ use crate::value_error::ValueError;
 
 /// The treatment of a sprite's outline.
 ///
-/// An *outline cell* is visible, dark (Oklab lightness up to 0.35), touches an invisible cell by a side or a corner,
-/// and touches a visible cell that is lighter by 0.12 or more. Beyond an edge that does not wrap counts as
-/// invisible; a sprite without invisible cells has no outline.
+/// An *outline cell* is visible, dark (Oklab lightness up to 0.35), touches an invisible cell by a
+/// side or a corner, and touches a visible cell that is lighter by 0.12 or more. Beyond an edge
+/// that does not wrap counts as invisible; a sprite without invisible cells has no outline.
 ///
 /// # Example
 /// ```
@@ -33,12 +33,12 @@ pub enum Outline {
     /// Leave it. `keep`.
     #[default]
     Keep,
-    /// Draw one around the sprite, one cell thick, in the invisible cells that share a side with a visible one. The
-    /// canvas does not grow. `add:#RRGGBB`, or `add`: the sprite's darkest colour, or if that is not dark, the
-    /// same at lightness 0.2.
+    /// Draw one around the sprite, one cell thick, in the invisible cells that share a side with a
+    /// visible one. The canvas does not grow. `add:#RRGGBB`, or `add`: the sprite's darkest colour,
+    /// or if that is not dark, the same at lightness 0.2.
     Add(Option<[u8; 3]>),
-    /// Give each outline cell the colour of the nearest visible cell that is none, at 0.45 of its lightness and 0.8
-    /// of its chroma. `selective`.
+    /// Give each outline cell the colour of the nearest visible cell that is none, at 0.45 of its
+    /// lightness and 0.8 of its chroma. `selective`.
     Selective,
     /// Make outline cells invisible. `remove`.
     Remove,
@@ -79,7 +79,8 @@ serde_by_word!(Outline, { "type": "string" });
 /// Lightness in Oklab up to which the sprite's darkest colour serves as its outline.
 const DARK: f32 = 0.35;
 
-/// Does to the outline of `sprite` what `how` says; the number of cells changed. What becomes invisible is zeros.
+/// Does to the outline of `sprite` what `how` says; the number of cells changed. What becomes
+/// invisible is zeros.
 ///
 /// # Example
 /// ```

@@ -17,6 +17,18 @@ use crate::request::ImageSize;
 use crate::value_error::ValueError;
 
 /// The verdict on whether the image has a grid.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{PixelOptions, Verdict, nearest_upscale, pixelize};
+/// use image::{Rgba, RgbaImage};
+///
+/// let sprite = RgbaImage::from_fn(16, 16, |x, y| Rgba([(x * 37 % 200) as u8, (y * 53 % 200) as u8, 90, 255]));
+/// let enlarged = pixelize(&nearest_upscale(&sprite, 8)?, &PixelOptions::default())?;
+/// assert_eq!(enlarged.verdict, Verdict::Grid);
+/// assert_eq!(enlarged.sprite.dimensions(), (16, 16));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -29,6 +41,8 @@ pub enum Verdict {
 }
 
 /// A sprite, and how it was found.
+///
+/// `find` and `draw` add up to the time of the whole call.
 #[derive(Clone, Debug)]
 pub struct Pixelized {
     /// One pixel for each cell.
@@ -110,6 +124,18 @@ pub enum PixelError {
 
 impl PixelError {
     /// The name of the field at fault, if the error is about one.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ImageSize;
+    /// use dgx_pixels_core::pixel::{GridChoice, PixelOptions, pixelize};
+    /// use image::RgbaImage;
+    ///
+    /// let grid = GridChoice::Cells(ImageSize { width: 64, height: 64 });
+    /// let options = PixelOptions { grid, ..Default::default() };
+    /// let error = pixelize(&RgbaImage::new(8, 8), &options).err().unwrap();
+    /// assert_eq!(error.field(), Some("grid"));
+    /// ```
     pub fn field(&self) -> Option<&str> {
         match self {
             PixelError::Option(error) => Some(&error.field),
@@ -122,9 +148,23 @@ impl PixelError {
 }
 
 /// The bounds that a caller sets to pixel work.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::ImageSize;
+/// use dgx_pixels_core::pixel::{GridChoice, PixelBounds, PixelError, PixelOptions, pixelize_within};
+/// use image::RgbaImage;
+///
+/// let grid = GridChoice::Cells(ImageSize { width: 64, height: 64 });
+/// let options = PixelOptions { grid, ..Default::default() };
+/// let bounds = PixelBounds { max_cells: 1024, ..PixelBounds::NONE };
+/// let error = pixelize_within(&RgbaImage::new(512, 512), &options, &bounds).err().unwrap();
+/// assert!(matches!(error, PixelError::TooManyCells { columns: 64, rows: 64, most: 1024 }));
+/// ```
 #[derive(Clone, Copy)]
 pub struct PixelBounds<'a> {
-    /// The most cells of the grid, so the most pixels of the sprite before it is fitted into a size.
+    /// The most cells of the grid, so the most pixels of the sprite before it is fitted into a
+    /// size.
     pub max_cells: u64,
     /// Called between stages; `true` ends the work.
     pub is_stopped: &'a (dyn Fn() -> bool + Sync),

@@ -1,4 +1,4 @@
-//! How visible the seam of a repeated texture is.
+//! The visibility of the seam of a repeated texture.
 
 use image::RgbaImage;
 
@@ -13,8 +13,8 @@ const FLOOR: f32 = 0.01;
 /// along the same axis. A visible beside an invisible cell counts as distance 1. With both axes
 /// set, the larger of the two.
 ///
-/// 1 is a seam no more visible than the inside, below 1 is smoother than the inside, from about 2 on it shows;
-/// the largest possible value is 101. 0 if no axis is set or the sprite is empty.
+/// 1 is a seam no more visible than the inside, below 1 is smoother than the inside, from about 2
+/// on it shows; the largest possible value is 101. 0 if no axis is set or the sprite is empty.
 ///
 /// # Example
 /// ```

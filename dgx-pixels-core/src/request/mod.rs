@@ -19,9 +19,10 @@ use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 
 /// One image to draw. Every field but the prompt has a default.
 ///
-/// These are the first half of the table of request fields; the second is [`PixelOptions`](crate::pixel::PixelOptions). The
-/// doc comment of each field is its help text at every door, so it gives the range, the unit and the default.
-/// [`resolve`](Self::resolve) fills in the model's defaults.
+/// These are the first half of the table of request fields; the second is
+/// [`PixelOptions`](crate::pixel::PixelOptions). The doc comment of each field is its help text at
+/// every door, so it gives the range, the unit and the default. [`resolve`](Self::resolve) fills in
+/// the model's defaults.
 ///
 /// # Example
 /// ```
@@ -40,31 +41,35 @@ use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateRequest {
-    /// The subject, in English, with its colors, for example "a green slime". Brackets weigh words, for example
-    /// `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A text longer than the model's length, 77 tokens for SDXL,
-    /// takes more chunks, up to 8; words past them are dropped, with a warning.
+    /// The subject, in English, with its colors, for example "a green slime". Brackets weigh words,
+    /// for example `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A text longer
+    /// than the model's length, 77 tokens for SDXL, takes more chunks, up to 8; words past them are
+    /// dropped, with a warning.
     #[cfg_attr(feature = "fields", arg(skip))]
     pub prompt: String,
 
-    /// The seed of the image, a whole number from 0. The same seed with the same request gives the same image.
+    /// The seed of the image, a whole number from 0. The same seed with the same request gives the
+    /// same image.
     #[cfg_attr(feature = "fields", arg(skip), schemars(range(min = 0)))]
     pub seed: u64,
 
-    /// Text that describes what the image should not show. It acts at a guidance scale above 1. Default: none, and many SDXL
-    /// models then guide away from zeros (`force_zeros_for_empty_prompt`), not from the empty text.
+    /// Text that describes what the image should not show. It acts at a guidance scale above 1.
+    /// Default: none, and many SDXL models then guide away from zeros
+    /// (`force_zeros_for_empty_prompt`), not from the empty text.
     #[cfg_attr(feature = "fields", arg(long, value_name = "TEXT", allow_hyphen_values = true))]
     pub negative_prompt: Option<String>,
 
-    /// The rule for brackets, `BREAK` and long texts in both prompts: `comfyui`, `a1111`, or `plain`, which takes every character
-    /// for itself and drops words past the model's length, as diffusers does. Default: `comfyui`.
+    /// The rule for brackets, `BREAK` and long texts in both prompts: `comfyui`, `a1111`, or
+    /// `plain`, which takes every character for itself and drops words past the model's length, as
+    /// diffusers does. Default: `comfyui`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "NAME", value_parser = flags::words(PromptSyntax::ALL, PromptSyntax::as_str))
     )]
     pub prompt_syntax: Option<PromptSyntax>,
 
-    /// The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts them: beyond the one that SDXL
-    /// always skips. Default: none.
+    /// The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts
+    /// them: beyond the one that SDXL always skips. Default: none.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "N", allow_negative_numbers = true, value_parser = flags::whole::<u8>),
@@ -88,7 +93,8 @@ pub struct GenerateRequest {
     )]
     pub steps: Option<usize>,
 
-    /// The strength of the prompt, 0 to 100. At 1 or less nothing guides. Default: the model's own, or 5.
+    /// The strength of the prompt, 0 to 100. At 1 or less nothing guides. Default: the model's own,
+    /// or 5.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::number),
@@ -96,8 +102,10 @@ pub struct GenerateRequest {
     )]
     pub guidance_scale: Option<f64>,
 
-    /// The share of guidance rescale, 0 to 1, against washed-out images at strong guidance. Default: 0.
-    // Source: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
+    /// The share of guidance rescale, 0 to 1, against washed-out images at strong guidance.
+    /// Default: 0.
+    // Source: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+    // section 3.4.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "X", default_value_t = 0.0, hide_default_value = true, allow_negative_numbers = true,
@@ -106,14 +114,15 @@ pub struct GenerateRequest {
     )]
     pub guidance_rescale: f64,
 
-    /// The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10 % to 80 %. Faster, but it
-    /// changes the image. Default: all steps.
-    // Source: Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality".
+    /// The part of the schedule with guidance, two shares from 0 to 1, for example `0.1,0.8` for 10
+    /// % to 80 %. Faster, but it changes the image. Default: all steps.
+    // Source: Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval Improves Sample
+    // and Distribution Quality".
     #[cfg_attr(feature = "fields", arg(long, value_name = "FROM,TO", value_parser = flags::interval))]
     pub guidance_interval: Option<[f64; 2]>,
 
-    /// Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes details. Default: at
-    /// every step.
+    /// Compute the UNet's inner levels at every Nth step only, 2 to 10. Much faster, but it changes
+    /// details. Default: at every step.
     // Source: Ma et al. 2023, "DeepCache: Accelerating Diffusion Models for Free".
     #[cfg_attr(
         feature = "fields",
@@ -129,21 +138,22 @@ pub struct GenerateRequest {
     )]
     pub scheduler: Option<SchedulerName>,
 
-    /// The spread of the timesteps over the schedule: `linspace`, `leading` or `trailing`. Few-step models need `trailing`.
-    /// Default: the model's own.
+    /// The spread of the timesteps over the schedule: `linspace`, `leading` or `trailing`. Few-step
+    /// models need `trailing`. Default: the model's own.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "NAME", value_parser = flags::words(TimestepSpacing::ALL, TimestepSpacing::as_str))
     )]
     pub timestep_spacing: Option<TimestepSpacing>,
 
-    /// The timesteps of training to draw at, falling, in place of `steps`, for example `999,749,499,249`. For `euler`, `heun`,
-    /// `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`. Default: those that the schedule spreads.
+    /// The timesteps of training to draw at, falling, in place of `steps`, for example
+    /// `999,749,499,249`. For `euler`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`.
+    /// Default: those that the schedule spreads.
     #[cfg_attr(feature = "fields", arg(long, value_name = "T,...", value_parser = flags::list::<u32>))]
     pub timesteps: Option<Timesteps>,
 
-    /// The noise levels to draw at, falling, in place of `steps`, for example `14.6,4.1,0.9,0`. The last is what the last step
-    /// leaves. For `euler`. Default: those of the schedule.
+    /// The noise levels to draw at, falling, in place of `steps`, for example `14.6,4.1,0.9,0`. The
+    /// last is what the last step leaves. For `euler`. Default: those of the schedule.
     #[cfg_attr(feature = "fields", arg(long, value_name = "X,...", value_parser = flags::list::<f64>))]
     pub sigmas: Option<Sigmas>,
 
@@ -155,8 +165,9 @@ pub struct GenerateRequest {
     )]
     pub eta: Option<f64>,
 
-    /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a multiple of 8. It goes with
-    /// `height`. Default: the width that fits `size`, or the model's own.
+    /// The width of the image that the model draws, in pixels, 64 to 2048; most models need a
+    /// multiple of 8. It goes with `height`. Default: the width that fits `size`, or the model's
+    /// own.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "N", requires = "height", allow_negative_numbers = true,
@@ -174,20 +185,21 @@ pub struct GenerateRequest {
     )]
     pub height: Option<u32>,
 
-    /// Size conditioning: the size of a training image before it was cropped, for example `1024x1024`. Sides: 1 to 65535.
-    /// Default: the image's own size.
+    /// Size conditioning: the size of a training image before it was cropped, for example
+    /// `1024x1024`. Sides: 1 to 65535. Default: the image's own size.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub original_size: Option<ImageSize>,
 
-    /// Size conditioning: the left top corner of the crop, in pixels from 0 to 65535. Default: `0,0`.
+    /// Size conditioning: the left top corner of the crop, in pixels from 0 to 65535. Default:
+    /// `0,0`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "LEFT,TOP", default_value_t, hide_default_value = true)
     )]
     pub crop: Crop,
 
-    /// Size conditioning: the size that a training image was cropped to, for example `1024x1024`. Sides: 1 to 65535.
-    /// Default: the image's own size.
+    /// Size conditioning: the size that a training image was cropped to, for example `1024x1024`.
+    /// Sides: 1 to 65535. Default: the image's own size.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub target_size: Option<ImageSize>,
 }
@@ -198,6 +210,14 @@ pub(crate) type Timesteps = Vec<u32>;
 pub(crate) type Sigmas = Vec<f64>;
 
 /// A request that no model can fulfil.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{GenerateRequest, RequestError};
+/// let request = GenerateRequest { width: Some(512), ..Default::default() };
+/// let error = request.validate().unwrap_err();
+/// assert!(matches!(error, RequestError::Alone { given: "width", missing: "height", .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -325,6 +345,13 @@ pub enum RequestError {
 
 impl RequestError {
     /// The name of the field at fault.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::GenerateRequest;
+    /// let request = GenerateRequest { guidance_scale: Some(f64::NAN), ..Default::default() };
+    /// assert_eq!(request.validate().unwrap_err().field(), "guidance_scale");
+    /// ```
     pub fn field(&self) -> &'static str {
         match self {
             RequestError::Side { side, .. } => side,
@@ -362,7 +389,8 @@ pub const MAX_SIDE: u32 = 2048;
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.
 pub const MAX_GUIDANCE: f64 = 100.0;
-/// Steps where neither request nor model names any: what diffusers users run SDXL with, and what its benchmarks report.
+/// Steps where neither request nor model names any: what diffusers users run SDXL with, and what
+/// its benchmarks report.
 pub const DEFAULT_STEPS: usize = 30;
 /// Guidance where neither request nor model names one. Source: diffusers 0.42.1,
 /// `StableDiffusionXLPipeline.__call__`.
@@ -373,6 +401,13 @@ impl GenerateRequest {
     ///
     /// # Errors
     /// Names the field, its value and the range.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::GenerateRequest;
+    /// let request = GenerateRequest { deep_cache: Some(11), ..Default::default() };
+    /// assert!(request.validate().unwrap_err().to_string().starts_with("`deep_cache` is 11; expected 2 to 10"));
+    /// ```
     pub fn validate(&self) -> Result<(), RequestError> {
         self.without_preset()?.check()
     }
@@ -453,6 +488,16 @@ impl GenerateRequest {
     ///
     /// # Errors
     /// [`RequestError::Alone`] for one side without the other.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::{GenerateRequest, ImageSize};
+    /// let size = ImageSize { width: 512, height: 768 };
+    /// let request = GenerateRequest::default();
+    /// assert_eq!(request.size()?, None);
+    /// assert_eq!(request.with_size(size).size()?, Some(size));
+    /// # Ok::<(), dgx_pixels_core::RequestError>(())
+    /// ```
     pub fn size(&self) -> Result<Option<ImageSize>, RequestError> {
         match (self.width, self.height) {
             (Some(width), Some(height)) => Ok(Some(ImageSize { width, height })),

@@ -7,6 +7,13 @@ use crate::prompt::PromptSyntax;
 use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 
 /// The values of a model for the fields that a request leaves open.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::backend::{Backend, Sketch};
+/// let defaults = Sketch.defaults();
+/// assert_eq!((defaults.size.width, defaults.multiple, defaults.steps), (256, 8, 30));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelDefaults {
     /// The size of an image, in pixels.
@@ -23,10 +30,11 @@ pub struct ModelDefaults {
     pub is_distilled: bool,
 }
 
-/// A request with every default filled in, by one model: drawing it again with the same model gives the same image.
+/// A request with every default filled in, by one model: drawing it again with the same model gives
+/// the same image.
 ///
-/// The queue, the forecast of costs, the canvas and the record in a PNG file all carry this type, so a default is decided in
-/// one place: [`GenerateRequest::resolve`].
+/// The queue, the forecast of costs, the canvas and the record in a PNG file all carry this type,
+/// so a default is decided in one place: [`GenerateRequest::resolve`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResolvedRequest {
@@ -74,8 +82,8 @@ impl GenerateRequest {
     /// Checks the request and fills in the defaults of a model.
     ///
     /// # Errors
-    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model cannot draw;
-    /// [`RequestError::Schedule`] for steps that the schedule does not take.
+    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model
+    /// cannot draw; [`RequestError::Schedule`] for steps that the schedule does not take.
     ///
     /// # Example
     /// ```
@@ -129,7 +137,21 @@ impl GenerateRequest {
 }
 
 impl ResolvedRequest {
-    /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing guides.
+    /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing
+    /// guides.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Backend, Sketch};
+    /// use dgx_pixels_core::{GenerateRequest, ModelDefaults};
+    ///
+    /// let guided = ModelDefaults { guidance_scale: 5.0, is_distilled: false, ..Sketch.defaults() };
+    /// let request = GenerateRequest::default().resolve(&guided)?;
+    /// assert_eq!(request.rows(&guided), 2);
+    /// // A distilled model has the guidance scale as an input of its UNet.
+    /// assert_eq!(request.rows(&ModelDefaults { is_distilled: true, ..guided }), 1);
+    /// # Ok::<(), dgx_pixels_core::RequestError>(())
+    /// ```
     pub fn rows(&self, defaults: &ModelDefaults) -> usize {
         1 + usize::from(self.guidance_scale > 1.0 && !defaults.is_distilled)
     }

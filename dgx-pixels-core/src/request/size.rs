@@ -27,6 +27,15 @@ pub struct ImageSize {
 }
 
 /// A left top corner in pixels. As a word: `LEFT,TOP`, for example `0,0`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::Crop;
+/// let crop: Crop = "16,0".parse()?;
+/// assert_eq!((crop.left, crop.top), (16, 0));
+/// assert!("16".parse::<Crop>().is_err());
+/// # Ok::<(), dgx_pixels_core::SizeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "CropWord")]
 pub struct Crop {
@@ -120,7 +129,8 @@ impl TryFrom<CropWord> for Crop {
     }
 }
 
-/// The schema of a word: clients are poor at schemas of several types, and the description has an example.
+/// The schema of a word: clients are poor at schemas of several types, and the description has an
+/// example.
 #[cfg(feature = "fields")]
 macro_rules! word_schema {
     ($($word:ty),*) => {$(
@@ -147,6 +157,14 @@ impl ImageSize {
     ///
     /// # Errors
     /// [`RequestError::Side`], for the first side at fault.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::ImageSize;
+    /// assert!(ImageSize { width: 512, height: 768 }.validate(8).is_ok());
+    /// let error = ImageSize { width: 500, height: 768 }.validate(8).unwrap_err();
+    /// assert_eq!(error.field(), "width");
+    /// ```
     pub fn validate(self, multiple: u32) -> Result<(), RequestError> {
         for (side, value) in [("width", self.width), ("height", self.height)] {
             if !(MIN_SIDE..=MAX_SIDE).contains(&value) || !value.is_multiple_of(multiple) {

@@ -1,4 +1,5 @@
-//! The noise that training added: betas and their running products, rounded as diffusers rounds them.
+//! The noise that training added: betas and their running products, rounded as diffusers rounds
+//! them.
 
 use super::sigmas::linspace_f32;
 use super::{BetaSchedule, SchedulerConfig, SchedulerError, SchedulerName};

@@ -1,5 +1,5 @@
-//! The ranges of a scheduler's config, which comes from anywhere: a schedule is worked out for each picture, and holds a number for
-//! each timestep.
+//! The ranges of a scheduler's config, which comes from anywhere: a schedule is worked out for each
+//! picture, and holds a number for each timestep.
 
 use super::{Scheduler, SchedulerConfig, SchedulerError};
 

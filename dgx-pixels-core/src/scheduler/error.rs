@@ -1,10 +1,19 @@
-//! Why a schedule cannot be made.
+//! The reasons why a schedule cannot be made.
 
 use serde_json::Value;
 
 use super::SchedulerName;
 
 /// A name, option or number of steps that no schedule can be made from.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerError, SchedulerName};
+/// let error = SchedulerConfig::new(SchedulerName::Euler).build(0).err().unwrap();
+/// assert!(matches!(error, SchedulerError::Steps { steps: 0, .. }));
+/// assert_eq!(error.field(), Some("steps"));
+/// assert!(matches!("plms".parse::<SchedulerName>(), Err(SchedulerError::Name { .. })));
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SchedulerError {

@@ -1,4 +1,4 @@
-//! What a sample is made of at one noise level, and how to read the UNet's answer there.
+//! The parts of a sample at one noise level, and the reading of the UNet's answer there.
 
 use super::{PredictionType, Readout};
 

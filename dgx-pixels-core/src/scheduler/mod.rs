@@ -1,9 +1,10 @@
-//! Noise schedules as numbers: which timesteps the UNet sees, and how each of its answers is mixed into the next
-//! sample. No tensors and no libtorch.
+//! Noise schedules as numbers: which timesteps the UNet sees, and how each of its answers is mixed
+//! into the next sample. No tensors and no libtorch.
 //!
-//! Every scheduler is linear in what is known at a step, so it only hands out factors ([`Readout`], [`Step`]) and
-//! whoever holds the tensors does the sums. [`SchedulerConfig`] reads `scheduler_config.json` and makes one for a
-//! number of steps; switching to another scheduler keeps the options that both have, as diffusers' `from_config`.
+//! Every scheduler is linear in what is known at a step, so it only hands out factors ([`Readout`],
+//! [`Step`]) and whoever holds the tensors does the sums. [`SchedulerConfig`] reads
+//! `scheduler_config.json` and makes one for a number of steps; switching to another scheduler
+//! keeps the options that both have, as diffusers' `from_config`.
 //!
 //! # Example
 //! ```
@@ -50,11 +51,29 @@ pub use error::SchedulerError;
 pub use steps::Steps;
 
 /// Evaluations before the present one whose denoised samples a step may weigh.
+///
+/// DPM-Solver++ and UniPC of order 3 look back at two, and UniPC's corrector at one more.
 pub const HISTORY: usize = 3;
 
 /// A schedule worked out for one number of steps. One value may serve many batches.
 ///
 /// `i` counts UNet evaluations, from 0 to `timesteps().len() - 1`; other values panic.
+///
+/// A schedule holds numbers only. The caller keeps the tensors, and computes at each evaluation `i`
+/// the UNet's answer to `input_scale(i) * sample`, then [`denoised`](Self::denoised), then the sum
+/// that [`step`](Self::step) describes.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
+///
+/// let schedule = SchedulerConfig::sdxl_base().with_name(SchedulerName::Euler).build(30)?;
+/// assert_eq!(schedule.timesteps().len(), 30);
+/// assert!(schedule.timesteps().is_sorted_by(|a, b| a > b));
+/// // Euler's method draws no noise of its own.
+/// assert!((0..30).all(|i| schedule.step(i).next.noise == 0.0));
+/// # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
+/// ```
 pub trait Scheduler: Send + Sync {
     /// One for each UNet evaluation, as the UNet is given them: falling, and exact in `f32`.
     fn timesteps(&self) -> &[f64];
@@ -80,6 +99,9 @@ pub trait Scheduler: Send + Sync {
 }
 
 /// Factors that read a denoised sample from a sample and the UNet's answer to it.
+///
+/// The value is `sample * s + output * u` for a sample `s` and the UNet's answer `u`. For the noise
+/// of a variance-preserving schedule this is the image's estimate `(s - sigma * u) / alpha`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Readout {
     /// The factor of the sample, before [`Scheduler::input_scale`].
@@ -91,6 +113,13 @@ pub struct Readout {
 }
 
 /// Factors of a sum over what is known at a step. What has not been seen yet has factor 0.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::scheduler::Mix;
+/// let half_way = Mix { sample: 0.5, denoised: 0.5, ..Mix::ZERO };
+/// assert_eq!((half_way.noise, half_way.previous), (0.0, [0.0; 3]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
     /// The factor of the sample, before [`Scheduler::input_scale`].
@@ -122,11 +151,19 @@ impl Mix {
 }
 
 /// The effect of one UNet evaluation.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::scheduler::{Mix, Step};
+/// let step = Step::from(Mix { sample: 1.0, ..Mix::ZERO });
+/// assert!(step.keep.is_none());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The next sample.
     pub next: Mix,
-    /// The new anchor, made from the same terms and the old anchor; `None` leaves the anchor as it is.
+    /// The new anchor, made from the same terms and the old anchor; `None` leaves the anchor as it
+    /// is.
     pub keep: Option<Mix>,
 }
 
@@ -174,6 +211,15 @@ pub enum SchedulerName {
 
 impl SchedulerName {
     /// All of them.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
+    /// for name in SchedulerName::ALL {
+    ///     assert_eq!(name.as_str().parse(), Ok(name));
+    ///     assert!(SchedulerConfig::new(name).build(8).is_ok());
+    /// }
+    /// ```
     pub const ALL: [SchedulerName; 11] = [
         SchedulerName::Euler,
         SchedulerName::EulerAncestral,
@@ -205,7 +251,7 @@ impl SchedulerName {
         }
     }
 
-    /// diffusers' class, as `_class_name` has it.
+    /// The class in diffusers, by its `_class_name`.
     pub fn class(self) -> &'static str {
         match self {
             SchedulerName::Euler => "EulerDiscreteScheduler",

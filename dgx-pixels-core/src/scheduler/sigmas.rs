@@ -167,7 +167,8 @@ impl TrainingSigmas {
 /// Noise levels chosen by a formula between two bounds, whatever the timesteps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Curve {
-    /// Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", equation 5.
+    /// Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
+    /// equation 5.
     Karras,
     /// Equal ratios.
     Exponential,

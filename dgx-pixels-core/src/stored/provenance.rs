@@ -6,7 +6,8 @@ use super::{Pixel, Request};
 use crate::picture_file::{Made, MadeError};
 use crate::pixel::PixelOptions;
 
-/// How an image was made. A record says the oldest version that can hold it, so that files do not change with the program.
+/// The record of how an image was made. It has the oldest version that can hold it, so that files
+/// do not change with the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Provenance {

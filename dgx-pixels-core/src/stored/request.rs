@@ -57,7 +57,8 @@ impl Request {
     /// The newest version of a record that has a request, as this program reads it.
     pub(super) const NEWEST: u32 = 3;
 
-    /// Returns the oldest version that can hold this request: records do not change with the program.
+    /// Returns the oldest version that can hold this request: records do not change with the
+    /// program.
     pub(super) fn version(&self) -> u32 {
         let is_new_name = self.scheduler.is_some_and(|scheduler| NAMES_OF_VERSION_3.contains(&scheduler));
         let is_of_version_3 = self.prompt_syntax.is_some()

@@ -23,6 +23,9 @@ pub(super) struct Row {
 }
 
 /// A picture on its way through [`Sdxl`](super::Sdxl).
+///
+/// It owns the latents, the embeddings of its prompts, the schedule, and a generator of noise that
+/// begins with its request's seed. Its thread may use it between calls of the model that began it.
 pub struct SdxlCanvas {
     pub(super) id: u64,
     pub(super) request: ResolvedRequest,

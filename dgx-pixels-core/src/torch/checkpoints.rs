@@ -28,8 +28,8 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// `models` by their names; `default` is the one that is taken where none is named. All of `options` holds but the
-    /// device, which the engine chooses.
+    /// `models` by their names; `default` is the one that is taken where none is named. All of
+    /// `options` holds but the device, which the engine chooses.
     ///
     /// # Errors
     /// [`Error::Model`] if two have one name, or none is called `default`.

@@ -1,4 +1,4 @@
-//! From tensors to images.
+//! Conversion from tensors to images.
 
 use image::RgbImage;
 use tch::{Kind, Tensor};

@@ -1,5 +1,5 @@
-//! The layers that all models share, each loaded by its key's name. On a GPU the kernels of [`cuda`](super::cuda) take their work where
-//! they can.
+//! The layers that all models share, each loaded by its key's name. On a GPU the kernels of
+//! [`cuda`](super::cuda) take their work where they can.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What tensors take of a device's memory, how much of it there is, and a limit.
+//! The memory that tensors take of a device, the amount that the device has, and a limit.
 
 use std::ffi::c_char;
 use std::fs;
@@ -12,8 +12,11 @@ use crate::device::Device;
 use crate::error::{Error, one_line};
 use crate::gpu::{Gpu, gpus};
 
-/// Bytes of tensors on one device: of all in this process after [`own_process`](super::own_process), otherwise of those
-/// that threads which have drawn allocate.
+/// Bytes of tensors on one device: of all in this process after
+/// [`own_process`](super::own_process), otherwise of those that threads which have drawn allocate.
+///
+/// `reserved_bytes - allocated_bytes` is what the allocator keeps for later;
+/// [`empty_cache`] gives most of it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
     /// The bytes in tensors now.
@@ -130,13 +133,16 @@ pub fn empty_cache(device: Device) -> Result<(), Error> {
     }
 }
 
-/// Refuses tensors on `device` past `bytes`: what would exceed them fails with [`Error::OutOfMemory`].
+/// Refuses tensors on `device` past `bytes`: what would exceed them fails with
+/// [`Error::OutOfMemory`].
 ///
-/// It does nothing in a process that is not [owned](super::own_process): the limit would be everybody's.
+/// It does nothing in a process that is not [owned](super::own_process): the limit would be
+/// everybody's.
 ///
-/// On the CPU it holds for what is counted, at once, and may be changed. On a GPU it holds for what libtorch takes of the
-/// device, its cache included, is one share for all GPUs, and must be set before the first tensor on any: libtorch 2.11 reads
-/// `per_process_memory_fraction` once, when `NativeCachingAllocator::init` makes the allocator of each GPU.
+/// On the CPU it holds for what is counted, at once, and may be changed. On a GPU it holds for what
+/// libtorch takes of the device, its cache included, is one share for all GPUs, and must be set
+/// before the first tensor on any: libtorch 2.11 reads `per_process_memory_fraction` once, when
+/// `NativeCachingAllocator::init` makes the allocator of each GPU.
 ///
 /// # Errors
 /// As [`memory_stats`]; [`Error::Internal`] if there are tensors on a GPU already.

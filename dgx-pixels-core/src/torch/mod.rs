@@ -1,7 +1,7 @@
 //! SDXL on libtorch: feature `torch`.
 //!
-//! [`Sdxl`] is the [`Backend`](crate::backend::Backend). The modules beside it mirror the checkpoint: a field carries
-//! the word of its key, and loading walks the same tree.
+//! [`Sdxl`] is the [`Backend`](crate::backend::Backend). The modules beside it mirror the
+//! checkpoint: a field carries the word of its key, and loading walks the same tree.
 
 mod attention;
 mod canvas;
@@ -46,6 +46,9 @@ use crate::error::{Cause, Error};
 pub use crate::model::Options;
 
 /// The kernels of this library that a GPU has.
+///
+/// NVRTC compiles them for the GPU at hand, and the binaries are kept in this user's cache. A GPU
+/// of compute capability 9.0 is a Hopper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompiledKernels {
     /// `true` if the GPU has the kernels for Hopper alone: linear layers with their GEGLU,
@@ -58,7 +61,8 @@ pub struct CompiledKernels {
 /// Compiles this library's kernels for a GPU, or finds them in this user's cache.
 ///
 /// # Errors
-/// [`Error::Device`] if the device is not there; [`Error::Internal`] with the reason why libtorch's kernels are used instead.
+/// [`Error::Device`] if the device is not there; [`Error::Internal`] with the reason why libtorch's
+/// kernels are used instead.
 pub fn compile_kernels(device: Device) -> Result<CompiledKernels, Error> {
     device.resolve()?;
     let kernels = cuda::Kernels::load(device, Dtype::Bf16, Mode::Fp8)

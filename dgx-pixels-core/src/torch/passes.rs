@@ -1,4 +1,5 @@
-//! Forward passes of the UNet: computed, or on a GPU recorded once for each shape and then replayed, which takes the CPU no time.
+//! Forward passes of the UNet: computed, or on a GPU recorded once for each shape and then
+//! replayed, which takes the CPU no time.
 
 use std::sync::Arc;
 

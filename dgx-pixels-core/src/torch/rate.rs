@@ -1,4 +1,4 @@
-//! How fast a device multiplies matrices: what speeds are held against.
+//! The speed at which a device multiplies matrices, to which measured speeds are compared.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,14 @@ use crate::error::Error;
 /// Products that are timed, after as many that warm up.
 const RUNS: usize = 10;
 
-/// Operations a second, of multiplications and additions together, of a product of two large random matrices by libtorch: the median of
-/// several.
+/// Operations a second, of multiplications and additions together, of a product of two large random
+/// matrices by libtorch: the median of several.
 ///
 /// # Errors
 /// [`Error::Device`]; [`Error::OutOfMemory`].
+///
+/// The matrices have 8192 rows and columns on a GPU, and 1024 on a CPU. Ten products are timed
+/// after ten that warm up. A product counts as `2 * side^3` operations.
 pub fn matrix_rate(device: Device, dtype: Dtype) -> Result<f64, Error> {
     let device = device.resolve()?;
     let side = if device == Device::Cpu { 1024 } else { 8192_i64 };

@@ -1,4 +1,5 @@
-//! The [`Backend`]: from a request to pixels. Source: diffusers 0.42.1, `StableDiffusionXLPipeline`.
+//! The [`Backend`]: from a request to pixels. Source: diffusers 0.42.1,
+//! `StableDiffusionXLPipeline`.
 
 use std::cell::RefCell;
 
@@ -40,6 +41,18 @@ use crate::scheduler::Scheduler;
 /// drawn[0].image.save("key.png").unwrap();
 /// # Ok::<(), dgx_pixels_core::Error>(())
 /// ```
+///
+/// It computes as diffusers' `StableDiffusionXLPipeline` does, in these shapes:
+///
+/// | tensor | shape |
+/// |---|---|
+/// | latents of one image | `[1, 4, height / 8, width / 8]` |
+/// | text embeddings of one prompt, both encoders joined | `[1, 77, 2048]` |
+/// | pooled text embedding, of the second encoder | `[1, 1280]` |
+/// | size conditioning: original size, crop, target size | 6 numbers |
+///
+/// The widths are SDXL base's; another model of the family has those of its configs. A forward pass
+/// takes one row for each canvas without guidance, and two for each with it.
 pub struct Sdxl {
     device: Device,
     dtype: Dtype,
@@ -114,8 +127,10 @@ impl Sdxl {
     /// Reads the weights, tensor by tensor, onto the device.
     ///
     /// # Errors
-    /// [`Error::Device`]; [`Error::Model`] for a file that is missing, truncated or not what its config says;
-    /// [`Error::OutOfMemory`].
+    /// [`Error::Device`]; [`Error::Model`] for a file that is missing, truncated or not what its
+    /// config says; [`Error::OutOfMemory`].
+    ///
+    /// The files are mapped, and each tensor is copied to the device and converted there.
     pub fn load(model: &Model, options: &Options) -> Result<Sdxl, Error> {
         Sdxl::load_and_tell(model, options, &mut |_| ())
     }
@@ -238,7 +253,9 @@ impl Sdxl {
         self.device
     }
 
-    /// Multiplications and additions of the UNet in the last step, for all canvases of one size together.
+    /// Multiplications and additions of the UNet in the last step, for all canvases of one size
+    /// together.
+    /// Divided by the step's time it is comparable to [`matrix_rate`](super::matrix_rate).
     pub fn step_flops(&self) -> u64 {
         self.passes.flops()
     }
@@ -252,6 +269,9 @@ impl Sdxl {
     ///
     /// # Errors
     /// [`Error::Request`] for a size that the VAE cannot do; [`Error::OutOfMemory`].
+    ///
+    /// Pixels become `value / 127.5 - 1`. The latents have the shape `[4, height / 8, width / 8]`
+    /// for SDXL's VAE, and are multiplied by its `scaling_factor`.
     pub fn encode_image(&self, image: &RgbImage) -> Result<Latents, Error> {
         let (width, height) = image.dimensions();
         ImageSize { width, height }.validate(self.model.vae.scale_factor())?;
@@ -271,6 +291,8 @@ impl Sdxl {
     ///
     /// # Errors
     /// [`Error::NotFinite`]; [`Error::OutOfMemory`].
+    ///
+    /// It is the inverse of [`encode_image`](Self::encode_image), up to what the VAE loses.
     pub fn decode_latents(&self, latents: &Latents) -> Result<RgbImage, Error> {
         let _turn = Turn::begin(self.device)?;
         let [channels, height, width] = latents.shape.map(|side| side as i64);

@@ -1,9 +1,10 @@
 //! Threads of libtorch on a CPU: how many there are, and how they wait for each other.
 //!
-//! libtorch computes with OpenMP. While a thread of libgomp waits for the others it spins, 300,000 times
-//! as a rule, before it sleeps. On a machine that does anything else, it takes the core that the others
-//! need, and an image takes ten times as long. Where libgomp manages more threads than there are
-//! processors, it spins 1,000 times only: long enough for an idle machine, short enough for a busy one.
+//! libtorch computes with OpenMP. While a thread of libgomp waits for the others it spins, 300,000
+//! times as a rule, before it sleeps. On a machine that does anything else, it takes the core that
+//! the others need, and an image takes ten times as long. Where libgomp manages more threads than
+//! there are processors, it spins 1,000 times only: long enough for an idle machine, short enough
+//! for a busy one.
 
 use std::thread;
 

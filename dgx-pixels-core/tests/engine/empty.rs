@@ -1,4 +1,5 @@
-//! Sprites without a visible pixel are no results: they are drawn again with other seeds, and told of.
+//! Sprites without a visible pixel are no results: they are drawn again with other seeds, and told
+//! of.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A backend that runs out of memory, panics, hangs or gives no picture; crowds; outputs that cannot be written.
+//! A backend that runs out of memory, panics, hangs or gives no picture; crowds; outputs that
+//! cannot be written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,8 @@
-//! Two servers of one user, killed over and over while they are under load: nothing that they accepted is lost, nothing is done
-//! twice, and no file is torn.
+//! Two servers of one user, killed over and over while they are under load: nothing that they
+//! accepted is lost, nothing is done twice, and no file is torn.
 //!
-//! Each server takes the first journal that is free and adopts those that nobody holds. `make kills` kills a thousand times.
+//! Each server takes the first journal that is free and adopts those that nobody holds.
+//! `make kills` kills a thousand times.
 
 use std::collections::HashMap;
 use std::env;
@@ -65,7 +66,8 @@ fn sprite(folder: &Path, seed: u64) -> Submission {
     }
 }
 
-/// The life of one server: one submits job after job, one sixteen at a time, and one waits for each.
+/// The life of one server: one submits job after job, one sixteen at a time, and one waits for
+/// each.
 #[test]
 #[ignore = "run by the test of this file, in a process of its own"]
 fn server() {
@@ -210,7 +212,8 @@ fn two_servers_that_are_killed_under_load_lose_and_double_nothing() {
         println!("given up: {seed}: {error}");
     }
     assert!(lost.is_empty() && doubled == 0 && torn.is_empty(), "{lost:?} {torn:?}");
-    // A kill is taken for a job's deed only where it comes twice at the same place of one job that runs alone.
+    // A kill is taken for a job's deed only where it comes twice at the same place of one job that
+    // runs alone.
     assert!(given_up.len() * 200 <= kills, "{given_up:?}");
     assert!(heard.accepted.len() > kills);
 }

@@ -13,7 +13,8 @@ use crate::rig::{Rig, raw};
 const SUBMISSIONS: TableDefinition<&str, &str> = TableDefinition::new("submissions");
 const STATES: TableDefinition<&str, &str> = TableDefinition::new("states");
 
-/// Makes the one job of the journal one that was accepted and is not finished, and edits what it asks for.
+/// Makes the one job of the journal one that was accepted and is not finished, and edits what it
+/// asks for.
 fn rewrite(journal: &Path, edit: impl FnOnce(&mut Value)) {
     let database = Database::create(journal.join("journal.redb")).unwrap();
     let (id, mut submission) = {

@@ -1,5 +1,5 @@
-//! A model that does what prompts say: `panic@3` panics at its fourth step, or while it is decoded if it has three, `nan` decodes to no
-//! picture, `blank` to nothing but background, and so on.
+//! A model that does what prompts say: `panic@3` panics at its fourth step, or while it is decoded
+//! if it has three, `nan` decodes to no picture, `blank` to nothing but background, and so on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
@@ -43,8 +43,8 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Lets all calls pass from now on. An engine ends only when its call has come back, so a test opens the gate
-    /// before it drops the engine.
+    /// Lets all calls pass from now on. An engine ends only when its call has come back, so a test
+    /// opens the gate before it drops the engine.
     pub(crate) fn open(&self) {
         self.state.lock().unwrap().closed = false;
         self.changed.notify_all();
@@ -194,7 +194,8 @@ impl RiggedCanvas {
         self.sketch.request().prompt.split(' ').any(|said| said == word || said == here)
     }
 
-    /// Whether its prompt says `blank`, or `blank:7` for seed 7 alone: it is nothing but matte then.
+    /// Whether its prompt says `blank`, or `blank:7` for seed 7 alone: it is nothing but matte
+    /// then.
     fn is_blank(&self) -> bool {
         self.says("blank") || self.says(&format!("blank:{}", self.seed()))
     }

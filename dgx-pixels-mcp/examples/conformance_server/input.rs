@@ -1,4 +1,5 @@
-//! Tools of revision 2026-07-28 that ask back: they answer with questions, and are called again with the answers.
+//! Tools of revision 2026-07-28 that ask back: they answer with questions, and are called again
+//! with the answers.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -40,8 +41,8 @@ impl Answers {
 }
 
 impl Rounds {
-    /// What is to be asked next of `rounds`, each a map of questions; `None` when all has been answered. With
-    /// `has_state` the client brings a state from round to round.
+    /// What is to be asked next of `rounds`, each a map of questions; `None` when all has been
+    /// answered. With `has_state` the client brings a state from round to round.
     ///
     /// # Errors
     /// A state that was not handed out, or has come back before.

@@ -1,7 +1,8 @@
 //! What the MCP conformance suite asks a server for, on the transport of `dgx-pixels-mcp`.
 //!
-//! The suite calls tools, prompts and resources of set names and looks at the answers: each is a fixture here, as small
-//! as will do. `tools/mcp_conformance.sh` starts this server and runs the suite.
+//! The suite calls tools, prompts and resources of set names and looks at the answers: each is a
+//! fixture here, as small as will do. `tools/mcp_conformance.sh` starts this server and runs the
+//! suite.
 //!
 //! ```console
 //! $ cargo run --example conformance_server --no-default-features -- 127.0.0.1:8078

@@ -1,4 +1,5 @@
-//! Tools that answer at once, or ask the client while they run, as revisions before 2026-07-28 have it.
+//! Tools that answer at once, or ask the client while they run, as revisions before 2026-07-28 have
+//! it.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const SILENCE: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEARKwAAIhYAQACABAAZGF0YQIAA
 /// Between two things that a client hears of.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// All tools. The first is the one that the suite tries its headers on, so it has to work for every client.
+/// All tools. The first is the one that the suite tries its headers on, so it has to work for every
+/// client.
 pub(crate) fn all() -> Vec<Tool> {
     serde_json::from_str(include_str!("tools.json")).expect("tools.json is not a list of tools")
 }

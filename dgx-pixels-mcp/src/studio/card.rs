@@ -9,11 +9,11 @@ use serde::Serialize;
 /// A model, as clients are told of it.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ModelCard {
-    /// What `model` is called by.
+    /// The value of `model` that names it.
     pub name: String,
-    /// Whether it is taken where no `model` is named.
+    /// `true` if it draws when a call names no `model`.
     pub is_default: bool,
-    /// Whether it draws nothing but pixel art: style words are not added to its prompts.
+    /// `true` if it draws nothing but pixel art. Its prompts then get no words of style.
     pub draws_pixel_art: bool,
     /// Width of a sprite where none is asked for, in sprite pixels.
     pub width: u32,

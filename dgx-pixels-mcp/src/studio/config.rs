@@ -1,4 +1,4 @@
-//! How the server works: its folders, its engine, and its limits.
+//! The configuration of the server: its folders, its engine, and its limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,8 @@ pub struct StudioConfig {
     pub quota: Quota,
     /// Folders of files that may be read on behalf of a client, beside the library.
     pub roots: Vec<PathBuf>,
-    /// The name or the folder of the only model to serve. Default: all models that are found, and `sketch`.
+    /// The name or the folder of the only model to serve. Default: all models that are found, and
+    /// `sketch`.
     pub model: Option<String>,
     /// The device that draws.
     pub device: Device,

@@ -16,8 +16,8 @@ use crate::pixel_work::Stop;
 
 /// Jobs that have ended and are still known by their asset; the generator finds older ones.
 const ENDED_KEPT: usize = 1000;
-/// Calls that submit at once. They take turns at the library and the journal, and each holds a thread that short calls
-/// need as well.
+/// Calls that submit at once. They take turns at the library and the journal, and each holds a
+/// thread that short calls need as well.
 const MAX_SUBMITTING: usize = 2;
 
 /// Facts that the library remembers beside those in the image itself.
@@ -65,7 +65,7 @@ impl Work {
         }
     }
 
-    /// Whether it has ended, and how.
+    /// The outcome of a job that has ended; `None` while it runs.
     pub(crate) fn ended(&self) -> Option<Result<(), Error>> {
         self.done.borrow().clone()
     }
@@ -104,15 +104,16 @@ impl Jobs {
     /// Hands sprites to the generator, and sees to it that each becomes an asset.
     ///
     /// # Errors
-    /// Those of [`Generator::submit_all`] and [`Library::reserve`]; the fault for a call that was given up before its
-    /// turn. Nothing is drawn then.
+    /// Those of [`Generator::submit_all`] and [`Library::reserve`]; the fault for a call that was
+    /// given up before its turn. Nothing is drawn then.
     pub(crate) async fn submit(
         &self,
         generator: impl Generator + 'static,
         planned: Vec<PlannedSprite>,
         stop: &Stop,
     ) -> Result<Vec<Work>, Fault> {
-        // Clients that go come faster than their calls get a turn, and each call that waits takes 45 KB.
+        // Clients that go come faster than their calls get a turn, and each call that waits takes
+        // 45 KB.
         let turn = tokio::select! {
             biased;
             () = stop.set() => return Err(stop.fault()),
@@ -128,7 +129,8 @@ impl Jobs {
         error.map_or(Ok(works), |error| Err(error.into()))
     }
 
-    /// The jobs that were accepted with their notes, and the first fault, on which they are cancelled.
+    /// The jobs that were accepted with their notes, and the first fault, on which they are
+    /// cancelled.
     async fn take(
         &self,
         generator: &impl Generator,
@@ -178,7 +180,8 @@ impl Jobs {
         Ok(found?.and_then(|job| self.watch(job, Notes::new())))
     }
 
-    /// Adds the job's image to the library when it is drawn; `None` for a job whose output is elsewhere.
+    /// Adds the job's image to the library when it is drawn; `None` for a job whose output is
+    /// elsewhere.
     pub(crate) fn watch(&self, job: Job, notes: Notes) -> Option<Work> {
         let output = job.submission().output.clone()?;
         let asset: AssetId = output.file_stem()?.to_str()?.parse().ok()?;
@@ -229,7 +232,8 @@ impl Table {
     }
 }
 
-/// Runs `work` on a thread that may block: a generator checks files while it takes jobs, and waits for its journal.
+/// Runs `work` on a thread that may block: a generator checks files while it takes jobs, and waits
+/// for its journal.
 async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
     let (runtime, work) = (Handle::current(), work.in_current_span());
     tokio::task::spawn_blocking(move || runtime.block_on(work)).await.map_err(|_| Error::ShutDown)

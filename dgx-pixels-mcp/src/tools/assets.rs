@@ -38,12 +38,12 @@ pub(super) fn tools() -> Vec<Kind> {
 struct ListAssets {
     /// A text in the prompt or the style.
     query: Option<String>,
-    /// Of this model only.
+    /// Name of a model, to list only its assets.
     model: Option<String>,
-    /// How many at most. Default 50.
+    /// Number of assets, at most. Default 50.
     #[schemars(range(min = 1, max = 200))]
     limit: Option<usize>,
-    /// Where the page before ended: its `next_cursor`.
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -51,7 +51,7 @@ struct ListAssets {
 struct Listed {
     /// Newest first.
     assets: Vec<Line>,
-    /// To be given as `cursor`, if there are more.
+    /// Value for `cursor` to get the next page, if there is one.
     next_cursor: Option<String>,
 }
 
@@ -61,13 +61,13 @@ struct Line {
     asset_id: String,
     /// The file, absolute.
     path: String,
-    /// In pixels.
+    /// Width in pixels.
     width: u32,
-    /// In pixels.
+    /// Height in pixels.
     height: u32,
-    /// Different colours.
+    /// Number of different colors.
     colors: usize,
-    /// As it was given to the model.
+    /// Prompt that was given to the model.
     prompt: Option<String>,
     seed: Option<u64>,
     model: Option<String>,
@@ -93,23 +93,23 @@ impl Line {
 /// Shows one asset: its file, how it was made, and a preview.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct GetAsset {
-    /// As it was answered, or from `list_assets`.
+    /// Id of the asset, from `generate_sprite` or `list_assets`.
     asset_id: String,
 }
 
-/// Reads assets and compares them with what was recorded: that the file is there and unchanged, has the size that was told, and alpha
-/// that is 0 or 255.
+/// Reads assets and compares them with what was recorded: that the file is there and unchanged, has
+/// the size that was told, and alpha that is 0 or 255.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ValidateAssets {
-    /// Only this one. Default: all.
+    /// Id of the only asset to check. Default: all assets.
     asset_id: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Checked {
-    /// How many were looked at.
+    /// Number of assets that were checked.
     checked: usize,
-    /// What is wrong; empty if nothing is. The first 100.
+    /// Faults that were found, at most the first 100; empty if there are none.
     faults: Vec<AssetFault>,
     /// The number of faults beyond those.
     more_faults: Option<usize>,
@@ -118,7 +118,7 @@ struct Checked {
 #[derive(Serialize, JsonSchema)]
 struct AssetFault {
     asset_id: String,
-    /// What is wrong, and what helps.
+    /// Description of the fault, and of the way to fix it.
     fault: String,
 }
 

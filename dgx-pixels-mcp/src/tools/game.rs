@@ -27,7 +27,8 @@ use dgx_pixels_core::fields::json::cut;
 const DEPLOY: &str = "deploy_to_bevy";
 const STATUS: &str = "game_status";
 const SCREENSHOT: &str = "game_screenshot";
-/// Until the game shows what was deployed; a game that draws takes milliseconds.
+/// The longest wait until the game shows the deployed sprites. A game that draws takes
+/// milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_FRAME_MS: u32 = 60_000;
 /// The most assets of a call.
@@ -36,7 +37,8 @@ const MAX_ASSETS: usize = 512;
 const MAX_ANIMATIONS: usize = 256;
 /// The most bytes of the files of all assets of a call.
 const MAX_ALL_BYTES: u64 = 64 << 20;
-/// Deploying takes as much for a pixel of the sheet: the frames, the sheet, and what making its file small takes.
+/// Deploying takes as much for a pixel of the sheet: the frames, the sheet, and what making its
+/// file small takes.
 const DEPLOYING_BYTES: u64 = 16;
 
 pub(super) fn tools() -> Vec<Kind> {
@@ -51,26 +53,31 @@ pub(super) fn tools() -> Vec<Kind> {
     ]
 }
 
-/// Puts assets into a Bevy game as sprites. A game that runs and has the plugin dgx-pixels-bevy shows them at once, and `live` says that it
-/// does; any other shows them when it is started next. A sprite of the same name is replaced.
-/// Example: {"assets":["a-green-slime"],"category":"enemy","names":["slime"]}
+/// Puts assets into a Bevy game as sprites. A game that runs and has the plugin dgx-pixels-bevy
+/// shows them at once, and `live` says that it does; any other shows them when it is started next.
+/// A sprite of the same name is replaced. Example:
+/// {"assets":["a-green-slime"],"category":"enemy","names":["slime"]}
 #[derive(Debug, Deserialize, JsonSchema)]
 struct DeployToBevy {
-    /// What to deploy, each as a sprite: asset_ids, or paths of PNG files; a file with an Aseprite-style JSON beside it keeps its
-    /// animations. With `animations` they are the frames of one sprite. At most 512 files of 64 MiB and 16 megapixels together.
+    /// Assets to deploy, each as a sprite: asset_ids, or paths of PNG files. A file with an
+    /// Aseprite-style JSON beside it keeps its animations. With `animations` they are the frames of
+    /// one sprite. At most 512 files of 64 MiB and 16 megapixels together.
     assets: Option<Vec<String>>,
     /// The game's folder, with its Cargo.toml. Default: the folder that the server was started in.
     project: Option<PathBuf>,
-    /// What the game uses them for, as "enemy"; their names begin with it. May be left out where `names` say it, as "enemy_slime".
+    /// Kind of thing that the game uses the sprites for, for example "enemy". Their names begin
+    /// with it. It may be left out if `names` contain it, for example "enemy_slime".
     category: Option<String>,
-    /// What the game calls them, one name for each sprite. Default: as the assets.
+    /// Names of the sprites in the game, one for each. Default: the names of the assets.
     names: Option<Vec<String>>,
-    /// Makes the assets the frames of one sprite, with these animations, as ["idle=0","walk=0-3","hurt=4-5:pingpong"].
+    /// Makes the assets the frames of one sprite, with these animations, as
+    /// ["idle=0","walk=0-3","hurt=4-5:pingpong"].
     animations: Option<Vec<String>>,
-    /// How long a frame is shown, in milliseconds. Default 100.
+    /// Time for which a frame is shown, in milliseconds. Default 100.
     #[schemars(range(min = 1, max = 60000))]
     frame_ms: Option<u32>,
-    /// The point of the sprite that lies on its place in the game. Default "center"; "bottom" suits who stands on ground.
+    /// The point of the sprite that lies on its place in the game. Default "center"; "bottom" suits
+    /// who stands on ground.
     anchor: Option<AnchorPoint>,
     /// Says what would be done, and does nothing.
     dry_run: Option<bool>,
@@ -87,29 +94,29 @@ enum AnchorPoint {
     Bottom,
 }
 
-/// What became of it.
+/// The result of a deploy.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Deployment {
-    /// Whether the running game has said that it shows the sprites.
+    /// True if the running game has reported that it shows the sprites.
     live: bool,
-    /// From the first question to that answer, in milliseconds.
+    /// Time from the first question to the game's report, in milliseconds.
     live_ms: Option<f64>,
-    /// Why no game has confirmed it.
+    /// Reason why no game has confirmed it.
     reason: Option<String>,
-    /// In the order given.
+    /// Sprites in the order of `assets`.
     sprites: Vec<Sprite>,
     /// The game's folder.
     project: String,
     /// BLAKE3 of the manifest, which `game_status` names as well.
     manifest: String,
-    /// What to do next.
+    /// Advice on the next step.
     next: &'static str,
 }
 
 /// A sprite in the game.
 #[derive(Serialize, JsonSchema)]
 struct Sprite {
-    /// What the game calls it.
+    /// Name of the sprite in the game.
     name: String,
     /// "added", "replaced" or "unchanged".
     change: &'static str,
@@ -119,7 +126,8 @@ struct Sprite {
     frames: usize,
 }
 
-/// Asks the running game what it shows: which manifest, how many sprites, and those that it cannot show.
+/// Asks the running game what it shows: which manifest, how many sprites, and those that it cannot
+/// show.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct AskGame {
     /// The game's port on this machine. Default: the server's, 15702.
@@ -139,15 +147,15 @@ struct Status {
     assets: Option<String>,
     /// BLAKE3 of the manifest that it shows; none before the first.
     manifest: Option<String>,
-    /// Whether another is being loaded.
+    /// True while another manifest is being loaded.
     loading: bool,
-    /// Why the newest manifest is not shown.
+    /// Reason why the newest manifest is not shown.
     error: Option<String>,
     /// Number of sprites that can be shown.
     sprites: usize,
-    /// Sprites of which an older picture or none is shown.
+    /// Sprites for which the game shows an older image, or none.
     faults: Vec<SpriteFault>,
-    /// How long loading all of it took, in milliseconds.
+    /// Time that it took to load all sprites, in milliseconds.
     load_ms: Option<f64>,
 }
 
@@ -155,7 +163,7 @@ struct Status {
 struct SpriteFault {
     /// Its name.
     sprite: String,
-    /// What is wrong.
+    /// Description of the fault.
     reason: String,
 }
 
@@ -172,7 +180,7 @@ async fn deploy_to_bevy(call: Call, arguments: DeployToBevy) -> Answer {
     .await
 }
 
-/// What became of the files.
+/// The result for the files.
 enum Done {
     /// Nothing.
     Planned(Deployment),
@@ -241,7 +249,7 @@ fn confirmed(studio: &Studio, project: &Project, deployed: &Deployed, port: Opti
 }
 
 impl Deployment {
-    /// That no game was asked about.
+    /// Builds the answer for a deploy about which no game was asked.
     fn new(project: &Project, deployed: &Deployed, next: &'static str) -> Deployment {
         let sprite = |sprite: &dgx_pixels_core::asset::DeployedSprite| Sprite {
             name: sprite.name.to_string(),
@@ -449,7 +457,7 @@ fn sprite_name(category: Option<&str>, name: &str) -> Result<SpriteName, Wrong> 
     }
 }
 
-/// Where pictures go as soon as they are drawn.
+/// The game that sprites go into as soon as they are drawn.
 pub(super) struct Onto {
     project: Project,
     /// One for each picture.

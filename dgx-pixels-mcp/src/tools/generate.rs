@@ -29,9 +29,10 @@ use crate::styles::{self, Style};
 
 const SPRITE: &str = "generate_sprite";
 const BATCH: &str = "generate_batch";
-/// How long a task may take, and is remembered after. Its jobs are not bound by it.
+/// The longest time that a task may take, and the time for which it is remembered after that. Its
+/// jobs are not bound by it.
 const TASK_MS: u64 = 12 * 60 * 60 * 1000;
-/// How often a client should ask for a task.
+/// The time after which a client should ask for a task again, in milliseconds.
 const TASK_POLL_MS: u64 = 1000;
 const TELL_EVERY: Duration = Duration::from_millis(100);
 const MAX_COUNT: u64 = 16;
@@ -39,9 +40,10 @@ const MAX_PROMPTS: usize = 64;
 /// Models read some 300 characters of it.
 const MAX_PROMPT_CHARS: usize = 2000;
 const SIDES: RangeInclusive<u32> = 8..=256;
-/// What puts a sprite into a game.
+/// The arguments that put a sprite into a game.
 const GAME_ARGUMENTS: &[&str] = &["project", "category"];
-/// The most bytes of what is told of all assets of a call; where it would be more, less is told of each.
+/// The most bytes of what is told of all assets of a call; where it would be more, less is told of
+/// each.
 const MAX_ASSETS_BYTES: usize = 300 << 10;
 /// The most jobs that failed of which the errors are told.
 const MAX_ERRORS: usize = 50;
@@ -58,14 +60,16 @@ pub(super) fn tools() -> Vec<Kind> {
     [sprite, batch].map(|kind| kind.with_game_arguments(GAME_ARGUMENTS)).into()
 }
 
-/// Draws pixel art from a prompt and saves it as a PNG with a true pixel grid, a small palette and alpha that is 0 or 255.
-/// Answers with the file's absolute path, its asset_id, and a preview. Waits up to 45 seconds; if the image is not done by
-/// then, the answer is a job_id to be given to `get_job`. Example: {"prompt":"a green slime","width":32,"height":32,"max_colors":8}
+/// Draws pixel art from a prompt and saves it as a PNG with a true pixel grid, a small palette and
+/// alpha that is 0 or 255. Answers with the file's absolute path, its asset_id, and a preview.
+/// Waits up to 45 seconds; if the image is not done by then, the answer is a job_id to be given to
+/// `get_job`. Example: {"prompt":"a green slime","width":32,"height":32,"max_colors":8}
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 struct OwnArguments {
     /// A name from `list_models`. Default: the server's own choice.
     model: Option<String>,
-    /// A style preset from `list_models`, for example "8bit". The other arguments of the call go before it.
+    /// A style preset from `list_models`, for example "8bit". The other arguments of the call go
+    /// before it.
     style: Option<String>,
     /// Width of the sprite in its own pixels. Default: `height`, or the model's own.
     #[schemars(range(min = 8, max = 256))]
@@ -73,11 +77,11 @@ struct OwnArguments {
     /// Height of the sprite in its own pixels. Default: `width`, or the model's own.
     #[schemars(range(min = 8, max = 256))]
     height: Option<u32>,
-    /// The asset's name, of a-z, 0-9, `_` and `-`, at most 64 characters. A name that is taken gets a number: "slime-2".
-    /// Default: from the prompt.
+    /// The asset's name, of a-z, 0-9, `_` and `-`, at most 64 characters. A name that is taken gets
+    /// a number: "slime-2". Default: from the prompt.
     name: Option<String>,
-    /// Also puts the sprite into the Bevy game in this folder, as `deploy_to_bevy` does; it takes `category`, or a `name` such
-    /// as "enemy_slime".
+    /// Folder of a Bevy game, into which the sprite is also deployed, as `deploy_to_bevy` does. It
+    /// takes `category`, or a `name` such as "enemy_slime".
     project: Option<PathBuf>,
     /// The use of the sprite in the game, for example "enemy"; its name in the game begins with it.
     category: Option<String>,
@@ -289,7 +293,8 @@ fn style_of(name: &str) -> Result<&'static Style, FieldError> {
     })
 }
 
-/// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where the client knows of tasks.
+/// Has all drawn, and waits as long as a client does. What takes longer goes on as a task, where
+/// the client knows of tasks.
 async fn draw(call: &Call, wanted: Vec<PlannedSprite>, onto: Option<Onto>) -> Response {
     // Being taken is part of the time that a client waits.
     let begun = Instant::now();
@@ -335,7 +340,7 @@ fn task(
     CallToolResponse::Task(CreateTaskResult::new(task))
 }
 
-/// Why waiting ended.
+/// The reason why waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     Done,
@@ -374,7 +379,7 @@ pub(super) async fn wait(
     }
 }
 
-/// Of the picture's steps.
+/// The share of an image's steps that are done, in percent.
 fn percent(work: &Work) -> f64 {
     match work.job.latest() {
         Some(JobEvent::Step { n, of, .. }) => 100.0 * n as f64 / of.max(1) as f64,
@@ -383,7 +388,7 @@ fn percent(work: &Work) -> f64 {
     }
 }
 
-/// In a few words where the work stands.
+/// A few words on the state of the work.
 fn stand(works: &[Work]) -> String {
     let done = works.iter().filter(|work| work.ended().is_some()).count();
     let now = works.iter().find(|work| work.ended().is_none()).and_then(|work| work.job.latest());
@@ -397,7 +402,7 @@ fn stand(works: &[Work]) -> String {
     if works.len() > 1 { format!("{done} of {} done, {now}", works.len()) } else { now }
 }
 
-/// What came of it so far. What is to go into a game goes there when all have ended.
+/// The results so far. Sprites for a game are deployed when all jobs have ended.
 pub(super) async fn answer(studio: &Studio, stop: &Stop, works: &[Work], onto: Option<Onto>) -> Answer {
     let works = works.to_vec();
     let length = if onto.is_some() { Length::Waits } else { Length::Short };
@@ -455,8 +460,8 @@ fn told(studio: &Studio, stop: &Stop, works: &[Work], onto: Option<Onto>) -> Ans
         all.insert("preview".into(), json!(format!("shows the first {} of {count}", sprites.len())));
     }
     let next = match (running.is_empty(), &onto) {
-        (true, None) => "Look at the picture. The file is at `path`; `list_assets` finds it again.",
-        (true, Some(_)) => "Look at the picture; `game_screenshot` shows the game.",
+        (true, None) => "Look at the image. The file is at `path`; `list_assets` finds it again.",
+        (true, Some(_)) => "Look at the image; `game_screenshot` shows the game.",
         (false, None) => "Call `get_job` with each job_id to wait for it, or `cancel_job` to stop it.",
         (false, Some(_)) => {
             "Nothing is in the game yet. Call `get_job` with each job_id to wait for it, then `deploy_to_bevy` with the asset_ids."
@@ -485,7 +490,7 @@ fn told(studio: &Studio, stop: &Stop, works: &[Work], onto: Option<Onto>) -> Ans
     })
 }
 
-/// As much of each asset as there is room for: all facts, or where it is and its seed, or its id.
+/// The facts of each asset that fit into the answer: all of them, or its place and seed, or its id.
 fn briefly(mut assets: Vec<Map<String, Value>>) -> Vec<Map<String, Value>> {
     for kept in [&["asset_id", "path", "seed"][..], &["asset_id"]] {
         if bytes(&assets) > MAX_ASSETS_BYTES {

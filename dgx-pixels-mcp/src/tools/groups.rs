@@ -9,7 +9,8 @@ use super::{ALL, Kind};
 /// Tools that are switched on together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Group {
-    /// Draw sprites from prompts: generate_sprite, generate_batch, get_job, cancel_job, list_models.
+    /// Draw sprites from prompts: generate_sprite, generate_batch, get_job, cancel_job,
+    /// list_models.
     Generate,
     /// Make sprites of existing images: pixelize_image.
     Pixelize,
@@ -67,7 +68,8 @@ impl ToolSet {
         })
     }
 
-    /// A tool as clients of this set are told of it: without the arguments that do what another group is for.
+    /// A tool as clients of this set are told of it: without the arguments that do what another
+    /// group is for.
     pub(crate) fn describe(&self, kind: &Kind) -> Tool {
         let mut tool = kind.tool.clone();
         if kind.game_arguments.is_empty() || self.has("deploy_to_bevy") {

@@ -26,13 +26,14 @@ pub(super) fn tools() -> Vec<Kind> {
     ]
 }
 
-/// Waits for a picture that `generate_sprite` or `generate_batch` did not finish in time, and answers as they do. A job that is not
-/// done when the time is up is told with its progress; call again then. Jobs are remembered over restarts of the server.
+/// Waits for a sprite that `generate_sprite` or `generate_batch` did not finish in time, and
+/// answers as they do. A job that is not done when the time is up is reported with its progress;
+/// call again then. Jobs are remembered over restarts of the server.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct GetJob {
-    /// As it was answered.
+    /// Id of the job, from `generate_sprite`.
     job_id: String,
-    /// How long to wait at most. Default 25.
+    /// Number of seconds to wait, at most. Default 25.
     #[schemars(range(min = 0, max = 25))]
     wait_seconds: Option<u32>,
 }
@@ -40,14 +41,14 @@ struct GetJob {
 /// Stops a job at its next step. One that has ended stays as it is.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct CancelJob {
-    /// As it was answered.
+    /// Id of the job, from `generate_sprite`.
     job_id: String,
 }
 
-/// What came of it.
+/// The result of a cancel.
 #[derive(Serialize, JsonSchema)]
 struct Cancelled {
-    /// As given.
+    /// Id of the job that was given.
     job_id: String,
     /// `cancelled`, or `finished` or `failed` if it had ended before.
     status: &'static str,
@@ -85,7 +86,7 @@ async fn cancel_job(call: Call, arguments: CancelJob) -> Answer {
 async fn find(call: &Call, tool: &str, id: &str) -> Result<Work, Fault> {
     let parsed: JobId = id.parse().map_err(|error: ValueError| wrong(tool, error.of("job_id")))?;
     call.studio.find(parsed).await?.ok_or_else(|| {
-        let known = "`list_assets` names the pictures that were finished.";
+        let known = "`list_assets` names the sprites that were finished.";
         let text = format!("`job_id` is `{id}`, and there is no such job. {known}");
         Fault { field: Some("job_id".into()), ..Fault::new(ErrorKind::NotFound, text) }
     })

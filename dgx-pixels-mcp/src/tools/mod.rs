@@ -1,4 +1,5 @@
-//! The tools, one file a family. A tool is its arguments, whose doc comments are what clients read, and a function.
+//! The tools, one file a family. A tool is its arguments, whose doc comments are what clients read,
+//! and a function.
 
 mod assets;
 mod game;
@@ -41,15 +42,15 @@ pub(crate) struct Call {
     /// Set when the client gives the call up, or goes, or the server stops.
     pub(crate) stop: Stop,
     pub(crate) listener: Listener,
-    /// Where long work goes on, for a client that declares the Tasks extension.
+    /// The manager of long work, for a client that declares the Tasks extension.
     pub(crate) tasks: Option<TaskManager>,
 }
 
-/// Who wants to hear how far a call is.
+/// The receiver of a call's progress.
 pub(crate) enum Listener {
     Nobody,
     Client(Peer<RoleServer>, ProgressToken),
-    /// Who asks for the task.
+    /// The client that asks for the task.
     Task(TaskContext),
 }
 

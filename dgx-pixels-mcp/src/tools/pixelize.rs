@@ -29,11 +29,13 @@ pub(super) fn tools() -> Vec<Kind> {
     vec![Kind::raw(Group::Pixelize, TOOL, "Make a sprite of an image", adds(), (*SCHEMAS[2]).clone(), run)]
 }
 
-/// Makes a true sprite of a picture of pixel art that was enlarged, blurred or generated elsewhere: finds its grid, and keeps one pixel
-/// for each cell. The picture itself stays as it is. Example: {"path":"/home/me/art/knight.png","max_colors":16}
+/// Makes a true sprite of an image of pixel art that was enlarged, blurred or generated elsewhere:
+/// finds its grid, and keeps one pixel for each cell. The image itself stays as it is. Example:
+/// {"path":"/home/me/art/knight.png","max_colors":16}
 #[derive(Debug, Deserialize, JsonSchema)]
 struct OwnArguments {
-    /// The image: PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, in a folder that the server may read.
+    /// The image: PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, in a folder that the
+    /// server may read.
     path: PathBuf,
     /// Columns of the grid; with `height`. Default: `grid`.
     #[schemars(range(min = 1, max = 2048))]
@@ -125,7 +127,7 @@ fn make(studio: &Studio, stop: &Stop, path: &Path, options: &PixelOptions, name:
     let asset = library.add(reserved.id(), Some(made.verdict), notes)?;
     reserved.keep();
     let mut all = facts(library, &asset);
-    let next = "Look at the picture: if the grid is wrong, call again with `width` and `height`.";
+    let next = "Look at the image: if the grid is wrong, call again with `width` and `height`.";
     all.insert("next".into(), json!(next));
     if !picture.warnings.is_empty() {
         all.insert("warnings".into(), json!(picture.warnings));

@@ -1,5 +1,5 @@
-//! Bodies of requests, which are received whole before anything else happens, and bodies of answers that hold what
-//! they use until they are sent.
+//! Bodies of requests, which are received whole before anything else happens, and bodies of answers
+//! that hold what they use until they are sent.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Bodies {
     }
 }
 
-/// Receives the whole body of a request, within the limits, before it takes a place among the running requests.
+/// Receives the whole body of a request, within the limits, before it takes a place among the
+/// running requests.
 pub(super) async fn receive(State(bodies): State<Bodies>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let length =
@@ -88,7 +89,8 @@ fn too_large(max_bytes: usize) -> Response {
     (StatusCode::PAYLOAD_TOO_LARGE, reason).into_response()
 }
 
-/// The body of an answer, with a value that is dropped when all of it was sent or the client has gone.
+/// The body of an answer, with a value that is dropped when all of it was sent or the client has
+/// gone.
 pub(super) struct Holding<T> {
     body: Body,
     held: Option<T>,

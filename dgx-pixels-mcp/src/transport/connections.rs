@@ -1,4 +1,5 @@
-//! The connections of the HTTP server: how many there may be, which is closed for a new one, and how they end.
+//! The connections of the HTTP server: how many there may be, which is closed for a new one, and
+//! how they end.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use super::body::Holding;
 use super::http::busy;
 use super::watched::Watched;
 
-/// How long running requests may take to end when the server stops.
+/// The time that running requests have to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Before the next try when the system has no connection to give, as when too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -53,11 +54,12 @@ enum State {
     Works,
     /// An event stream that no call waits for.
     Listens,
-    /// Between requests.
+    /// The connection is between two requests.
     Idle,
 }
 
-/// The kinds of connections that there are too many of: more than a quarter of all are new, or more than half listen.
+/// The kinds of connections that there are too many of: more than a quarter of all are new, or more
+/// than half listen.
 #[derive(Clone, Copy)]
 struct Many {
     fresh: bool,
@@ -108,8 +110,9 @@ impl Connection {
         }
     }
 
-    /// A place in the order in which connections are closed for new ones, the first first, or `None` while a request
-    /// is being answered. `many` says of which connections there are too many.
+    /// A place in the order in which connections are closed for new ones, the first first, or
+    /// `None` while a request is being answered. `many` says of which connections there are too
+    /// many.
     fn rank(&self, now: Instant, many: Many) -> Option<(u8, Instant)> {
         let Doing { state, since, stalled } = *self.lock();
         let is_slow = |since| now.duration_since(since) >= SLOW;
@@ -117,7 +120,8 @@ impl Connection {
             (_, Some(stalled)) if is_slow(stalled) => return Some((1, stalled)),
             (State::Fresh, _) if is_slow(since) => 0,
             (State::Receives, _) if is_slow(since) => 1,
-            // New ones close each other in a flood of them, and are otherwise given the time to ask.
+            // New ones close each other in a flood of them, and are otherwise given the time to
+            // ask.
             (State::Fresh, _) if many.fresh => 2,
             (State::Listens, _) if many.listening => 2,
             (State::Idle, None) => 3,
@@ -144,8 +148,8 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a new connection in. Where there are too many, the slowest or idlest is closed; where all are at work,
-    /// the new one belongs to the reserve. `None` if that is at work, too.
+    /// Takes a new connection in. Where there are too many, the slowest or idlest is closed; where
+    /// all are at work, the new one belongs to the reserve. `None` if that is at work, too.
     fn admit(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let now = Instant::now();
         let mut open = self.lock();
@@ -209,9 +213,9 @@ impl Drop for Answering {
     }
 }
 
-/// Answers at most `max` connections at once, until `stop` is called and running requests have ended or had their time.
-/// A connection is closed when no whole head of a request comes for `patience`, whether the client is idle or slow, and
-/// when an answer is not taken for that long.
+/// Answers at most `max` connections at once, until `stop` is called and running requests have
+/// ended or had their time. A connection is closed when no whole head of a request comes for
+/// `patience`, whether the client is idle or slow, and when an answer is not taken for that long.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,

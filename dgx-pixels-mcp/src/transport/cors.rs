@@ -9,12 +9,13 @@ const MAX_AGE: &str = "600";
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Accept, Mcp-Session-Id, Mcp-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID";
 const RESPONSE_HEADERS: &str = "Mcp-Session-Id, WWW-Authenticate, Retry-After";
-/// A browser asks with these whether a page from the Internet may reach an address of a private network.
+/// A browser asks with these whether a page from the Internet may reach an address of a private
+/// network.
 const ASKS_FOR_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOWS_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// The answer if the request is a browser's question before the real one. It carries no token, and needs none: it only
-/// learns what the page may send. The origin was checked before.
+/// The answer if the request is a browser's question before the real one. It carries no token, and
+/// needs none: it only learns what the page may send. The origin was checked before.
 pub(super) fn preflight(request: &Request) -> Option<Response> {
     let headers = request.headers();
     let is_preflight = request.method() == Method::OPTIONS
@@ -34,8 +35,8 @@ pub(super) fn preflight(request: &Request) -> Option<Response> {
     Some(response)
 }
 
-/// Lets the page of `origin` read the answer. `origin` is that of the request, which was checked; there is no `*`, and
-/// cookies are not allowed.
+/// Lets the page of `origin` read the answer. `origin` is that of the request, which was checked;
+/// there is no `*`, and cookies are not allowed.
 pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {

@@ -1,4 +1,4 @@
-//! Who may ask: the right Host and Origin, which keep web pages out, and the token.
+//! Access control: the right Host and Origin, which keep web pages out, and the token.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use super::cors;
 use super::token::Token;
 
-/// What is asked of every request.
+/// The conditions that every request must meet.
 pub(super) struct Guard {
     pub(super) token: Option<Token>,
     /// Names by which this machine is called, lower case; the loopback's own are always allowed.

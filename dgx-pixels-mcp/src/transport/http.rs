@@ -1,4 +1,5 @@
-//! HTTP: Streamable HTTP at `/mcp`, the pair `/sse` and `/messages` of older clients, and what operators ask.
+//! HTTP: Streamable HTTP at `/mcp`, the pair `/sse` and `/messages` of older clients, and what
+//! operators ask.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,14 +37,15 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<String>,
     /// The most bytes that the body of a request may have. Default 1 MiB.
     pub max_body_bytes: usize,
-    /// Calls at once that take longer than a moment; more are answered with 503. Quick ones have places besides. Default
-    /// 256.
+    /// Calls at once that take longer than a moment; more are answered with 503. Quick ones have
+    /// places besides. Default 256.
     pub max_requests: usize,
-    /// Connections at once. For a new one beyond them the slowest or idlest is closed; where all wait for an answer, the
-    /// new one is answered with 503 unless it asks for `/healthz`. Default 512.
+    /// Connections at once. For a new one beyond them the slowest or idlest is closed; where all
+    /// wait for an answer, the new one is answered with 503 unless it asks for `/healthz`. Default
+    /// 512.
     pub max_connections: usize,
-    /// The time that a client may take to send the head of its next request, to send its body, and to read an answer, before
-    /// its connection is closed. Default 30 s.
+    /// The time that a client may take to send the head of its next request, to send its body, and
+    /// to read an answer, before its connection is closed. Default 30 s.
     pub patience: Duration,
 }
 
@@ -101,8 +103,8 @@ impl HttpServer {
         self.listener.local_addr().map_err(|source| TransportError::Bind { address, source })
     }
 
-    /// Answers until `stop` is called. Calls that are running then have a moment to answer before they are cancelled, and what does not end
-    /// by that is cut off after a few seconds.
+    /// Answers until `stop` is called. Calls that are running then have a moment to answer before
+    /// they are cancelled, and what does not end by that is cut off after a few seconds.
     pub async fn serve<H: ServerHandler + Clone>(self, handler: H, ops: Ops, stop: CancellationToken) {
         let HttpServer { listener, config } = self;
         let router = router(handler, ops, &config, soon_after(&stop));

@@ -1,6 +1,7 @@
 //! JSON-RPC messages from clients, and the errors that answer what is not one.
 //!
-//! Every transport reads through [`read`], so that the same mistake gets the same answer on all of them.
+//! Every transport reads through [`read`], so that the same mistake gets the same answer on all of
+//! them.
 
 use std::fmt;
 
@@ -187,8 +188,8 @@ fn explain(error: &serde_json::Error) -> String {
     text + hint
 }
 
-/// The fields of a message that do not depend on its method. Everything else is skipped unread, so lone surrogates,
-/// deep nesting and huge numbers elsewhere do not hide the `id`.
+/// The fields of a message that do not depend on its method. Everything else is skipped unread, so
+/// lone surrogates, deep nesting and huge numbers elsewhere do not hide the `id`.
 #[derive(Default)]
 struct Frame {
     id: Option<Value>,
@@ -241,12 +242,12 @@ const REMOVED: [&str; 5] =
 /// The place in `params` where a request names its revision, since 2026-07-28.
 const REVISION: &str = "/_meta/io.modelcontextprotocol~1protocolVersion";
 
-/// The fault in the `params` of a request that rmcp did not recognize, or `None` if its method is one that rmcp does
-/// not know either.
+/// The fault in the `params` of a request that rmcp did not recognize, or `None` if its method is
+/// one that rmcp does not know either.
 fn fault_of_params(method: &str, params: Option<&Value>) -> Option<String> {
     let params = params.unwrap_or(&Value::Null);
-    // Since 2026-07-28 a request names its revision, which does not have these any more: they are as
-    // unknown as any other, whatever their `params` are.
+    // Since 2026-07-28 a request names its revision, which does not have these any more: they are
+    // as unknown as any other, whatever their `params` are.
     if REMOVED.contains(&method) && params.pointer(REVISION).is_some() {
         return None;
     }
@@ -290,8 +291,8 @@ fn fault_as<T: DeserializeOwned>(params: &Value) -> Option<String> {
     Some(format!("`params{place}`: {}", error.inner()))
 }
 
-/// Decides which messages of a new connection are passed on. Before its first request a client has said nothing about
-/// itself, and rmcp ends the connection where something else comes first.
+/// Decides which messages of a new connection are passed on. Before its first request a client has
+/// said nothing about itself, and rmcp ends the connection where something else comes first.
 #[derive(Default)]
 pub(super) struct Opening {
     has_begun: bool,

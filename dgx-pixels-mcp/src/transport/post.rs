@@ -1,5 +1,5 @@
-//! Requests to `/mcp`, made ready for rmcp: messages are checked, batches taken apart, and clients that read JSON
-//! only are answered in JSON.
+//! Requests to `/mcp`, made ready for rmcp: messages are checked, batches taken apart, and clients
+//! that read JSON only are answered in JSON.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ pub(super) struct Entry {
     sessions: Arc<Sessions>,
     /// Large messages are read one at a time.
     turn: Arc<Semaphore>,
-    /// Sessions begin a few at a time, so that a flood of them waits here, and not before everything else.
+    /// Sessions begin a few at a time, so that a flood of them waits here, and not before
+    /// everything else.
     beginnings: Arc<Semaphore>,
 }
 
@@ -95,8 +96,8 @@ pub(super) async fn take(State(entry): State<Entry>, request: Request, next: Nex
 }
 
 impl Entry {
-    /// Answers a large message. Reading it takes milliseconds, which nobody else should wait for, so there is one at a
-    /// time, on a thread that answers nobody else.
+    /// Answers a large message. Reading it takes milliseconds, which nobody else should wait for,
+    /// so there is one at a time, on a thread that answers nobody else.
     async fn post_large(&self, parts: request::Parts, bytes: Bytes, next: Next) -> Response {
         let mut turn = self.turn.clone().acquire_owned().await.ok();
         let gone = CancellationToken::new();

@@ -1,4 +1,5 @@
-//! Sessions of Streamable HTTP before 2026-07-28. Where there are too many, the idlest ends for the next.
+//! Sessions of Streamable HTTP before 2026-07-28. Where there are too many, the idlest ends for the
+//! next.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,8 +70,9 @@ impl Sessions {
         Some(Using { sessions: self.clone(), id })
     }
 
-    /// Ends the idlest sessions until there is room for one more: first those that never asked anything, then those
-    /// without an open answer or stream, then the rest, each by its last request.
+    /// Ends the idlest sessions until there is room for one more: first those that never asked
+    /// anything, then those without an open answer or stream, then the rest, each by its last
+    /// request.
     pub(super) async fn make_room(&self) {
         loop {
             let idlest = {

@@ -1,4 +1,5 @@
-//! Places for running calls. Calls that take long have places of their own, so that they cannot keep the quick ones out.
+//! Places for running calls. Calls that take long have places of their own, so that they cannot
+//! keep the quick ones out.
 
 use std::sync::Arc;
 use std::time::Duration;

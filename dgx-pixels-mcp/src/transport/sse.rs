@@ -1,4 +1,5 @@
-//! HTTP+SSE of revision 2024-11-05: a client listens at `/sse`, is told where to post, and posts to `/messages`.
+//! HTTP+SSE of revision 2024-11-05: a client listens at `/sse`, is told where to post, and posts to
+//! `/messages`.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -31,7 +32,8 @@ use super::post::{Listening, bad_request};
 
 /// Clients that may listen at once; for another, the idlest is let go.
 const MAX_SESSIONS: usize = 64;
-/// Calls of one client that may be under way. Over plain HTTP the connections bound them, but here each is answered at once.
+/// Calls of one client that may be under way. Over plain HTTP the connections bound them, but here
+/// each is answered at once.
 const MAX_CALLS: usize = 64;
 /// Messages that may wait to be read; a client with more is let go.
 const MAX_UNREAD: usize = 64;
@@ -55,8 +57,8 @@ struct Session {
 }
 
 impl Session {
-    /// A place in the order in which sessions are let go, the first first: clients that never posted, then those that
-    /// wait for no answer, then the rest, each by its last message.
+    /// A place in the order in which sessions are let go, the first first: clients that never
+    /// posted, then those that wait for no answer, then the rest, each by its last message.
     fn rank(&self) -> (bool, bool, Instant) {
         (self.was_used, !self.calls.lock().is_empty(), self.last)
     }
@@ -90,7 +92,7 @@ impl Calls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether what the client says may be passed on.
+    /// `true` if the client's message may be passed on.
     fn take(&self, message: &ClientJsonRpcMessage) -> bool {
         let mut calls = self.lock();
         match message {
@@ -117,7 +119,8 @@ impl Calls {
     }
 }
 
-/// Where messages wait to be read. Nobody waits for a client that does not read, as each answer that waits is memory.
+/// A buffer of messages that the client has not read. The server does not wait for a client that
+/// does not read, because each waiting answer takes memory.
 #[derive(Clone)]
 struct Answers {
     unread: Sender<ServerJsonRpcMessage>,

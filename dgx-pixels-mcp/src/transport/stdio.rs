@@ -27,8 +27,8 @@ const MAX_UNREAD: usize = 16;
 /// The time that a client may take to read the last answers when the server ends.
 const TIME_TO_READ: Duration = Duration::from_secs(2);
 
-/// Serves one client over standard input and output, until the input ends or `stop` is called; calls that are running
-/// then have a moment to answer.
+/// Serves one client over standard input and output, until the input ends or `stop` is called;
+/// calls that are running then have a moment to answer.
 ///
 /// # Errors
 /// [`TransportError::Failed`] if the client does not begin as MCP has it.
@@ -166,8 +166,8 @@ impl Reader {
     }
 }
 
-/// Reads the next line into `line`: `true` if it is whole, `false` if it was too long and was skipped, `None` at the end
-/// of the input. A last line without an end is no message.
+/// Reads the next line into `line`: `true` if it is whole, `false` if it was too long and was
+/// skipped, `None` at the end of the input. A last line without an end is no message.
 async fn next_line(
     input: &mut BufReader<impl AsyncRead + Unpin>,
     line: &mut Vec<u8>,
@@ -288,8 +288,8 @@ impl Open {
         None
     }
 
-    /// Takes the answer to `id`, or that there will be none. Returns what can be written now: the answer itself where it
-    /// belongs to no batch, or the batch that it was the last of.
+    /// Takes the answer to `id`, or that there will be none. Returns what can be written now: the
+    /// answer itself where it belongs to no batch, or the batch that it was the last of.
     fn settle(&mut self, id: &RequestId, answer: Option<Value>) -> Option<Value> {
         let of = |batch: &Batch| batch.open.iter().position(|open| open == id);
         let found = self.batches.iter_mut().find_map(|(key, batch)| Some((*key, of(batch)?, batch)));

@@ -18,7 +18,8 @@ impl Token {
     /// `text`, with spaces and line ends around it left out.
     ///
     /// # Errors
-    /// [`TransportError::WeakToken`] for fewer than 16 characters, or others than those of a header.
+    /// [`TransportError::WeakToken`] for fewer than 16 characters, or others than those of a
+    /// header.
     ///
     /// # Example
     /// ```
@@ -49,7 +50,7 @@ impl Token {
         format!("Bearer {}", self.0)
     }
 
-    /// Whether the value of an `Authorization` header holds it.
+    /// `true` if the value of an `Authorization` header contains the token.
     pub(super) fn is_in(&self, header: &[u8]) -> bool {
         let given = header.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         given.is_some_and(|(_, given)| given.trim_ascii().ct_eq(self.0.as_bytes()).into())

@@ -12,8 +12,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::connections::Connection;
 
-/// A stream whose answers must be taken within `patience`. The time begins when the system takes no more bytes, and
-/// ends when all that was written so far is out, so a client that reads one byte at a time gains nothing by it.
+/// A stream whose answers must be taken within `patience`. The time begins when the system takes no
+/// more bytes, and ends when all that was written so far is out, so a client that reads one byte at
+/// a time gains nothing by it.
 pub(super) struct Watched {
     stream: TcpStream,
     connection: Arc<Connection>,

@@ -1,4 +1,5 @@
-//! Short calls that would cost much: refused before anything is decoded, or bounded in what they answer.
+//! Short calls that would cost much: refused before anything is decoded, or bounded in what they
+//! answer.
 
 use std::fs;
 use std::path::Path;

@@ -33,10 +33,11 @@ impl Desk {
         {
             command.env_remove(name);
         }
-        // Tests run side by side, and libtorch is slow where threads of several programs wait for each other.
+        // Tests run side by side, and libtorch is slow where threads of several programs wait for
+        // each other.
         command.env("OMP_NUM_THREADS", "1");
-        // SAFETY: of what may be done between fork and exec. Ignored, the signal of a file that is too large becomes an error of the
-        // write, as a full disk is.
+        // SAFETY: of what may be done between fork and exec. Ignored, the signal of a file that is
+        // too large becomes an error of the write, as a full disk is.
         unsafe {
             command.pre_exec(|| {
                 libc::signal(libc::SIGXFSZ, libc::SIG_IGN);

@@ -1,4 +1,5 @@
-//! The fields of a sprite as arguments of tools: the same image as through the other doors, and the same words for errors.
+//! The fields of a sprite as arguments of tools: the same image as through the other doors, and the
+//! same words for errors.
 
 use std::fs;
 

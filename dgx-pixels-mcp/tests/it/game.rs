@@ -1,4 +1,5 @@
-//! Sprites on their way into a game, without one that runs; `scripts/check_integration_m4_gate.sh` has one.
+//! Sprites on their way into a game, without one that runs; `scripts/check_integration_m4_gate.sh`
+//! has one.
 
 use std::fs;
 use std::net::TcpListener;

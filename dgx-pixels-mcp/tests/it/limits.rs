@@ -134,7 +134,8 @@ fn a_byte_now_and_then_does_not_buy_time() {
     }
 }
 
-/// Sends calls in a row whose answers are larger than what the system keeps for the client, and reads hardly any.
+/// Sends calls in a row whose answers are larger than what the system keeps for the client, and
+/// reads hardly any.
 #[test]
 fn who_does_not_take_an_answer_is_let_go() {
     let server = Server::start(HttpConfig { patience: Duration::from_millis(300), ..Default::default() });
@@ -166,7 +167,8 @@ fn who_does_not_take_an_answer_is_let_go() {
     assert_eq!(server.place.send("GET", "/healthz", &[], "").status, 200);
 }
 
-/// `true` if the server closes while its answers are read a byte at a time: the rest is then less than was asked for.
+/// `true` if the server closes while its answers are read a byte at a time: the rest is then less
+/// than was asked for.
 fn trickle_ends(mut stream: TcpStream) -> bool {
     for _ in 0..300 {
         thread::sleep(Duration::from_millis(5));

@@ -169,7 +169,8 @@ fn calls_under_way_are_bounded_for_a_client_of_sse() {
     read_until(&mut stream, "xxxx");
 }
 
-/// Whether it takes answers as they come or cancels what was answered already, it costs a bounded number of answers.
+/// Whether it takes answers as they come or cancels what was answered already, it costs a bounded
+/// number of answers.
 #[test]
 fn a_client_of_sse_that_never_reads_is_bounded() {
     let server = Server::start(HttpConfig::default());

@@ -10,7 +10,7 @@ from . import backend, errors
 from ._models import Model, models
 from .assets import Deployed, DeployedSprite, Finding, Report, Sheet, deploy, sheet, validate
 from .backend import Backend
-from .engine import Engine, Job, Request, default_engine, generate
+from .engine import Engine, default_engine, generate
 from .errors import DgxPixelsError, InvalidRequestError, OutOfMemoryError
 from .events import (
     Cancelled,
@@ -25,6 +25,7 @@ from .events import (
     Step,
 )
 from .fields import PixelFields, SpriteFields
+from .job import Job, Request
 from .sprite import Sprite, pixelize
 
 __version__ = "0.2.0"

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .engine import Engine, Job, Request
+from .engine import Engine
 from .errors import InvalidRequestError
 from .events import Step
+from .job import Job, Request
 from .sprite import Sprite
 
 if TYPE_CHECKING:

@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import errors
-from .engine import Engine, ModelLike, RequestLike, _fields, _several
+from .engine import Engine, ModelLike
 from .errors import DgxPixelsError, InvalidRequestError
 from .fields import SpriteFields
+from .job import RequestLike, _fields, _several
 
 try:
     import ray.data

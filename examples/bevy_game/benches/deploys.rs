@@ -1,6 +1,8 @@
-//! Deploys into the running game: `cargo bench --package bevy_game --bench deploys`. It fails if one is torn, missed or lost.
+//! Deploys into the running game: `cargo bench --package bevy_game --bench deploys`. It fails if
+//! one is torn, missed or lost.
 //!
-//! The game is the example, drawn without a window. A deploy is timed from the sprite in memory to the game's word that it shows it.
+//! The game is the example, drawn without a window. A deploy is timed from the sprite in memory to
+//! the game's word that it shows it.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,8 +1,10 @@
-//! What the plugin takes of a frame: 5,000 sprites through it, and 5,000 of Bevy's own: `cargo bench --package bevy_game --bench frames`.
+//! What the plugin takes of a frame: 5,000 sprites through it, and 5,000 of Bevy's own:
+//! `cargo bench --package bevy_game --bench frames`.
 //!
-//! Both scenes are drawn into a picture by the same program, which changes between them after every few frames, so that whatever else the
-//! machine does falls on both. `still` is one picture each; `animated` is a sheet of four frames, in Bevy's scene with the timer that its
-//! own example has. Each is measured once more with the camera off, where a frame is the game's work alone.
+//! Both scenes are drawn into a picture by the same program, which changes between them after every
+//! few frames, so that whatever else the machine does falls on both. `still` is one picture each;
+//! `animated` is a sheet of four frames, in Bevy's scene with the timer that its own example has.
+//! Each is measured once more with the camera off, where a frame is the game's work alone.
 
 use std::fs;
 use std::time::Instant;

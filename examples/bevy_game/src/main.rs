@@ -1,5 +1,6 @@
-//! A small game: collect the coins, drink the potion, keep away from the slimes and the ghost. Every sprite is of the manifest, was made by
-//! DGX-Pixels, and changes while the game runs when another is deployed.
+//! A small game: collect the coins, drink the potion, keep away from the slimes and the ghost.
+//! Every sprite is of the manifest, was made by DGX-Pixels, and changes while the game runs when
+//! another is deployed.
 
 mod enemies;
 mod items;

@@ -8,7 +8,8 @@ pub(crate) const TILE: usize = 32;
 pub(crate) const WIDTH: usize = 16;
 pub(crate) const HEIGHT: usize = 10;
 
-/// `#` stone, `~` water, `.` grass; on grass: `@` the hero, `s` a slime, `g` the ghost, `o` a coin, `p` the potion.
+/// `#` stone, `~` water, `.` grass; on grass: `@` the hero, `s` a slime, `g` the ghost, `o` a coin,
+/// `p` the potion.
 const MAP: [&str; HEIGHT] = [
     "################",
     "#@.....#....o..#",

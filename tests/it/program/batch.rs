@@ -34,7 +34,8 @@ impl Desk {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Asserts that `long_batch` is whole: each picture once in the manifest, each file there, and nothing else.
+    /// Asserts that `long_batch` is whole: each picture once in the manifest, each file there, and
+    /// nothing else.
     #[track_caller]
     fn assert_long_batch_is_whole(&self) {
         let manifest = self.manifest("out");

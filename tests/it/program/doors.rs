@@ -1,5 +1,5 @@
-//! The same fields give the same bytes through every door: flags, JSON lines, and the library itself. The MCP server's tests
-//! read the same file.
+//! The same fields give the same bytes through every door: flags, JSON lines, and the library
+//! itself. The MCP server's tests read the same file.
 
 use std::fs;
 
@@ -107,7 +107,8 @@ fn a_wrong_field_is_refused_with_the_same_words_at_every_door() {
         let ran = desk.run(["batch", "lines.jsonl", "--model", "sketch", "--output", "out"]);
         assert_eq!(ran.code, Some(2), "{words}");
         assert!(ran.stderr.starts_with(&format!("error: line 1: {words}\n")), "{}", ran.stderr);
-        // A flag without its partner, and a word that a flag does not take, are refused by the parser of flags.
+        // A flag without its partner, and a word that a flag does not take, are refused by the
+        // parser of flags.
         if field != "width" {
             let args =
                 ["generate", "--model", "sketch"].map(str::to_owned).into_iter().chain(flags(&request));

@@ -96,7 +96,8 @@ impl Ran {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Asserts that the run failed with `code`, said `message` and nothing else, and printed nothing.
+    /// Asserts that the run failed with `code`, said `message` and nothing else, and printed
+    /// nothing.
     #[track_caller]
     fn assert_failed(&self, code: i32, message: &str) {
         assert_eq!((self.code, self.stderr.as_str()), (Some(code), format!("error: {message}\n").as_str()));

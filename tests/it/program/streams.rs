@@ -28,7 +28,8 @@ fn output(command: &mut Command, stdin: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Standard output of the command where that is a terminal, without the terminal's carriage returns.
+/// Standard output of the command where that is a terminal, without the terminal's carriage
+/// returns.
 fn shown(command: &mut Command) -> String {
     let (mut master, mut slave) = (0, 0);
     // SAFETY: both are written to; the name and the settings may be null.

@@ -1,4 +1,5 @@
-//! A project that somebody else made: links, hard links and pipes in it, and changes while deploys run.
+//! A project that somebody else made: links, hard links and pipes in it, and changes while deploys
+//! run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,7 +1,8 @@
 //! Deploys: sprites brought into a Bevy project while its game runs.
 //!
-//! A picture's name carries its content's hash, so a file that is there never changes, and the manifest that names it is renamed into place last.
-//! Whoever reads a manifest therefore finds all that it names, whenever a deploy is killed. The pictures of the manifest before stay, for games
+//! A picture's name carries its content's hash, so a file that is there never changes, and the
+//! manifest that names it is renamed into place last. Whoever reads a manifest therefore finds all
+//! that it names, whenever a deploy is killed. The pictures of the manifest before stay, for games
 //! that still load them and for [`Project::rollback`].
 
 #[cfg(test)]
@@ -42,6 +43,21 @@ pub(super) const NAME_DIGITS: usize = 8;
 const ORPHAN_AGE: Duration = Duration::from_secs(60);
 
 /// The result of a deploy, or of a plan for one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{NewSprite, Project};
+/// use dgx_pixels_manifest::SpriteName;
+/// # let game = tempfile::tempdir()?;
+/// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+/// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 8), None)?;
+/// let project = Project::open(game.path())?;
+/// let deployed = project.deploy(&[NewSprite::new(SpriteName::new("item", "key")?, png)])?;
+/// let manifest = std::fs::read(&deployed.manifest)?;
+/// assert_eq!(deployed.blake3, blake3::hash(&manifest).to_hex().as_str());
+/// assert_eq!((deployed.sprites[0].width, deployed.sprites[0].height), (16, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deployed {
     /// The manifest's file.
@@ -72,6 +88,21 @@ pub struct DeployedSprite {
 }
 
 /// The effect of a deploy on a name.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::{Change, NewSprite, Project};
+/// use dgx_pixels_manifest::SpriteName;
+/// # let game = tempfile::tempdir()?;
+/// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+/// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 16), None)?;
+/// let project = Project::open(game.path())?;
+/// let slime = NewSprite::new(SpriteName::new("enemy", "slime")?, png);
+/// assert!(project.deploy(&[slime.clone()])?.sprites[0].change == Change::Added);
+/// let again = project.deploy(&[slime])?;
+/// assert!(again.sprites[0].change == Change::Unchanged && !again.changed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -94,7 +125,7 @@ struct Ready {
 /// A manifest to be, and the files that it needs.
 struct Plan {
     manifest: Manifest,
-    /// By their paths in the manifest.
+    /// The files by their paths in the manifest.
     files: BTreeMap<String, Vec<u8>>,
     sprites: Vec<DeployedSprite>,
 }
@@ -104,6 +135,20 @@ impl Project {
     ///
     /// # Errors
     /// As of `deploy`, but for writing.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{Change, NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let slime = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(32, 32), None)?;
+    /// let project = Project::open(game.path())?;
+    /// let planned = project.plan(&[NewSprite::new(SpriteName::new("enemy", "slime")?, slime)])?;
+    /// assert!(planned.sprites[0].change == Change::Added);
+    /// assert!(!project.manifest_path().exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn plan(&self, sprites: &[NewSprite]) -> Result<Deployed, Error> {
         let ready = ready(sprites)?;
         self.look(ready.iter().map(|ready| ready.sprite.image.as_str()))?;
@@ -114,12 +159,14 @@ impl Project {
         Ok(self.deployed(&text, plan.sprites, changed))
     }
 
-    /// Brings sprites into the project, all or none. Others that deploy at the same time wait for each other.
+    /// Brings sprites into the project, all or none. Others that deploy at the same time wait for
+    /// each other.
     ///
     /// # Errors
-    /// [`Error::Project`] for a manifest that cannot be read, and for a link in the way; [`Error::Value`] for
-    /// a picture that no game can show, or a name given twice; [`Error::Output`] for a full disk and the
-    /// like. The game's sprites are as they were after each.
+    /// [`Error::Project`] for a manifest that cannot be read, and for a link in the way;
+    /// [`Error::Value`] for a picture that no game can show, or a name given twice;
+    /// [`Error::Output`] for a full disk and the like. The game's sprites are as they were after
+    /// each.
     ///
     /// # Example
     /// ```
@@ -162,7 +209,26 @@ impl Project {
     /// Puts back the manifest before the last deploy; again, the one after it.
     ///
     /// # Errors
-    /// [`Error::Project`] if there is none, or a picture of it is not there any more; [`Error::Output`] for a full disk and the like.
+    /// [`Error::Project`] if there is none, or a picture of it is not there any more;
+    /// [`Error::Output`] for a full disk and the like.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let game = tempfile::tempdir()?;
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let png = |side| dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(side, side), None);
+    /// # let (small, large) = (png(16)?, png(32)?);
+    /// let project = Project::open(game.path())?;
+    /// let slime = SpriteName::new("enemy", "slime")?;
+    /// project.deploy(&[NewSprite::new(slime.clone(), small)])?;
+    /// project.deploy(&[NewSprite::new(slime, large)])?;
+    /// let back = project.rollback()?;
+    /// assert_eq!(back.sprites[0].width, 16);
+    /// assert_eq!(project.rollback()?.sprites[0].width, 32);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rollback(&self) -> Result<Deployed, Error> {
         let fault = |reason: String| project::fault(self.root(), reason);
         self.look([])?;
@@ -264,8 +330,8 @@ impl Project {
         Ok(manifests.into_iter().flatten().flat_map(|(manifest, _)| manifest.images.into_keys()).collect())
     }
 
-    /// Removes pictures of ours that are not `kept` and have lain there for a while, and what killed deploys
-    /// were writing. A picture without a hash in its name is not ours.
+    /// Removes pictures of ours that are not `kept` and have lain there for a while, and what
+    /// killed deploys were writing. A picture without a hash in its name is not ours.
     fn clean(&self, kept: &BTreeSet<String>) -> Result<(), Error> {
         let Some(sprites) = self.open_sprites()? else { return Ok(()) };
         let is_old = |entry: &Entry| entry.modified.elapsed().is_ok_and(|age| age > ORPHAN_AGE);
@@ -363,7 +429,7 @@ fn text_of(manifest: &Manifest) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// What each sprite is to the manifest, with its picture made small.
+/// The entries of the sprites in the manifest, with their images compressed.
 fn ready(sprites: &[NewSprite]) -> Result<Vec<Ready>, Error> {
     let ready = |new: &NewSprite| {
         let picture = decoded(new)?;
@@ -404,7 +470,8 @@ fn decoded(sprite: &NewSprite) -> Result<RgbaImage, Error> {
     }
 }
 
-/// Colours of pixels that can be seen, the most frequent first; none if there are too many to be a palette.
+/// Colours of pixels that can be seen, the most frequent first; none if there are too many to be a
+/// palette.
 fn palette(picture: &RgbaImage) -> Vec<String> {
     let mut counts = BTreeMap::new();
     for pixel in picture.pixels().filter(|pixel| pixel[3] > 0) {
@@ -418,7 +485,7 @@ fn palette(picture: &RgbaImage) -> Vec<String> {
     colors.into_iter().map(|([r, g, b], _)| format!("#{r:02x}{g:02x}{b:02x}")).collect()
 }
 
-/// Whether a path ends as those do that deploys give: `.0a1b2c3d.png`.
+/// `true` if a path ends like those that deploys write: `.0a1b2c3d.png`.
 fn has_hash(path: &str) -> bool {
     let Some((_, digits)) = path.strip_suffix(".png").and_then(|stem| stem.rsplit_once('.')) else {
         return false;

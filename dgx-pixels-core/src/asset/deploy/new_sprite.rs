@@ -12,6 +12,25 @@ use crate::files::{EntryKind, Folder, MAX_PICTURE_BYTES, MAX_TEXT_BYTES, PathErr
 use crate::picture_file::{Made, sidecar};
 
 /// A sprite on its way into a game.
+///
+/// # Example
+/// A sheet becomes a sprite with animations if its index lies beside it:
+/// ```
+/// use dgx_pixels_core::asset::{NewSprite, Sheet, SheetFrame, SheetOptions};
+/// use dgx_pixels_core::picture_file::plain_png;
+/// use dgx_pixels_manifest::SpriteName;
+/// # let folder = tempfile::tempdir()?;
+///
+/// let frame = |n| SheetFrame { name: format!("walk_{n}"), image: image::RgbaImage::new(16, 16), duration_ms: 100 };
+/// let sheet = Sheet::new(&[frame(0), frame(1)], vec!["walk=0-1".parse()?], &SheetOptions::default())?;
+/// let path = folder.path().join("hero.png");
+/// std::fs::write(&path, plain_png(&sheet.image)?)?;
+/// std::fs::write(path.with_extension("json"), sheet.index.to_json("hero.png"))?;
+///
+/// let hero = NewSprite::read(SpriteName::new("character", "hero")?, &path)?;
+/// assert_eq!((hero.frames.len(), hero.animations.contains_key("walk")), (2, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewSprite {
     /// The name in the game. A deploy replaces the sprite of this name.
@@ -35,11 +54,12 @@ pub struct NewSprite {
 impl NewSprite {
     /// Reads the PNG file at `path`, and the JSON file beside it if that is a sheet's index.
     ///
-    /// The caller chose `path`, which may be a link. The JSON file is found by its name alone, so it may
-    /// not be one.
+    /// The caller chose `path`, which may be a link. The JSON file is found by its name alone, so
+    /// it may not be one.
     ///
     /// # Errors
-    /// [`Error::NoFile`] if one of them cannot be read; [`Error::Value`] for an index that cannot be used.
+    /// [`Error::NoFile`] if one of them cannot be read; [`Error::Value`] for an index that cannot
+    /// be used.
     pub fn read(name: SpriteName, path: &Path) -> Result<NewSprite, Error> {
         let png = read_regular(path, MAX_PICTURE_BYTES).map_err(|error| Error::no_file(path, error))?;
         let beside = sidecar(path);
@@ -74,7 +94,23 @@ impl NewSprite {
         Ok(sprite)
     }
 
-    /// A sprite that does not move, anchored at its middle. How it was made is told if the file says it.
+    /// A sprite that does not move, anchored at its middle. How it was made is told if the file
+    /// says it.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::NewSprite;
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 16), None)?;
+    /// // A sprite that stands on the ground, and is found by a word.
+    /// let slime = NewSprite {
+    ///     anchor: [0.0, -0.5],
+    ///     tags: vec!["cave".into()],
+    ///     ..NewSprite::new(SpriteName::new("enemy", "slime")?, png)
+    /// };
+    /// assert!(slime.frames.is_empty() && slime.made.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(name: SpriteName, png: Vec<u8>) -> NewSprite {
         let made = Made::read(&png).ok();
         let wrap = made

@@ -20,13 +20,13 @@ const SPRITES: &str = "sprites";
 /// The manifest in [`SPRITES`], and in the folder of files on their way.
 pub(in crate::asset) const MANIFEST: &str = "manifest.json";
 
-/// Where deploys keep what is no asset of the game.
+/// The folder of files that deploys keep and that are no assets of the game.
 const OURS: &str = ".dgx-pixels";
-/// In [`OURS`]: the manifest before the last deploy.
+/// The file in [`OURS`] with the manifest before the last deploy.
 pub(super) const PREVIOUS: &str = "previous.json";
-/// In [`OURS`]: a manifest that could not be read when a rollback replaced it.
+/// The file in [`OURS`] with a manifest that could not be read when a rollback replaced it.
 pub(super) const UNREADABLE: &str = "unreadable.json";
-/// In [`OURS`]: the folder of files on their way.
+/// The folder in [`OURS`] of files that are being written.
 pub(super) const STAGING: &str = "staging";
 const IGNORE: &str = ".gitignore";
 
@@ -36,8 +36,20 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// A Bevy project that sprites are deployed into.
 ///
 /// Sprites go to `assets/sprites`. What deploys need beside them is in `.dgx-pixels`, on the same
-/// filesystem and out of sight of Bevy's file watcher. A link in a deploy's way is an error, and is not
-/// followed; [`follow_assets_link`](Project::follow_assets_link) allows one.
+/// filesystem and out of sight of Bevy's file watcher. A link in a deploy's way is an error, and is
+/// not followed; [`follow_assets_link`](Project::follow_assets_link) allows one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::asset::Project;
+/// # let game = tempfile::tempdir()?;
+/// assert!(Project::open(game.path()).is_err());
+/// std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+/// let project = Project::open(game.path())?;
+/// assert!(project.manifest_path().ends_with("assets/sprites/manifest.json"));
+/// assert!(project.manifest()?.sprites.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Project {
     /// Opened by its absolute path without links.
@@ -87,8 +99,22 @@ impl Project {
         Ok(Project { folder: Arc::new(folder), follows_assets_link: false })
     }
 
-    /// Allows the folder `assets` itself to be a link, which the user has made: deploys write where it
-    /// leads, also outside the project. All other links stay refused.
+    /// Allows the folder `assets` itself to be a link, which the user has made: deploys write where
+    /// it leads, also outside the project. All other links stay refused.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::{NewSprite, Project};
+    /// use dgx_pixels_manifest::SpriteName;
+    /// # let (game, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// # std::fs::write(game.path().join("Cargo.toml"), "[dependencies]\nbevy = \"0.19\"")?;
+    /// # let png = dgx_pixels_core::picture_file::sprite_png(&image::RgbaImage::new(16, 16), None)?;
+    /// std::os::unix::fs::symlink(elsewhere.path(), game.path().join("assets"))?;
+    /// let key = [NewSprite::new(SpriteName::new("item", "key")?, png)];
+    /// assert!(Project::open(game.path())?.deploy(&key).is_err());
+    /// assert!(Project::open(game.path())?.follow_assets_link().deploy(&key)?.changed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn follow_assets_link(self) -> Project {
         Project { follows_assets_link: true, ..self }
     }
@@ -121,7 +147,7 @@ impl Project {
         Ok(self.read_manifest()?.map(|(manifest, _)| manifest).unwrap_or_default())
     }
 
-    /// With its text.
+    /// Reads the manifest, with its text.
     pub(in crate::asset) fn read_manifest(&self) -> Result<Option<(Manifest, Vec<u8>)>, Error> {
         match self.open_sprites()? {
             Some(sprites) => read_manifest_in(&sprites, MANIFEST),
@@ -145,7 +171,7 @@ impl Project {
         }
     }
 
-    /// As [`open_sprites`](Project::open_sprites), made if it is absent.
+    /// Opens the folder like [`open_sprites`](Project::open_sprites), and makes it if it is absent.
     pub(super) fn make_sprites(&self) -> Result<Folder, Error> {
         let assets = match self.open_assets()? {
             Some(assets) => assets,
@@ -168,7 +194,8 @@ impl Project {
         })
     }
 
-    /// Refuses what is in the way of a deploy of `images`, such as links, before anything is written.
+    /// Refuses what is in the way of a deploy of `images`, such as links, before anything is
+    /// written.
     pub(super) fn look<'a>(&self, images: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
         if let Some(ours) = self.folder.folder(OURS).map_err(reading)? {
             for file in [IGNORE, PREVIOUS, UNREADABLE] {
@@ -187,8 +214,8 @@ impl Project {
         Ok(())
     }
 
-    /// Waits for other deployers. The lock is on the open folder and so ends with the process, also when
-    /// it is killed. A file to lock would have to be made or opened, and could be a link.
+    /// Waits for other deployers. The lock is on the open folder and so ends with the process, also
+    /// when it is killed. A file to lock would have to be made or opened, and could be a link.
     pub(super) fn lock(&self) -> Result<Locked, Error> {
         let begun = Instant::now();
         loop {
@@ -219,7 +246,8 @@ pub(super) fn fault(path: &Path, reason: impl Into<Reason>) -> Error {
 
 const EXPECTED: &str = "expected the folder of a Bevy game, with its `Cargo.toml`";
 
-/// Has git ignore the folder of deploys, and removes what killed deploys were writing. Under the lock.
+/// Has git ignore the folder of deploys, and removes what killed deploys were writing. Under the
+/// lock.
 fn tidied(ours: &Folder) -> Result<(), Error> {
     let entries = ours.entries().map_err(writing)?;
     for left in entries.iter().filter(|entry| entry.is_temporary()) {
@@ -274,8 +302,8 @@ pub(super) fn writing(error: PathError) -> Error {
 /// Puts a file into its place, where it appears whole.
 pub(super) fn place(from: &Folder, staged: &str, to: &Folder, name: &str) -> Result<(), Error> {
     match from.rename(staged, to, name) {
-        // `assets` may be a link to another disk. The file watcher leaves names with a dot at their front
-        // alone.
+        // `assets` may be a link to another disk. The file watcher leaves names with a dot at their
+        // front alone.
         Err(error) if error.source.kind() == io::ErrorKind::CrossesDevices => {
             let bytes = from.read(staged, MAX_PICTURE_BYTES).map_err(writing)?.unwrap_or_default();
             to.write_whole(name, &bytes).map(drop).map_err(writing)

@@ -222,8 +222,8 @@ fn a_project_that_may_not_be_written_is_as_it_was() {
     set(0o555);
     let error = thread::scope(|scope| {
         let deploy = || {
-            // Root may write everywhere; another user of the filesystem, which this thread becomes, may not.
-            // SAFETY: it takes a number, and changes this thread alone.
+            // Root may write everywhere; another user of the filesystem, which this thread becomes,
+            // may not. SAFETY: it takes a number, and changes this thread alone.
             unsafe { libc::setfsuid(65_534) };
             project.deploy(&[sprite("enemy_slime", 2)]).unwrap_err()
         };

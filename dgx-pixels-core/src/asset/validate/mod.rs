@@ -1,4 +1,5 @@
-//! Whether sprites are what a game can use: pictures, names, and a manifest that says what is there.
+//! Checks that a game can use sprites: their images, their names, and a manifest that agrees with
+//! the files.
 
 mod picture;
 #[cfg(test)]
@@ -28,6 +29,8 @@ const MIN_SIDE: u32 = 16;
 const MAX_COLORS: usize = 256;
 
 /// The files that were looked at, and the findings.
+///
+/// `errors` and `warnings` count the findings; a file that is looked at and is right has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Files that were looked at.
@@ -41,14 +44,17 @@ pub struct Report {
 }
 
 /// Something wrong.
+///
+/// The doors print it as JSON, so its field names and its words for checks are a promise to
+/// scripts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The file.
     pub path: PathBuf,
     /// The severity of the finding.
     pub severity: Severity,
-    /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`, `hash`, `rect`, `missing`, `orphan`, `manifest`,
-    /// `certificate` or `sheet`.
+    /// One word for the kind: `format`, `color_type`, `size`, `empty`, `alpha`, `palette`, `name`,
+    /// `hash`, `rect`, `missing`, `orphan`, `manifest`, `certificate` or `sheet`.
     pub check: &'static str,
     /// The fault, in words.
     pub reason: String,
@@ -68,6 +74,18 @@ pub enum Severity {
 
 impl Report {
     /// Takes another's findings in.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::asset::validate;
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("a.png"), "text")?;
+    /// std::fs::write(folder.path().join("b.png"), "text")?;
+    /// let mut report = validate(&folder.path().join("a.png"))?;
+    /// report.extend(validate(&folder.path().join("b.png"))?);
+    /// assert_eq!((report.files, report.errors), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn extend(&mut self, other: Report) {
         self.files += other.files;
         self.errors += other.errors;
@@ -76,12 +94,12 @@ impl Report {
     }
 }
 
-/// Looks at a PNG file, a manifest with its pictures, or all of a folder. Hidden files and folders are
-/// left alone. `path` itself may be a link; links in the folder are not followed.
+/// Looks at a PNG file, a manifest with its pictures, or all of a folder. Hidden files and folders
+/// are left alone. `path` itself may be a link; links in the folder are not followed.
 ///
 /// # Errors
-/// [`Error::NoFile`] for a path that leads to nothing, and for a file that is neither a PNG nor a manifest. What is wrong with a picture is a
-/// [`Finding`].
+/// [`Error::NoFile`] for a path that leads to nothing, and for a file that is neither a PNG nor a
+/// manifest. What is wrong with a picture is a [`Finding`].
 ///
 /// # Example
 /// ```
@@ -129,7 +147,7 @@ struct Files {
     named: Option<PathBuf>,
     pngs: Vec<PathBuf>,
     manifests: Vec<PathBuf>,
-    /// What is known to be wrong already.
+    /// The faults that are known already.
     findings: Vec<Finding>,
 }
 
@@ -284,9 +302,9 @@ impl Files {
     }
 }
 
-/// What helps against a link, a pipe and the like.
+/// The advice for a link, a pipe and the like.
 const ITSELF: &str = "put the file or folder itself in its place; links are not followed there";
-/// What helps against a manifest that cannot be used.
+/// The advice for a manifest that cannot be used.
 const ROLLBACK: &str = "`dgx-pixels deploy --rollback` puts back the one before, or mend it by hand";
 
 fn finding(
@@ -307,7 +325,7 @@ fn warning(path: &Path, check: &'static str, reason: impl Into<String>, mend: &s
     finding(Severity::Warning, path, check, reason, mend)
 }
 
-/// What is wrong in a manifest.
+/// Collects the faults of a manifest.
 fn of_manifest(path: &Path, manifest: &Manifest, findings: &mut Vec<Finding>) {
     for fault in manifest.faults() {
         let check = match fault.field.ends_with(".rect") {
@@ -331,7 +349,7 @@ fn of_manifest(path: &Path, manifest: &Manifest, findings: &mut Vec<Finding>) {
 }
 
 impl Files {
-    /// What is wrong with one PNG file; `entry` is what a manifest says of it.
+    /// Collects the faults of one PNG file; `entry` is its entry in the manifest.
     fn of_picture(&self, inside: &Path, entry: Option<&ManifestImage>) -> Vec<Finding> {
         let path = &self.shown(inside);
         let bytes = match self.read(inside, MAX_PICTURE_BYTES) {

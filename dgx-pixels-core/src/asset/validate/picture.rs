@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use super::{MAX_COLORS, MAX_SIDE};
 
-/// What the checks need of a picture.
+/// The facts about an image that the checks need.
 pub(super) struct Picture {
     pub(super) size: (u32, u32),
     /// A colour type that Bevy shows in other colours.
@@ -14,12 +14,13 @@ pub(super) struct Picture {
     pub(super) is_empty: bool,
     /// Pixels whose alpha is neither 0 nor 255.
     pub(super) soft_alpha: usize,
-    /// Of pixels that can be seen; one more than [`MAX_COLORS`] for any more.
+    /// The number of colors of visible pixels, or one more than [`MAX_COLORS`] if there are more.
     pub(super) colors: usize,
 }
 
 impl Picture {
-    /// Of a PNG file's bytes. What is larger than any GPU takes is told by its head alone.
+    /// Reads the facts of a PNG file's bytes. An image that is larger than any GPU can hold is
+    /// refused by its header alone.
     pub(super) fn decode(bytes: &[u8]) -> Result<Picture, String> {
         use png::{BitDepth, ColorType};
 

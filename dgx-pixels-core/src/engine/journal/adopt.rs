@@ -1,8 +1,9 @@
 //! Journals of engines that have ended become part of one that is open.
 //!
-//! A journal changes its owner by a rename, which happens or does not: the file of a folder that nobody has locked moves into
-//! the folder of the one who adopts it. From then on only who holds that folder looks at it. Its jobs are copied in one
-//! commit, and it is removed after that; a copy that is made again after a kill finds its jobs there and changes nothing.
+//! A journal changes its owner by a rename, which happens or does not: the file of a folder that
+//! nobody has locked moves into the folder of the one who adopts it. From then on only who holds
+//! that folder looks at it. Its jobs are copied in one commit, and it is removed after that; a copy
+//! that is made again after a kill finds its jobs there and changes nothing.
 
 use std::fs;
 use std::io;
@@ -20,8 +21,8 @@ use crate::job::JobId;
 /// The names of journals that were taken and are not merged yet.
 const PREFIX: &str = "adopted-";
 
-/// Moves the journals in `others` that nobody has open into `folder`, whose lock the caller has. The jobs in them that have
-/// failed just now, as the process died too often while they ran.
+/// Moves the journals in `others` that nobody has open into `folder`, whose lock the caller has.
+/// The jobs in them that have failed just now, as the process died too often while they ran.
 pub(super) fn take(folder: &Path, others: &[PathBuf]) -> Vec<JobId> {
     let mut given_up = vec![];
     for other in others {
@@ -54,8 +55,8 @@ fn take_one(folder: &Path, other: &Path, given_up: &mut Vec<JobId>) -> io::Resul
     let Some(_lock) = lock(other)? else { return Ok(0) };
     let mut taken = 0;
     for file in files {
-        // Put right where it is, beside the note of where its process died. What cannot be read stays, for the next engine
-        // that has this folder, or a newer program.
+        // Put right where it is, beside the note of where its process died. What cannot be read
+        // stays, for the next engine that has this folder, or a newer program.
         match attempt(|| read(&file, usize::MAX).map(|(_, left)| left)) {
             Ok(left) => given_up.extend(left.given_up),
             Err(fault) => {
@@ -86,8 +87,8 @@ fn adopted(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Makes the journals that were taken part of `database`, and adds to `left` what they left. One that cannot be merged now
-/// is tried again when the journal is next opened.
+/// Makes the journals that were taken part of `database`, and adds to `left` what they left. One
+/// that cannot be merged now is tried again when the journal is next opened.
 pub(super) fn merge_adopted(folder: &Path, database: &Database, left: &mut Left, given_up: &[JobId]) {
     let files = adopted(folder).unwrap_or_else(|error| {
         tracing::warn!(folder = %folder.display(), %error, "adopted journals cannot be looked for");

@@ -1,4 +1,7 @@
 //! The journal's file: how it is opened and set aside, and which errors mean that it is damaged.
+//!
+//! The file is a database of redb. One engine has it open at a time. It is checked as a whole when
+//! it is opened, since redb may panic later in a file that is damaged.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +19,7 @@ const CACHE_BYTES: usize = 32 << 20;
 pub(super) const OPEN_ELSEWHERE: &str =
     "another engine has it open; expected a folder of its own for each engine";
 
-/// Why the database does not do what it should.
+/// The reason why the database failed.
 pub(super) enum Fault {
     /// The file is not what was written; another may take its place.
     Corrupt(Reason),
@@ -39,16 +42,16 @@ impl From<redb::Error> for Fault {
             E::DatabaseAlreadyOpen | E::LockProtocolMismatch => {
                 return Fault::Other(OPEN_ELSEWHERE.into());
             }
-            // Not one of ours: we never wrote `redb`'s older formats, nor tables of other types, and a journal has all its
-            // tables from the beginning.
+            // Not one of ours: we never wrote `redb`'s older formats, nor tables of other types,
+            // and a journal has all its tables from the beginning.
             E::Corrupted(_)
             | E::UpgradeRequired(_)
             | E::TableTypeMismatch { .. }
             | E::TypeDefinitionChanged { .. }
             | E::TableIsMultimap(_)
             | E::TableDoesNotExist(_) => true,
-            // A wrong magic number, a file that is too short, a place that no file has. Systems answer so to none of what we
-            // ask of them.
+            // A wrong magic number, a file that is too short, a place that no file has. Systems
+            // answer so to none of what we ask of them.
             E::Io(io) => matches!(
                 io.kind(),
                 io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput

@@ -1,7 +1,8 @@
 //! The engine's durable record of jobs: what was accepted, and what became of it.
 //!
-//! Whoever changes it gets a [`Pending`], which is done once the change is on the disk. One thread takes all changes that
-//! wait and commits them together, so that many jobs share the few times that the disk syncs.
+//! Whoever changes it gets a [`Pending`], which is done once the change is on the disk. One thread
+//! takes all changes that wait and commits them together, so that many jobs share the few times
+//! that the disk syncs.
 
 mod adopt;
 mod file;
@@ -35,11 +36,12 @@ use crate::job::JobId;
 use crate::stored;
 use crate::submission::Submission;
 
-/// Ended jobs that are kept; when the journal is opened, older ones are forgotten with their idempotency keys. Their
-/// files stay.
+/// Ended jobs that are kept; when the journal is opened, older ones are forgotten with their
+/// idempotency keys. Their files stay.
 const ENDED_KEPT: usize = 100_000;
 
-/// An open journal. All its copies are the same one; dropping the last commits what waits and closes it.
+/// An open journal. All its copies are the same one; dropping the last commits what waits and
+/// closes it.
 #[derive(Clone)]
 pub(crate) struct Journal(Arc<Handle>);
 
@@ -59,11 +61,13 @@ pub(crate) struct Opened {
     pub(crate) journal: Journal,
     /// Accepted and not ended, in order of id.
     pub(crate) unfinished: Vec<Unfinished>,
-    /// Those that failed when it was opened, as the process died too often while they ran.
+    /// The jobs that failed when the journal was opened, because the process had died too often
+    /// while they ran.
     pub(crate) given_up: Vec<JobId>,
-    /// The number of records that could not be read. They stay in the file, in a table of their own.
+    /// The number of records that could not be read. They stay in the file, in a table of their
+    /// own.
     pub(crate) unreadable: usize,
-    /// Where a damaged journal was put, in whose place a new one begins.
+    /// The path to which a damaged journal was moved. A new one begins in its place.
     pub(crate) set_aside: Option<PathBuf>,
 }
 
@@ -73,15 +77,16 @@ fn journal_error(path: &Path, reason: impl Into<Reason>) -> Error {
 }
 
 impl Journal {
-    /// Opens the journal in `folder`, or begins one, as `journal.redb` with the folder `results` beside it.
+    /// Opens the journal in `folder`, or begins one, as `journal.redb` with the folder `results`
+    /// beside it.
     ///
-    /// A job whose file was being written is finished if the file is there, and else unfinished again. The journals in
-    /// the folders `others` become part of this one, unless an engine has them open. `errors` counts changes that cannot be
-    /// written, by their operation.
+    /// A job whose file was being written is finished if the file is there, and else unfinished
+    /// again. The journals in the folders `others` become part of this one, unless an engine has
+    /// them open. `errors` counts changes that cannot be written, by their operation.
     ///
     /// # Errors
-    /// [`Error::Journal`] if another engine has it open, if a newer version wrote it, or if the disk or its permissions
-    /// refuse it. A damaged journal is no error: it is set aside.
+    /// [`Error::Journal`] if another engine has it open, if a newer version wrote it, or if the
+    /// disk or its permissions refuse it. A damaged journal is no error: it is set aside.
     pub(crate) fn open(folder: &Path, others: &[PathBuf], errors: IntCounterVec) -> Result<Opened, Error> {
         Journal::open_keeping(folder, others, errors, ENDED_KEPT)
     }
@@ -113,8 +118,8 @@ impl Journal {
         &self.0.results
     }
 
-    /// Keeps jobs, and their idempotency keys with them, in one commit; an answer for each. A job whose answer is an error
-    /// is not kept.
+    /// Keeps jobs, and their idempotency keys with them, in one commit; an answer for each. A job
+    /// whose answer is an error is not kept.
     ///
     /// Fails with [`Error::KeyTaken`] for a job whose key another has.
     pub(crate) fn accept<'a>(&self, jobs: impl IntoIterator<Item = (JobId, &'a Submission)>) -> Vec<Pending> {
@@ -126,13 +131,14 @@ impl Journal {
         self.change_all(jobs.into_iter().map(accept))
     }
 
-    /// Before jobs are begun, in one commit: if the process dies while they run, the next engine knows it.
+    /// Before jobs are begun, in one commit: if the process dies while they run, the next engine
+    /// knows it.
     pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = JobId>) -> Vec<Pending> {
         self.change_all(jobs.into_iter().map(|id| (id, Ok(Change::Begin))))
     }
 
-    /// Before each thing that is done for a job that runs alone: where it is, as in `denoising, step 3`, and after it
-    /// [`NOWHERE`]. Nothing waits for the disk.
+    /// Before each thing that is done for a job that runs alone: where it is, as in
+    /// `denoising, step 3`, and after it [`NOWHERE`]. Nothing waits for the disk.
     pub(crate) fn note_place(&self, id: JobId, at: &str) {
         self.0.place.note(id, at);
     }
@@ -164,7 +170,7 @@ impl Journal {
         self.change(id, self.json(id, &state).map(Change::Fail))
     }
 
-    /// What is on the disk of this job.
+    /// Finds the entry of this job on the disk.
     ///
     /// # Errors
     /// [`Error::Journal`] if it cannot be read.
@@ -180,7 +186,8 @@ impl Journal {
         self.0.store.find_key(key)
     }
 
-    /// `value` as JSON that can be read again: one entry that cannot would make the whole journal a damaged one.
+    /// `value` as JSON that can be read again: one entry that cannot would make the whole journal a
+    /// damaged one.
     fn json<T: Serialize + DeserializeOwned>(&self, id: JobId, value: &T) -> Result<String, Error> {
         let json =
             serde_json::to_string(value).and_then(|json| serde_json::from_str::<T>(&json).map(|_| json));
@@ -221,7 +228,8 @@ impl Drop for Handle {
 
 /// The journal's thread, until nobody can send any more.
 fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>, errors: &IntCounterVec) {
-    // A commit that fails may be on the disk nevertheless; its jobs were refused, so they must not be found later.
+    // A commit that fails may be on the disk nevertheless; its jobs were refused, so they must not
+    // be found later.
     let mut revoked = Vec::new();
     while let Ok(first) = changes.recv() {
         let mut batch = Vec::new();
@@ -271,7 +279,8 @@ impl Pending {
     /// Waits, blocking this thread.
     ///
     /// # Errors
-    /// [`Error::Journal`] for a full disk and the like: nothing is changed, and the next change may succeed.
+    /// [`Error::Journal`] for a full disk and the like: nothing is changed, and the next change may
+    /// succeed.
     pub(crate) fn wait(self) -> Result<(), Error> {
         loop {
             listener!(self.0.given => given);

@@ -1,7 +1,7 @@
 //! The place where a job is that runs alone: the last thing that a process says before it dies.
 //!
-//! It is one write without a sync, so that it may precede every call. It outlives the process and not the machine; a file that
-//! is old, torn or gone tells of no job that ran, or of none at all.
+//! It is one write without a sync, so that it may precede every call. It outlives the process and
+//! not the machine; a file that is old, torn or gone tells of no job that ran, or of none at all.
 
 use std::fs::File;
 use std::io;
@@ -13,11 +13,11 @@ use crate::job::JobId;
 
 const LEN: usize = 128;
 
-/// Where a job was.
+/// The place in a job's work that the process noted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) id: JobId,
-    /// As in `denoising, step 3`; empty between two calls.
+    /// The name of the place, for example `denoising, step 3`; empty between two calls.
     pub(super) at: String,
 }
 
@@ -39,7 +39,7 @@ impl PlaceFile {
 }
 
 impl Place {
-    /// What a process noted last in `folder`, if it can be read.
+    /// Reads the last note of a process in `folder`, if it is readable.
     pub(super) fn read(folder: &Path) -> Option<Place> {
         let path = folder.join("place");
         let text = String::from_utf8(read_regular(&path, LEN as u64).ok()?).ok()?;

@@ -1,4 +1,4 @@
-//! What the journal holds of a job.
+//! The journal's record of a job.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub(crate) struct Entry {
     pub(crate) state: EntryState,
 }
 
-/// How far a job has come.
+/// The state of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EntryState {
@@ -31,20 +31,20 @@ pub(crate) enum EntryState {
     Failed { kind: ErrorKind, message: String },
 }
 
-/// How often a job was tried, if the process died meanwhile. A job that has ended has none.
+/// The count of a job's attempts, if the process died during them. A job that has ended has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Attempts {
-    /// `true` from before the job is begun until it ends, waits again, or its file is written. A journal that is
-    /// opened with it was left by a process that died.
+    /// `true` from before the job is begun until it ends, waits again, or its file is written. A
+    /// journal that is opened with it was left by a process that died.
     pub(crate) running: bool,
     /// Deaths of the process while this job ran beside others.
     pub(crate) beside: u32,
     /// Deaths of the process while this job alone ran.
     pub(crate) alone: u32,
-    /// Those of them at one place, in a row, up to the last.
+    /// The number of the last attempts in a row that ended at the same place.
     pub(crate) repeated: u32,
-    /// Where the job was at the last of them, if that is known.
+    /// The place of the job at the last attempt, if it is known.
     pub(crate) place: Option<String>,
 }
 
@@ -74,8 +74,8 @@ impl Attempts {
         self.beside = self.beside.saturating_add(1);
     }
 
-    /// The process died while it ran alone, and was at `place`. A job that kills its process does so at one place; one whose
-    /// process is killed from outside is at another each time.
+    /// The process died while it ran alone, and was at `place`. A job that kills its process does
+    /// so at one place; one whose process is killed from outside is at another each time.
     pub(super) fn died_alone(&mut self, place: Option<&str>) {
         self.running = false;
         // Between two calls nothing is done for the job.
@@ -108,7 +108,7 @@ pub(crate) struct Unfinished {
 pub(crate) struct Record {
     /// Absolute once it is in the journal, as the next run may start in another folder.
     pub(crate) path: PathBuf,
-    /// Of the file, in hexadecimal.
+    /// The BLAKE3 hash of the file, in hexadecimal.
     pub(crate) blake3: String,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) certificate: Option<Certificate>,
@@ -120,7 +120,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Whether the file is there, with these very bytes.
+    /// `true` if the file exists and has exactly these bytes.
     pub(super) fn is_in_place(&self) -> bool {
         // The path is the record's: a pipe or a device would never end.
         let bytes = read_regular(&self.path, MAX_PICTURE_BYTES);

@@ -1,4 +1,8 @@
-//! The journal's open database: one at a time, opened again after a failure, replaced where it is damaged.
+//! The journal's open database: one at a time, opened again after a failure, replaced where it is
+//! damaged.
+//!
+//! A failure to write, for example on a full disk, closes the database. The next change opens it
+//! again.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -21,8 +25,8 @@ pub(super) struct Store {
     path: PathBuf,
     /// `None` after a failure, until it can be opened again.
     database: RwLock<Option<Database>>,
-    /// Held from before the database is first opened: `redb` has a lock of its own, but not while the file is set aside
-    /// or opened again.
+    /// Held from before the database is first opened: `redb` has a lock of its own, but not while
+    /// the file is set aside or opened again.
     lock: File,
 }
 
@@ -71,7 +75,7 @@ impl Store {
         journal_error(&self.path, reason)
     }
 
-    /// As [`tables::commit`].
+    /// Commits the changes with [`tables::commit`].
     pub(super) fn commit(
         &self,
         revoked: &[JobId],
@@ -158,7 +162,8 @@ fn newer_version(newer: u64) -> Fault {
 
 /// A journal's database, if this program reads its version.
 fn open_readable(path: &Path) -> Result<Database, Fault> {
-    // A newer journal is left as it is, to the byte; one that was not closed is opened in the usual way.
+    // A newer journal is left as it is, to the byte; one that was not closed is opened in the usual
+    // way.
     let version =
         ReadOnlyDatabase::open(path).ok().and_then(|database| tables::version(&database).ok().flatten());
     if let Some(newer) = version.filter(|version| *version > FORMAT_VERSION) {

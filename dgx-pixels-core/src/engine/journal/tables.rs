@@ -1,4 +1,7 @@
-//! What is in the journal's file: tables of JSON, and how they change.
+//! The tables in the journal's file, which hold JSON, and their changes.
+//!
+//! Every change of a job is one transaction together with all others that wait, and a transaction
+//! is on the disk as a whole or not at all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -15,9 +18,9 @@ use crate::stored;
 use crate::submission::Submission;
 use crate::value_error::ValueError;
 
-/// Raised when an older program could not read what this one writes. 2: the table of attempts, and new kinds of errors. 3: the
-/// table of unreadable records, and submissions as [`stored`] has them. Older versions are read too, and become this one when
-/// they are opened.
+/// Raised when an older program could not read what this one writes. 2: the table of attempts, and
+/// new kinds of errors. 3: the table of unreadable records, and submissions as [`stored`] has them.
+/// Older versions are read too, and become this one when they are opened.
 pub(super) const FORMAT_VERSION: u64 = 3;
 const OLDEST_VERSION: u64 = 1;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -33,10 +36,11 @@ const KEYS: TableDefinition<&str, &str> = TableDefinition::new("keys");
 /// Job → [`Attempts`], of those that run or during which the process has died.
 const ATTEMPTS: TableDefinition<&str, &str> = TableDefinition::new("attempts");
 
-/// Job → what was in the other tables of a record that could not be read, and why, for a person to look at.
+/// Job → what was in the other tables of a record that could not be read, and why, for a person to
+/// look at.
 const UNREADABLE: TableDefinition<&str, &str> = TableDefinition::new("unreadable");
 
-/// What is to become of one job, its JSON made already.
+/// A change of one job, with its JSON already written.
 pub(super) enum Change {
     Accept {
         submission: String,
@@ -70,12 +74,12 @@ impl Change {
     }
 }
 
-/// What an earlier run left.
+/// The jobs that an earlier run left.
 #[derive(Default)]
 pub(super) struct Left {
-    /// In order of id.
+    /// The jobs that have not ended, in order of id.
     pub(super) unfinished: Vec<Unfinished>,
-    /// Those that have failed just now, as the process died too often while they ran.
+    /// The jobs that have failed just now, because the process died too often while they ran.
     pub(super) given_up: Vec<JobId>,
     /// The number of records that could not be read just now, and cost no more than themselves.
     pub(super) unreadable: usize,
@@ -84,8 +88,8 @@ pub(super) struct Left {
 fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
     // Durability is `Immediate` by default.
     let mut transaction = database.begin_write()?;
-    // After one sync alone, damage to the newest commit looks as if power was lost in it, and `redb` goes back to the one
-    // before, telling nobody.
+    // After one sync alone, damage to the newest commit looks as if power was lost in it, and
+    // `redb` goes back to the one before, telling nobody.
     transaction.set_two_phase_commit(true);
     Ok(transaction)
 }
@@ -108,8 +112,8 @@ pub(super) fn is_readable(version: u64) -> bool {
     (OLDEST_VERSION..=FORMAT_VERSION).contains(&version)
 }
 
-/// Puts right what an earlier run left. Jobs that ran when it ended are told from those that waited: the process died
-/// while they ran. `place` is where the last call was, if that is known.
+/// Puts right what an earlier run left. Jobs that ran when it ended are told from those that
+/// waited: the process died while they ran. `place` is where the last call was, if that is known.
 pub(super) fn recover(
     database: &Database,
     ended_kept: usize,
@@ -195,8 +199,8 @@ pub(super) fn recover(
     Ok(left)
 }
 
-/// Copies the jobs of another journal that are not in this one, all or none; their ids. A key that stands for a job here
-/// stays that job's.
+/// Copies the jobs of another journal that are not in this one, all or none; their ids. A key that
+/// stands for a job here stays that job's.
 pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, redb::Error> {
     let mut copied = HashSet::new();
     let from = from.begin_read()?;
@@ -233,8 +237,8 @@ pub(super) fn merge(from: &Database, into: &Database) -> Result<HashSet<JobId>, 
     Ok(copied)
 }
 
-/// Forgets the `revoked` and makes the changes, all on the disk or none; an answer for each change, which may be refused
-/// alone.
+/// Forgets the `revoked` and makes the changes, all on the disk or none; an answer for each change,
+/// which may be refused alone.
 pub(super) fn commit(
     database: &Database,
     path: &Path,

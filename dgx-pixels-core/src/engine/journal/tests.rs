@@ -373,8 +373,8 @@ fn a_damaged_journal_is_set_aside_or_whole() {
     assert!(opens(&[], &[], "empty"));
 }
 
-/// The one is the header's word on which of two commits is the newest: after a crash in a commit it may point to either, so
-/// that the last commit before a crash is lost with it.
+/// The one is the header's word on which of two commits is the newest: after a crash in a commit it
+/// may point to either, so that the last commit before a crash is lost with it.
 #[test]
 #[ignore = "thousands of files; for a new version of redb"]
 fn any_flipped_bit_is_found_but_one() {

@@ -1,4 +1,4 @@
-//! What a journal knows of the runs before: deaths of the process, older formats, and journals that were adopted.
+//! Tests of earlier runs: deaths of the process, older formats, and journals that were adopted.
 
 use std::fs;
 use std::path::PathBuf;
@@ -144,8 +144,8 @@ fn a_job_whose_file_is_being_written_is_past_danger() {
     assert_eq!(deaths(&open(folder.path())), [0]);
 }
 
-/// A journal that version 0.1 of the program left when it was killed in a batch: one job done, one whose file was being
-/// written, three not begun. The files are not here.
+/// A journal that version 0.1 of the program left when it was killed in a batch: one job done, one
+/// whose file was being written, three not begun. The files are not here.
 const OLDER: &[u8] = include_bytes!("../../../tests/fixtures/journal_v1.redb");
 
 #[test]
@@ -195,7 +195,8 @@ fn an_adoption_that_is_cut_short_anywhere_loses_and_doubles_nothing() {
     let file = other.path().join("journal.redb");
     let bytes = fs::read(&file).unwrap();
 
-    // Killed after the rename: whoever holds our folder next merges it, and whoever adopts that folder too.
+    // Killed after the rename: whoever holds our folder next merges it, and whoever adopts that
+    // folder too.
     let between = folder();
     fs::rename(&file, between.path().join("adopted-1.redb")).unwrap();
     let opened = adopting(own.path(), &[between.path()]);

@@ -1,4 +1,5 @@
-//! Pictures that are nothing but enlarged pixel art: where they change tells the grid, and there is no doubt.
+//! Pictures that are nothing but enlarged pixel art: where they change tells the grid, and there is
+//! no doubt.
 
 use image::RgbaImage;
 

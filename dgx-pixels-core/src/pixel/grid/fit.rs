@@ -1,4 +1,4 @@
-//! How well a grid of one step explains a picture, on one axis and on both, and which step is right.
+//! The fit of a grid of one step to an image, on one axis and on both, and the choice of the step.
 
 use super::profile::Profile;
 use super::{Axis, FEWEST_CELLS, Grid, lattice};

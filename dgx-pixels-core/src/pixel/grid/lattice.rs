@@ -3,6 +3,19 @@
 use super::profile::Profile;
 
 /// The cells of one axis.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{grid, nearest_upscale};
+/// use image::{Rgba, RgbaImage};
+///
+/// let sprite = RgbaImage::from_fn(16, 12, |x, y| Rgba([(x * 37 % 200) as u8, (y * 53 % 200) as u8, 90, 255]));
+/// let found = &grid::find(&nearest_upscale(&sprite, 8)?)[0];
+/// assert_eq!((found.x.cells(), found.y.cells()), (16, 12));
+/// assert_eq!((found.x.span(0), found.x.span(15)), ((0, 8), (120, 128)));
+/// assert!(!found.x.drifts());
+/// # Ok::<(), dgx_pixels_core::pixel::FrameError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
     /// Pixels of a cell, on average.

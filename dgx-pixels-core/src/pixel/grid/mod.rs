@@ -1,10 +1,11 @@
 //! Finding the grid: how large the cells of a picture of pixel art are, and where they begin.
 //!
-//! Two signals of each axis, how much changes at a position and how much the change changes there (Gallagher 2005: what
-//! was enlarged smoothly bends at its old samples), give candidate steps from their spectra. Each is judged by what a
-//! grid is for: cells are flatter when the grid lies right than when it is shifted. Both axes are judged together, as
-//! most pixels are square; among steps that explain the picture as well, the largest is right, as a finer one explains
-//! everything that a coarser one does.
+//! Two signals of each axis, how much changes at a position and how much the change changes there
+//! (Gallagher 2005: what was enlarged smoothly bends at its old samples), give candidate steps from
+//! their spectra. Each is judged by what a grid is for: cells are flatter when the grid lies right
+//! than when it is shifted. Both axes are judged together, as most pixels are square; among steps
+//! that explain the picture as well, the largest is right, as a finer one explains everything that
+//! a coarser one does.
 
 mod enlarged;
 mod fit;
@@ -22,6 +23,9 @@ use profile::Profile;
 use spectrum::Spectrum;
 
 /// A grid that was found.
+///
+/// Its cells cover the image: the product of `x.cells()` and `y.cells()` is the number of pixels of
+/// the sprite that [`sample`](super::sample) makes with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
     /// Columns.
@@ -74,8 +78,15 @@ const CANDIDATES: usize = 3;
 /// Axes may differ where each alone is this much better.
 const NOT_SQUARE: f64 = 1.35;
 
-/// The most likely grids of `image`, however unlikely, best first: one where that is sure, else up to three; none if the
-/// picture is too small to have one.
+/// The most likely grids of `image`, however unlikely, best first: one where that is sure, else up
+/// to three; none if the picture is too small to have one.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::grid;
+/// use image::RgbaImage;
+/// assert!(grid::find(&RgbaImage::new(4, 4)).is_empty());
+/// ```
 pub fn find(image: &RgbaImage) -> Vec<Grid> {
     if let Some(grid) = enlarged(image) {
         return vec![grid];

@@ -1,4 +1,5 @@
-//! What one axis of a picture looks like: how much changes at each position, and sums that say how flat a span is.
+//! The profile of one axis of an image: the amount of change at each position, and sums that show
+//! how flat a span is.
 
 use image::RgbaImage;
 

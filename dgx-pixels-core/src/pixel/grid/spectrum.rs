@@ -1,4 +1,4 @@
-//! How strongly a profile repeats at each frequency.
+//! The strength with which a profile repeats at each frequency.
 
 use std::f64::consts::TAU;
 

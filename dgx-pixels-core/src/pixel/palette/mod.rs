@@ -38,6 +38,14 @@ pub struct Palette {
 }
 
 /// The reason why there is no palette.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::{Palette, PaletteError};
+/// assert!(matches!(Palette::new([]), Err(PaletteError::Count { count: 0 })));
+/// assert!(matches!(Palette::of_text("no-such-name"), Err(PaletteError::Unknown { .. })));
+/// assert!(matches!(Palette::load("no-such-file.gpl"), Err(PaletteError::NoFile { .. })));
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaletteError {
@@ -84,6 +92,14 @@ impl Palette {
     ///
     /// # Errors
     /// [`PaletteError::Count`].
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::Palette;
+    /// let palette = Palette::new([[0; 3], [255; 3], [0; 3]])?;
+    /// assert_eq!(palette.colors(), [[0; 3], [255; 3]]);
+    /// # Ok::<(), dgx_pixels_core::pixel::PaletteError>(())
+    /// ```
     pub fn new(colors: impl IntoIterator<Item = [u8; 3]>) -> Result<Palette, PaletteError> {
         let mut seen = std::collections::HashSet::new();
         let colors: Vec<_> = colors.into_iter().filter(|color| seen.insert(*color)).collect();
@@ -93,8 +109,8 @@ impl Palette {
         Ok(Palette { oklab: colors.iter().map(|color| Oklab::from_rgb(*color)).collect(), colors })
     }
 
-    /// The palette that a user names: a well-known name (`-`, `_`, spaces and case do not matter), colors such as
-    /// `#1A1C2C,#5D275D`, or a file (see [`read`](Self::read)).
+    /// The palette that a user names: a well-known name (`-`, `_`, spaces and case do not matter),
+    /// colors such as `#1A1C2C,#5D275D`, or a file (see [`read`](Self::read)).
     ///
     /// # Errors
     /// [`PaletteError`].
@@ -124,12 +140,22 @@ impl Palette {
         }
     }
 
-    /// A file: a list of hexadecimal colors, GIMP's or Aseprite's GPL, JASC's and Microsoft's PAL, Adobe's ACT,
-    /// ASE and ACO, Paint.NET's text, or any PNG, whose visible colors it is. Its content says which. Text may be
-    /// UTF-8 or UTF-16.
+    /// A file: a list of hexadecimal colors, GIMP's or Aseprite's GPL, JASC's and Microsoft's PAL,
+    /// Adobe's ACT, ASE and ACO, Paint.NET's text, or any PNG, whose visible colors it is. Its
+    /// content says which. Text may be UTF-8 or UTF-16.
     ///
     /// # Errors
     /// [`PaletteError::File`].
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::Palette;
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("mine.hex");
+    /// std::fs::write(&path, "1a1c2c\n5d275d\n")?;
+    /// assert_eq!(Palette::read(&path)?.colors(), [[0x1a, 0x1c, 0x2c], [0x5d, 0x27, 0x5d]]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(path: &Path) -> Result<Palette, PaletteError> {
         let fault =
             |Reason { words: reason, cause }| PaletteError::File { path: path.to_owned(), reason, cause };
@@ -139,6 +165,13 @@ impl Palette {
     }
 
     /// Names that [`load`](Self::load) knows.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::Palette;
+    /// assert!(Palette::names().any(|name| name == "pico-8"));
+    /// assert!(Palette::names().all(|name| Palette::load(name).is_ok()));
+    /// ```
     pub fn names() -> impl Iterator<Item = &'static str> {
         known::names()
     }
@@ -149,6 +182,14 @@ impl Palette {
     }
 
     /// The index of the colour nearest in Oklab; of equals the first.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::Palette;
+    /// let palette = Palette::load("#000000,#ff0000,#ffffff")?;
+    /// assert_eq!(palette.nearest([200, 30, 20]), 1);
+    /// # Ok::<(), dgx_pixels_core::pixel::PaletteError>(())
+    /// ```
     pub fn nearest(&self, color: [u8; 3]) -> usize {
         self.nearest_to(Oklab::from_rgb(color))
     }

@@ -1,5 +1,5 @@
-//! Products of pixels, with their neighbours or without, and weights, by kernels for Hopper: what these are told of their work, and the
-//! convolutions of `convolve.cu`.
+//! Products of pixels, with their neighbours or without, and weights, by kernels for Hopper: what
+//! these are told of their work, and the convolutions of `convolve.cu`.
 
 use std::ptr;
 

@@ -1,4 +1,5 @@
-//! The calls of NVIDIA's driver that put our kernels on a GPU and start them: libtorch starts none but its own.
+//! The calls of NVIDIA's driver that put our kernels on a GPU and start them: libtorch starts none
+//! but its own.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr;

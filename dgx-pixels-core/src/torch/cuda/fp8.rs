@@ -1,4 +1,5 @@
-//! Numbers of 8 bits (e4m3), and products of them: by cuBLASLt, or on Hopper by kernels of our own, which convolve as well.
+//! Numbers of 8 bits (e4m3), and products of them: by cuBLASLt, or on Hopper by kernels of our own,
+//! which convolve as well.
 
 use std::ptr;
 

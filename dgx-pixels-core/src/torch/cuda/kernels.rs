@@ -1,5 +1,5 @@
-//! Kernels of a GPU: compiled, loaded, launched. What they compute stands in `pixels`, `rows` and `products`, in plain tensors; `tests` hold
-//! them against that on a GPU.
+//! Kernels of a GPU: compiled, loaded, launched. What they compute stands in `pixels`, `rows` and
+//! `products`, in plain tensors; `tests` hold them against that on a GPU.
 
 use std::cell::Cell;
 use std::ffi::c_void;

@@ -1,4 +1,5 @@
-//! Matrix products by cuBLASLt, with what follows them in the same pass: a bias, and a sum with what the output holds.
+//! Matrix products by cuBLASLt, with what follows them in the same pass: a bias, and a sum with
+//! what the output holds.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
-//! What is done beyond libtorch on an NVIDIA GPU: kernels of our own, matrix products with their epilogues, streams and graphs.
+//! The work beyond libtorch on an NVIDIA GPU: kernels of our own, matrix products with their
+//! epilogues, streams and graphs.
 //!
-//! All of it is a way to compute what the plain code beside it says, faster. Where a part of it is missing (NVRTC, cuBLASLt), or a shape
-//! does not fit, the plain code runs.
+//! All of it is a way to compute what the plain code beside it says, faster. Where a part of it is
+//! missing (NVRTC, cuBLASLt), or a shape does not fit, the plain code runs.
 
 mod convolution;
 mod driver;

@@ -1,4 +1,5 @@
-//! Kernels from source to machine code, at run time, for the GPU that is there; what was compiled is kept on disk.
+//! Kernels from source to machine code, at run time, for the GPU that is there; what was compiled
+//! is kept on disk.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs;

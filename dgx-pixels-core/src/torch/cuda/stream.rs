@@ -1,4 +1,5 @@
-//! Our stream of each GPU, and graphs: a forward pass that was recorded and runs again without the CPU (`stream.cpp`).
+//! Our stream of each GPU, and graphs: a forward pass that was recorded and runs again without the
+//! CPU (`stream.cpp`).
 
 use std::ffi::{c_char, c_void};
 use std::ptr;

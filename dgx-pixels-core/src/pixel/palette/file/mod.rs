@@ -1,5 +1,5 @@
-//! Palette files. Sources: GIMP's `gimppalette-load.c` header, Aseprite's GPL with alpha, JASC-PAL, Microsoft's
-//! RIFF PAL, Adobe's ACT, ASE and ACO, and what Lospec offers for download.
+//! Palette files. Sources: GIMP's `gimppalette-load.c` header, Aseprite's GPL with alpha, JASC-PAL,
+//! Microsoft's RIFF PAL, Adobe's ACT, ASE and ACO, and what Lospec offers for download.
 
 mod adobe;
 mod text;
