@@ -65,8 +65,11 @@ def drawing(rng: np.random.Generator, kind: str, width: int, height: int) -> Ima
         for _ in range(int(rng.integers(5, 30))):
             x, y = (int(rng.integers(0, v)) for v in page.size)
             w, h = (int(v) for v in rng.integers(10, page.width // 3, 2))
-            draw = [pen.ellipse, pen.rectangle, lambda box, fill: pen.rounded_rectangle(box, w // 8, fill)]
-            draw[rng.integers(3)]([x, y, x + w, y + h], tone())
+            box, fill, shape = [x, y, x + w, y + h], tone(), rng.integers(3)
+            if shape == 2:
+                pen.rounded_rectangle(box, w // 8, fill)
+            else:
+                (pen.ellipse if shape == 0 else pen.rectangle)(box, fill)
     elif kind == "curves":
         for _ in range(int(rng.integers(2, 7))):
             x = np.linspace(0, page.width, 200)
@@ -79,7 +82,7 @@ def drawing(rng: np.random.Generator, kind: str, width: int, height: int) -> Ima
             points += [(points[0][0] + int(a), points[0][1] + int(b)) for a, b in rng.integers(-page.width // 6, page.width // 6, (5, 2))]
             pen.polygon(points, tone())
     else:
-        for i in range(int(rng.integers(4, 12))):
+        for _ in range(int(rng.integers(4, 12))):
             top = FINE * int(rng.integers(0, height))
             left = FINE * int(rng.integers(0, width // 2))
             box = [left, top, left + FINE * int(rng.integers(60, 200)), top + FINE * int(rng.integers(20, 50))]

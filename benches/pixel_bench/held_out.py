@@ -4,7 +4,17 @@ import io
 
 import numpy as np
 from canvas import Canvas, Damaged, Rng, axes, blur, flattened, warped
-from kinds import BICUBIC, BILINEAR, BOX, LANCZOS, NEAREST, Category, cut_out, straight, supersampled
+from kinds import (
+    BICUBIC,
+    BILINEAR,
+    BOX,
+    LANCZOS,
+    NEAREST,
+    Category,
+    cut_out,
+    straight,
+    supersampled,
+)
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from sources import Pixels

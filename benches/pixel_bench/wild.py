@@ -13,7 +13,6 @@ from canvas import (
     Field,
     Rng,
     axes,
-    blur,
     flattened,
     tilted,
 )
