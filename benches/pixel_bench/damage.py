@@ -44,11 +44,11 @@ def as_it_is(pixels: Pixels) -> Damaged:
     return Damaged(pixels, truth, 1.0, 1.0, 0.0, 0.0, np.stack(middles, axis=-1).astype(np.float32))
 
 
-def write(sources: list[Source], seed: int, output: Path) -> None:
+def write(sources: list[Source], group: str, seed: int, output: Path) -> None:
     (output / "truth").mkdir(parents=True, exist_ok=True)
     rows = []
     for source in sources:
-        for category in CATEGORIES:
+        for category in GROUPS[group]:
             damaged = spoil(source, category, seed)
             file, truth = f"{category}__{source.name}.png", f"truth/{category}__{source.name}.png"
             Image.fromarray(damaged.picture).save(output / file, compress_level=1)
@@ -58,6 +58,7 @@ def write(sources: list[Source], seed: int, output: Path) -> None:
                     "file": file,
                     "category": category,
                     "source": source.name,
+                    "judge": damaged.judge,
                     "cols": damaged.truth.shape[1],
                     "rows": damaged.truth.shape[0],
                     **{k: round(getattr(damaged, k), 4) for k in ("step_x", "step_y", "phase_x", "phase_y")},
@@ -87,17 +88,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["list", "write", "sheet"])
     parser.add_argument("--set", default="tune", help="tune, report, or a folder of sprites")
+    parser.add_argument("--group", default="report", choices=GROUPS, help="which damages to write")
     parser.add_argument("--sources", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     if args.command == "list":
-        for name, category in CATEGORIES.items():
-            print(f"{category.group:10} {name}")
+        for group, kinds in GROUPS.items():
+            for name, category in kinds.items():
+                print(f"{group:10} {category.group:10} {name}")
         return
     folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
     sources = subsample(load(folder), args.sources, args.seed)
-    (write if args.command == "write" else sheet)(sources, args.seed, args.output)
+    if args.command == "write":
+        write(sources, args.group, args.seed, args.output)
+    else:
+        sheet(sources, args.seed, args.output)
 
 
 if __name__ == "__main__":

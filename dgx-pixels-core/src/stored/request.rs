@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture_file::MadeError;
 use crate::pixel::{
-    Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Wrap,
+    Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Unsure,
+    Wrap,
 };
 use crate::request::{Crop, GenerateRequest, ImageSize, ResolvedRequest};
 use crate::scheduler::SchedulerName;
@@ -39,7 +40,7 @@ pub(crate) struct Request {
 
 impl Request {
     /// The newest version of a record that has a request, as this program reads it.
-    pub(super) const NEWEST: u32 = 2;
+    pub(super) const NEWEST: u32 = 3;
 
     /// Returns the oldest version that can hold this request: records do not change with the program.
     pub(super) fn version(&self) -> u32 {
@@ -135,6 +136,20 @@ pub(crate) struct Pixel {
     clean_up: bool,
     outline: Outline,
     wrap: Wrap,
+    /// Since version 3.
+    #[serde(skip_serializing_if = "is_default")]
+    unsure: Unsure,
+}
+
+fn is_default(unsure: &Unsure) -> bool {
+    *unsure == Unsure::default()
+}
+
+impl Pixel {
+    /// Returns the oldest version of a record that can hold these stages.
+    pub(super) fn version(&self) -> u32 {
+        if is_default(&self.unsure) { 1 } else { 3 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -167,6 +182,7 @@ impl From<PixelOptions> for Pixel {
             bleed: options.bleed,
             clean_up: options.cleanup,
             outline: options.outline,
+            unsure: options.unsure,
         }
     }
 }
@@ -193,6 +209,7 @@ impl From<Pixel> for PixelOptions {
             outline: stored.outline,
             tile_x: stored.wrap.x,
             tile_y: stored.wrap.y,
+            unsure: stored.unsure,
         }
     }
 }

@@ -59,6 +59,7 @@ fn pixels() -> impl Strategy<Value = PixelOptions> {
         outline: ["keep", "add", "remove"][words.2].parse().unwrap(),
         tile_x: flags[5],
         tile_y: flags[3],
+        unsure: ["best", "keep", "fail"][words.3].parse().unwrap(),
     })
 }
 
@@ -128,7 +129,7 @@ fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its record of how it was made has format version 9; expected at most 2: a newer program wrote it"
+        "its record of how it was made has format version 9; expected at most 3: a newer program wrote it"
     );
 }
 
