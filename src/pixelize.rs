@@ -28,7 +28,7 @@ Beside each sprite `NAME.json` is written, its certificate; where it is not sure
 as it is (verdict `native`); `--grid` reduces it. Where the grid is not sure (verdict `unsure`), `--unsure` says what is
 made, and `--grid` decides it. Standard output holds the path of each sprite, or with --json one line a picture:
   {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\"|\"unsure\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
-   \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
+   \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"unsure_background\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for one that could not be made; all others are, and the exit code is 8.
 With `--output -` standard output holds the PNG file itself, and nothing is written beside it.
 
@@ -94,6 +94,9 @@ struct Line<'a> {
     confidence: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     others: Vec<Other>,
+    /// The color that may be the background, where that is not sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unsure_background: Option<String>,
     colors: usize,
     certificate: &'a Certificate,
     timings_ms: Timings,
@@ -328,6 +331,13 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
         let sheet = has_sheet.then(|| candidates_of(&job.output));
         output::note(format_args!("warning: `{}`: {}", job.input.display(), doubt(&made, sheet.as_deref())));
     }
+    if let Some([r, g, b]) = made.unsure_background.filter(|_| !args.quiet) {
+        output::note(format_args!(
+            "warning: `{}`: not sure that #{r:02X}{g:02X}{b:02X} is its background; it was kept opaque: choose with \
+             `--transparent`",
+            job.input.display(),
+        ));
+    }
     if made.verdict == Verdict::Native && made.others.is_empty() && !args.quiet {
         output::note(format_args!(
             "note: `{}` is pixel art at its own size, {}x{}; it was kept, not reduced",
@@ -364,6 +374,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
         edges_y: edges(&grid.y),
         confidence: made.confidence,
         others: others.collect(),
+        unsure_background: made.unsure_background.map(|[r, g, b]| format!("#{r:02X}{g:02X}{b:02X}")),
         colors: certificate.colors,
         certificate,
         timings_ms: Timings {

@@ -21,7 +21,7 @@ import numpy as np
 from drawings import drawings
 from numpy.typing import NDArray
 from PIL import Image
-from sources import no_grid
+from sources import DATA, load, native, no_grid
 
 Numbers = NDArray[np.float64]
 
@@ -111,10 +111,16 @@ def weights(folders: list[Path]) -> None:
 
 
 def flat(count: int, seed: int, output: Path) -> None:
-    """Photographs, gradients and drawings, on which any grid is wrong."""
+    """Photographs, gradients, drawings, and art at its own size, on which any grid is wrong."""
     output.mkdir(parents=True, exist_ok=True)
     rows = []
-    for set_name, pictures in (("no_grid", no_grid(count, seed)), ("drawing", drawings(count, seed))):
+    sets = [
+        ("no-grid", no_grid(count, seed)),
+        ("drawing", drawings(count, seed)),
+        ("native", native(count // 2, seed)),
+        ("small", load(DATA / "tune")),
+    ]
+    for set_name, pictures in sets:
         for source in pictures:
             file = f"{set_name}_{source.name}.png"
             Image.fromarray(source.pixels).save(output / file, compress_level=1)

@@ -9,9 +9,9 @@ use image::{Rgba, RgbaImage};
 const NEUTRAL: u8 = 12;
 /// A pixel this near to a tone, in each channel, has it: lossy files move it a little.
 const NEAR: i32 = 14;
-/// This near if nothing blurred or coded the picture since the board was drawn, which this share of the border tells.
+/// This near if nothing blurred or coded the picture since the board was drawn, which this share of the board tells.
 const EXACT: i32 = 2;
-const EXACT_SHARE: f64 = 0.999;
+const EXACT_SHARE: f64 = 0.99;
 /// Pixels this far from a line may mix two squares, if the picture is not exact.
 const MIXES: f64 = 1.6;
 /// The tones differ by at least this, and by no more than that.
@@ -52,20 +52,10 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
         return None;
     }
     let tones = tones(image)?;
-    let near_tone = |x: usize, y: usize, near: i32| tone_of(image.get_pixel(x as u32, y as u32), tones, near);
-    let tone = |x: usize, y: usize| near_tone(x, y, NEAR);
-    let count = |near: i32| border(width, height).filter(|&(x, y)| near_tone(x, y, near).is_some()).count();
-    let is_between = |x: usize, y: usize| {
-        let in_tones = |(c, value): (usize, &u8)| {
-            let value = i32::from(*value);
-            tones[0][c].min(tones[1][c]) <= value && value <= tones[0][c].max(tones[1][c])
-        };
+    let tone = |x: usize, y: usize| {
         let pixel = image.get_pixel(x as u32, y as u32);
-        near_tone(x, y, EXACT).is_none() && pixel.0[..3].iter().enumerate().all(in_tones)
+        tones.iter().position(|tone| distance(pixel, *tone) <= NEAR)
     };
-    let mixed = border(width, height).filter(|&(x, y)| is_between(x, y)).count();
-    let is_exact = count(EXACT) as f64 >= EXACT_SHARE * (count(NEAR) + mixed) as f64;
-    let (near, mixes) = if is_exact { (EXACT, 0.0) } else { (NEAR, MIXES) };
     let x = squares(width, height, tone)?;
     let y = squares(height, width, |along, across| tone(across, along))?;
     if !(0.97..1.03).contains(&(x.side / y.side)) {
@@ -88,7 +78,17 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
         return None;
     }
 
-    // 2. pixels that show what the board would; between two squares, anything between their tones
+    // 2. how exactly it was kept
+    let (mut exact, mut all) = (0u32, 0u32);
+    for (px, py) in (0..height).step_by(3).flat_map(|py| (0..width).step_by(3).map(move |px| (px, py))) {
+        let distance = distance(image.get_pixel(px as u32, py as u32), tones[odd(px, py) ^ first]);
+        all += u32::from(distance <= NEAR);
+        exact += u32::from(distance <= EXACT);
+    }
+    let is_exact = f64::from(exact) >= EXACT_SHARE * f64::from(all);
+    let (near, mixes) = if is_exact { (EXACT, 0.0) } else { (NEAR, MIXES) };
+
+    // 3. pixels that show what the board would; between two squares, anything between their tones
     let shows = |px: usize, py: usize| {
         let Rgba([r, g, b, _]) = *image.get_pixel(px as u32, py as u32);
         let near_line = x.at(px).1 < mixes || y.at(py).1 < mixes;
@@ -105,7 +105,7 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
     };
     let shown: Vec<bool> = (0..width * height).map(|i| shows(i % width, i / width)).collect();
 
-    // 3. of these, all that hangs together with the border, or shows both tones
+    // 4. of these, all that hangs together with the border, or shows both tones
     let mut board = vec![false; shown.len()];
     let mut seen = vec![false; shown.len()];
     let mut part = vec![];
@@ -196,9 +196,9 @@ fn tones(image: &RgbaImage) -> Option<[[i32; 3]; 2]> {
     (holds && even).then(|| [mean(first), mean(second)])
 }
 
-fn tone_of(pixel: &Rgba<u8>, tones: [[i32; 3]; 2], near: i32) -> Option<usize> {
-    let has = |tone: &[i32; 3]| tone.iter().zip(pixel.0).all(|(tone, value)| (tone - i32::from(value)).abs() <= near);
-    tones.iter().position(has)
+/// The largest difference of a channel.
+fn distance(pixel: &Rgba<u8>, tone: [i32; 3]) -> i32 {
+    tone.iter().zip(pixel.0).map(|(tone, value)| (tone - i32::from(value)).abs()).max().unwrap_or(0)
 }
 
 /// The squares along an axis of `len` pixels, from where one tone follows the other on `lines` lines across it.

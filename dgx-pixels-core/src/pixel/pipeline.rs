@@ -46,6 +46,9 @@ pub struct Pixelized {
     /// The other grids that the image may have, most likely first, up to three: none where the grid
     /// is sure. To be tried with [`GridChoice::Cells`].
     pub others: Vec<Grid>,
+    /// The color that may be the background, where that is not sure: the sprite is opaque then.
+    /// [`Transparent::Key`] decides it.
+    pub unsure_background: Option<[u8; 3]>,
     /// The measured properties of the sprite.
     pub certificate: Certificate,
     /// Finding the grid.
@@ -206,6 +209,7 @@ pub fn pixelize_within(
         expected_step: None,
         strip: None,
         outline: Outline::Keep,
+        transparent: if made.unsure_background.is_some() { Transparent::Off } else { options.transparent },
         ..options.clone()
     };
     // A background may be plain only once it has few colours; what would change next time is changed now.
@@ -259,7 +263,9 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
         let mut certificate = Certificate::of(&sprite, None, options.wrap());
         certificate.idempotent = Some(true);
         let draw = Duration::ZERO;
-        let pixelized = Pixelized { sprite, verdict, grid, confidence, others, certificate, find, draw };
+        let unsure_background = None;
+        let pixelized =
+            Pixelized { sprite, verdict, grid, confidence, others, unsure_background, certificate, find, draw };
         return Ok(Once { pixelized, is_kept: true });
     }
 
@@ -279,7 +285,14 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
 
     // 3. what is seen of it
     bounds.check()?;
-    cut_out(&mut sprite, options.transparent, options.wrap());
+    let opaque = sprite.clone();
+    let cut = cut_out(&mut sprite, options.transparent, options.wrap());
+    let is_found = options.transparent == Transparent::Auto && options.expected_step.is_none();
+    let unsure_background = cut.filter(|cut| cut.is_unsure && is_found).map(|cut| cut.background);
+    if unsure_background.is_some() {
+        sprite = opaque;
+        cut_out(&mut sprite, Transparent::Off, options.wrap());
+    }
     if options.cleanup {
         clean_up(&mut sprite, options.wrap());
     }
@@ -311,7 +324,8 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
     let on_palette = options.palette.as_ref().map(Palette::colors);
     let certificate = Certificate::of(&sprite, on_palette, options.wrap());
     let draw = started.elapsed();
-    let pixelized = Pixelized { sprite, verdict, grid, confidence, others, certificate, find, draw };
+    let pixelized =
+        Pixelized { sprite, verdict, grid, confidence, others, unsure_background, certificate, find, draw };
     Ok(Once { pixelized, is_kept: false })
 }
 
@@ -417,8 +431,7 @@ fn choose(image: &RgbaImage, options: &PixelOptions, on_board: bool) -> Result<C
     let longer = f64::from(width.max(height));
     let step = longer / options.detail.cells();
     let is_sprite = step <= LEAST_REDUCTION || longer <= LARGEST_SPRITE && has_few_colors(image);
-    let is_exact = found.first().is_some_and(|grid| grid.contrast == 1.0) && confidence >= LIKELY;
-    if is_sprite && !is_exact && may_be_native {
+    if is_sprite && confidence < LIKELY && may_be_native {
         let others = if confidence < UNLIKELY { vec![] } else { found };
         return Ok(kept(image, Verdict::Native, 1.0 - confidence, others));
     }

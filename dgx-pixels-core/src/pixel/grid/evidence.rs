@@ -123,7 +123,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    const COUNT: usize = 15;
+    const COUNT: usize = 17;
 
     pub(super) fn of(grid: &Grid, pair: &Pair, lines: [&Edges; 2], combs: &Combs, usual: f64) -> Evidence {
         let steps = [grid.x.step, grid.y.step];
@@ -184,6 +184,8 @@ impl Evidence {
             coherence,
             (-explained).max(0.0),
             filled,
+            explained.max(0.0),
+            0.5 * (lines[0].thin() + lines[1].thin()),
         ];
         Evidence { values, is_strange, is_noisy }
     }
@@ -218,6 +220,8 @@ const WEIGHTS: [(&str, f64); Evidence::COUNT] = [
     ("parts have one phase", 4.563),
     ("distances that speak against it", -0.732),
     ("borders that have edges", 1.544),
+    ("distances that the step explains", 0.0),
+    ("distances of one pixel", 0.0),
 ];
 const BIAS: f64 = -10.155;
 
