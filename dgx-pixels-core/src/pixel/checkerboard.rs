@@ -11,7 +11,7 @@ const NEUTRAL: u8 = 12;
 const NEAR: i32 = 14;
 /// This near if nothing blurred or coded the picture since the board was drawn, which this share of the board tells.
 const EXACT: i32 = 2;
-const EXACT_SHARE: f64 = 0.99;
+const EXACT_SHARE: f64 = 0.95;
 /// Pixels this far from a line may mix two squares, if the picture is not exact.
 const MIXES: f64 = 1.6;
 /// The tones differ by at least this, and by no more than that.
@@ -78,12 +78,26 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
         return None;
     }
 
-    // 2. how exactly it was kept
+    // 2. how exactly it was kept, in squares that are of the board
+    let expected = |px: usize, py: usize| tones[odd(px, py) ^ first];
     let (mut exact, mut all) = (0u32, 0u32);
-    for (px, py) in (0..height).step_by(3).flat_map(|py| (0..width).step_by(3).map(move |px| (px, py))) {
-        let distance = distance(image.get_pixel(px as u32, py as u32), tones[odd(px, py) ^ first]);
-        all += u32::from(distance <= NEAR);
-        exact += u32::from(distance <= EXACT);
+    let middles = |axis: Squares, len: usize| {
+        let count = ((len as f64 - axis.phase) / axis.side).ceil().max(0.0) as usize;
+        (0..=count).map(move |i| axis.phase + (i as f64 - 0.5) * axis.side).filter(move |at| (0.0..len as f64).contains(at))
+    };
+    let around = [-0.4, -0.2, 0.0, 0.2, 0.4];
+    for (left, top) in middles(y, height).flat_map(|top| middles(x, width).map(move |left| (left, top))) {
+        let places = around.iter().flat_map(|dy| around.map(|dx| (left + dx * x.side, top + dy * y.side)));
+        let inside = |(px, py): &(f64, f64)| (0.0..width as f64).contains(px) && (0.0..height as f64).contains(py);
+        let distances: Vec<i32> = places
+            .filter(inside)
+            .map(|(px, py)| (px as usize, py as usize))
+            .map(|(px, py)| distance(image.get_pixel(px as u32, py as u32), expected(px, py)))
+            .collect();
+        if distances.iter().all(|distance| *distance <= NEAR) {
+            all += distances.len() as u32;
+            exact += distances.iter().filter(|distance| **distance <= EXACT).count() as u32;
+        }
     }
     let is_exact = f64::from(exact) >= EXACT_SHARE * f64::from(all);
     let (near, mixes) = if is_exact { (EXACT, 0.0) } else { (NEAR, MIXES) };
@@ -92,7 +106,7 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
     let shows = |px: usize, py: usize| {
         let Rgba([r, g, b, _]) = *image.get_pixel(px as u32, py as u32);
         let near_line = x.at(px).1 < mixes || y.at(py).1 < mixes;
-        let expected = tones[odd(px, py) ^ first];
+        let expected = expected(px, py);
         [r, g, b].into_iter().enumerate().all(|(c, value)| {
             let value = i32::from(value);
             let (low, high) = (tones[0][c].min(tones[1][c]), tones[0][c].max(tones[1][c]));

@@ -339,6 +339,12 @@ const LIMIT: f64 = 0.6;
 const LIKELY: f64 = 0.3;
 /// Below this confidence of the likeliest grid, that there is none is sure.
 const UNLIKELY: f64 = 1.0 - grid::SURE;
+/// Images with a shorter side may be sprites already.
+const SMALL: u32 = 100;
+/// Contrast of cells that are nearly of one color.
+const FLAT: f64 = 0.8;
+/// From this confidence on a grid is found whatever single pixels look like: drawn lines between cells.
+const BEYOND_DOUBT: f64 = 0.93;
 /// How sure it is that an image is at its own size where a grid explains some of it.
 const NATIVE_BESIDE_GRID: f64 = 0.7;
 /// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
@@ -408,7 +414,8 @@ fn choose(image: &RgbaImage, options: &PixelOptions, on_board: bool) -> Result<C
         && !on_board
         && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
-    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
+    let is_beyond_doubt = confidence >= BEYOND_DOUBT;
+    if may_be_native && !is_beyond_doubt && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
         let doubted =
             found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
@@ -431,7 +438,10 @@ fn choose(image: &RgbaImage, options: &PixelOptions, on_board: bool) -> Result<C
     let longer = f64::from(width.max(height));
     let step = longer / options.detail.cells();
     let is_sprite = step <= LEAST_REDUCTION || longer <= LARGEST_SPRITE && has_few_colors(image);
-    if is_sprite && confidence < LIKELY && may_be_native {
+    // A small image may be a sprite already, and has few witnesses: the cells of one that is enlarged are flat.
+    let is_flat = found.first().is_some_and(|grid| grid.contrast >= FLAT);
+    let is_small = width.min(height) < SMALL && !is_flat;
+    if is_sprite && (confidence < LIKELY || is_small) && may_be_native {
         let others = if confidence < UNLIKELY { vec![] } else { found };
         return Ok(kept(image, Verdict::Native, 1.0 - confidence, others));
     }

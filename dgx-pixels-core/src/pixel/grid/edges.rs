@@ -163,12 +163,6 @@ impl Edges {
         if alone > 0.0 { f64::from(re.hypot(im) / alone) } else { 0.0 }
     }
 
-    /// The share of all distances that are a single pixel: of art at its own size, and of dithering.
-    pub(super) fn thin(&self) -> f64 {
-        let thin = self.sums[(1.5 * FINE) as usize];
-        if self.weight() > 0.0 { f64::from(thin / self.weight()) } else { 0.0 }
-    }
-
     /// The step that distances of up to three cells have on average, if there are any.
     pub(super) fn mean_step(&self, step: f64) -> Option<f64> {
         let quarters = step as f32 * FINE;

@@ -123,7 +123,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    const COUNT: usize = 17;
+    const COUNT: usize = 16;
 
     pub(super) fn of(grid: &Grid, pair: &Pair, lines: [&Edges; 2], combs: &Combs, usual: f64) -> Evidence {
         let steps = [grid.x.step, grid.y.step];
@@ -185,7 +185,6 @@ impl Evidence {
             (-explained).max(0.0),
             filled,
             explained.max(0.0),
-            0.5 * (lines[0].thin() + lines[1].thin()),
         ];
         Evidence { values, is_strange, is_noisy }
     }
@@ -205,25 +204,24 @@ impl Evidence {
 
 /// A logistic regression over damaged pictures of pixel art and pictures without a grid: benches/pixel_bench/fit.py.
 const WEIGHTS: [(&str, f64); Evidence::COUNT] = [
-    ("contrast above chance", 1.071),
-    ("what any step has of it in this picture", -1.328),
-    ("bends", 0.064),
-    ("not square", -1.883),
-    ("few cells", -1.079),
-    ("contrast", 1.091),
-    ("edges on borders", 1.009),
-    ("a step that explains distances better", -0.977),
-    ("distances of one cell", 0.865),
-    ("distances that are looked at", 4.893),
-    ("steps of the axes off by", -1.265),
-    ("edges a pixel", -9.324),
-    ("parts have one phase", 4.563),
-    ("distances that speak against it", -0.732),
-    ("borders that have edges", 1.544),
-    ("distances that the step explains", 0.0),
-    ("distances of one pixel", 0.0),
+    ("contrast above chance", 1.196),
+    ("what any step has of it in this picture", -1.123),
+    ("bends", 0.079),
+    ("not square", -1.741),
+    ("few cells", -1.247),
+    ("contrast", 1.407),
+    ("edges on borders", 1.508),
+    ("a step that explains distances better", -1.100),
+    ("distances of one cell", 0.925),
+    ("distances that are looked at", 4.991),
+    ("steps of the axes off by", -0.890),
+    ("edges a pixel", -17.417),
+    ("parts have one phase", 3.514),
+    ("distances that speak against it", 0.005),
+    ("borders that have edges", 1.773),
+    ("distances that the step explains", 0.193),
 ];
-const BIAS: f64 = -10.155;
+const BIAS: f64 = -10.121;
 
 /// Below this, parts of the picture have phases of their own: a sheet, or a picture that is turned or drifts.
 const COHERENT: f64 = 0.84;
