@@ -197,7 +197,7 @@ pub fn pixelize_within(
 ) -> Result<Pixelized, PixelError> {
     options.validate()?;
     check_sides(image.width(), image.height())?;
-    let mut made = make(image, options, bounds)?;
+    let made = make(image, options, bounds)?;
     if made.is_kept {
         return Ok(made.pixelized);
     }

@@ -2,7 +2,7 @@
 
 use super::Grid;
 use super::edges::{Edges, comb, longest};
-use super::fit::Pair;
+use super::fit::{Judged as _, Pair};
 
 /// What the distances between edges say, whatever the step.
 pub(super) struct Combs {
@@ -28,6 +28,8 @@ const LINEAR: f64 = 8.0;
 const FRINGE: f64 = 3.0;
 /// Steps of the axes that differ by more than this factor are not those of cells, but of content.
 const OFF_SQUARE: f64 = 1.4;
+/// Up to this factor they may be, if both explain distances beyond doubt.
+const MOST_OFF_SQUARE: f64 = 1.7;
 
 impl Combs {
     pub(super) fn new(lines: [&Edges; 2], most: f64) -> Combs {
@@ -105,7 +107,8 @@ impl Combs {
             return Some(best);
         }
         let (fine, coarse) = (steps[0].min(steps[1]), steps[0].max(steps[1]));
-        if coarse < OFF_SQUARE * fine {
+        let is_meant = coarse < MOST_OFF_SQUARE * fine && (0..2).all(|axis| f64::from(lines[axis].comb(steps[axis]).0) >= CLEAR);
+        if coarse < OFF_SQUARE * fine || is_meant {
             return None;
         }
         let [fine_value, coarse_value] = [fine, coarse].map(|step| comb(lines, [step; 2]).0);
@@ -120,6 +123,7 @@ pub(super) struct Evidence {
     values: [f64; Evidence::COUNT],
     is_strange: bool,
     is_noisy: bool,
+    is_linear: bool,
 }
 
 impl Evidence {
@@ -142,7 +146,7 @@ impl Evidence {
             let (best, value) = combs.axes[axis];
             let times = best / steps[axis];
             // What is enlarged linearly changes along the whole of a cell, so that edges lie in the middle of it too.
-            let is_half = (2.0 * times - 1.0).abs() < 0.03 && bends >= LINEAR;
+            let is_half = (2.0 * times - 1.0).abs() < 0.03 && pair.bends().sqrt() >= LINEAR;
             // Where many distances are twice the step and some are not, the step is right: lines of isometric art.
             let is_multiple = times > 1.9 && (times - times.round()).abs() < 0.03 * times && value < MULTIPLE;
             if value > 0.0 && !is_half && !is_multiple && (times - 1.0).abs() > 0.03 {
@@ -162,17 +166,20 @@ impl Evidence {
             || off > OFF
             || single < FEWEST_SINGLE
             || few
-            || !(1.0 / WIDEST..WIDEST).contains(&ratio)
+            || !(1.0 / WIDEST..WIDEST).contains(&ratio) && explained < CLEAR
             || drifts && explained > DRIFTS_LITTLE
             || filled < FILLED
             || explained > DRIFTS_LITTLE && columns_off > COLUMNS_OFF
             || combs.disagrees_with_axis(steps);
         let is_noisy = explained < NOISY;
+        let is_square = (0.97..1.03).contains(&ratio);
+        let is_linear =
+            bends >= LINEAR_BENDS && grid.contrast >= LINEAR_CONTRAST && explained < POOR && is_square && !few;
         let values = [
             pair.strength().max(1e-2).ln(),
             usual.max(1e-2).ln(),
             bends,
-            flag(!(0.97..1.03).contains(&ratio)),
+            flag(!is_square),
             flag(few),
             grid.contrast,
             on_borders,
@@ -186,7 +193,7 @@ impl Evidence {
             filled,
             explained.max(0.0),
         ];
-        Evidence { values, is_strange, is_noisy }
+        Evidence { values, is_strange, is_noisy, is_linear }
     }
 
     /// The confidence that the grid has the right columns and rows. What is strange to the pictures that it was fitted on is
@@ -194,6 +201,9 @@ impl Evidence {
     pub(super) fn confidence(&self) -> f64 {
         let evidence: f64 = WEIGHTS.iter().zip(&self.values).map(|((_, weight), value)| weight * value).sum();
         let confidence = 1.0 / (1.0 + (-(evidence + BIAS)).exp());
+        if self.is_linear {
+            return confidence.max(LINEAR_SURE);
+        }
         match (self.is_strange, self.is_noisy) {
             (true, _) => confidence.min(STRANGE),
             (false, true) => confidence.min(NEARLY_SURE),
@@ -243,6 +253,11 @@ const COLUMNS_OFF: f64 = 0.5;
 /// Below this, distances between edges speak against the step: the picture is full of noise, or of something else.
 const NOISY: f64 = -0.2;
 const NEARLY_SURE: f64 = 0.75;
+/// What was enlarged linearly changes all along its cells, and has no edges to measure distances between. Of the pictures
+/// that bend so much at the step, in cells so flat, while edges say nothing, none was wrong.
+const LINEAR_BENDS: f64 = 9.0;
+const LINEAR_CONTRAST: f64 = 0.2;
+const LINEAR_SURE: f64 = 0.9;
 /// Of strange pictures, about this share is right.
 const STRANGE: f64 = 0.55;
 
