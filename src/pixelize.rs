@@ -25,10 +25,11 @@ use crate::{interrupt, output};
 pub(crate) const NOTES: &str = "\
 Beside each sprite its certificate is written as `NAME.json`. If it is not sure which grid is
 right, the sprites of the three likeliest grids are written as `NAME.candidates.png`. Pixel art at
-its own size is kept as it is (verdict `native`); `--grid` reduces it. Standard output holds the
+its own size is kept as it is (verdict `native`); `--grid` reduces it. If the grid is not sure
+(verdict `unsure`), `--unsure` says what is made, and `--grid` decides it. Standard output holds the
 path of each sprite, or with --json one line for each image:
-  {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
-   \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
+  {\"input\",\"output\",\"verdict\":\"grid\"|\"native\"|\"no_grid\"|\"unsure\",\"cols\",\"rows\",\"step_x\",\"step_y\",\"phase_x\",\"phase_y\",
+   \"edges_x\",\"edges_y\" (of a grid that drifts),\"confidence\",\"others\" (if not sure),\"unsure_background\" (if not sure),\"colors\",\"certificate\":{...},\"timings_ms\":{\"read\",\"find\",\"draw\",\"write\"}}
 or {\"input\",\"error\":{\"kind\",\"message\"}} for an image that failed. All others are still
 made, and the exit code is 8. With `--output -` standard output holds the PNG file itself, and
 nothing is written beside it.
@@ -97,6 +98,9 @@ struct Line<'a> {
     confidence: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     others: Vec<Other>,
+    /// The color that may be the background, where that is not sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unsure_background: Option<String>,
     colors: usize,
     certificate: &'a Certificate,
     timings_ms: Timings,
@@ -319,27 +323,24 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
     if args.overlay {
         output::write_beside(&grid_of(&job.output), &overlay(&picture, &made), args.force)?;
     }
-    if !made.others.is_empty() {
-        let sheet = candidates_of(&job.output);
-        if !to_stdout {
-            output::write_beside(&sheet, &candidates(&picture, &made, options), args.force)?;
-        }
-        if !args.quiet {
-            let name = |grid: &Grid| format!("{}x{}", grid.x.cells(), grid.y.cells());
-            let others: Vec<_> = made.others.iter().map(name).collect();
-            let doubt = match made.verdict {
-                Verdict::Grid => format!("not sure of the grid: {} is likeliest", name(grid)),
-                Verdict::Native => "not sure that it is at its own size".into(),
-                Verdict::NoGrid => "not sure that there is no grid".into(),
-            };
-            let see = if to_stdout { String::new() } else { format!("see `{}`, and ", sheet.display()) };
-            output::note(format_args!(
-                "warning: `{}`: {doubt} (confidence {:.2}); it may be {}: {see}choose with `--grid`",
-                job.input.display(),
-                made.confidence,
-                others.join(" or "),
-            ));
-        }
+    let has_sheet = !made.others.is_empty() && !to_stdout;
+    if has_sheet {
+        output::write_beside(
+            &candidates_of(&job.output),
+            &candidates(&picture, &made, options),
+            args.force,
+        )?;
+    }
+    if !args.quiet && (made.verdict == Verdict::Unsure || !made.others.is_empty()) {
+        let sheet = has_sheet.then(|| candidates_of(&job.output));
+        output::note(format_args!("warning: `{}`: {}", job.input.display(), doubt(&made, sheet.as_deref())));
+    }
+    if let Some([r, g, b]) = made.unsure_background.filter(|_| !args.quiet) {
+        output::note(format_args!(
+            "warning: `{}`: not sure that #{r:02X}{g:02X}{b:02X} is its background; it was kept opaque: choose with \
+             `--transparent`",
+            job.input.display(),
+        ));
     }
     if made.verdict == Verdict::Native && made.others.is_empty() && !args.quiet {
         output::note(format_args!(
@@ -377,6 +378,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
         edges_y: edges(&grid.y),
         confidence: made.confidence,
         others: others.collect(),
+        unsure_background: made.unsure_background.map(|[r, g, b]| format!("#{r:02X}{g:02X}{b:02X}")),
         colors: certificate.colors,
         certificate,
         timings_ms: Timings {
@@ -387,6 +389,23 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
         },
     };
     Ok(Made::Json(output::json_line(&line)))
+}
+
+/// The text about a verdict that is not sure, and how to decide it.
+fn doubt(made: &Pixelized, sheet: Option<&Path>) -> String {
+    let name = |grid: &Grid| format!("{}x{}", grid.x.cells(), grid.y.cells());
+    let is_kept = made.grid.x.step == 1.0 && made.grid.y.step == 1.0;
+    let doubt = match made.verdict {
+        Verdict::Native => "not sure that it is at its own size".into(),
+        Verdict::Unsure if is_kept => "not sure of the grid; the image was kept".into(),
+        Verdict::Unsure if made.grid.contrast == 0.0 => "not sure that there is no grid".into(),
+        Verdict::NoGrid => "not sure that there is no grid".into(),
+        Verdict::Grid | Verdict::Unsure => format!("not sure of the grid: {} is likeliest", name(&made.grid)),
+    };
+    let others: Vec<_> = made.others.iter().map(name).collect();
+    let others = if others.is_empty() { String::new() } else { format!("; it may be {}", others.join(" or ")) };
+    let see = sheet.map_or(String::new(), |sheet| format!("see `{}`, and ", sheet.display()));
+    format!("{doubt} (confidence {:.2}){others}: {see}choose with `--grid`", made.confidence)
 }
 
 fn edges(axis: &Axis) -> Option<Vec<usize>> {

@@ -5,7 +5,10 @@
     python bench.py run --set no-grid --output no_grid.jsonl                    # photographs: who sees a grid?
     python bench.py run --set native --output native.jsonl                      # scenes and sheets that nobody enlarged
     python bench.py run --set MY_SPRITES/ --tools dgx-pixels ai2pixelart --only jpeg_70 warp_light --output mine.jsonl
+    python bench.py run --set drawings --output drawings.jsonl                  # text, charts, flags: who sees a grid?
+    python bench.py run --set tune --group wild --quick --output wild.jsonl     # 300 pictures, two minutes on one core
     python bench.py table results.jsonl no_grid.jsonl                           # Markdown
+    python bench.py doubt results.jsonl no_grid.jsonl --picture reliability.png # wrong and sure, abstained, calibration
     python bench.py compare results.jsonl --output compare.png                  # wins and losses, drawn again
 
 `run` writes a JSON line for each tool and picture, in no fixed order. One worker a core makes a picture, then asks the
@@ -34,6 +37,9 @@ from typing import Any
 
 import numpy as np
 from damage import CATEGORIES, Damaged, as_it_is, spoil
+from damage import GROUPS as DAMAGES
+from doubt import doubt
+from drawings import drawings
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sources import DATA, Pixels, Source, load, native, no_grid, rng_of, subsample
@@ -43,6 +49,9 @@ import tools
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "RAYON", "NUMEXPR", "VECLIB_MAXIMUM")}
 NO_GRID = "no_grid"
 NATIVE = "native"
+DRAWINGS = "drawings"
+# Pictures of a quick run.
+QUICK = 300
 Result = dict[str, Any]
 
 
@@ -166,6 +175,19 @@ def alignment(answer: Result, size: tuple[int, int], out: Pixels, centres: NDArr
     return float((shared == 1).sum() / max(rows * cols, centres.shape[0] * centres.shape[1]))
 
 
+def is_right(damaged: Damaged, answer: Result, out: Pixels) -> bool:
+    """The right size; of a sheet whose parts lie apart, the right step."""
+    if damaged.judge == "size":
+        return out.shape[:2] == damaged.truth.shape[:2]
+    steps = [
+        (edges[-1] - edges[0]) / (len(edges) - 1)
+        for edges in (answer["edges_x"], answer["edges_y"])
+        if edges is not None and len(edges) > 1
+    ]
+    true = (damaged.step_x, damaged.step_y)
+    return damaged.judge == "step" and len(steps) == 2 and all(abs(a / b - 1) < 0.01 for a, b in zip(steps, true, strict=True))
+
+
 def score(damaged: Damaged, answer: Result, out: Pixels, rgb_only: bool) -> Result:
     """The figures of one picture; those of colour only where the size is exact."""
     truth = damaged.truth
@@ -174,7 +196,7 @@ def score(damaged: Damaged, answer: Result, out: Pixels, rgb_only: bool) -> Resu
     result: Result = {
         "cols": out.shape[1],
         "rows": out.shape[0],
-        "exact": out.shape[:2] == truth.shape[:2],
+        "exact": is_right(damaged, answer, out),
         "within_1": abs(out.shape[0] - rows) <= 1 and abs(out.shape[1] - cols) <= 1,
         "alignment": round(alignment(answer, (width, height), out, damaged.centres), 5),
     }
@@ -227,7 +249,7 @@ served: dict[str, Served] = {}
 
 def measure(plan: Plan, category: str, source: Source) -> list[Result]:
     """One damaged picture through every tool."""
-    if category == NO_GRID:
+    if category in (NO_GRID, DRAWINGS):
         damaged = None
     elif category == NATIVE:
         damaged = as_it_is(source.pixels)
@@ -250,7 +272,8 @@ def measure(plan: Plan, category: str, source: Source) -> list[Result]:
                 "height": pixels.shape[0],
                 "alpha": pixels.shape[2] == 4,
                 "cut": damaged is not None and (damaged.phase_x, damaged.phase_y) != (0, 0),
-                **{key: answer[key] for key in ("error", "ms", "grid", "peak_bytes") if key in answer},
+                **{key: answer[key] for key in ("error", "ms", "grid", "peak_bytes", "verdict", "confidence") if key in answer},
+                "judge": "none" if damaged is None else damaged.judge,
             }
             if "error" not in answer and damaged is not None:
                 out = np.array(Image.open(output))
@@ -288,20 +311,23 @@ def run(args: argparse.Namespace) -> None:
     if args.set == "no-grid":
         pictures = no_grid(args.sources or 120, args.seed)
         tasks = [(NO_GRID, source) for source in pictures]
+    elif args.set == DRAWINGS:
+        tasks = [(DRAWINGS, source) for source in drawings(args.sources or 120, args.seed)]
     elif args.set == NATIVE:
         tasks = [(NATIVE, source) for source in native(args.sources or 120, args.seed)]
     else:
         folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
         sources = load(folder)
         sources = subsample(sources, args.sources or len(sources), args.seed)
-        tasks = [(category, source) for source in sources for category in args.only or CATEGORIES]
+        tasks = [(category, source) for source in sources for category in args.only or DAMAGES[args.group]]
     # The long ones spread out, and a run that is cut short has seen some of everything.
-    tasks = [tasks[i] for i in rng_of("order", args.seed).permutation(len(tasks))][: args.pictures]
+    tasks = [tasks[i] for i in rng_of("order", args.seed).permutation(len(tasks))][: QUICK if args.quick else args.pictures]
     plan = Plan(tuple(wanted), args.binary, args.seed, args.limit_seconds, args.again)
     began = time.monotonic()
     head = {
         "about": "pixel_bench",
         "set": args.set,
+        "group": args.group,
         "seed": args.seed,
         "pictures": len(tasks),
         "tools": {tool: tools.version(tool, args.binary) for tool in wanted},
@@ -356,7 +382,7 @@ def table(args: argparse.Namespace) -> None:
     body = []
     for name in names:
         own = [row for row in results if row["tool"] == name]
-        gridded, flat = ([row for row in own if (row["category"] == NO_GRID) == is_flat] for is_flat in (False, True))
+        gridded, flat = ([row for row in own if (row["category"] in (NO_GRID, DRAWINGS)) == is_flat] for is_flat in (False, True))
         alive = [row for row in gridded if "error" not in row]
         colours, invented = (sum(row[key] for row in alive) for key in ("colours", "invented"))
         aligned = sum(row.get("alignment", 0.0) for row in gridded)
@@ -399,7 +425,7 @@ def table(args: argparse.Namespace) -> None:
         print("\nExact size, %, by damage and by kind of picture:\n")
         body = [[kind, *(share(by[kind, name], "exact") for name in names)] for kind in kinds]
         for kind, belongs in GROUPS.items():
-            such = [row for row in results if row["category"] != NO_GRID and belongs(row)]
+            such = [row for row in results if row["category"] not in (NO_GRID, DRAWINGS) and belongs(row)]
             if such:
                 shares = (share([row for row in such if row["tool"] == name], "exact") for name in names)
                 body.append([f"**{kind}**", *shares])
@@ -411,7 +437,7 @@ def compare(args: argparse.Namespace) -> None:
     heads, results = read(args.results)
     exact: dict[str, dict[tuple[str, str], bool]] = defaultdict(dict)
     for row in results:
-        if row["category"] not in (NO_GRID, NATIVE):
+        if row["category"] not in (NO_GRID, DRAWINGS, NATIVE):
             exact[row["tool"]][row["category"], row["source"]] = bool(row.get("exact"))
     order = sorted(exact, key=lambda name: -sum(exact[name].values()) / len(exact[name]))
     first = args.first if args.first in exact else order[0]
@@ -468,7 +494,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="measure, and write a JSON line a result")
-    running.add_argument("--set", default="tune", help="tune, report, no-grid, native, or a folder of true-size sprites")
+    running.add_argument("--set", default="tune", help="tune, report, no-grid, drawings, native, or a folder of true-size sprites")
+    running.add_argument("--group", default="report", choices=DAMAGES, help="which damages; see `damage.py list`")
+    running.add_argument("--quick", action="store_true", help=f"{QUICK} pictures, drawn from all")
     running.add_argument("--seed", type=int, default=1)
     running.add_argument("--sources", type=int, help="no more than this many sources")
     running.add_argument("--pictures", type=int, help="no more than this many pictures, drawn from all")
@@ -483,6 +511,10 @@ def main() -> None:
     telling = commands.add_parser("table", help="Markdown of one or several runs")
     telling.add_argument("results", type=Path, nargs="+")
     telling.set_defaults(call=table)
+    doubting = commands.add_parser("doubt", help="who is wrong and sure, and who says so")
+    doubting.add_argument("results", type=Path, nargs="+")
+    doubting.add_argument("--picture", type=Path, help="a reliability picture, PNG")
+    doubting.set_defaults(call=lambda args: doubt(*read(args.results), args.picture))
     drawing = commands.add_parser("compare", help="a picture of wins and losses")
     drawing.add_argument("results", type=Path, nargs="+")
     drawing.add_argument("--first", default="dgx-pixels", help="the tool whose wins and losses are drawn")

@@ -39,6 +39,10 @@ class Outcome:
     """`[rows, cols, 3 or 4]`, one pixel a cell."""
     grid: bool = True
     """False if the tool says that the picture has no grid, in whatever way it says that."""
+    verdict: str | None = None
+    """`grid`, `native`, `no_grid` or `unsure`, if the tool tells."""
+    confidence: float | None = None
+    """How sure it is of that, 0 to 1, if it tells."""
     edges_x: list[float] | None = None
     """Where the columns begin and end in the picture, `cols + 1` numbers, if the tool tells."""
     edges_y: list[float] | None = None
@@ -87,13 +91,15 @@ def open_dgx_pixels(binary: str) -> Run:
             pixels = np.array(Image.open(line["output"]).convert("RGBA"))
         peak = usage.ru_maxrss * 1024
         own_ms = sum(line["timings_ms"].values())
+        said = (line["verdict"], line["confidence"])
+        is_grid = line["verdict"] == "grid"
         if line["verdict"] == "no_grid":
-            return Outcome(pixels, grid=False, peak_bytes=peak, own_ms=own_ms)
+            return Outcome(pixels, False, *said, peak_bytes=peak, own_ms=own_ms)
         across, down = (
             line.get(f"edges_{axis}") or [line[f"phase_{axis}"] + i * line[f"step_{axis}"] for i in range(count + 1)]
             for axis, count in (("x", line["cols"]), ("y", line["rows"]))
         )
-        return Outcome(pixels, True, across, down, peak, own_ms)
+        return Outcome(pixels, is_grid, *said, across, down, peak, own_ms)
 
     return run
 
@@ -117,7 +123,7 @@ def open_proper_pixel_art(_: str) -> Run:
         picture = Image.open(path)
         result = pixelate(picture)
         across, down = ([float(v) / result.upscale_factor for v in lines] for lines in result.mesh)
-        return Outcome(np.array(result.image.convert("RGBA")), result.image.size != picture.size, across, down)
+        return Outcome(np.array(result.image.convert("RGBA")), result.image.size != picture.size, edges_x=across, edges_y=down)
 
     return run
 
@@ -151,7 +157,7 @@ def open_ai2pixelart(_: str) -> Run:
         if result.grid is None:
             return Outcome(result.image, grid=False)
         across, down = ([float(v) for v in axis.edges] for axis in (result.grid.x, result.grid.y))
-        return Outcome(result.image, True, across, down)
+        return Outcome(result.image, True, edges_x=across, edges_y=down)
 
     return run
 
@@ -214,6 +220,7 @@ def serve(name: str, binary: str, answers: TextIO) -> None:
         peak = found.peak_bytes or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         Image.fromarray(found.pixels).save(task["output"], compress_level=1)
         answer = {"ms": found.own_ms or 1e3 * elapsed, "grid": found.grid, "edges_x": found.edges_x, "edges_y": found.edges_y}
+        answer |= {"verdict": found.verdict, "confidence": found.confidence}
         print(json.dumps({**answer, "peak_bytes": peak}), file=answers, flush=True)
 
 

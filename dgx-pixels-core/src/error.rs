@@ -348,6 +348,7 @@ impl Error {
     /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Error::Pixel(PixelError::Unsure { .. }) => ErrorKind::Unsure,
             // A model whose own scheduler cannot be read is an `Error::Model` already.
             Error::Request(_)
             | Error::Pixel(_)

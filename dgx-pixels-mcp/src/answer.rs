@@ -78,6 +78,7 @@ impl From<Error> for Fault {
             ErrorKind::GameUnavailable => "Ask the user to start the game, then call again.".into(),
             ErrorKind::Cancelled => "Call `generate_sprite` again if it is still wanted.".into(),
             ErrorKind::ShutDown => "The server is stopping; the job goes on when it is started again.".into(),
+            ErrorKind::Unsure => "Look at the picture, and call again with `grid`.".into(),
             ErrorKind::EmptySprite => "Call again with another prompt or `seed`.".into(),
             _ if let Some(time) = retry_after => {
                 format!("Call again after `retry_after_ms`: {}.", millis(time))

@@ -45,6 +45,7 @@ def test_exceptions_survive_pickle(error: type[errors.DgxPixelsError]) -> None:
         ("invalid_request", ValueError),
         ("invalid_model", ValueError),
         ("empty_sprite", ValueError),
+        ("unsure", ValueError),
         ("out_of_memory", MemoryError),
         ("libtorch_unavailable", ImportError),
         ("not_found", FileNotFoundError),

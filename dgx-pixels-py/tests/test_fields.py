@@ -61,6 +61,7 @@ SAMPLES: dict[str, Any] = {
     "tile_x": True,
     "tile_y": True,
     "transparent": "off",
+    "unsure": "keep",
     "width": (128, {"height": 128}),
 }
 

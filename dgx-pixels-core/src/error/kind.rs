@@ -84,6 +84,8 @@ kinds! {
     /// The library libtorch, or the object that computes with it, is missing, damaged or of another
     /// version.
     LibtorchUnavailable: "libtorch_unavailable", 21, "libtorch is missing, damaged or of another version";
+    /// The grid of an image is not sure, and the caller wants no guess.
+    Unsure: "unsure", 22, "the grid of an image is not sure, and `--unsure fail` was given; `--grid` decides it";
     /// The caller stopped the job.
     Cancelled: "cancelled", 130, "the job was cancelled, for example by Ctrl-C";
 }
@@ -124,6 +126,7 @@ mod tests {
             ("quota_exceeded", 19),
             ("game_unavailable", 20),
             ("libtorch_unavailable", 21),
+            ("unsure", 22),
             ("cancelled", 130),
         ];
         let found: Vec<_> = ErrorKind::ALL.iter().map(|kind| (kind.as_str(), kind.exit_code())).collect();

@@ -13,7 +13,9 @@ use crate::pixel::{Certificate, Verdict};
 use crate::stored;
 
 /// The newest version that this program reads, and the one that it writes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+
+// Version 2 knows the verdict `unsure`. Other records stay readable for older programs.
 
 /// An asset as it is stored. Fields are added with a default, and never renamed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,7 +111,7 @@ impl Asset {
 impl From<Asset> for Record {
     fn from(asset: Asset) -> Record {
         Record {
-            format_version: FORMAT_VERSION,
+            format_version: if asset.verdict == Some(Verdict::Unsure) { FORMAT_VERSION } else { 1 },
             id: asset.id,
             created: asset.created,
             file: asset.file,

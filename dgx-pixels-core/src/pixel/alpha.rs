@@ -82,6 +82,8 @@ pub struct CutOut {
     pub cleared: u32,
     /// Cells of the silhouette that were part background and took a neighbour's colour.
     pub recolored: u32,
+    /// `true` if it is not sure what is background: much of the silhouette is hardly different from it.
+    pub is_unsure: bool,
 }
 
 /// Makes the background of `sprite` invisible, and every alpha 0 or 255; what is invisible is all
@@ -120,6 +122,7 @@ pub fn cut_out(sprite: &mut RgbaImage, how: Transparent, wrap: Wrap) -> Option<C
     let colors = oklabs(sprite);
     let matte: Vec<bool> =
         sprite.pixels().map(|pixel| pixel.0 == [MATTE[0], MATTE[1], MATTE[2], 255]).collect();
+    let mut is_unsure = false;
     let (background, mut cleared) = match how {
         Transparent::Off => return None,
         Transparent::Key(MATTE) => (MATTE, matte),
@@ -138,7 +141,9 @@ pub fn cut_out(sprite: &mut RgbaImage, how: Transparent, wrap: Wrap) -> Option<C
                 (MATTE, matte)
             } else {
                 let background = Background::measure(field, &colors)?;
-                (background.color().to_rgb(), background.cells(field, &colors)?)
+                let cleared = background.cells(field, &colors)?;
+                is_unsure = background.is_doubtful(field, &colors, &cleared);
+                (background.color().to_rgb(), cleared)
             }
         }
     };
@@ -151,7 +156,7 @@ pub fn cut_out(sprite: &mut RgbaImage, how: Transparent, wrap: Wrap) -> Option<C
         *pixel = Rgba([0; 4]);
         count += 1;
     }
-    Some(CutOut { background, cleared: count, recolored })
+    Some(CutOut { background, cleared: count, recolored, is_unsure })
 }
 
 /// Gives every cell of alpha 0 the colour of the nearest other cell, counted in steps over sides;

@@ -22,6 +22,16 @@ const KEY_CHROMA: f32 = 0.13;
 /// Distance in Oklab that a sprite's colours keep from a key.
 const KEY_ROOM: f32 = 0.12;
 
+/// A cell of the silhouette nearer to the background than this, in Oklab, may be of it.
+const WEAK: f32 = 0.09;
+/// A cleared cell that is this far from a background without noise may be an outline.
+const EATEN: f32 = 0.012;
+/// Spread of a background without noise.
+const PLAIN: f32 = 0.004;
+/// On a background darker than this, one cell in so many of the sprite that has its color says that its outlines have too.
+const DARK: f32 = 0.35;
+const INK: usize = 40;
+
 /// Colours on, or near, the line between two ends that may be the same.
 pub(super) struct Background {
     ends: [Oklab; 2],
@@ -74,6 +84,23 @@ impl Background {
         self.clear_specks(field, colors, &mut cleared);
         self.clear_holes(field, colors, &near, &mut cleared);
         Some(cleared)
+    }
+
+    /// Whether the sprite may have lost a part to the background, or the background may have kept one: much of the
+    /// silhouette is hardly different from the background, or is of the background's own ink.
+    pub(super) fn is_doubtful(&self, field: Field, colors: &[Oklab], cleared: &[bool]) -> bool {
+        let (mut pairs, mut weak, mut eaten) = (0, 0, 0);
+        for cell in (0..field.len()).filter(|&cell| cleared[cell]) {
+            for kept in field.sides(cell).filter(|&near| !cleared[near]) {
+                pairs += 1;
+                weak += usize::from(self.distance(colors[kept]) < WEAK);
+                eaten += usize::from(self.distance(colors[cell]) > EATEN);
+            }
+        }
+        let kept = cleared.iter().filter(|cleared| !**cleared).count();
+        let ink = (0..field.len()).filter(|&cell| !cleared[cell] && self.distance(colors[cell]) <= EATEN).count();
+        let is_ink = self.color().l < DARK && INK * ink >= kept;
+        10 * weak > 3 * pairs || self.spread <= PLAIN && 10 * eaten > 3 * pairs || is_ink
     }
 
     /// Whether the flooded cells look like the plain surroundings of something: of some depth, smooth beside the

@@ -117,6 +117,14 @@ pub struct PixelOptions {
     )]
     pub detail: Detail,
 
+    /// The answer to an image whose grid is not sure: `best` draws the likeliest sprite, `keep`
+    /// returns the image as it is, and `fail` refuses it. `grid` decides it. Default: `best`.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "best|keep|fail", default_value_t, hide_default_value = true)
+    )]
+    pub unsure: Unsure,
+
     /// The pixels of a cell that the generator of the image aims at, used where no grid is found.
     /// An engine sets it; it is no field of a request.
     #[cfg_attr(feature = "fields", arg(skip), schemars(skip))]
@@ -135,6 +143,14 @@ impl PixelOptions {
     /// ```
     pub fn wrap(&self) -> Wrap {
         Wrap { x: self.tile_x, y: self.tile_y }
+    }
+
+    /// `true` if nothing is asked for that changes an image at its own size.
+    pub(super) fn leaves_pixels(&self) -> bool {
+        let Self { size, max_colors, palette, transparent, bleed, cleanup, outline, .. } = self;
+        let is_whole = size.is_none() && matches!(max_colors, MaxColors::Auto | MaxColors::All);
+        let keeps_alpha = !matches!(transparent, Transparent::Key(_));
+        is_whole && palette.is_none() && keeps_alpha && !bleed && !cleanup && *outline == Outline::Keep
     }
 }
 
@@ -250,6 +266,51 @@ impl FromStr for MaxColors {
 }
 
 serde_by_word!(MaxColors, { "anyOf": [{ "type": "integer" }, { "type": "string" }] });
+
+/// The choice for an image whose grid is not sure: `best`, `keep` or `fail`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::pixel::Unsure;
+/// assert_eq!("keep".parse(), Ok(Unsure::Keep));
+/// assert_eq!(Unsure::default().to_string(), "best");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "super::option::Word", into = "String")]
+pub enum Unsure {
+    /// The likeliest sprite, with the verdict [`Unsure`](super::Verdict::Unsure).
+    #[default]
+    Best,
+    /// The image as it is, with the same verdict.
+    Keep,
+    /// No sprite: [`PixelError::Unsure`](super::PixelError::Unsure).
+    Fail,
+}
+
+impl fmt::Display for Unsure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Unsure::Best => "best",
+            Unsure::Keep => "keep",
+            Unsure::Fail => "fail",
+        })
+    }
+}
+
+impl FromStr for Unsure {
+    type Err = ValueError;
+
+    fn from_str(word: &str) -> Result<Self, ValueError> {
+        match word {
+            "best" => Ok(Unsure::Best),
+            "keep" => Ok(Unsure::Keep),
+            "fail" => Ok(Unsure::Fail),
+            _ => Err(ValueError::new("unsure", word, "`best`, `keep` or `fail`")),
+        }
+    }
+}
+
+serde_by_word!(Unsure, { "type": "string" });
 
 /// The fineness of a sprite that is made of an image without a grid.
 ///

@@ -7,11 +7,12 @@ use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::check_sides;
+use super::checkerboard::without_checkerboard;
 use super::grid::{self, Axis, Grid};
 use super::native::Native;
 use super::{
-    Certificate, FrameError, GridChoice, MaxColors, Outline, Palette, PaletteError, PixelOptions, bleed,
-    cells, clean_up, cut_out, fit, outline, quantize,
+    Certificate, FrameError, GridChoice, MaxColors, Outline, Palette, PaletteError, PixelOptions,
+    Transparent, Unsure, bleed, cells, clean_up, cut_out, fit, outline, quantize,
 };
 use crate::request::ImageSize;
 use crate::value_error::ValueError;
@@ -38,6 +39,9 @@ pub enum Verdict {
     Native,
     /// The image is painted; the sprite is a deliberate reduction.
     NoGrid,
+    /// The image may have a grid, and may have none: what [`PixelOptions::unsure`] says was done. The
+    /// field `grid` decides it.
+    Unsure,
 }
 
 /// A sprite, and how it was found.
@@ -56,6 +60,9 @@ pub struct Pixelized {
     /// The other grids that the image may have, most likely first, up to three: none where the grid
     /// is sure. To be tried with [`GridChoice::Cells`].
     pub others: Vec<Grid>,
+    /// The color that may be the background, where that is not sure: the sprite is opaque then.
+    /// [`Transparent::Key`] decides it.
+    pub unsure_background: Option<[u8; 3]>,
     /// The measured properties of the sprite.
     pub certificate: Certificate,
     /// Finding the grid.
@@ -117,6 +124,16 @@ pub enum PixelError {
         /// The most that are allowed.
         most: u64,
     },
+    /// The grid is not sure, and [`Unsure::Fail`](super::Unsure::Fail) was asked for.
+    #[error("the grid is not sure: the likeliest has {columns}x{rows} cells, with confidence {confidence:.2}; give `grid`")]
+    Unsure {
+        /// Columns of the likeliest grid.
+        columns: usize,
+        /// Rows of the likeliest grid.
+        rows: usize,
+        /// Its confidence.
+        confidence: f64,
+    },
     /// The caller stopped it.
     #[error("stopped before the sprite was made")]
     Stopped,
@@ -142,6 +159,7 @@ impl PixelError {
             PixelError::Frame(error) => Some(error.field()),
             PixelError::Palette(_) => Some("palette"),
             PixelError::Grid { .. } | PixelError::TooManyCells { .. } => Some("grid"),
+            PixelError::Unsure { .. } => Some("unsure"),
             PixelError::Empty { .. } | PixelError::Large { .. } | PixelError::Stopped => None,
         }
     }
@@ -219,7 +237,11 @@ pub fn pixelize_within(
 ) -> Result<Pixelized, PixelError> {
     options.validate()?;
     check_sides(image.width(), image.height())?;
-    let mut made = make(image, options, bounds)?;
+    let made = make(image, options, bounds)?;
+    if made.is_kept {
+        return Ok(made.pixelized);
+    }
+    let mut made = made.pixelized;
     let started = Instant::now();
     // What was said about the picture does not hold for the sprite, and an outline is drawn once.
     let again = PixelOptions {
@@ -227,11 +249,12 @@ pub fn pixelize_within(
         expected_step: None,
         strip: None,
         outline: Outline::Keep,
+        transparent: if made.unsure_background.is_some() { Transparent::Off } else { options.transparent },
         ..options.clone()
     };
     // A background may be plain only once it has few colours; what would change next time is changed now.
     for _ in 0..MOST_ROUNDS {
-        let again = make(&made.sprite, &again, bounds)?;
+        let again = make(&made.sprite, &again, bounds)?.pixelized;
         let same = again.sprite == made.sprite;
         made.certificate.idempotent = Some(same);
         if same || again.sprite.dimensions() != made.sprite.dimensions() {
@@ -244,14 +267,26 @@ pub fn pixelize_within(
     Ok(made)
 }
 
+/// What the stages made.
+struct Once {
+    pixelized: Pixelized,
+    /// The sprite is the image, byte for byte.
+    is_kept: bool,
+}
+
 /// Runs the stages once.
-fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Result<Pixelized, PixelError> {
+fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Result<Once, PixelError> {
     let (width, height) = image.dimensions();
     bounds.check()?;
 
-    // 1. the grid
+    // 1. the grid, of what lies on a checkerboard if there is one
     let started = Instant::now();
-    let Choice { mut grid, verdict, confidence, others } = choose(image, options)?;
+    let is_searched = options.grid == GridChoice::Auto && options.expected_step.is_none();
+    let cleared = if is_searched { without_checkerboard(image) } else { None };
+    let on_board = cleared.is_some();
+    let Choice { mut grid, verdict, method, confidence, others } =
+        choose(cleared.as_ref().unwrap_or(image), options, on_board)?;
+    let image = cleared.as_ref().filter(|_| options.transparent != Transparent::Off).unwrap_or(image);
     if let Some(frames) = options.strip.map(|frames| frames.max(1) as usize) {
         let columns = (grid.x.cells() as f64 / frames as f64).round().max(1.0) as usize * frames;
         if columns > width as usize {
@@ -261,17 +296,27 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
         grid.x = Axis::regular(width as usize, f64::from(width) / columns as f64, 0.0);
     }
     bounds.check_cells(&grid)?;
-    let mut exact = verdict != Verdict::NoGrid && grid.is_exact(image);
+    let mut exact = method != Method::Reduce && grid.is_exact(image);
     let find = started.elapsed();
+    if method == Method::Keep && !on_board && options.leaves_pixels() {
+        let sprite = image.clone();
+        let mut certificate = Certificate::of(&sprite, None, options.wrap());
+        certificate.idempotent = Some(true);
+        let draw = Duration::ZERO;
+        let unsure_background = None;
+        let pixelized =
+            Pixelized { sprite, verdict, grid, confidence, others, unsure_background, certificate, find, draw };
+        return Ok(Once { pixelized, is_kept: true });
+    }
 
     // 2. one colour a cell
     let started = Instant::now();
-    let mut sprite = match verdict {
-        Verdict::Grid | Verdict::Native => cells::sample(image, &grid),
-        Verdict::NoGrid => cells::reduce(image, &grid),
+    let mut sprite = match method {
+        Method::Sample | Method::Keep => cells::sample(image, &grid),
+        Method::Reduce => cells::reduce(image, &grid),
     };
     // A grid that is twice as fine as the true one has cells that all stand twice.
-    let is_found = options.grid == GridChoice::Auto && options.strip.is_none() && verdict != Verdict::Native;
+    let is_found = options.grid == GridChoice::Auto && options.strip.is_none() && method != Method::Keep;
     if is_found && let Some(coarser) = grid::coarser(&sprite, &grid) {
         sprite = cells::sample(&sprite, &coarser);
         grid = grid.of(&coarser);
@@ -280,7 +325,14 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
 
     // 3. what is seen of it
     bounds.check()?;
-    cut_out(&mut sprite, options.transparent, options.wrap());
+    let opaque = sprite.clone();
+    let cut = cut_out(&mut sprite, options.transparent, options.wrap());
+    let is_found = options.transparent == Transparent::Auto && options.expected_step.is_none();
+    let unsure_background = cut.filter(|cut| cut.is_unsure && is_found).map(|cut| cut.background);
+    if unsure_background.is_some() {
+        sprite = opaque;
+        cut_out(&mut sprite, Transparent::Off, options.wrap());
+    }
     if options.cleanup {
         clean_up(&mut sprite, options.wrap());
     }
@@ -311,11 +363,28 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
     }
     let on_palette = options.palette.as_ref().map(Palette::colors);
     let certificate = Certificate::of(&sprite, on_palette, options.wrap());
-    Ok(Pixelized { sprite, verdict, grid, confidence, others, certificate, find, draw: started.elapsed() })
+    let draw = started.elapsed();
+    let pixelized =
+        Pixelized { sprite, verdict, grid, confidence, others, unsure_background, certificate, find, draw };
+    Ok(Once { pixelized, is_kept: false })
 }
 
 /// Rounds that a sprite is made from itself; one is enough for nearly all.
 const MOST_ROUNDS: usize = 3;
+/// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by fewer.
+const LEAST_REDUCTION: f64 = 2.0;
+/// From this confidence on a grid is found; below, the verdict is that it is not sure.
+const LIMIT: f64 = 0.6;
+/// From this confidence on the likeliest grid is drawn where none is sure; below, what an image without a grid becomes.
+const LIKELY: f64 = 0.3;
+/// Below this confidence of the likeliest grid, that there is none is sure.
+const UNLIKELY: f64 = 1.0 - grid::SURE;
+/// Images with a shorter side may be sprites already.
+const SMALL: u32 = 100;
+/// Contrast of cells that are nearly of one color.
+const FLAT: f64 = 0.8;
+/// From this confidence on a grid is found whatever single pixels look like: drawn lines between cells.
+const BEYOND_DOUBT: f64 = 0.93;
 /// How sure it is that an image is at its own size where a grid explains some of it.
 const NATIVE_BESIDE_GRID: f64 = 0.7;
 /// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
@@ -332,16 +401,31 @@ fn has_few_colors(image: &RgbaImage) -> bool {
     })
 }
 
+/// The way from the image to the sprite.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// A cell has the color of its middle.
+    Sample,
+    /// A cell has the color of most of it.
+    Reduce,
+    /// A cell is a pixel.
+    Keep,
+}
+
 struct Choice {
     grid: Grid,
     verdict: Verdict,
+    method: Method,
     confidence: f64,
     others: Vec<Grid>,
 }
 
-fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelError> {
+fn choose(image: &RgbaImage, options: &PixelOptions, on_board: bool) -> Result<Choice, PixelError> {
     let (width, height) = image.dimensions();
-    let given = |grid| Ok(Choice { grid, verdict: Verdict::Grid, confidence: 1.0, others: vec![] });
+    let given = |grid| {
+        let (verdict, method) = (Verdict::Grid, Method::Sample);
+        Ok(Choice { grid, verdict, method, confidence: 1.0, others: vec![] })
+    };
     match options.grid {
         GridChoice::Cells(ImageSize { width: columns, height: rows }) => {
             if columns > width || rows > height {
@@ -363,41 +447,76 @@ fn choose(image: &RgbaImage, options: &PixelOptions) -> Result<Choice, PixelErro
         return given(grid);
     }
     let mut found = grid::find(image);
-    let is_sure = found.first().is_some_and(|grid| grid::is_sure(grid, image));
-    // What a generator made is enlarged, and frames divide the width.
-    let may_be_native =
-        options.expected_step.is_none() && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
-    let contrast = found.first().filter(|_| is_sure).map_or(0.0, |grid| grid.contrast);
-    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
-        let doubted = found.first().is_some_and(|grid| is_sure && grid::rivals_native(grid));
+    let confidence = found.first().map_or(0.0, |grid| grid.confidence);
+    let is_sure = confidence >= LIMIT;
+    // What a generator made is enlarged, as is what a program showed on a board, and frames divide the width.
+    let may_be_native = options.expected_step.is_none()
+        && !on_board
+        && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
+    let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
+    let is_beyond_doubt = confidence >= BEYOND_DOUBT;
+    if may_be_native && !is_beyond_doubt && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
+        let doubted =
+            found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
-        let grid = grid::with_step(image, 1.0);
-        return Ok(Choice { grid, verdict: Verdict::Native, confidence, others });
+        return Ok(kept(image, Verdict::Native, confidence, others));
     }
     if is_sure {
         let grid = found.remove(0);
-        return Ok(Choice { confidence: grid.confidence, grid, verdict: Verdict::Grid, others: found });
+        let (verdict, method) = (Verdict::Grid, Method::Sample);
+        return Ok(Choice { grid, verdict, method, confidence, others: found });
     }
     if let Some(step) = options.expected_step {
-        let grid = grid::with_step(image, step);
-        return Ok(Choice { grid, verdict: Verdict::Grid, confidence: 0.5, others: found });
+        let (grid, confidence) = match confidence >= 0.5 {
+            true => (found.remove(0), confidence),
+            false => (grid::with_step(image, step), 0.5),
+        };
+        let (verdict, method) = (Verdict::Grid, Method::Sample);
+        return Ok(Choice { grid, verdict, method, confidence, others: found });
     }
     // A sprite already, or as coarse as a painting becomes.
     let longer = f64::from(width.max(height));
     let step = longer / options.detail.cells();
-    if step <= 1.0 || longer <= LARGEST_SPRITE && has_few_colors(image) {
-        let grid = grid::with_step(image, 1.0);
-        return Ok(Choice { grid, verdict: Verdict::Native, confidence: 1.0, others: vec![] });
+    let is_sprite = step <= LEAST_REDUCTION || longer <= LARGEST_SPRITE && has_few_colors(image);
+    // A small image may be a sprite already, and has few witnesses: the cells of one that is enlarged are flat.
+    let is_flat = found.first().is_some_and(|grid| grid.contrast >= FLAT);
+    let is_small = width.min(height) < SMALL && !is_flat;
+    if is_sprite && (confidence < LIKELY || is_small) && may_be_native {
+        let others = if confidence < UNLIKELY { vec![] } else { found };
+        return Ok(kept(image, Verdict::Native, 1.0 - confidence, others));
     }
-    let grid = Grid {
+    let reduced = || Grid {
         x: Axis::regular(width as usize, step, 0.0),
         y: Axis::regular(height as usize, step, 0.0),
         contrast: 0.0,
         confidence: 0.0,
     };
-    let confidence = 1.0 - found.first().map_or(0.0, |grid| grid.confidence);
-    let others = if confidence < grid::SURE { found } else { vec![] };
-    Ok(Choice { grid, verdict: Verdict::NoGrid, confidence, others })
+    if confidence < UNLIKELY {
+        let (verdict, method) = (Verdict::NoGrid, Method::Reduce);
+        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: vec![] });
+    }
+    // It may have a grid, and may have none.
+    match options.unsure {
+        Unsure::Fail => {
+            let (columns, rows) = found.first().map_or((0, 0), |grid| (grid.x.cells(), grid.y.cells()));
+            Err(PixelError::Unsure { columns, rows, confidence })
+        }
+        Unsure::Keep => Ok(kept(image, Verdict::Unsure, confidence, found)),
+        Unsure::Best if confidence < LIKELY => {
+            let (verdict, method) = (Verdict::Unsure, Method::Reduce);
+            Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: found })
+        }
+        Unsure::Best => {
+            let grid = found.remove(0);
+            let (verdict, method) = (Verdict::Unsure, Method::Sample);
+            Ok(Choice { grid, verdict, method, confidence, others: found })
+        }
+    }
+}
+
+/// The image as it is.
+fn kept(image: &RgbaImage, verdict: Verdict, confidence: f64, others: Vec<Grid>) -> Choice {
+    Choice { grid: grid::with_step(image, 1.0), verdict, method: Method::Keep, confidence, others }
 }
 
 #[cfg(test)]
@@ -512,7 +631,8 @@ mod tests {
             let Ok(made) = pixelize(&image, &options) else { return Ok(()) };
             let rgb = |pixel: &Rgba<u8>| [pixel[0], pixel[1], pixel[2]];
             let known: HashSet<_> = image.pixels().map(rgb).collect();
-            for pixel in made.sprite.pixels() {
+            let is_kept = made.sprite == image;
+            for pixel in made.sprite.pixels().filter(|_| !is_kept) {
                 prop_assert!(pixel[3] == 0 || pixel[3] == 255 && known.contains(&rgb(pixel)), "{pixel:?}");
             }
             if let Some(size) = options.size {

@@ -60,10 +60,11 @@ impl Provenance {
 impl From<Made> for Provenance {
     fn from(made: Made) -> Provenance {
         let request = Request::of_image(made.request);
+        let pixel = made.pixel.map(Pixel::from);
         Provenance {
-            format_version: request.version(),
+            format_version: request.version().max(pixel.as_ref().map_or(1, Pixel::version)),
             request,
-            pixel: made.pixel.map(Pixel::from),
+            pixel,
             model: made.model,
             model_hash: made.model_hash,
             dtype: made.dtype,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture_file::MadeError;
 use crate::pixel::{
-    Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Wrap,
+    Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Unsure,
+    Wrap,
 };
 use crate::prompt::PromptSyntax;
 use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
@@ -192,6 +193,20 @@ pub(crate) struct Pixel {
     clean_up: bool,
     outline: Outline,
     wrap: Wrap,
+    /// Since version 3.
+    #[serde(skip_serializing_if = "is_default")]
+    unsure: Unsure,
+}
+
+fn is_default(unsure: &Unsure) -> bool {
+    *unsure == Unsure::default()
+}
+
+impl Pixel {
+    /// Returns the oldest version of a record that can hold these stages.
+    pub(super) fn version(&self) -> u32 {
+        if is_default(&self.unsure) { 1 } else { 3 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -224,6 +239,7 @@ impl From<PixelOptions> for Pixel {
             bleed: options.bleed,
             clean_up: options.cleanup,
             outline: options.outline,
+            unsure: options.unsure,
         }
     }
 }
@@ -250,6 +266,7 @@ impl From<Pixel> for PixelOptions {
             outline: stored.outline,
             tile_x: stored.wrap.x,
             tile_y: stored.wrap.y,
+            unsure: stored.unsure,
         }
     }
 }

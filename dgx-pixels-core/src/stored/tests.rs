@@ -69,6 +69,7 @@ fn pixels() -> impl Strategy<Value = PixelOptions> {
         outline: ["keep", "add", "remove"][words.2].parse().unwrap(),
         tile_x: flags[5],
         tile_y: flags[3],
+        unsure: ["best", "keep", "fail"][words.3].parse().unwrap(),
     })
 }
 

@@ -30,6 +30,7 @@ __all__ = [
     "QueueFullError",
     "QuotaExceededError",
     "ShutDownError",
+    "UnsureError",
 ]
 
 
@@ -145,6 +146,12 @@ class EmptySpriteError(DgxPixelsError, ValueError):
     """No draw gave a sprite with a visible pixel."""
 
     kind = "empty_sprite"
+
+
+class UnsureError(DgxPixelsError, ValueError):
+    """The grid of an image is not sure, and `unsure` is `fail`. Giving `grid` decides it."""
+
+    kind = "unsure"
 
 
 class QuotaExceededError(DgxPixelsError, RuntimeError):

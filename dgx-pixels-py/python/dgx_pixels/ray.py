@@ -308,6 +308,7 @@ _STATUS = {
     "queue_full": 429,
     "quota_exceeded": 429,
     "shut_down": 503,
+    "unsure": 422,
 }
 
 

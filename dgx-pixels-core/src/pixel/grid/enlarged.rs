@@ -11,11 +11,40 @@ const FEWEST_CHANGES: usize = 6;
 /// The grid that all changes of `image` lie on, of cells of 2 pixels or more, also where the picture's edges cut cells.
 pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
     let (columns, rows) = changes(image);
-    let (x, y) = (step(&columns)?, step(&rows)?);
+    let (Some(x), Some(y)) = (step(&columns), step(&rows)) else { return few(&columns, &rows) };
     // Content that is coarse along one axis; the finer grid explains both.
     let (x, y) = if x % y == 0 || y % x == 0 { (x.min(y), x.min(y)) } else { (x, y) };
     (x > 1 && y > 1).then(|| grid(&columns, &rows, x, y))
 }
+
+/// Square cells that fill a picture of few changes, as of a plain icon: all changes and both sides are multiples of the
+/// step. It is sure if a cell stands alone somewhere; a flag of stripes has places as round, and no cells.
+fn few(columns: &[bool], rows: &[bool]) -> Option<Grid> {
+    let (across, down) = (places(columns), places(rows));
+    let count = across.len() + down.len();
+    if across.len().min(down.len()) < 2 || count < FEWEST_CHANGES {
+        return None;
+    }
+    let sides = [columns.len(), rows.len()];
+    let step = across.iter().chain(&down).chain(&sides).fold(0, |a, b| gcd(a, *b));
+    let cells = sides.map(|side| side / step.max(1));
+    if step < FEWEST_PIXELS || !cells.iter().all(|cells| FEW_CELLS.contains(cells)) {
+        return None;
+    }
+    let is_alone = |places: &[usize]| places.windows(2).any(|pair| pair[1] - pair[0] == step);
+    let sure = is_alone(&across) && is_alone(&down) && count >= 2 * FEWEST_CHANGES - 2;
+    let axis = |len: usize| Axis::regular(len, step as f64, 0.0);
+    let confidence = if sure { FEW_SURE } else { FEW_UNSURE };
+    Some(Grid { x: axis(columns.len()), y: axis(rows.len()), contrast: 1.0, confidence })
+}
+
+/// A step below this is met by chance.
+const FEWEST_PIXELS: usize = 4;
+/// Cells of an icon along a side.
+const FEW_CELLS: std::ops::RangeInclusive<usize> = 5..=64;
+/// Confidence of such a grid, by whether a cell stands alone along both axes.
+const FEW_SURE: f64 = 0.9;
+const FEW_UNSURE: f64 = 0.55;
 
 /// What `grid` should have been if `sprite`, drawn on it, is enlarged itself: along both axes, or along one where that makes its
 /// cells squarer.
@@ -53,15 +82,19 @@ fn grid(columns: &[bool], rows: &[bool], x: usize, y: usize) -> Grid {
 
 /// The greatest common divisor of the distances between changes; `None` of too few.
 fn step(changes: &[bool]) -> Option<usize> {
-    let places: Vec<_> = (0..changes.len()).filter(|i| changes[*i]).collect();
-    let gcd = |a: usize, b: usize| {
-        let (mut a, mut b) = (a, b);
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
+    let places = places(changes);
     (places.len() >= FEWEST_CHANGES).then(|| places.windows(2).map(|pair| pair[1] - pair[0]).fold(0, gcd))
+}
+
+fn places(changes: &[bool]) -> Vec<usize> {
+    (0..changes.len()).filter(|i| changes[*i]).collect()
+}
+
+fn gcd(mut a: usize, mut b: usize) -> usize {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 #[cfg(test)]

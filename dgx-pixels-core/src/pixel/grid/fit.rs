@@ -14,6 +14,8 @@ const NEARLY: f64 = 0.95;
 pub(super) const STANDS: f64 = 0.85;
 /// Contrast of a regular grid that needs no other.
 const FITS: f64 = 0.85;
+/// Parts of a picture whose edges have so much of one phase lie on a regular grid.
+const ONE_PHASE: f64 = 0.96;
 /// Contrast that chance gives, times the root of the number of witnesses.
 const CHANCE: f64 = 0.6;
 
@@ -131,10 +133,11 @@ impl Fit {
         self.contrast * self.witnesses.sqrt()
     }
 
-    /// The axis: drifting if that fits clearly better; exactly divided if that is as good, as most pictures have whole cells.
+    /// The axis: drifting if that may be and fits clearly better; exactly divided if that is as good, as most pictures have whole cells.
     fn axis(self, profile: &Profile) -> Axis {
         let fine = self.refined(profile);
         if fine.contrast < FITS
+            && profile.lines.coherence(fine.step, profile.len) < ONE_PHASE
             && let Some(axis) = lattice::drifting(profile, fine.step, fine.spread)
         {
             return axis;
@@ -224,30 +227,16 @@ impl Pair {
         self.x.strength() + self.y.strength()
     }
 
-    /// Both axes' cells. `usual` is the strength that steps have in this picture.
-    pub(super) fn grid(&self, profiles: &[Profile; 2], usual: f64) -> Grid {
+    /// Both axes' cells, of no confidence yet.
+    pub(super) fn grid(&self, profiles: &[Profile; 2]) -> Grid {
         let (x, y) = (self.x.axis(&profiles[0]), self.y.axis(&profiles[1]));
-        let contrast = 0.5 * (self.x.contrast + self.y.contrast);
-        let ratio = x.step / y.step;
-        let not_square = !(0.97..1.03).contains(&ratio);
-        // Texture of two or three pixels repeats too, but its cells are not flat.
-        let fine = x.step.min(y.step) <= 3.0 && contrast < 0.3;
-        // So few cells are no sprite, but a gradient's bands.
-        let few = x.cells().min(y.cells()) < 14;
-        // JPEG bends at its own blocks, whatever the picture.
+        Grid { x, y, contrast: 0.5 * (self.x.contrast + self.y.contrast), confidence: 0.0 }
+    }
+
+    /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the picture.
+    pub(super) fn bends_beside_blocks(&self) -> f64 {
         let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
-        let is_jpeg = is_block(x.step) && is_block(y.step);
-        let bends = if is_jpeg { 0.0 } else { self.x.bend_power + self.y.bend_power };
-        // A logistic regression over 2,520 damaged pictures of pixel art and 403 pictures without a grid, which
-        // benches/pixel_bench makes of its tune set with seeds 1, 2 and 11.
-        let unless = |holds: bool, weight: f64| if holds { weight } else { 0.0 };
-        let evidence = 3.1 * self.strength().max(1e-2).ln() - 1.5 * usual.max(1e-2).ln()
-            + 0.30 * bends.sqrt()
-            - unless(not_square, 2.4)
-            - unless(fine, 4.2)
-            - unless(few, 2.0)
-            - 3.2;
-        Grid { x, y, contrast, confidence: 1.0 / (1.0 + (-evidence).exp()) }
+        if is_block(self.x.step) && is_block(self.y.step) { 0.0 } else { self.x.bend_power + self.y.bend_power }
     }
 }
 

@@ -7,7 +7,9 @@
 //! that explain the picture as well, the largest is right, as a finer one explains everything that
 //! a coarser one does.
 
+mod edges;
 mod enlarged;
+mod evidence;
 mod fit;
 mod lattice;
 mod profile;
@@ -17,6 +19,7 @@ use image::RgbaImage;
 
 pub(crate) use enlarged::coarser;
 use enlarged::enlarged;
+use evidence::{Combs, Evidence};
 use fit::{AS_GOOD, Fit, Judged as _, Pair, STANDS, coarsest, is_overtone};
 pub use lattice::Axis;
 use profile::Profile;
@@ -88,14 +91,33 @@ const NOT_SQUARE: f64 = 1.35;
 /// assert!(grid::find(&RgbaImage::new(4, 4)).is_empty());
 /// ```
 pub fn find(image: &RgbaImage) -> Vec<Grid> {
-    if let Some(grid) = enlarged(image) {
-        return vec![grid];
+    search(image).into_iter().map(|(grid, _)| grid).collect()
+}
+
+/// The grids, each with its evidence unless every pixel lies on it.
+fn search(image: &RgbaImage) -> Vec<(Grid, Option<Evidence>)> {
+    let exact = enlarged(image);
+    if let Some(grid) = exact.as_ref().filter(|grid| grid.confidence < 1.0) {
+        return vec![(grid.clone(), None)];
     }
     let profiles = Profile::both(image);
+    let lines = [&profiles[0].lines, &profiles[1].lines];
+    let shortest = profiles[0].len.min(profiles[1].len) as f64;
+    let comb = Combs::new(lines, (shortest / FEWEST_CELLS).min(LONGEST_STEP));
+    if let Some(mut grid) = exact {
+        let steps = [grid.x.step, grid.y.step];
+        if !comb.explains_more(lines, steps) && comb.without_scan_lines(steps).is_none() {
+            if comb.single(lines, steps) < FEWEST_EXACT || comb.disagrees_with_axis(steps) {
+                grid.confidence = UNLIKE_ART;
+            }
+            return vec![(grid, None)];
+        }
+    }
     let mut steps = vec![];
     for profile in &profiles {
         steps.extend(candidate_steps(profile));
     }
+    steps.extend(comb.steps());
     // 1. a first look at all of them
     let rough = steps.iter().filter_map(|step| Pair::new(&profiles, *step, Fit::rough));
     let mut rough: Vec<_> = rough.collect();
@@ -144,17 +166,33 @@ pub fn find(image: &RgbaImage) -> Vec<Grid> {
             pair = apart;
         }
     }
-    let best = pair.grid(&profiles, usual);
-    // 4. what else it may be
-    let mut grids = vec![best];
-    if grids[0].confidence < SURE {
+    // 4. what the distances between edges say of it
+    let fitted = |steps: [f64; 2]| {
+        let [x, y] = [0, 1].map(|axis| Fit::best(&profiles[axis], steps[axis]));
+        Some(Pair { x: x?, y: y? })
+    };
+    let steps = |pair: &Pair| [pair.x.step, pair.y.step];
+    if let Some(other) = comb.instead_of(lines, steps(&pair)).and_then(fitted) {
+        pair = other;
+    }
+    let describe = |pair: &Pair| {
+        let grid = pair.grid(&profiles);
+        let evidence = Evidence::of(&grid, pair, lines, &comb, usual);
+        (Grid { confidence: evidence.confidence(), ..grid }, Some(evidence))
+    };
+    // 5. what else it may be
+    let mut grids = vec![describe(&pair)];
+    if comb.has_steps() {
+        grids[0].0.confidence = grids[0].0.confidence.max(HAS_STEPS);
+    }
+    if grids[0].0.confidence < SURE {
         let mut others: Vec<_> = pairs.iter().collect();
         others.sort_by(|a, b| b.standing().total_cmp(&a.standing()));
         for other in others {
-            let grid = other.grid(&profiles, usual);
+            let found = describe(other);
             let known = |grid: &Grid, other: &Grid| (grid.x.step / other.x.step - 1.0).abs() < 0.1;
-            if !grids.iter().any(|other| known(&grid, other)) {
-                grids.push(grid);
+            if !grids.iter().any(|(other, _)| known(&found.0, other)) {
+                grids.push(found);
             }
             if grids.len() == CANDIDATES {
                 break;
@@ -163,6 +201,15 @@ pub fn find(image: &RgbaImage) -> Vec<Grid> {
     }
     grids
 }
+
+/// Longer steps are looked for by the other measures alone.
+const LONGEST_STEP: f64 = 90.0;
+/// Least confidence where distances between edges have a step in common: there is some grid.
+const HAS_STEPS: f64 = 0.35;
+/// Share of distances that are one cell, of art on which every change lies on the grid.
+const FEWEST_EXACT: f64 = 0.12;
+/// Confidence of an exact grid that is unlike that of art.
+const UNLIKE_ART: f64 = 0.55;
 
 /// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner where that is as good.
 pub(crate) fn with_step(image: &RgbaImage, step: f64) -> Grid {
@@ -181,24 +228,12 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
     grid.is_exact(image).then_some(grid)
 }
 
-/// Whether the grid is one, and not what chance finds in any picture. A small picture has few witnesses, and may be a
-/// sprite already: the cells of one that is enlarged are flat.
-pub(crate) fn is_sure(grid: &Grid, image: &RgbaImage) -> bool {
-    let small = image.width().min(image.height()) < SMALL;
-    if small { grid.contrast >= FLAT && grid.confidence >= 0.9 } else { grid.confidence >= 0.5 }
-}
-
 /// Whether a sure grid of an image that looks as if it were at its own size may be right after all, as in a GIF that was
 /// enlarged and then dithered.
 pub(crate) fn rivals_native(grid: &Grid) -> bool {
     let parts = TILES / grid.x.step;
     grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05
 }
-
-/// Pictures with a shorter side may be sprites already.
-const SMALL: u32 = 100;
-/// Contrast of cells that are nearly of one colour.
-const FLAT: f64 = 0.8;
 
 /// Steps at which the profile repeats, in pixels.
 fn candidate_steps(profile: &Profile) -> Vec<f64> {
@@ -235,7 +270,7 @@ mod tests {
 
     fn cells(image: &RgbaImage) -> (usize, usize) {
         let grid = find(image).swap_remove(0);
-        assert!(is_sure(&grid, image), "{grid:?}");
+        assert!(grid.confidence >= SURE, "{grid:?}");
         (grid.x.cells(), grid.y.cells())
     }
 
@@ -275,7 +310,7 @@ mod tests {
             let (x, y) = (x as f32, y as f32);
             Rgba([wave(x / 61.0 + y / 97.0), wave(x / 143.0 - y / 59.0), wave((x * y).sqrt() / 71.0), 255])
         });
-        assert!(find(&smooth).first().is_none_or(|grid| !is_sure(grid, &smooth)));
+        assert!(find(&smooth).first().is_none_or(|grid| grid.confidence < SURE));
     }
 
     #[test]

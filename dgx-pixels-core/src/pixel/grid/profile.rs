@@ -3,6 +3,7 @@
 
 use image::RgbaImage;
 
+use super::edges::Edges;
 use super::spectrum::{flattened, power_at};
 
 /// Lines across the axis that spans are judged by.
@@ -27,6 +28,8 @@ pub(super) struct Profile {
     bend_variance: f64,
     /// How many positions share the change: 31 for 32 hard cells, nearly all for a smooth picture.
     pub(super) places: f64,
+    /// The edges of single lines.
+    pub(super) lines: Edges,
     /// Sums up to position `i` of each line's levels, `[len + 1][width]`.
     sums: Vec<f32>,
     /// Sum up to position `i` of all squares.
@@ -94,6 +97,31 @@ fn premultiplied([r, g, b, a]: [u8; 4]) -> [i16; 4] {
     [by_alpha(r), by_alpha(g), by_alpha(b), i16::from(a)]
 }
 
+/// The change that is an edge in this picture: half of what is usual, and more than its noise, which bends at every
+/// pixel, while what was enlarged softly does not.
+fn weakest_edge(all: &Lines) -> i32 {
+    let (mut sum, mut count) = (0, 1);
+    let mut bends = vec![];
+    for i in (0..all.count).step_by(all.count.div_ceil(48).max(1)) {
+        let line = all.line(i);
+        for x in 1..all.len.saturating_sub(1) {
+            let (mut change, mut bend) = (0, 0);
+            for channel in line {
+                change += (channel[x] - channel[x - 1]).abs();
+                bend += (channel[x - 1] - 2 * channel[x] + channel[x + 1]).abs();
+            }
+            let change = i32::from(change.min(2 * STRONG));
+            sum += change * change / 4;
+            count += i32::from(change > 0);
+            bends.push(i32::from(bend));
+        }
+    }
+    let usual = 2.0 * (f64::from(sum) / f64::from(count)).sqrt();
+    let middle = bends.len() / 2;
+    let noise = if bends.is_empty() { 0 } else { *bends.select_nth_unstable(middle).1 };
+    ((0.5 * usual) as i32).max(17 * noise / 10).max(6)
+}
+
 impl Profile {
     /// Along x and along y.
     pub(super) fn both(image: &RgbaImage) -> [Self; 2] {
@@ -105,6 +133,8 @@ impl Profile {
         let mut edges = vec![0i32; len];
         let mut bends = vec![0i32; len];
         let mut changes = vec![0i16; len];
+        let weakest = weakest_edge(all);
+        let mut edges_of_lines = Edges::new();
         let busy: Vec<i64> = (0..all.count)
             .map(|i| {
                 let line = all.line(i);
@@ -118,6 +148,7 @@ impl Profile {
                 for (edge, change) in edges.iter_mut().zip(&changes) {
                     *edge += i32::from((*change).min(STRONG));
                 }
+                edges_of_lines.add(&changes, weakest);
                 let busy = changes.iter().map(|change| i64::from((*change).min(STRONG))).sum();
                 // How far the middle of three pixels lies off the line between the others, doubled.
                 changes.fill(0);
@@ -132,6 +163,7 @@ impl Profile {
                 busy
             })
             .collect();
+        edges_of_lines.finish();
 
         // The busiest line of each of LINES bands.
         let bands = LINES.min(all.count);
@@ -164,7 +196,8 @@ impl Profile {
         let places = if sum > 0.0 { sum * sum / sum_of_squares } else { 1.0 };
         let bends = flattened(&bends);
         let bend_variance = bends.iter().map(|bend| f64::from(bend * bend)).sum::<f64>().max(1e-9);
-        Profile { len, edges: flattened(&edges), bends, bend_variance, places, sums, squares, width }
+        let lines = edges_of_lines;
+        Profile { len, edges: flattened(&edges), bends, bend_variance, places, lines, sums, squares, width }
     }
 
     /// Power of the bends at one frequency, in units of what noise has on average; 0 where there is none.
