@@ -56,9 +56,8 @@ impl Checkpoint {
         let mut counts = [0; Component::ALL.len()];
         for (count, component) in counts.iter_mut().zip(Component::ALL) {
             let files = self.model.weights(component, options.prefers_fp16(component, &self.model))?;
-            let tensors = files.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values());
-            let sizes =
-                tensors.filter(|info| is_float(info.dtype)).map(|info| info.shape.iter().product::<usize>());
+            let tensors = files.tensors().filter(|(_, weight)| is_float(weight.dtype));
+            let sizes = tensors.map(|(_, weight)| weight.shape.iter().product::<usize>());
             *count = sizes.sum::<usize>() as u64;
         }
         Ok(*self.parameters.get_or_init(|| counts))
