@@ -164,8 +164,10 @@ impl Sdxl {
             };
             Ok(weights.with_kernels(kernels))
         };
-        let tokenizer =
-            |folder, positions, vocab_size| Tokenizer::open(&model.path.join(folder), positions, vocab_size);
+        let tokenizer = |folder, positions, vocab_size| match model.tokenizer_folder(folder) {
+            Some(folder) => Tokenizer::open(&folder, positions, vocab_size),
+            None => Tokenizer::clip(folder == "tokenizer_2", positions, vocab_size, &model.path),
+        };
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
             let weights = weights(component, dtype)?;
             let text_encoder = TextEncoder::load(&weights, config, projects)?;
