@@ -14,8 +14,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
-const CPU: Options =
-    Options { device: Device::Cpu, dtype: None, mode: Mode::Fast, vae_slicing: false, vae_tiling: false };
+const CPU: Options = Options {
+    device: Device::Cpu,
+    dtype: None,
+    mode: Mode::Fast,
+    vae_slicing: false,
+    vae_tiling: false,
+    prediction_type: None,
+    zero_snr: None,
+    lenient: false,
+};
 
 /// A copy of a tiny model that a test may spoil.
 struct Copy {

@@ -8,6 +8,8 @@ pub mod files;
 pub mod header;
 pub mod kind;
 #[cfg(any(feature = "engine", feature = "torch"))]
+pub mod lora;
+#[cfg(any(feature = "engine", feature = "torch"))]
 mod options;
 pub mod search;
 mod sgm;

@@ -1,7 +1,7 @@
 //! `scheduler_config.json`: diffusers' options under diffusers' names.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::bounds::{check_steps, first_not_finite};
@@ -136,7 +136,7 @@ pub enum BetaSchedule {
 }
 
 /// The meaning of the UNet's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
     /// The noise in the sample.
@@ -452,17 +452,6 @@ impl SchedulerConfig {
     /// Timesteps of the training schedule.
     pub(super) fn train_timesteps(&self) -> usize {
         self.num_train_timesteps.unwrap_or(1000)
-    }
-}
-
-impl PredictionType {
-    fn as_str(self) -> &'static str {
-        match self {
-            PredictionType::Epsilon => "epsilon",
-            PredictionType::Sample => "sample",
-            PredictionType::VPrediction => "v_prediction",
-            PredictionType::FlowPrediction => "flow_prediction",
-        }
     }
 }
 

@@ -30,6 +30,7 @@ mod euler_ancestral;
 mod heun;
 mod lcm;
 mod level;
+mod prediction;
 mod sigmas;
 mod unipc;
 

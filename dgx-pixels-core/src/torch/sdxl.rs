@@ -24,6 +24,7 @@ use super::weights::Weights;
 use crate::backend::{Backend, Canvas, Decoding, Latents};
 use crate::device::{Device, Dtype};
 use crate::error::Error;
+use crate::model::lora::{LoraSet, LoraUse};
 use crate::model::{Component, Model, Options};
 use crate::request::{ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::Scheduler;
@@ -113,7 +114,31 @@ impl Sdxl {
         options: &Options,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
-        Sdxl::build(model, options, false, on_bytes)
+        Sdxl::load_merged(model, options, &[], on_bytes)
+    }
+
+    /// Loads as [`load_and_tell`](Sdxl::load_and_tell) does, with weights that `loras` change. The changes are computed in
+    /// `f32` from the weights in the files.
+    ///
+    /// # Errors
+    /// As [`load`](Sdxl::load), and [`Error::Model`] for a LoRA that is for another model.
+    pub fn load_merged(
+        model: &Model,
+        options: &Options,
+        loras: &[LoraUse],
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Sdxl, Error> {
+        let set = LoraSet::open(model, loras, options)?;
+        for (lora, names) in &set.unknown {
+            let first = names.first().map_or("", |name| name);
+            tracing::warn!(
+                lora,
+                modules = names.len(),
+                first,
+                "the LoRA changes modules that the model does not have; they are passed over"
+            );
+        }
+        Sdxl::build(model, options, Some(&set), on_bytes)
     }
 
     /// Builds a model with weights drawn at random in place of a checkpoint's, of which nothing is
@@ -125,13 +150,14 @@ impl Sdxl {
         // Also where there is no GPU yet: each device's generator takes the last seed that was set.
         options.device.resolve()?;
         tch::manual_seed(seed as i64);
-        Sdxl::build(model, options, true, &mut |_| ())
+        Sdxl::build(model, options, None, &mut |_| ())
     }
 
+    /// Builds a model from its files as `loras` change them, or without files from random weights.
     fn build(
         model: &Model,
         options: &Options,
-        random: bool,
+        loras: Option<&LoraSet>,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
         let device = options.device.resolve()?;
@@ -155,11 +181,11 @@ impl Sdxl {
         let weights = |component, dtype| -> Result<Weights, Error> {
             // The VAE may be in another precision.
             let kernels = kernels.clone().filter(|kernels| kernels.dtype() == dtype);
-            let weights = match random {
-                true => Weights::random(device, dtype, &on_bytes),
-                false => {
+            let weights = match loras {
+                None => Weights::random(device, dtype, &on_bytes),
+                Some(loras) => {
                     let files = model.weights(component, dtype == Dtype::F16)?;
-                    Weights::new(files, device, dtype, &on_bytes)
+                    Weights::new(files, device, dtype, &on_bytes).with_loras(loras, component)
                 }
             };
             Ok(weights.with_kernels(kernels))
@@ -186,7 +212,7 @@ impl Sdxl {
                 model.text_encoder_2.vocab_size,
             )?,
         ];
-        if random {
+        if loras.is_none() {
             // They are another model's, whose texts may be shorter.
             tokenizers.iter_mut().for_each(|one| one.lengthen(model.text_encoder.max_position_embeddings));
         }
@@ -209,7 +235,11 @@ impl Sdxl {
             dtype,
             vae_dtype,
             vae_slicing: options.vae_slicing,
-            model: model.clone(),
+            model: {
+                let mut model = model.clone();
+                model.scheduler = options.scheduler(&model.scheduler);
+                model
+            },
             prompts,
             unet,
             vae,

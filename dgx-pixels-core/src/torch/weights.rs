@@ -12,10 +12,12 @@ use tch::{Kind, Tensor};
 
 use super::cuda::Kernels;
 use super::device::channels_last;
-use super::failed;
+use super::{failed, lora};
 use crate::device::{Device, Dtype};
 use crate::error::Error;
+use crate::model::Component;
 use crate::model::files::{Shard, Weight, WeightFiles, dtype_word};
+use crate::model::lora::LoraSet;
 
 /// One component's weights, and which of them nobody has asked for yet.
 pub(super) struct Weights<'a> {
@@ -24,6 +26,8 @@ pub(super) struct Weights<'a> {
     dtype: Dtype,
     on_bytes: &'a dyn Fn(u64),
     kernels: Option<Arc<Kernels>>,
+    /// What changes the weights before anything is made of them.
+    loras: Option<(&'a LoraSet, Component)>,
 }
 
 enum Source {
@@ -47,17 +51,22 @@ impl<'a> Weights<'a> {
     pub(super) fn new(files: WeightFiles, device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
         let unread = RefCell::new(files.tensors().map(|(name, _)| name.to_owned()).collect());
         let source = Source::Files { files, unread };
-        Weights { source, device, dtype, on_bytes, kernels: None }
+        Weights { source, device, dtype, on_bytes, kernels: None, loras: None }
     }
 
     /// Of a size that keeps what passes through as large as it was, to measure with.
     pub(super) fn random(device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
-        Weights { source: Source::Random, device, dtype, on_bytes, kernels: None }
+        Weights { source: Source::Random, device, dtype, on_bytes, kernels: None, loras: None }
     }
 
     /// Layers that are made from these weights compute with `kernels`, which are for their device and precision.
     pub(super) fn with_kernels(self, kernels: Option<Arc<Kernels>>) -> Self {
         Weights { kernels, ..self }
+    }
+
+    /// The weights of `component` come out as `loras` change them.
+    pub(super) fn with_loras(self, loras: &'a LoraSet, component: Component) -> Self {
+        Weights { loras: Some((loras, component)), ..self }
     }
 
     pub(super) fn root(&self) -> Node<'_> {
@@ -114,9 +123,18 @@ impl<'a> Weights<'a> {
                     fault(format!("`{name}` is in {}; expected a float", dtype_word(weight.dtype)))
                 })?;
                 unread.borrow_mut().remove(name);
-                let placed = self.place(shard, weight, kind);
+                let refused = |error| failed(error, self.device, "loading weights");
+                let stored = self.stored(shard, weight, kind).map_err(refused)?;
+                let merged = match self.loras {
+                    None => None,
+                    Some((set, component)) => {
+                        lora::merged(set, component, name, self.device, || stored.f_to_kind(Kind::Float))?
+                    }
+                };
+                let whole = merged.unwrap_or(stored);
+                let placed = whole.f_to_kind(self.dtype.kind()).and_then(|placed| self.laid_out(placed));
                 if let Ok(placed) = &placed
-                    && !is_finite(placed).map_err(|error| failed(error, self.device, "loading weights"))?
+                    && !is_finite(placed).map_err(refused)?
                 {
                     let reason =
                         "has numbers that are not finite (NaN or infinity), and would spoil every image";
@@ -147,7 +165,8 @@ impl<'a> Weights<'a> {
         self.laid_out(drawn)
     }
 
-    fn place(&self, shard: &Shard, weight: &Weight, kind: Kind) -> Result<Tensor, tch::TchError> {
+    /// A tensor on the device, in the precision of its file.
+    fn stored(&self, shard: &Shard, weight: &Weight, kind: Kind) -> Result<Tensor, tch::TchError> {
         let shape: Vec<i64> = weight.shape.iter().map(|side| *side as i64).collect();
         let copied = Tensor::f_from_data_size(&shard.bytes[weight.bytes.clone()], &shape, kind)?;
         // SAFETY: the mapping is read-only and backed by the file: pages given back are read again if touched.
@@ -156,8 +175,8 @@ impl<'a> Weights<'a> {
             let (start, len) = (weight.bytes.start, weight.bytes.len());
             shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)
         };
-        let placed = copied.f_to_device(self.device.tch())?.f_to_kind(self.dtype.kind())?;
-        self.laid_out(if weight.is_transposed { placed.f_transpose(0, 1)?.f_contiguous()? } else { placed })
+        let stored = copied.f_to_device(self.device.tch())?;
+        if weight.is_transposed { stored.f_transpose(0, 1)?.f_contiguous() } else { Ok(stored) }
     }
 
     /// Convolutions on GPUs are faster with channels last.
@@ -208,7 +227,8 @@ fn is_finite(tensor: &Tensor) -> Result<bool, tch::TchError> {
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
+/// The kind of a float.
+pub(super) fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
     match dtype {
         StoredDtype::F64 => Some(Kind::Double),
         StoredDtype::F32 => Some(Kind::Float),
