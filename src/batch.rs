@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     output::folder(&args.output)?;
     // Lines may give the `size` that an `anchor` needs.
     args.drawing.check_asked(|name| name != "anchor")?;
-    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    let models = args.drawing.models()?;
     output::warn(models.notes());
     let model = models.default_model().clone();
     let pictures = pictures(args, &model)?;

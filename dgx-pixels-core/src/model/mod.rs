@@ -7,9 +7,7 @@ pub mod config;
 pub mod files;
 pub mod header;
 pub mod kind;
-#[cfg(any(feature = "engine", feature = "torch"))]
 pub mod lora;
-#[cfg(any(feature = "engine", feature = "torch"))]
 mod options;
 pub mod search;
 mod sgm;
@@ -22,7 +20,6 @@ use std::sync::Arc;
 
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::{WeightFiles, WeightPaths};
-#[cfg(any(feature = "engine", feature = "torch"))]
 pub use options::Options;
 pub use single_file::SingleFile;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Crop, GenerateRequest, ImageSize, RequestError};
+use super::{Crop, GenerateRequest, ImageSize, LoraChoice, RequestError};
 use crate::scheduler::SchedulerName;
 
 /// The values of a model for the fields that a request leaves open.
@@ -35,6 +35,9 @@ pub struct ResolvedRequest {
     pub negative_prompt: Option<String>,
     /// The last layers of the text encoders that the prompt skips, 1 or 2; `None` for none.
     pub clip_skip: Option<u8>,
+    /// The LoRAs that change the model, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lora: Vec<LoraChoice>,
     /// The request's seed.
     pub seed: u64,
     /// Denoising steps, 1 to 1000.
@@ -84,6 +87,7 @@ impl GenerateRequest {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             clip_skip: self.clip_skip,
+            lora: self.lora.clone(),
             seed: self.seed,
             steps: self.steps.unwrap_or(defaults.steps),
             guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
@@ -112,6 +116,7 @@ impl From<ResolvedRequest> for GenerateRequest {
             prompt: resolved.prompt,
             negative_prompt: resolved.negative_prompt,
             clip_skip: resolved.clip_skip,
+            lora: resolved.lora,
             seed: resolved.seed,
             steps: Some(resolved.steps),
             guidance_scale: Some(resolved.guidance_scale),

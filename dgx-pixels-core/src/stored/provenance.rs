@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pixel, Request};
 use crate::picture_file::{Made, MadeError};
 use crate::pixel::PixelOptions;
+use crate::scheduler::PredictionType;
 
 /// How an image was made. A record says the oldest version that can hold it, so that files do not change with the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,15 @@ pub(crate) struct Provenance {
     libtorch: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     licence: Option<String>,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lora_hashes: Vec<String>,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prediction_type: Option<PredictionType>,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zero_snr: Option<bool>,
 }
 
 fn oldest() -> u32 {
@@ -60,7 +70,10 @@ impl From<Made> for Provenance {
     fn from(made: Made) -> Provenance {
         let request = Request::from(crate::GenerateRequest::from(made.request));
         Provenance {
-            format_version: request.version(),
+            format_version: match (made.prediction_type, made.zero_snr) {
+                (None, None) => request.version(),
+                _ => Request::NEWEST,
+            },
             request,
             pixel: made.pixel.map(Pixel::from),
             model: made.model,
@@ -72,6 +85,9 @@ impl From<Made> for Provenance {
             program: made.program,
             libtorch: made.libtorch,
             licence: made.licence,
+            lora_hashes: made.lora_hashes,
+            prediction_type: made.prediction_type,
+            zero_snr: made.zero_snr,
         }
     }
 }
@@ -92,6 +108,9 @@ impl TryFrom<Provenance> for Made {
             program: stored.program,
             libtorch: stored.libtorch,
             licence: stored.licence,
+            lora_hashes: stored.lora_hashes,
+            prediction_type: stored.prediction_type,
+            zero_snr: stored.zero_snr,
         })
     }
 }

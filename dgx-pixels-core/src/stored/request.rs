@@ -9,7 +9,7 @@ use crate::picture_file::MadeError;
 use crate::pixel::{
     Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Wrap,
 };
-use crate::request::{Crop, GenerateRequest, ImageSize, ResolvedRequest};
+use crate::request::{Crop, GenerateRequest, ImageSize, LoraChoice, ResolvedRequest};
 use crate::scheduler::SchedulerName;
 use crate::submission::Priority;
 
@@ -22,6 +22,9 @@ pub(crate) struct Request {
     /// Since version 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     clip_skip: Option<u8>,
+    /// Since version 3.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lora: Vec<LoraChoice>,
     seed: u64,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
@@ -39,11 +42,15 @@ pub(crate) struct Request {
 
 impl Request {
     /// The newest version of a record that has a request, as this program reads it.
-    pub(super) const NEWEST: u32 = 2;
+    pub(super) const NEWEST: u32 = 3;
 
     /// Returns the oldest version that can hold this request: records do not change with the program.
     pub(super) fn version(&self) -> u32 {
-        if self.clip_skip.is_some() { 2 } else { 1 }
+        match (self.lora.is_empty(), self.clip_skip) {
+            (false, _) => 3,
+            (true, Some(_)) => 2,
+            (true, None) => 1,
+        }
     }
 }
 
@@ -54,6 +61,7 @@ impl From<GenerateRequest> for Request {
             prompt: request.prompt,
             negative_prompt: request.negative_prompt,
             clip_skip: request.clip_skip,
+            lora: request.lora,
             seed: request.seed,
             steps: request.steps,
             guidance_scale: request.guidance_scale,
@@ -75,6 +83,7 @@ impl From<Request> for GenerateRequest {
             prompt: stored.prompt,
             negative_prompt: stored.negative_prompt,
             clip_skip: stored.clip_skip,
+            lora: stored.lora,
             seed: stored.seed,
             steps: stored.steps,
             guidance_scale: stored.guidance_scale,
@@ -101,6 +110,7 @@ impl TryFrom<Request> for ResolvedRequest {
             prompt: stored.prompt,
             negative_prompt: stored.negative_prompt,
             clip_skip: stored.clip_skip,
+            lora: stored.lora,
             seed: stored.seed,
             steps: stored.steps.ok_or_else(|| missing("steps"))?,
             guidance_scale: stored.guidance_scale.ok_or_else(|| missing("guidance_scale"))?,

@@ -21,6 +21,7 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
         prompt: words.0,
         negative_prompt: words.1,
         clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
+        lora: steps.3.map(|steps| format!("a:{steps}:0.5").parse().unwrap()).into_iter().collect(),
         seed: words.2,
         steps: steps.0,
         guidance_scale: steps.1,
@@ -128,7 +129,7 @@ fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its record of how it was made has format version 9; expected at most 2: a newer program wrote it"
+        "its record of how it was made has format version 9; expected at most 3: a newer program wrote it"
     );
 }
 

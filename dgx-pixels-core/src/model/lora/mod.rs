@@ -4,6 +4,7 @@
 //! changes. What the tensors say is believed before what the file's notes say.
 
 mod keys;
+mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub(crate) use self::keys::Part;
 use self::keys::{Target, Targets};
+pub use self::shelf::Loras;
 use super::files::{Shard, WeightFiles};
 use super::header::{StoredTensor, shown};
 use super::kind::FileKind;
