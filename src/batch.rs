@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
-use dgx_pixels_core::local::{LocalModel, LocalModels};
+use dgx_pixels_core::local::LocalModel;
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
 use dgx_pixels_core::{Cause, Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};

@@ -152,7 +152,7 @@ impl Header {
 }
 
 /// A name of somebody else's file, for an error: escaped, and cut where it is long.
-pub(crate) fn shown(name: &str) -> String {
+pub fn shown(name: &str) -> String {
     let escaped: String = name.chars().take(200).flat_map(char::escape_debug).collect();
     if name.chars().nth(200).is_some() { format!("{escaped}…") } else { escaped }
 }

@@ -45,3 +45,22 @@ fn pefts_notes_give_alphas_and_its_other_scale() {
     assert_eq!(peft.scale("unet.mid_block.attn2.to_q", Some(16.0), 16.0), 1.0);
     assert_eq!(Peft::read(Some("no JSON")).scale("unet.x", None, 4.0), 1.0);
 }
+
+#[test]
+fn the_words_of_a_lora_are_its_authors_or_the_most_frequent_captions() {
+    let with = |notes: &[(&str, &str)]| {
+        let mut file = open("kohya");
+        for (name, note) in notes {
+            file.file.header.notes.insert((*name).into(), (*note).into());
+        }
+        file
+    };
+    let tags =
+        ("ss_tag_frequency", r#"{"10_frog": {"frog": 3, "green ": 9, "x": "many"}, "5_toad": {"frog": 7}}"#);
+    assert_eq!(with(&[tags]).words(), ["frog", "green", "x"]);
+    let noted = with(&[tags, ("modelspec.trigger_phrase", "pixel\nart"), ("modelspec.license", "mit")]);
+    assert_eq!((noted.words(), noted.licence().as_deref()), (vec![r"pixel\nart".to_owned()], Some("mit")));
+    let based = with(&[("ss_base_model_version", "sdxl_base_v1-0")]);
+    assert_eq!(based.base().as_deref(), Some("sdxl_base_v1-0"));
+    assert!(with(&[("ss_tag_frequency", "[1]")]).words().is_empty());
+}
