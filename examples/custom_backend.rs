@@ -6,7 +6,7 @@
 //! `cargo run --release --example custom_backend`
 
 use dgx_pixels_core::backend::{Backend, Canvas, Decoding};
-use dgx_pixels_core::backend::{ModelInfo, Models, Unmetered};
+use dgx_pixels_core::backend::{ModelInfo, Models, Unmetered, Variant};
 use dgx_pixels_core::engine::{Engine, EngineConfig};
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{
@@ -97,6 +97,7 @@ impl Models for Plasma {
             mode: None,
             libtorch: None,
             licence: None,
+            variant: Variant::default(),
         })
     }
 

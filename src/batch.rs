@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use dgx_pixels_core::engine::{Budget, Engine, EngineConfig, Shutdown};
 use dgx_pixels_core::job::{Finished, Job, JobId};
-use dgx_pixels_core::local::{LocalModel, LocalModels};
+use dgx_pixels_core::local::LocalModel;
 use dgx_pixels_core::picture_file::{Made, sidecar};
 use dgx_pixels_core::pixel::Certificate;
 use dgx_pixels_core::{Cause, Error, ErrorKind, MOST_REDRAWS, Priority, Submission, redraw_seed};
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     output::folder(&args.output)?;
     // Lines may give the `size` that an `anchor` needs.
     args.drawing.check_asked(|name| name != "anchor")?;
-    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    let models = args.drawing.models()?;
     output::warn(models.notes());
     let model = models.default_model().clone();
     let pictures = pictures(args, &model)?;

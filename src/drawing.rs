@@ -1,21 +1,27 @@
 //! The flags of the commands that draw.
 
-use dgx_pixels_core::Submission;
 use dgx_pixels_core::device::{Device, Dtype, Mode};
 use dgx_pixels_core::fields::{FieldError, SpriteFields};
-use dgx_pixels_core::local::LocalModel;
+use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::model::Options;
+use dgx_pixels_core::scheduler::PredictionType;
+use dgx_pixels_core::{Error, Submission};
 
 use crate::failure::Failure;
 
 /// The model, the fields of the request, and the way of computing.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Drawing {
-    /// A name that `dgx-pixels models` lists, or a folder in diffusers' layout. `sketch` is built
-    /// in: it paints a figure from the seed, and needs no model. Default: `sprite-xl`, or the only
-    /// model there is.
+    /// A name that `dgx-pixels models` lists, a folder in diffusers' layout, or a `.safetensors`
+    /// file with all of a model. `sketch` is built in: it paints a figure from the seed, and needs
+    /// no model. Default: `sprite-xl`, or the only model there is.
     #[arg(short, long, value_name = "PATH|NAME")]
     pub(crate) model: Option<String>,
+
+    /// The model that supplies what a single file lacks: text encoders, VAE and tokenizers. Default: none, and a file that
+    /// lacks one of the first two is refused.
+    #[arg(long, value_name = "PATH|NAME")]
+    pub(crate) base: Option<String>,
 
     #[command(flatten)]
     pub(crate) fields: SpriteFields,
@@ -29,6 +35,18 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
+    /// The models that the flags name. They take LoRAs by path too.
+    ///
+    /// # Errors
+    /// [`Error::ModelChoice`], or the model's own fault.
+    pub(crate) fn models(&self) -> Result<LocalModels, Error> {
+        let models = match &self.base {
+            None => LocalModels::open(self.model.as_deref()),
+            Some(base) => LocalModels::open_on(self.model.as_deref(), base),
+        };
+        Ok(models?.with_lora_files())
+    }
+
     /// Refuses flags that would change nothing.
     ///
     /// # Errors
@@ -77,6 +95,20 @@ pub(crate) struct TorchArgs {
     /// Decode in overlapping tiles: less memory for large images, and slightly other colors.
     #[arg(long)]
     vae_tiling: bool,
+
+    /// What the model's UNet answers with, where its files do not say it: `epsilon`, `v_prediction`, `sample` or
+    /// `flow_prediction`. Default: what the files say, or `epsilon`.
+    #[arg(long, value_name = "TYPE")]
+    prediction_type: Option<PredictionType>,
+
+    /// The model was trained to begin in pure noise (zero terminal SNR), where its files do not say it. `=false` if they
+    /// say it wrongly. Default: what the files say.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    zero_snr: Option<bool>,
+
+    /// Pass over what a LoRA changes and the model does not have, with a warning. Default: an error that names it.
+    #[arg(long)]
+    lenient: bool,
 }
 
 impl TorchArgs {
@@ -85,14 +117,28 @@ impl TorchArgs {
     /// # Errors
     /// [`Failure::Flags`] for flags that `sketch`, which computes nothing, would ignore.
     pub(crate) fn options(self, model: &LocalModel) -> Result<Options, Failure> {
-        let TorchArgs { device, dtype, mode, vae_tiling } = self;
-        for (flag, given) in [("--dtype", dtype.is_some()), ("--vae-tiling", vae_tiling)] {
+        let TorchArgs { device, dtype, mode, vae_tiling, prediction_type, zero_snr, lenient } = self;
+        for (flag, given) in [
+            ("--dtype", dtype.is_some()),
+            ("--vae-tiling", vae_tiling),
+            ("--prediction-type", prediction_type.is_some()),
+            ("--zero-snr", zero_snr.is_some()),
+        ] {
             if given && model.is_sketch() {
                 return Err(Failure::Flags(format!(
                     "`{flag}` is for a model, and `sketch` is none; leave it out"
                 )));
             }
         }
-        Ok(Options { device, dtype, mode, vae_tiling, ..Default::default() })
+        Ok(Options {
+            device,
+            dtype,
+            mode,
+            vae_tiling,
+            prediction_type,
+            zero_snr,
+            lenient,
+            ..Default::default()
+        })
     }
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::fields::SpriteFields;
 use dgx_pixels_core::job::{Finished, Job};
-use dgx_pixels_core::local::LocalModels;
 use dgx_pixels_core::picture_file::sidecar;
 use dgx_pixels_core::pixel::{Certificate, Verdict};
 use dgx_pixels_core::scheduler::SchedulerName;
@@ -73,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let submissions = args.submissions()?;
     let paths = args.paths(&submissions)?;
 
-    let models = LocalModels::open(args.drawing.model.as_deref())?;
+    let models = args.drawing.models()?;
     output::warn(models.notes());
     let model = models.default_model().clone();
     submissions[0].resolve(&model.defaults)?;

@@ -1,10 +1,15 @@
 //! `dgx-pixels models`: which models there are, and what one is made of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::local::SKETCH;
 use dgx_pixels_core::model::Component;
-use dgx_pixels_core::model::search::{self, Found};
+use dgx_pixels_core::model::files::Shard;
+use dgx_pixels_core::model::header::shown;
+use dgx_pixels_core::model::kind::FileKind;
+use dgx_pixels_core::model::lora::LoraFile;
+use dgx_pixels_core::model::search::{self, Found, Place};
+use dgx_pixels_core::scheduler::PredictionType;
 use dgx_pixels_core::{Error, ImageSize, Model};
 use indicatif::BinaryBytes;
 use serde::Serialize;
@@ -12,21 +17,25 @@ use serde::Serialize;
 use crate::failure::{Failure, one_line};
 use crate::output::{note, say, say_json, warn};
 
-/// List the models there are, or show one.
+/// List the models and LoRAs there are, or show one.
 ///
-/// Models are folders in diffusers' layout. The program looks for them in each folder of
+/// Models are folders in diffusers' layout, or `.safetensors` files with all of a model. LoRAs are
+/// files beside them or in a folder `loras`. The program looks for them in each folder of
 /// `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the
 /// program, in Hugging Face's cache, and in `models` of the current folder. The first place that
 /// has a name wins; a model of the same name in a later place is used by its path.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Show this one: a name from the list, or a folder.
+    /// Show this one: a name from the list, a folder or a file.
     #[arg(value_name = "NAME|PATH")]
     model: Option<String>,
 
-    /// Print one JSON line a model: `name`, `path`, `shadowed_by` (the folder that the name stands
-    /// for instead, or null), `error`, and where that is null `parameters`, `dtype`, `bytes`,
-    /// `scheduler`, `native_size`, `steps`, `guidance_scale` and `components`.
+    /// Print one JSON line a model: `kind` (`folder` or `file`), `name`, `path`, `shadowed_by` (the
+    /// folder that the name stands for instead, or null), `error`, and where that is null
+    /// `parameters`, `dtype`, `bytes`, `scheduler`, `prediction_type`, `licence`, `native_size`,
+    /// `steps`, `guidance_scale`, `components`, and for a file `unknown` (the tensors that belong
+    /// to no part). A LoRA's line has the `kind` `lora`, `name`, `path`, `error`, and where that is
+    /// null `changes`, `base`, `modules`, `ranks`, `dtype`, `words`, `licence` and `unknown`.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -39,11 +48,16 @@ pub(crate) struct Summary {
     dtype: String,
     bytes: u64,
     scheduler: String,
+    prediction_type: &'static str,
+    licence: Option<String>,
     native_size: ImageSize,
     /// The default number of steps.
     steps: usize,
     guidance_scale: f64,
     components: Vec<Part>,
+    /// Of a single file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -57,12 +71,44 @@ struct Part {
 /// The JSON line.
 #[derive(Serialize)]
 struct Line<'a> {
+    kind: &'static str,
     name: &'a str,
     path: &'a Path,
     shadowed_by: Option<&'a Path>,
     error: Option<String>,
     #[serde(flatten)]
     summary: Option<Summary>,
+}
+
+/// What a LoRA is, from its header.
+#[derive(Serialize)]
+struct About {
+    /// The kinds of change, for example `LoRA`.
+    changes: Vec<&'static str>,
+    base: Option<String>,
+    modules: usize,
+    ranks: Vec<usize>,
+    dtype: String,
+    words: Vec<String>,
+    licence: Option<String>,
+    /// The tensors whose names are none of a LoRA's.
+    unknown: Vec<String>,
+}
+
+/// The JSON line of a LoRA.
+#[derive(Serialize)]
+struct LoraLine<'a> {
+    kind: &'static str,
+    name: &'a str,
+    path: &'a Path,
+    error: Option<String>,
+    #[serde(flatten)]
+    about: Option<About>,
+}
+
+/// `file` for a path that is one.
+fn kind(path: &Path) -> &'static str {
+    if path.is_file() { "file" } else { "folder" }
 }
 
 /// Lists, or shows the one asked for.
@@ -75,6 +121,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         Some(wanted) => {
             let places = search::places();
+            if let Some((name, path)) = lora_of(&places, wanted) {
+                let about = About::of(&LoraFile::open(&path)?);
+                if args.json {
+                    let (name, path) = (name.as_str(), path.as_path());
+                    return say_json(&LoraLine { kind: "lora", name, path, error: None, about: Some(about) });
+                }
+                return show_lora(&name, &path, &about);
+            }
             let found = search::choose(&places, Some(wanted))?;
             warn(&search::notes(&places, &found, true));
             let Found { name, path, model, .. } = found;
@@ -82,6 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             if args.json {
                 let (name, path) = (name.as_str(), path.as_path());
                 return say_json(&Line {
+                    kind: kind(path),
                     name,
                     path,
                     shadowed_by: None,
@@ -107,7 +162,8 @@ fn list(json: bool) -> Result<(), Failure> {
         };
         if json {
             let (name, path) = (name.as_str(), path.as_path());
-            say_json(&Line { name, path, shadowed_by: shadowed_by.as_deref(), error, summary })?;
+            let (kind, shadowed_by) = (kind(path), shadowed_by.as_deref());
+            say_json(&Line { kind, name, path, shadowed_by, error, summary })?;
             continue;
         }
         faults.extend(note.map(|note| note.to_string()));
@@ -116,15 +172,95 @@ fn list(json: bool) -> Result<(), Failure> {
         faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));
         rows.push([vec![name], words.into(), vec![path.display().to_string()]].concat());
     }
+    let mut lora_rows = vec![];
+    for (name, path) in search::loras(&places) {
+        let (about, error) = match LoraFile::open(&path) {
+            Ok(file) => (Some(About::of(&file)), None),
+            Err(error) => (None, Some(one_line(&error))),
+        };
+        if json {
+            say_json(&LoraLine { kind: "lora", name: &name, path: &path, error, about })?;
+            continue;
+        }
+        let words = about.map_or(["broken".into(), "-".into(), "-".into(), "-".into()], |about| about.row());
+        faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));
+        lora_rows.push([vec![name], words.into(), vec![path.display().to_string()]].concat());
+    }
     if json {
         return Ok(());
     }
     if rows.is_empty() {
         note(format_args!("{}; `dgx-pixels doctor` says how to get one", search::none_found(&places)));
-        return Ok(());
+    } else {
+        say_table(&["NAME", "PARAMETERS", "DTYPE", "BYTES", "SCHEDULER", "PATH"], &rows)?;
     }
-    say_table(&["NAME", "PARAMETERS", "DTYPE", "BYTES", "SCHEDULER", "PATH"], &rows)?;
+    if !lora_rows.is_empty() {
+        say(&"")?;
+        say_table(&["LORA", "CHANGES", "BASE", "WORDS", "LICENSE", "PATH"], &lora_rows)?;
+    }
     faults.iter().try_for_each(say)
+}
+
+/// The LoRA that `wanted` names, or the LoRA in the file `wanted`.
+fn lora_of(places: &[Place], wanted: &str) -> Option<(String, PathBuf)> {
+    if let Some(found) = search::loras(places).into_iter().find(|(name, _)| name == wanted) {
+        // A model of the name goes first.
+        return search::find(places).iter().all(|model| model.name != wanted).then_some(found);
+    }
+    let path = PathBuf::from(wanted);
+    let is_lora =
+        path.is_file() && Shard::open(path.clone()).is_ok_and(|file| FileKind::of(&file) == FileKind::Lora);
+    is_lora.then(|| (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path))
+}
+
+impl About {
+    fn of(file: &LoraFile) -> About {
+        About {
+            changes: file.kinds(),
+            base: file.base(),
+            modules: file.modules(),
+            ranks: file.ranks(),
+            dtype: file.dtypes().join("+"),
+            words: file.words(),
+            licence: file.licence(),
+            unknown: file.unknown.clone(),
+        }
+    }
+
+    fn row(&self) -> [String; 4] {
+        let or_none = |text: Option<String>| text.filter(|text| !text.is_empty()).unwrap_or("-".into());
+        let base = or_none(self.base.clone());
+        [self.changes.join("+"), base, or_none(Some(self.words.join(", "))), or_none(self.licence.clone())]
+    }
+}
+
+fn show_lora(name: &str, path: &Path, about: &About) -> Result<(), Failure> {
+    let [changes, base, words, licence] = about.row();
+    let ranks: Vec<_> = about.ranks.iter().map(usize::to_string).collect();
+    for (label, text) in [
+        ("name", name.to_owned()),
+        ("path", path.display().to_string()),
+        ("changes", changes),
+        ("base", base),
+        ("modules", about.modules.to_string()),
+        ("ranks", ranks.join(", ")),
+        ("dtype", about.dtype.clone()),
+        ("words", words),
+        ("license", licence),
+        ("unknown", names(&about.unknown)),
+    ] {
+        say(&format!("{label:<13}{text}"))?;
+    }
+    Ok(())
+}
+
+/// How many names there are, and the first of them.
+fn names(all: &[String]) -> String {
+    match all {
+        [] => "none".into(),
+        [first] => format!("`{}`", shown(first)),
+        [first, ..] => format!("{} tensors, the first `{}`", all.len(), shown(first)),
+    }
 }
 
 fn show(name: &str, path: &Path, summary: &Summary) -> Result<(), Failure> {
@@ -134,9 +270,14 @@ fn show(name: &str, path: &Path, summary: &Summary) -> Result<(), Failure> {
         ("path", path.display().to_string()),
         ("native size", format!("{width}x{height}")),
         ("scheduler", summary.scheduler.clone()),
+        ("predicts", summary.prediction_type.to_owned()),
         ("defaults", format!("{} steps, guidance {}", summary.steps, summary.guidance_scale)),
+        ("license", summary.licence.clone().unwrap_or("-".into())),
     ] {
         say(&format!("{label:<13}{text}"))?;
+    }
+    if let Some(unknown) = &summary.unknown {
+        say(&format!("{:<13}{}", "unknown", names(unknown)))?;
     }
     say(&"")?;
     let row = |name: &str, parameters, dtype: &str, bytes| {
@@ -174,6 +315,9 @@ impl Summary {
             dtype: dtypes.join("+"),
             bytes: components.iter().map(|part| part.bytes).sum(),
             scheduler: model.scheduler.label(),
+            prediction_type: model.scheduler.prediction_type.unwrap_or(PredictionType::Epsilon).as_str(),
+            licence: model.licence.clone(),
+            unknown: model.single_file().map(|file| file.unknown.clone()),
             native_size: model.native_size(),
             steps: model.generation.num_inference_steps,
             guidance_scale: model.generation.guidance_scale,

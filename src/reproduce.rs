@@ -8,9 +8,10 @@ use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
 use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::model::Options;
+use dgx_pixels_core::model::lora::Loras;
 use dgx_pixels_core::picture_file::Made;
 use dgx_pixels_core::{Cause, ValueError};
-use dgx_pixels_core::{GenerateRequest, Submission};
+use dgx_pixels_core::{GenerateRequest, LoraChoice, Submission};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -37,6 +38,14 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "PATH|NAME")]
     model: Option<String>,
 
+    /// The model that supplies what a single file lacks, as it was given when the image was drawn.
+    #[arg(long, value_name = "PATH|NAME")]
+    base: Option<String>,
+
+    /// Where a LoRA is now that is in no model folder. Several may be given. A LoRA is known by the
+    /// hash that the image records.
+    #[arg(long, value_name = "PATH")]
+    lora: Vec<PathBuf>,
     /// Write the new image to this file that ends in `.png`. With `-` it is the only output on
     /// standard output.
     #[arg(short, long, value_name = "PATH|-")]
@@ -101,10 +110,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Draws the image again, and returns the new record and the file.
 fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
-    let models = match &args.model {
-        Some(wanted) => LocalModels::open(Some(wanted))?,
-        None => LocalModels::recorded(&before.model)?,
+    let models = match (&args.model, &args.base) {
+        (wanted, Some(base)) => LocalModels::open_on(Some(wanted.as_deref().unwrap_or(&before.model)), base)?,
+        (Some(wanted), None) => LocalModels::open(Some(wanted))?,
+        (None, None) => LocalModels::recorded(&before.model)?,
     };
+    let models = models.with_lora_files();
     output::warn(models.notes());
     let chosen = models.default_model().clone();
     let models = models.with(options(args, before, &chosen)?)?.owning_process()?;
@@ -120,8 +131,11 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
         ));
     }
     let engine = models.start(EngineConfig::default())?;
-    let submission =
-        Submission { pixel: before.pixel.clone(), ..GenerateRequest::from(before.request.clone()).into() };
+    let mut request = GenerateRequest::from(before.request.clone());
+    for (lora, hash) in request.lora.iter_mut().zip(&before.lora_hashes) {
+        lora.name = lora_file(args, models.loras(), &lora.name, hash)?;
+    }
+    let submission = Submission { pixel: before.pixel.clone(), ..request.into() };
     let finished = follow(&engine.submit(submission)?, args.quiet);
     engine.shutdown(Shutdown::NextStep);
     let finished = finished?;
@@ -129,9 +143,23 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     let (model, licence) = (before.model.clone(), before.licence.clone());
     // The sketch is computed on no device; a server that also has other models records theirs.
     let device = if chosen.is_sketch() { &before.device } else { &finished.made.device };
-    let made = Made { model, licence, device: device.clone(), ..finished.made.clone() };
+    let mut made = Made { model, licence, device: device.clone(), ..finished.made.clone() };
+    // A file may have another name now; its hash says that it is the same.
+    made.request.lora.clone_from(&before.request.lora);
     let bytes = png(&finished, &made)?;
     Ok((made, bytes))
+}
+
+/// The path of the LoRA with this hash: of the files that were given, or in the model folders. A path in the image is
+/// never opened.
+fn lora_file(args: &Args, loras: &Loras, name: &str, hash: &str) -> Result<String, Failure> {
+    for path in &args.lora {
+        let given = LoraChoice { name: path.display().to_string(), weight: 1.0, text_weight: None };
+        if loras.find(&given)?.hash == hash {
+            return Ok(given.name);
+        }
+    }
+    Ok(loras.with_hash(name, hash)?.display().to_string())
 }
 
 /// The options of the engine that drew it before.
@@ -149,6 +177,10 @@ fn options(args: &Args, before: &Made, model: &LocalModel) -> Result<Options, Fa
             None => Mode::Exact,
         },
         vae_tiling: before.vae_tiling,
+        prediction_type: before.prediction_type,
+        zero_snr: before.zero_snr,
+        // What was passed over then is passed over again.
+        lenient: true,
         ..Default::default()
     })
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, one_line};
 use crate::model::Options;
+use crate::model::lora::LoraUse;
 
 /// The version of the border. It changes with every change of a type, a function or a message in
 /// this file.
@@ -257,8 +258,12 @@ pub struct Kernels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
-    /// The model's folder.
+    /// The model's folder or file.
     pub path: PathBuf,
+    /// The model that supplies what the file lacks.
+    pub base: Option<PathBuf>,
+    /// The LoRAs that change the weights.
+    pub loras: Vec<LoraUse>,
     /// The way it is computed.
     pub options: Options,
     /// SDXL base at its full size with weights drawn from this seed, and of the folder the
@@ -333,7 +338,15 @@ mod tests {
     fn the_messages_of_version_2_stay_as_they_are() {
         let request = GenerateRequest { prompt: "a key".into(), ..Default::default() };
         let options = Options { device: Device::Cuda(1), dtype: Some(Dtype::F16), ..Default::default() };
-        let load = Load { path: "models/tiny".into(), options, random_seed: None };
+        let lora = LoraUse {
+            name: "pixel".into(),
+            path: "loras/pixel.safetensors".into(),
+            hash: "0a".into(),
+            weight: 1.0,
+            text_weight: 0.5,
+        };
+        let load =
+            Load { path: "models/tiny".into(), base: None, loras: vec![lora], options, random_seed: None };
         let fault = Fault::from(&Error::OutOfMemory { device: "cpu".into(), doing: "denoising".into() });
         let messages = [
             serde_json::to_string(&Start { owns_process: true }),
@@ -346,7 +359,7 @@ mod tests {
         let expected = [
             r#"{"owns_process":true}"#,
             r#"{"hopper":true,"fp8":false}"#,
-            r#"{"path":"models/tiny","options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
+            r#"{"path":"models/tiny","base":null,"loras":[{"name":"pixel","path":"loras/pixel.safetensors","hash":"0a","weight":1.0,"text_weight":0.5}],"options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
             r#"{"dropped_words":null}"#,
             r#"{"kind":"out_of_memory","field":null,"message":"out of memory on `cpu` while denoising","out_of_memory":["cpu","denoising"]}"#,
             r#"{"prompt":"a key","negative_prompt":null,"prompt_syntax":"comfyui","clip_skip":null,"seed":0,"steps":30,"guidance_scale":5.0,"guidance_rescale":0.0,"guidance_interval":null,"deep_cache":null,"scheduler":"euler","timestep_spacing":null,"timesteps":null,"sigmas":null,"eta":null,"size":{"width":256,"height":256},"original_size":{"width":256,"height":256},"crop":{"left":0,"top":0},"target_size":{"width":256,"height":256}}"#,

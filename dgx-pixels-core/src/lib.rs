@@ -84,8 +84,9 @@ pub use model::Model;
 pub use prompt::PromptSyntax;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
-    Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, MAX_GUIDANCE, MAX_SIDE,
-    MAX_STEPS, MIN_SIDE, ModelDefaults, Preset, RequestError, ResolvedRequest, SizeError, Timings,
+    Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, LoraChoice, LoraError,
+    MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, MIN_SIDE, ModelDefaults, Preset, RequestError, ResolvedRequest,
+    SizeError, Timings,
 };
 #[cfg(feature = "engine")]
 pub use submission::{Priority, Resolved, Submission};

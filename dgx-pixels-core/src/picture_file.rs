@@ -14,6 +14,7 @@ use crate::error::{Cause, Error};
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, check_replaceable, read_regular, write_whole};
 use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::{GenerateRequest, ResolvedRequest};
+use crate::scheduler::PredictionType;
 use crate::stored;
 
 /// The provenance of an image: all that shaped it, and its terms. It holds no times and places, so
@@ -61,6 +62,13 @@ pub struct Made {
     pub libtorch: Option<String>,
     /// The model's licence, if it was known, as `openrail++`.
     pub licence: Option<String>,
+    /// BLAKE3 of the file of each LoRA in the request, in their order.
+    pub lora_hashes: Vec<String>,
+    /// The meaning of the UNet's answer, where it was given against what the model's files say.
+    pub prediction_type: Option<PredictionType>,
+    /// `true` if the model was taken to begin in pure noise, where this was given against what its
+    /// files say.
+    pub zero_snr: Option<bool>,
 }
 
 /// The reason why a file's record of how it was made cannot be read.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::backend::{Backend, begin};
-use dgx_pixels_core::backend::{ModelInfo, Models};
+use dgx_pixels_core::backend::{ModelInfo, Models, Variant};
 use dgx_pixels_core::torch::{Checkpoints, Device, Dtype, Options, Sdxl};
 use dgx_pixels_core::{ErrorKind, GenerateRequest, Model};
 use image::RgbImage;
@@ -71,6 +71,7 @@ fn a_checkpoint_is_described_from_its_configs_and_headers() {
         mode: Some("fast".into()),
         libtorch: Some("2.11.0".into()),
         licence: Some("MIT OR Apache-2.0".into()),
+        variant: Variant::default(),
     };
     assert_eq!(models.describe(Some("again"), "cuda:0").unwrap(), expected);
 }

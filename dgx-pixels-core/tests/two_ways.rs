@@ -13,7 +13,8 @@ use dgx_pixels_core::backend::{Backend, Canvas, DeviceMemory as _, Latents, begi
 use dgx_pixels_core::device::Device;
 use dgx_pixels_core::loaded::{Libtorch, LoadedDevice, LoadedModel, Origin, report};
 use dgx_pixels_core::model::Options;
-use dgx_pixels_core::scheduler::SchedulerName;
+use dgx_pixels_core::model::lora::LoraUse;
+use dgx_pixels_core::scheduler::{PredictionType, SchedulerName};
 use dgx_pixels_core::torch::Sdxl;
 use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Model, PromptSyntax};
 use image::RgbImage;
@@ -24,6 +25,9 @@ const CPU: Options = Options {
     mode: dgx_pixels_core::device::Mode::Fast,
     vae_slicing: false,
     vae_tiling: false,
+    prediction_type: None,
+    zero_snr: None,
+    lenient: false,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -144,7 +148,8 @@ fn a_model_that_cannot_be_loaded_is_refused_in_the_same_words() {
     let _alone = alone();
     let copy = tempfile::tempdir().unwrap();
     let model = Model::open(folder("tiny_sdxl_a")).unwrap();
-    let missing = Model { path: copy.path().join("gone"), ..model.clone() };
+    let mut missing = model.clone();
+    missing.path = copy.path().join("gone");
     let linked = Sdxl::load(&missing, &CPU).err().unwrap();
     let loaded = LoadedModel::load(libtorch(), &missing, &CPU, &mut |_| ()).err().unwrap();
     assert_eq!((linked.kind(), loaded.kind()), (ErrorKind::InvalidModel, ErrorKind::InvalidModel));
@@ -153,6 +158,32 @@ fn a_model_that_cannot_be_loaded_is_refused_in_the_same_words() {
     let linked = Sdxl::load(&model, &absent).err().unwrap();
     let loaded = LoadedModel::load(libtorch(), &model, &absent, &mut |_| ()).err().unwrap();
     assert_eq!((linked.kind(), linked.to_string()), (loaded.kind(), loaded.to_string()));
+}
+
+#[test]
+fn a_single_file_and_a_lora_cross_the_border() {
+    let _alone = alone();
+    let base = Model::open(folder("tiny_sdxl_a")).unwrap();
+    let model = Model::open_on(folder("tiny_sdxl_a.safetensors"), Some(&base)).unwrap();
+    let lora = LoraUse {
+        name: "kohya".into(),
+        path: folder("lora/kohya.safetensors"),
+        hash: String::new(),
+        weight: 0.8,
+        text_weight: 0.6,
+    };
+    let options = Options { prediction_type: Some(PredictionType::VPrediction), zero_snr: Some(true), ..CPU };
+    let draw = |loras: &[LoraUse]| {
+        let mut linked = Sdxl::load_merged(&model, &options, loras, &mut |_| ()).unwrap();
+        let mut loaded = LoadedModel::load_merged(libtorch(), &model, &options, loras, &mut |_| ()).unwrap();
+        let request = [request("a brass key", 1)];
+        let on_step = |_| ControlFlow::Continue(());
+        let linked = paint(&mut linked, &request, on_step).unwrap().remove(0).image;
+        let loaded = paint(&mut loaded, &request, on_step).unwrap().remove(0).image;
+        assert_eq!(linked, loaded);
+        linked
+    };
+    assert_ne!(draw(&[lora]), draw(&[]));
 }
 
 #[test]

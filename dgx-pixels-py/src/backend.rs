@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use dgx_pixels_core::backend::{
-    Backend, Canvas, Decoding, DeviceMemory, Either, ModelInfo, Models, Unmetered,
+    Backend, Canvas, Decoding, DeviceMemory, Either, ModelInfo, Models, Unmetered, Variant,
 };
 use dgx_pixels_core::local::{LocalBackend, LocalModels};
 use dgx_pixels_core::model::Options;
 use dgx_pixels_core::scheduler::SchedulerName;
-use dgx_pixels_core::{Cause, Error, ErrorKind, ImageSize, ModelDefaults, ResolvedRequest, one_line};
+use dgx_pixels_core::{
+    Cause, Error, ErrorKind, ImageSize, LoraChoice, ModelDefaults, ResolvedRequest, ValueError, one_line,
+};
 use image::RgbImage;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -82,9 +84,9 @@ impl Served {
         let is_python = |name: &&String| python.iter().any(|model| model.name == **name);
         let wanted: Vec<_> = names.iter().filter(|name| !is_python(name)).map(String::as_str).collect();
         let local = match (wanted.as_slice(), python.as_slice()) {
-            ([], []) => Some(LocalModels::open(None)?),
+            ([], []) => Some(LocalModels::open(None)?.with_lora_files()),
             ([], _) => None,
-            (wanted, _) => Some(LocalModels::named(wanted)?),
+            (wanted, _) => Some(LocalModels::named(wanted)?.with_lora_files()),
         };
         let local = match local {
             Some(local) if own_process => Some(local.with(options)?.owning_process()?),
@@ -148,6 +150,7 @@ impl Models for Served {
                 mode: None,
                 libtorch: None,
                 licence: None,
+                variant: Variant::default(),
             }),
             None => self.local(name)?.describe(name, device),
         }
@@ -157,6 +160,35 @@ impl Models for Served {
         match self.python(Some(model)) {
             Some(model) => Ok(Either::Second(PyBackend { model: model.clone() })),
             None => self.local(Some(model))?.load(model, device, on_bytes).map(Either::First),
+        }
+    }
+
+    fn describe_with(
+        &self,
+        model: Option<&str>,
+        loras: &[LoraChoice],
+        device: &str,
+    ) -> Result<ModelInfo, Error> {
+        let name = model.or(self.names.first().map(String::as_str));
+        match (self.python(name), loras.first()) {
+            (None, _) => self.local(name)?.describe_with(name, loras, device),
+            (Some(_), None) => self.describe(name, device),
+            (Some(model), Some(lora)) => {
+                let expected = format!("none, as `{}` is a backend in Python", model.name);
+                Err(ValueError::new("lora", lora, expected).into())
+            }
+        }
+    }
+
+    fn load_with(
+        &self,
+        info: &ModelInfo,
+        device: &str,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Self::Backend, Error> {
+        match self.python(Some(&info.name)) {
+            Some(_) => self.load(&info.name, device, on_bytes),
+            None => self.local(Some(&info.name))?.load_with(info, device, on_bytes).map(Either::First),
         }
     }
 

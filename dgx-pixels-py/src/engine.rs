@@ -31,6 +31,9 @@ struct EngineOptions {
     mode: Option<String>,
     vae_slicing: bool,
     vae_tiling: bool,
+    prediction_type: Option<String>,
+    zero_snr: Option<bool>,
+    lenient: bool,
     budget: Option<String>,
     journal: Option<PathBuf>,
     #[schemars(range(min = 1))]
@@ -52,6 +55,9 @@ impl EngineOptions {
             mode: self.mode.as_deref().map_or(Ok(defaults.mode), str::parse)?,
             vae_slicing: self.vae_slicing,
             vae_tiling: self.vae_tiling,
+            prediction_type: self.prediction_type.as_deref().map(str::parse).transpose()?,
+            zero_snr: self.zero_snr,
+            lenient: self.lenient,
         })
     }
 

@@ -37,6 +37,7 @@ SAMPLES: dict[str, Any] = {
     "height": (128, {"width": 128}),
     "idempotency_key": "key",
     "latents": False,
+    "lora": [],
     "max_colors": 4,
     "model": "sketch",
     "negative_prompt": "text",

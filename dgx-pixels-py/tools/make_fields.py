@@ -38,6 +38,7 @@ PaletteLike = str | os.PathLike[str] | Sequence[str | tuple[int, int, int]]
 TYPES = {
     "crop": "Sides",
     "grid": "Sides",
+    "lora": "Sequence[str]",
     "original_size": "Sides",
     "output": "str | os.PathLike[str]",
     "palette": "PaletteLike",

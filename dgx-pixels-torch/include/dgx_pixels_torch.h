@@ -105,7 +105,9 @@ typedef struct {
   int32_t (*device_limit)(dgx_device *device, uint64_t bytes, dgx_sink answer);
   void (*device_close)(dgx_device *device);
 
-  /* {"path","options":{"device","dtype","mode","vae_slicing","vae_tiling"},"random_seed"} */
+  /* {"path","base","loras":[{"name","path","hash","weight","text_weight"}],
+   * "options":{"device","dtype","mode","vae_slicing","vae_tiling","prediction_type","zero_snr","lenient"},
+   * "random_seed"}; of the options the last three may be absent. */
   int32_t (*model_load)(dgx_text load, dgx_byte_sink progress, dgx_model **model, dgx_sink answer);
   /* Begins a canvas for each of `count` resolved requests, a JSON array; answers [{"dropped_words"}]. If it fails,
    * there is none. */

@@ -21,11 +21,15 @@ pub(crate) unsafe extern "C" fn load(
         // SAFETY: the caller's message, its listener and its place for the handle live until we
         // return.
         unsafe {
-            let Load { path, options, random_seed } = message(load)?;
+            let Load { path, base, loras, options, random_seed } = message(load)?;
             let mut on_bytes = |bytes| (progress.write)(progress.context, bytes);
             let loaded = match random_seed {
                 Some(seed) => Sdxl::random(&Model::sdxl_base(path), &options, seed)?,
-                None => Sdxl::load_and_tell(&Model::open(path)?, &options, &mut on_bytes)?,
+                None => {
+                    let base = base.map(Model::open).transpose()?;
+                    let model = Model::open_on(path, base.as_ref())?;
+                    Sdxl::load_merged(&model, &options, &loras, &mut on_bytes)?
+                }
             };
             *model = Box::into_raw(Box::new(loaded)).cast();
         }

@@ -284,11 +284,9 @@ pub fn safetensors(data: &[u8]) {
         .expect("the folder for scratch files can be written");
     let Ok(files) = WeightFiles::open(dir.path(), "model", false) else { return };
     let _ = (files.parameters(), files.bytes(), files.dtypes());
-    for shard in &files.shards {
-        for info in shard.metadata.tensors().into_values() {
-            let (start, end) = info.data_offsets;
-            let _ = &shard.bytes[shard.data_start + start..shard.data_start + end];
-        }
+    for (name, _) in files.tensors() {
+        let (weight, shard) = files.get(name).expect("a name that is listed is found");
+        let _ = &shard.bytes[weight.bytes.clone()];
     }
 }
 

@@ -1,8 +1,13 @@
 //! The host of backends: models that can be opened, and devices that report their memory.
 
+use std::borrow::Cow;
+
 use super::{Backend, Sketch};
 use crate::error::Error;
-use crate::request::ModelDefaults;
+use crate::model::lora::LoraUse;
+use crate::request::{LoraChoice, ModelDefaults};
+use crate::scheduler::PredictionType;
+use crate::value_error::ValueError;
 
 /// The models that an engine serves. Asked from many threads.
 ///
@@ -34,6 +39,41 @@ pub trait Models: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Model`]; [`Error::Device`]; [`Error::OutOfMemory`].
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Self::Backend, Error>;
+
+    /// The facts of a model that LoRAs change, as [`describe`](Self::describe) has them. The files are found and
+    /// checked.
+    ///
+    /// # Errors
+    /// As [`describe`](Self::describe); [`Error::Value`] from models that take none, which is the default;
+    /// [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a file that is for another model.
+    fn describe_with(
+        &self,
+        model: Option<&str>,
+        loras: &[LoraChoice],
+        device: &str,
+    ) -> Result<ModelInfo, Error> {
+        let info = self.describe(model, device)?;
+        match loras.first() {
+            None => Ok(info),
+            Some(lora) => {
+                let expected = format!("none, as the model `{}` takes no LoRA", info.name);
+                Err(ValueError::new("lora", lora, expected).into())
+            }
+        }
+    }
+
+    /// Loads a model as it was described, with what changes it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    fn load_with(
+        &self,
+        info: &ModelInfo,
+        device: &str,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Self::Backend, Error> {
+        self.load(&info.name, device, on_bytes)
+    }
 
     /// BLAKE3 of the model's files, which takes seconds the first time; `None` for a model without
     /// files.
@@ -69,6 +109,34 @@ pub struct ModelInfo {
     pub libtorch: Option<String>,
     /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
+    /// What the model is given against what its files say, and the LoRAs that change it.
+    pub variant: Variant,
+}
+
+/// What a loaded model is given besides its files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variant {
+    /// The meaning of the UNet's answer.
+    pub prediction_type: Option<PredictionType>,
+    /// `true` if the model begins in pure noise.
+    pub zero_snr: Option<bool>,
+    /// The LoRAs, in the order of the request.
+    pub loras: Vec<LoraUse>,
+}
+
+impl ModelInfo {
+    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs their names, hashes and
+    /// weights. Two jobs with one key can share a forward pass.
+    pub fn key(&self) -> Cow<'_, str> {
+        if self.variant.loras.is_empty() {
+            return Cow::Borrowed(&self.name);
+        }
+        let loras = self.variant.loras.iter().map(|lora| {
+            let LoraUse { name, hash, weight, text_weight, .. } = lora;
+            format!(" + {name}@{}:{weight}:{text_weight}", hash.get(..16).unwrap_or(hash))
+        });
+        Cow::Owned([self.name.clone()].into_iter().chain(loras).collect())
+    }
 }
 
 /// One device and its memory. Owned by the device's thread.
@@ -198,6 +266,7 @@ impl Models for Sketches {
                 mode: None,
                 libtorch: None,
                 licence: None,
+                variant: Variant::default(),
             }),
             Some(name) => Err(Error::model(name, "the only model is `sketch`")),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 
 pub use either::Either;
-pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered};
+pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered, Variant};
 pub use sketch::{Sketch, SketchCanvas};
 
 use crate::error::Error;

@@ -129,7 +129,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-type Describe = Box<dyn Fn(Option<&str>) -> Result<ModelInfo, Error> + Send + Sync>;
+type Describe = Box<dyn Fn(Option<&str>, &[crate::LoraChoice]) -> Result<ModelInfo, Error> + Send + Sync>;
 
 impl Engine {
     /// Opens the journal, takes up what an earlier run left, and serves `models` on `devices`. No
@@ -187,7 +187,8 @@ impl Engine {
         }
         let first = names[0].clone();
         let (described, described_on) = (models.clone(), first.clone());
-        let describe: Describe = Box::new(move |model| described.describe(model, &described_on));
+        let describe: Describe =
+            Box::new(move |model, loras| described.describe_with(model, loras, &described_on));
         let mut recovered = recover(&shared, &describe, unfinished);
         recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {

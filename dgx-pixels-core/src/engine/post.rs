@@ -102,6 +102,9 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
         program: env!("CARGO_PKG_VERSION").into(),
         libtorch: task.info.libtorch.clone(),
         licence: task.info.licence.clone(),
+        lora_hashes: task.info.variant.loras.iter().map(|lora| lora.hash.clone()).collect(),
+        prediction_type: task.info.variant.prediction_type,
+        zero_snr: task.info.variant.zero_snr,
     };
     shared.note_place(&task, "making the sprite");
     task.trace.enter(Stage::Pixels);

@@ -34,13 +34,17 @@ pub(super) fn task(
     info: ModelInfo,
     id: JobId,
     submission: Submission,
-    resolved: Resolved,
+    mut resolved: Resolved,
     submitted: Instant,
     earlier: Earlier,
 ) -> Task {
+    // A record has names, not the paths of this machine.
+    for (choice, lora) in resolved.request.lora.iter_mut().zip(&info.variant.loras) {
+        choice.name.clone_from(&lora.name);
+    }
     let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
     let output = submission.output.clone().or(results);
-    let (client, model) = (submission.client.as_str().into(), info.name.as_str().into());
+    let (client, model) = (submission.client.as_str().into(), (&*info.key()).into());
     let bytes = submission.bytes();
     let (_, writer) = Job::submitted_at(id, submission, submitted);
     Task {
@@ -85,7 +89,9 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
     let mut jobs = vec![];
     for Unfinished { id, submission, deaths } in unfinished {
         // A journal is a file: what it asks for passes the same door as a caller's request.
-        let described = submission.validate().and_then(|()| describe(submission.model.as_deref()));
+        let described = submission
+            .validate()
+            .and_then(|()| describe(submission.model.as_deref(), &submission.request.lora));
         let resolved = described.and_then(|info| Ok((submission.resolve(&info.defaults)?, info)));
         let job = match resolved {
             Ok((resolved, info)) => {

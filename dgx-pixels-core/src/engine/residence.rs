@@ -78,7 +78,7 @@ impl<M: Models> Worker<M> {
     }
 
     pub(super) fn is_loaded(&self, model: &str) -> bool {
-        self.loaded.iter().any(|loaded| loaded.info.name == model)
+        self.loaded.iter().any(|loaded| loaded.info.key() == model)
     }
 
     /// Begins to load the model of the first waiting job that has none, if it may be loaded.
@@ -105,7 +105,7 @@ impl<M: Models> Worker<M> {
 
         while !self.fits(task.info.weight_bytes) {
             let idle = self.loaded.iter().enumerate().filter(|(_, loaded)| {
-                let first = state.queue.first(|model| model == loaded.info.name);
+                let first = state.queue.first(|model| model == loaded.info.key());
                 loaded.live.is_empty() && loaded.done.is_empty() && first.is_none_or(|first| rank < first)
             });
             let oldest = idle.min_by_key(|(_, loaded)| loaded.used).map(|(index, _)| index);
@@ -113,7 +113,7 @@ impl<M: Models> Worker<M> {
                 Some(index) => self.evict(state, index),
                 None if self.loaded.is_empty() => {
                     let error = self.over_budget(&task);
-                    for refused in state.queue.drain(Some(&task.info.name)) {
+                    for refused in state.queue.drain(Some(&task.model)) {
                         self.shared.fail(refused.item, error.clone());
                     }
                     return false;
@@ -136,7 +136,8 @@ impl<M: Models> Worker<M> {
         let (models, device) = (self.models.clone(), self.name.clone());
         let (sender, answer) = sync_channel(1);
         let done = Arc::new(AtomicBool::new(false));
-        let (shared, name, told_done) = (self.shared.clone(), info.name.clone(), done.clone());
+        let (shared, key, told_done) = (self.shared.clone(), task.model.clone(), done.clone());
+        let loaded_info = info.clone();
         let bytes = info.weight_bytes;
         // Needed when the first picture is written; it takes seconds, in which steps can go on.
         let (hashed, hashed_name) = (self.models.clone(), info.name.clone());
@@ -146,10 +147,10 @@ impl<M: Models> Worker<M> {
             let mut on_bytes = |bytes_done: u64| {
                 if told.elapsed() >= TELL_EVERY {
                     told = Instant::now();
-                    let event = JobEvent::Loading { model: name.clone(), bytes_done, bytes };
+                    let event = JobEvent::Loading { model: loaded_info.name.clone(), bytes_done, bytes };
                     let state = shared.lock();
                     let waiting = state.queue.iter().map(|(_, waiting)| waiting);
-                    for waiting in waiting.filter(|waiting| *waiting.model == *name) {
+                    for waiting in waiting.filter(|waiting| waiting.model == key) {
                         waiting.item.writer.tell(event.clone());
                     }
                 }
@@ -160,7 +161,8 @@ impl<M: Models> Worker<M> {
             if is_alone {
                 shared.note_place(&told_of, LOADING);
             }
-            let load = std::panic::AssertUnwindSafe(|| models.load(&name, &device, &mut on_bytes));
+            let load =
+                std::panic::AssertUnwindSafe(|| models.load_with(&loaded_info, &device, &mut on_bytes));
             let result = std::panic::catch_unwind(load)
                 .unwrap_or_else(|panic| Err(Error::internal("loading a model", super::post::words(&*panic))));
             if is_alone {
@@ -172,8 +174,8 @@ impl<M: Models> Worker<M> {
             told_done.store(true, Ordering::SeqCst);
             shared.wake.notify_all();
         });
-        state.devices[self.index].models.push(info.name.as_str().into());
-        tracing::info!(model = info.name, device = &*self.name, "loading");
+        state.devices[self.index].models.push(task.model.clone());
+        tracing::info!(model = &*task.model, device = &*self.name, "loading");
         self.loading = Some(Loading { info, started: Instant::now(), answer, done });
     }
 
@@ -189,8 +191,8 @@ impl<M: Models> Worker<M> {
                 self.is_open = self.budget.is_some();
                 let mut state = self.shared.lock();
                 let device = &mut state.devices[self.index];
-                device.models.retain(|model| **model != *info.name);
-                for refused in state.queue.drain(Some(&info.name)) {
+                device.models.retain(|model| **model != *info.key());
+                for refused in state.queue.drain(Some(&info.key())) {
                     self.shared.fail(refused.item, error.clone());
                 }
                 return;
@@ -232,7 +234,7 @@ impl<M: Models> Worker<M> {
 
     /// Models that are ready to be used.
     pub(super) fn is_ready(&self, model: &str) -> bool {
-        self.loaded.iter().any(|loaded| loaded.is_ready && loaded.info.name == model)
+        self.loaded.iter().any(|loaded| loaded.is_ready && loaded.info.key() == model)
     }
 
     /// Once nothing else is live: measures a model that did not fit beside the others, alone. One
@@ -241,8 +243,8 @@ impl<M: Models> Worker<M> {
         let live = self.loaded.iter().any(|loaded| !loaded.live.is_empty() || !loaded.done.is_empty());
         let Some(place) = self.loaded.iter().position(|loaded| !loaded.is_ready && !live) else { return };
         let shared = self.shared.clone();
-        let name = self.loaded[place].info.name.clone();
-        while let Some(other) = self.loaded.iter().position(|loaded| loaded.info.name != name) {
+        let name = self.loaded[place].info.key().into_owned();
+        while let Some(other) = self.loaded.iter().position(|loaded| loaded.info.key() != name) {
             self.evict(&mut shared.lock(), other);
         }
         if let Err(error) = self.profile(0) {
@@ -360,7 +362,7 @@ impl<M: Models> Worker<M> {
     /// The memory that a job keeps once it has begun, and that of the most expensive of its calls,
     /// in bytes.
     fn needs(&self, task: &Task) -> (u64, u64) {
-        let Some(loaded) = self.loaded.iter().find(|loaded| loaded.info.name == task.info.name) else {
+        let Some(loaded) = self.loaded.iter().find(|loaded| loaded.info.key() == *task.model) else {
             return (0, 0);
         };
         let (size, rows, costs) = (task.size(), task.rows(), &loaded.costs);
@@ -403,9 +405,7 @@ impl<M: Models> Worker<M> {
         let wanted =
             wanted.and_then(|rank| state.queue.get(rank.number)).map(|waiting| waiting.model.clone());
         let idle = self.loaded.iter().enumerate().filter(|(_, loaded)| {
-            loaded.live.is_empty()
-                && loaded.done.is_empty()
-                && wanted.as_deref() != Some(loaded.info.name.as_str())
+            loaded.live.is_empty() && loaded.done.is_empty() && wanted.as_deref() != Some(&*loaded.info.key())
         });
         let oldest = idle.min_by_key(|(_, loaded)| loaded.used).map(|(index, _)| index);
         oldest.map(|index| self.evict(state, index)).is_some()
@@ -414,7 +414,7 @@ impl<M: Models> Worker<M> {
     fn evict(&mut self, state: &mut State, index: usize) {
         let gone = self.forget(state, index);
         self.shared.metrics.evictions.with_label_values(&[&gone.info.name]).inc();
-        tracing::info!(model = gone.info.name, device = &*self.name, "evicted");
+        tracing::info!(model = &*gone.info.key(), device = &*self.name, "evicted");
         drop(gone);
         self.device.empty_cache();
     }
@@ -422,7 +422,7 @@ impl<M: Models> Worker<M> {
     /// Takes a model out of all books.
     pub(super) fn forget(&mut self, state: &mut State, index: usize) -> Loaded<M::Backend> {
         let gone = self.loaded.swap_remove(index);
-        state.devices[self.index].models.retain(|model| **model != *gone.info.name);
+        state.devices[self.index].models.retain(|model| **model != *gone.info.key());
         self.shared.metrics.models_loaded.with_label_values(&[&*self.name]).dec();
         self.keep_costs(&gone);
         gone
@@ -438,7 +438,7 @@ impl<M: Models> Worker<M> {
 
     pub(super) fn over_budget(&self, task: &Task) -> Error {
         let (kept, dearest) = self.needs(task);
-        let weights = if self.is_loaded(&task.info.name) { 0 } else { task.info.weight_bytes };
+        let weights = if self.is_loaded(&task.model) { 0 } else { task.info.weight_bytes };
         Error::OverBudget {
             device: self.name.to_string(),
             needs_bytes: self.resident() + weights + kept + dearest,

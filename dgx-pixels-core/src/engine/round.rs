@@ -88,7 +88,7 @@ impl Shared {
 
 impl<M: Models> Worker<M> {
     fn model_of(&self, name: &str) -> Option<usize> {
-        self.loaded.iter().position(|loaded| loaded.info.name == name)
+        self.loaded.iter().position(|loaded| loaded.info.key() == name)
     }
 
     /// Everybody who is lost if the device never comes back.
@@ -260,11 +260,11 @@ impl<M: Models> Worker<M> {
                 let (size, alone) = (live.task.size(), live.task.is_alone());
                 all_work += work(&live.task);
                 let known = groups.iter_mut().find(|(name, known, apart, _)| {
-                    *name == loaded.info.name && *known == size && !alone && !*apart
+                    *name == loaded.info.key() && *known == size && !alone && !*apart
                 });
                 match known {
                     Some((.., group)) => group.push(live.number),
-                    None => groups.push((loaded.info.name.clone(), size, alone, vec![live.number])),
+                    None => groups.push((loaded.info.key().into_owned(), size, alone, vec![live.number])),
                 }
             }
         }
@@ -338,7 +338,7 @@ impl<M: Models> Worker<M> {
     /// One half after the other, unless the model is lost on the way.
     fn halves(&mut self, model: usize, numbers: &[u64], call: impl Fn(&mut Self, usize, &[u64])) {
         let (first, second) = numbers.split_at(numbers.len() / 2);
-        let name = self.loaded[model].info.name.clone();
+        let name = self.loaded[model].info.key().into_owned();
         for half in [first, second] {
             if let Some(model) = self.model_of(&name) {
                 call(self, model, half);

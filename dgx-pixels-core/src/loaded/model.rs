@@ -10,6 +10,7 @@ use super::{Libtorch, json, text};
 use crate::abi::{self, Begun, ByteSink, CanvasState, ImageSink, LatentSink, Load};
 use crate::backend::{Backend, Canvas, Decoding, Latents};
 use crate::error::Error;
+use crate::model::lora::LoraUse;
 use crate::model::{Model, Options};
 use crate::request::{ModelDefaults, ResolvedRequest};
 
@@ -46,7 +47,22 @@ impl LoadedModel {
         options: &Options,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<LoadedModel, Error> {
-        let load = Load { path: model.path.clone(), options: *options, random_seed: None };
+        LoadedModel::load_merged(libtorch, model, options, &[], on_bytes)
+    }
+
+    /// Loads a model as [`load`](Self::load) does, with weights that `loras` change.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), and [`Error::Model`] for a LoRA that is for another model.
+    pub fn load_merged(
+        libtorch: Libtorch,
+        model: &Model,
+        options: &Options,
+        loras: &[LoraUse],
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<LoadedModel, Error> {
+        let (path, base) = (model.path.clone(), model.base_path().map(Path::to_owned));
+        let load = Load { path, base, loras: loras.to_vec(), options: *options, random_seed: None };
         LoadedModel::new(libtorch, &load, model.defaults(), on_bytes)
     }
 
@@ -61,7 +77,9 @@ impl LoadedModel {
         options: &Options,
         seed: u64,
     ) -> Result<LoadedModel, Error> {
-        let load = Load { path: path.into(), options: *options, random_seed: Some(seed) };
+        let (path, seed) = (path.to_owned(), Some(seed));
+        let load =
+            Load { path: path.clone(), base: None, loras: vec![], options: *options, random_seed: seed };
         LoadedModel::new(libtorch, &load, Model::sdxl_base(path).defaults(), &mut |_| ())
     }
 

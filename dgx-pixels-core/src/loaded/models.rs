@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::error::{Cause, Error};
 use crate::gpu;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::lora::LoraUse;
 use crate::model::{Model, Options};
 use crate::value_error::ValueError;
 
@@ -49,6 +50,32 @@ impl LoadedModels {
     }
 }
 
+impl LoadedModels {
+    /// Loads a model as `loras` change it.
+    ///
+    /// # Errors
+    /// Those of [`Models::load`], and [`Error::Model`] for a LoRA that is for another model.
+    pub fn load_merged(
+        &self,
+        model: &str,
+        loras: &[LoraUse],
+        device: &str,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<LoadedModel, Error> {
+        let (checkpoint, options) = (self.find(Some(model))?, self.options_on(device)?);
+        let libtorch = Libtorch::load(self.owns_process)?;
+        LoadedModel::load_merged(libtorch, &checkpoint.model, &options, loras, on_bytes)
+    }
+
+    /// Checks that LoRAs are for a model, by the headers of all files.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file and the module at fault.
+    pub fn check_loras(&self, model: &str, loras: &[LoraUse]) -> Result<(), Error> {
+        self.find(Some(model))?.check_loras(loras, &self.options)
+    }
+}
+
 impl Models for LoadedModels {
     type Backend = LoadedModel;
 
@@ -57,8 +84,7 @@ impl Models for LoadedModels {
     }
 
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<LoadedModel, Error> {
-        let (checkpoint, options) = (self.find(Some(model))?, self.options_on(device)?);
-        LoadedModel::load(Libtorch::load(self.owns_process)?, &checkpoint.model, &options, on_bytes)
+        self.load_merged(model, &[], device, on_bytes)
     }
 
     fn hash(&self, model: &str) -> Result<Option<String>, Error> {

@@ -35,9 +35,11 @@ use self::libtorch::{Folders, Sdxl};
 use crate::backend::{Backend as _, DeviceMemory, Either, ModelInfo, Models, Sketch, Sketches, Unmetered};
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
+use crate::model::lora::Loras;
 use crate::model::search::{self, Found, Note, Place};
 use crate::model::{Model, Options};
-use crate::request::ModelDefaults;
+use crate::request::{LoraChoice, ModelDefaults};
+use crate::value_error::ValueError;
 use crate::{canvas, folders};
 
 /// The name of the built-in model, which needs no files and no libtorch: it paints a figure from
@@ -59,7 +61,7 @@ pub const SKETCH: &str = "sketch";
 pub struct LocalModel {
     /// The name that a submission asks for it by.
     pub name: String,
-    /// The model's folder, as it was found; `None` for the sketch.
+    /// The model's folder or file, as it was found; `None` for the sketch.
     pub path: Option<PathBuf>,
     /// The model's values for what a request leaves open.
     pub defaults: ModelDefaults,
@@ -115,6 +117,7 @@ pub struct LocalModels {
     opened: Vec<(String, Model)>,
     /// The same, ready to be computed; `None` if there are none.
     folders: Option<Arc<Folders>>,
+    loras: Arc<Loras>,
 }
 
 impl LocalModels {
@@ -127,6 +130,30 @@ impl LocalModels {
     /// model's own fault if it cannot be opened.
     pub fn open(model: Option<&str>) -> Result<LocalModels, Error> {
         LocalModels::open_in(&search::places(), model)
+    }
+
+    /// The model that `model` names, alone, or the default; where it is in a single file, `base` supplies what the file
+    /// lacks: a name or a path as well.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`Error::Model`] if the model is a folder, which lacks nothing.
+    pub fn open_on(model: Option<&str>, base: &str) -> Result<LocalModels, Error> {
+        let places = search::places();
+        let base = search::choose(&places, Some(base))?.model?;
+        let chosen = search::choose_on(&places, model, Some(&base))?;
+        let notes = search::notes(&places, &chosen, model.is_some());
+        LocalModels::of_folders(vec![chosen], notes)
+    }
+
+    /// Lets requests ask for LoRAs by path too, for a door whose callers may read all files anyway. By default they are
+    /// files in the model folders, by name.
+    pub fn with_lora_files(self) -> LocalModels {
+        LocalModels { loras: Arc::new(Loras::new(search::places(), true)), ..self }
+    }
+
+    /// The LoRAs that requests may ask for.
+    pub fn loras(&self) -> &Loras {
+        &self.loras
     }
 
     fn open_in(places: &[Place], model: Option<&str>) -> Result<LocalModels, Error> {
@@ -226,6 +253,7 @@ impl LocalModels {
             owns_process: false,
             opened: vec![],
             folders: None,
+            loras: Arc::new(Loras::new(search::places(), false)),
         }
     }
 
@@ -362,6 +390,38 @@ impl Models for LocalModels {
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<LocalBackend, Error> {
         match self.folder_of(self.find(Some(model))?) {
             Some(folders) => folders.load(model, device, on_bytes).map(Either::Second),
+            None => Ok(Either::First(Sketch)),
+        }
+    }
+
+    fn describe_with(
+        &self,
+        model: Option<&str>,
+        loras: &[LoraChoice],
+        device: &str,
+    ) -> Result<ModelInfo, Error> {
+        let model = self.find(model)?;
+        let mut info = self.describe(Some(&model.name), device)?;
+        let Some(first) = loras.first() else { return Ok(info) };
+        let Some(folders) = self.folder_of(model) else {
+            let expected = format!("none, as `{}` computes nothing that a LoRA could change", model.name);
+            return Err(ValueError::new("lora", first, expected).into());
+        };
+        info.variant.loras = loras.iter().map(|lora| self.loras.find(lora)).collect::<Result<_, _>>()?;
+        self.loras.check_once(&info.key(), || folders.check_loras(&model.name, &info.variant.loras))?;
+        Ok(info)
+    }
+
+    fn load_with(
+        &self,
+        info: &ModelInfo,
+        device: &str,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<LocalBackend, Error> {
+        match self.folder_of(self.find(Some(&info.name))?) {
+            Some(folders) => {
+                folders.load_merged(&info.name, &info.variant.loras, device, on_bytes).map(Either::Second)
+            }
             None => Ok(Either::First(Sketch)),
         }
     }

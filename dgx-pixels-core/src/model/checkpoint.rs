@@ -4,9 +4,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use safetensors::Dtype as StoredDtype;
 
+use super::lora::{LoraSet, LoraUse};
 use super::{Component, Model, Options};
 use crate::abi::LIBTORCH_VERSION;
-use crate::backend::ModelInfo;
+use crate::backend::{ModelInfo, Variant};
 use crate::error::Error;
 
 /// A model folder under a name. What is read of its files is read once.
@@ -46,7 +47,17 @@ impl Checkpoint {
             mode: mode.map(|mode| mode.to_string()),
             libtorch: Some(LIBTORCH_VERSION.into()),
             licence: model.licence.clone(),
+            variant: Variant {
+                prediction_type: options.prediction_type,
+                zero_snr: options.zero_snr,
+                loras: vec![],
+            },
         })
+    }
+
+    /// Checks that LoRAs are for this model.
+    pub(crate) fn check_loras(&self, loras: &[LoraUse], options: &Options) -> Result<(), Error> {
+        LoraSet::open(&self.model, loras, options).map(drop)
     }
 
     fn parameters(&self, options: &Options) -> Result<[u64; Component::ALL.len()], Error> {
@@ -56,9 +67,8 @@ impl Checkpoint {
         let mut counts = [0; Component::ALL.len()];
         for (count, component) in counts.iter_mut().zip(Component::ALL) {
             let files = self.model.weights(component, options.prefers_fp16(component, &self.model))?;
-            let tensors = files.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values());
-            let sizes =
-                tensors.filter(|info| is_float(info.dtype)).map(|info| info.shape.iter().product::<usize>());
+            let tensors = files.tensors().filter(|(_, weight)| is_float(weight.dtype));
+            let sizes = tensors.map(|(_, weight)| weight.shape.iter().product::<usize>());
             *count = sizes.sum::<usize>() as u64;
         }
         Ok(*self.parameters.get_or_init(|| counts))

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
-use safetensors::tensor::Metadata;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde_json::Value;
 
-use super::read_text;
-use crate::error::Error;
+use super::header::Header;
+use super::{kind, read_text};
+use crate::error::{Error, Reason};
 
-/// The weight files of one component: one file, or shards under an index.
+/// The weights of one component: one file, shards under an index, or a part of a file that has all
+/// components.
 ///
 /// # Example
 /// ```
@@ -25,10 +28,25 @@ use crate::error::Error;
 /// ```
 #[derive(Debug)]
 pub struct WeightFiles {
-    /// The component's folder.
+    /// The component's folder, or the file that has it.
     pub dir: PathBuf,
     /// The files of weights, in the order of their names.
-    pub shards: Vec<Shard>,
+    pub shards: Vec<Arc<Shard>>,
+    tensors: BTreeMap<String, Weight>,
+}
+
+/// The place of one tensor in its file.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    shard: usize,
+    /// The precision in the file.
+    pub dtype: Dtype,
+    /// The sides that the component asks for.
+    pub shape: Vec<usize>,
+    /// The place of its bytes, counted from the beginning of the file.
+    pub bytes: Range<usize>,
+    /// `true` if the file has the matrix transposed.
+    pub is_transposed: bool,
 }
 
 /// One memory-mapped safetensors file whose header has been checked against its length.
@@ -38,10 +56,8 @@ pub struct Shard {
     pub path: PathBuf,
     /// The whole file; pages are read when touched.
     pub bytes: Mmap,
-    /// Names, dtypes, shapes and places of its tensors.
-    pub metadata: Metadata,
-    /// Offset of the first tensor's bytes in the file.
-    pub data_start: usize,
+    /// Names, precisions, sides and places of its tensors.
+    pub header: Header,
 }
 
 impl WeightFiles {
@@ -53,28 +69,55 @@ impl WeightFiles {
     /// [`Error::Model`] naming the file: none found, a shard missing, truncated or corrupt.
     pub fn open(dir: &Path, stem: &str, prefer_fp16: bool) -> Result<Self, Error> {
         let paths = WeightPaths::find(dir, stem, prefer_fp16)?.shards;
-        let shards = paths.into_iter().map(Shard::open).collect::<Result<_, _>>()?;
-        Ok(WeightFiles { dir: dir.to_owned(), shards })
+        let shards =
+            paths.into_iter().map(|path| Shard::open(path).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let mut tensors = BTreeMap::new();
+        for (shard, file) in shards.iter().enumerate() {
+            tensors.extend(file.header.tensors.iter().map(|tensor| {
+                let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.to_vec(), tensor.bytes.clone());
+                (tensor.name.to_string(), Weight { shard, dtype, shape, bytes, is_transposed: false })
+            }));
+        }
+        Ok(WeightFiles { dir: dir.to_owned(), shards, tensors })
+    }
+
+    /// The tensors of one file under other names.
+    pub(super) fn of_file(file: &Arc<Shard>, tensors: BTreeMap<String, Weight>) -> WeightFiles {
+        WeightFiles { dir: file.path.clone(), shards: vec![file.clone()], tensors }
+    }
+
+    /// All tensors, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Weight)> {
+        self.tensors.iter().map(|(name, weight)| (name.as_str(), weight))
+    }
+
+    /// The tensor of this name, and the file that it lies in.
+    pub fn get(&self, name: &str) -> Option<(&Weight, &Shard)> {
+        self.tensors.get(name).map(|weight| (weight, &*self.shards[weight.shard]))
     }
 
     /// Numbers in all tensors.
     pub fn parameters(&self) -> u64 {
-        self.tensors().map(|info| info.shape.iter().product::<usize>() as u64).sum()
+        self.tensors.values().map(|weight| weight.shape.iter().product::<usize>() as u64).sum()
     }
 
     /// Bytes of all tensors.
     pub fn bytes(&self) -> u64 {
-        self.tensors().map(|info| (info.data_offsets.1 - info.data_offsets.0) as u64).sum()
+        self.tensors.values().map(|weight| weight.bytes.len() as u64).sum()
     }
 
     /// The precisions that occur, as `f32` or `f16`.
     pub fn dtypes(&self) -> Vec<String> {
-        let words: BTreeSet<_> = self.tensors().map(|info| dtype_word(info.dtype)).collect();
+        let words: BTreeSet<_> = self.tensors.values().map(|weight| dtype_word(weight.dtype)).collect();
         words.into_iter().collect()
     }
+}
 
-    fn tensors(&self) -> impl Iterator<Item = &safetensors::tensor::TensorInfo> {
-        self.shards.iter().flat_map(|shard| shard.metadata.tensors().into_values())
+impl Weight {
+    /// A whole tensor of a file that has everything.
+    pub(super) fn of(tensor: &super::header::StoredTensor) -> Weight {
+        let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.to_vec(), tensor.bytes.clone());
+        Weight { shard: 0, dtype, shape, bytes, is_transposed: false }
     }
 }
 
@@ -114,13 +157,15 @@ impl WeightPaths {
     }
 }
 
-/// The most bytes of a safetensors header. SDXL's largest has about 300 KB.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// The most files that one component's weights lie in.
 const MAX_SHARDS: usize = 1024;
 
 impl Shard {
-    fn open(path: PathBuf) -> Result<Self, Error> {
+    /// Maps a file, and checks its header.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file: it is of another format, truncated or corrupt.
+    pub fn open(path: PathBuf) -> Result<Self, Error> {
         // Opening a pipe would wait for its writer.
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
         let file = file.map_err(|error| Error::model(&path, error))?;
@@ -130,15 +175,16 @@ impl Shard {
         // SAFETY: a mapping is undefined if another process truncates the file meanwhile. Weights are not written
         // while they are in use, and every loader of safetensors relies on that.
         let bytes = unsafe { Mmap::map(&file) }.map_err(|error| Error::model(&path, error))?;
-        let header_bytes = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
-        if header_bytes > MAX_HEADER_BYTES {
-            let reason = format!("its header has {header_bytes} bytes; expected at most {MAX_HEADER_BYTES}");
-            return Err(Error::model(&path, reason));
+        if let Some(format) = kind::other_format(&bytes) {
+            return Err(Error::model(&path, format));
         }
-        let (header_len, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            Error::model(&path, (format!("truncated or corrupt ({} bytes)", bytes.len()), error))
+        let header = Header::read(&bytes).map_err(|error| {
+            Error::model(
+                &path,
+                Reason::from((format!("truncated or corrupt ({} bytes)", bytes.len()), error)),
+            )
         })?;
-        Ok(Shard { path, bytes, metadata, data_start: header_len + 8 })
+        Ok(Shard { path, bytes, header })
     }
 }
 
@@ -214,7 +260,7 @@ mod tests {
         let dir = folder.path();
         assert_eq!(
             with_header(dir, 100_000_000, "{}"),
-            "cannot load the model in `DIR/model.safetensors`: its header has 100000000 bytes; expected at most 16777216"
+            "cannot load the model in `DIR/model.safetensors`: truncated or corrupt (10 bytes)"
         );
         for header in [
             json!({ "a": { "dtype": "F32", "shape": [1u64 << 62, 1u64 << 62], "data_offsets": [0, 8] } }),
@@ -228,7 +274,7 @@ mod tests {
             assert!(error.contains("truncated or corrupt ("), "{header}: {error}");
         }
         for len in [u64::MAX, 1 << 40] {
-            assert!(with_header(dir, len, "{}").contains("expected at most 16777216"), "{len}");
+            assert!(with_header(dir, len, "{}").contains("truncated or corrupt (10 bytes)"), "{len}");
         }
     }
 

@@ -1,30 +1,36 @@
-//! Model folders in diffusers' layout, read without libtorch.
+//! Models in folders and single files, read without libtorch.
 
 mod bounds;
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub(crate) mod checkpoint;
 pub mod config;
 pub mod files;
-#[cfg(any(feature = "engine", feature = "torch"))]
+pub mod header;
+pub mod kind;
+pub mod lora;
 mod options;
 pub mod search;
+mod sgm;
+mod single_file;
 
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::{WeightFiles, WeightPaths};
-#[cfg(any(feature = "engine", feature = "torch"))]
 pub use options::Options;
+pub use single_file::SingleFile;
 
 use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::request::{ImageSize, ModelDefaults};
 use crate::scheduler::SchedulerConfig;
 
-/// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it.
-/// Opening reads the configs; weights are mapped when asked for.
+/// An SDXL-family model in a folder as `StableDiffusionXLPipeline.save_pretrained` writes it, or in
+/// one file as model sites have it. Opening reads the configs or the file's header; weights are
+/// mapped when asked for.
 ///
 /// # Example
 /// ```
@@ -37,7 +43,7 @@ use crate::scheduler::SchedulerConfig;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// The folder.
+    /// The folder or the file.
     pub path: PathBuf,
     /// `true` if a missing negative prompt means zeros instead of an encoded empty text.
     pub force_zeros_for_empty_prompt: bool,
@@ -55,6 +61,10 @@ pub struct Model {
     pub generation: GenerationConfig,
     /// The license at the head of the model card, `README.md`, for example `openrail++`.
     pub licence: Option<String>,
+    /// The file, if the model is in one.
+    single: Option<Arc<SingleFile>>,
+    /// The model that supplies what the file lacks.
+    base: Option<Box<Model>>,
 }
 
 /// A part of a model that has weights.
@@ -101,21 +111,39 @@ impl Component {
 }
 
 impl Model {
-    /// Opens the folder: reads `model_index.json` and each component's config.
+    /// Opens a folder, of which it reads `model_index.json` and each component's config, or a single file, of which it
+    /// reads the header.
     ///
     /// # Errors
-    /// [`Error::Model`] naming the file: not a model folder, another pipeline, a component missing,
-    /// or an option that changes the arithmetic and that we do not compute.
+    /// [`Error::Model`] naming the file: not a model, another pipeline, a component missing, or an
+    /// option that changes the arithmetic and that we do not compute.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Model::open_on(path, None)
+    }
+
+    /// Opens as [`open`](Model::open) does; `base` supplies what a single file lacks: text encoders, VAE, tokenizers.
+    ///
+    /// # Errors
+    /// As [`open`](Model::open), and if `path` is a folder, which lacks nothing.
+    pub fn open_on(path: impl AsRef<Path>, base: Option<&Model>) -> Result<Self, Error> {
         let path = path.as_ref();
+        if path.is_file() {
+            return single_file::open(path, base);
+        }
+        if base.is_some() && path.is_dir() {
+            return Err(Error::model(
+                path,
+                "it is a folder, and `base` is for what a single file lacks; leave it out",
+            ));
+        }
         let index_path = path.join("model_index.json");
         if !index_path.is_file() {
             let reason = if path.is_dir() {
                 "it has no `model_index.json`; expected a folder as diffusers' `save_pretrained` writes it"
             } else if path.exists() {
-                "it is a file; expected a folder as diffusers' `save_pretrained` writes it"
+                "it is no regular file; expected a `.safetensors` file, or a folder as diffusers' `save_pretrained` writes it"
             } else {
-                "it does not exist; expected a folder as diffusers' `save_pretrained` writes it"
+                "it does not exist; expected a `.safetensors` file, or a folder as diffusers' `save_pretrained` writes it"
             };
             return Err(Error::model(path, reason));
         }
@@ -153,6 +181,8 @@ impl Model {
             },
             licence: read_text(&path.join("README.md")).ok().and_then(|card| licence(&card)),
             path: path.to_owned(),
+            single: None,
+            base: None,
         };
         model.check_widths()?;
         Ok(model)
@@ -183,20 +213,36 @@ impl Model {
             scheduler: SchedulerConfig::from_json(&text("scheduler")).expect(VALID),
             generation: GenerationConfig::default(),
             licence: None,
+            single: None,
+            base: None,
         }
     }
 
-    /// The folder's name.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::Model;
-    /// let model = Model { path: "models/sprite-xl".into(), ..Model::sdxl_base("tokenizers") };
-    /// assert_eq!(model.name(), "sprite-xl");
-    /// ```
+    /// The folder's name, or the file's without its ending.
     pub fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+        let name = if self.single.is_some() { path.file_stem() } else { path.file_name() };
+        name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// The file, if the model is in one.
+    pub fn single_file(&self) -> Option<&SingleFile> {
+        self.single.as_deref()
+    }
+
+    /// The path of the model that supplies what the file lacks.
+    pub fn base_path(&self) -> Option<&Path> {
+        self.base.as_ref().map(|base| &*base.path)
+    }
+
+    /// The folder of a tokenizer, `tokenizer` or `tokenizer_2`; `None` for the one that this library has.
+    #[cfg(feature = "torch")]
+    pub(crate) fn tokenizer_folder(&self, name: &str) -> Option<PathBuf> {
+        match (&self.single, &self.base) {
+            (None, _) => Some(self.path.join(name)),
+            (Some(_), Some(base)) => base.tokenizer_folder(name),
+            (Some(_), None) => None,
+        }
     }
 
     /// Returns the model's values for what a request leaves open.
@@ -232,6 +278,13 @@ impl Model {
     /// # Errors
     /// [`Error::Model`] naming the file.
     pub fn weights(&self, component: Component, prefer_fp16: bool) -> Result<WeightFiles, Error> {
+        if let Some(file) = &self.single {
+            return match (file.weights(component), &self.base) {
+                (Some(weights), _) => Ok(weights),
+                (None, Some(base)) => base.weights(component, prefer_fp16),
+                (None, None) => unreachable!("a file that lacks a component is not opened without a base"),
+            };
+        }
         WeightFiles::open(&self.path.join(component.name()), component.stem(), prefer_fp16)
     }
 
@@ -252,6 +305,14 @@ impl Model {
     /// # Errors
     /// As [`hash`](Model::hash).
     pub fn hash_of(&self, prefers_fp16: impl Fn(Component) -> bool) -> Result<String, Error> {
+        if self.single.is_some() {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(hash_file(&self.path)?.as_bytes());
+            if let Some(base) = &self.base {
+                hasher.update(base.hash_of(prefers_fp16)?.as_bytes());
+            }
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
         let mut names = vec!["model_index.json".to_owned(), "scheduler/scheduler_config.json".to_owned()];
         for folder in ["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"] {
             let dir = self.path.join(folder);
@@ -276,18 +337,17 @@ impl Model {
         names.sort_unstable();
         let mut hasher = blake3::Hasher::new();
         for name in names {
-            let path = self.path.join(&name);
-            let file = File::open(&path).map_err(|error| Error::model(&path, error))?;
-            let mut one = blake3::Hasher::new();
-            one.update_reader(BufReader::with_capacity(1 << 20, file))
-                .map_err(|error| Error::model(&path, error))?;
-            hasher.update(name.as_bytes()).update(&[0]).update(one.finalize().as_bytes());
+            let one = hash_file(&self.path.join(&name))?;
+            hasher.update(name.as_bytes()).update(&[0]).update(one.as_bytes());
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
 
     fn check_widths(&self) -> Result<(), Error> {
-        let fault = |file: &str, reason: String| Error::model(self.path.join(file), reason);
+        let fault = |file: &str, reason: String| match self.single {
+            Some(_) => Error::model(&self.path, reason),
+            None => Error::model(self.path.join(file), reason),
+        };
         let text = self.text_encoder.hidden_size + self.text_encoder_2.hidden_size;
         for i in 0..self.unet.block_out_channels.len() {
             let expects = *self.unet.cross_attention_dim.get(i);
@@ -319,6 +379,16 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// BLAKE3 of one file's bytes.
+pub(crate) fn hash_file(path: &Path) -> Result<blake3::Hash, Error> {
+    let file = File::open(path).map_err(|error| Error::model(path, error))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_reader(BufReader::with_capacity(1 << 20, file))
+        .map_err(|error| Error::model(path, error))?;
+    Ok(hasher.finalize())
 }
 
 /// What a model card says between its first two lines `---`.

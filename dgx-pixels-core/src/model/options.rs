@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Component, Model};
 use crate::device::{Device, Dtype, Mode};
+use crate::scheduler::PredictionType;
+#[cfg(feature = "torch")]
+use crate::scheduler::{SchedulerConfig, TimestepSpacing};
 
 /// The way a model is computed.
 ///
@@ -15,7 +18,7 @@ use crate::device::{Device, Dtype, Mode};
 /// assert_eq!((options.mode, options.vae_tiling), (Mode::Fast, false));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The device that draws. Default: [`Device::Auto`].
     pub device: Device,
@@ -30,6 +33,22 @@ pub struct Options {
     /// `true` to decode images above the model's native size in overlapping tiles: much less
     /// memory, slight differences. Default: `false`, as in diffusers.
     pub vae_tiling: bool,
+    /// The meaning of the UNet's answer, where the model's files do not say it or say it wrongly.
+    /// Default: what the files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction_type: Option<PredictionType>,
+    /// `true` if the model was trained to begin in pure noise, where its files do not say it or say
+    /// it wrongly. Default: what the files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_snr: Option<bool>,
+    /// `true` to pass over what a LoRA changes and the model does not have. Default: `false`, an
+    /// error that names it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lenient: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Options {
@@ -43,6 +62,21 @@ impl Options {
     pub(crate) fn mode_on(&self, device: Device) -> Option<Mode> {
         let is_half = self.dtype(device) != Dtype::F32;
         (matches!(device, Device::Cuda(_)) && is_half).then_some(self.mode)
+    }
+
+    /// The noise schedule of a model with what these options say of it. A model that begins in pure
+    /// noise is asked for that step, which leading timesteps never come to.
+    #[cfg(feature = "torch")]
+    pub(crate) fn scheduler(&self, of_model: &SchedulerConfig) -> SchedulerConfig {
+        let mut scheduler = of_model.clone();
+        scheduler.prediction_type = self.prediction_type.or(scheduler.prediction_type);
+        if let Some(zero_snr) = self.zero_snr {
+            scheduler.rescale_betas_zero_snr = Some(zero_snr);
+            if zero_snr {
+                scheduler.timestep_spacing = Some(TimestepSpacing::Trailing);
+            }
+        }
+        scheduler
     }
 
     /// The precision of one component of `model`.

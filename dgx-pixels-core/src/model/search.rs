@@ -15,6 +15,8 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::files::Shard;
+use super::kind::FileKind;
 use super::{Model, read_text};
 use crate::error::Error;
 use crate::folders;
@@ -22,12 +24,12 @@ use crate::folders;
 /// The model where none is named: the one that the project brings along.
 pub const DEFAULT: &str = "sprite-xl";
 
-/// A folder that is, or should be, a model.
+/// A folder or a file that is, or should be, a model.
 #[derive(Debug)]
 pub struct Found {
-    /// The folder's name, or `ORG/NAME` in Hugging Face's cache.
+    /// The folder's name, the file's without its ending, or `ORG/NAME` in Hugging Face's cache.
     pub name: String,
-    /// The path of the folder, as it was found.
+    /// The path, as it was found.
     pub path: PathBuf,
     /// The opened model, or what is wrong with the folder.
     pub model: Result<Model, Error>,
@@ -177,7 +179,10 @@ pub fn find(places: &[Place]) -> Vec<Found> {
             Place::Plain(path) | Place::Here(path) if path.join("model_index.json").is_file() => {
                 vec![path.clone()]
             }
-            Place::Plain(path) | Place::Here(path) => subfolders(path),
+            Place::Plain(path) | Place::Here(path) => {
+                let folders = subfolders(path).into_iter().filter(|path| !path.ends_with(LORAS));
+                folders.chain(files(path).into_iter().filter(|path| is_model(path))).collect()
+            }
             Place::Hub(path) => {
                 subfolders(path).iter().filter_map(|repository| snapshot(repository)).collect()
             }
@@ -216,6 +221,22 @@ pub fn find(places: &[Place]) -> Vec<Found> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
+    choose_on(places, wanted, None)
+}
+
+/// Chooses as [`choose`] does; where the model is in a single file, `base` supplies what the file lacks.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_on(places: &[Place], wanted: Option<&str>, base: Option<&Model>) -> Result<Found, Error> {
+    let chosen = choose_plain(places, wanted)?;
+    match base {
+        None => Ok(chosen),
+        Some(_) => Ok(Found { model: Model::open_on(&chosen.path, base), ..chosen }),
+    }
+}
+
+fn choose_plain(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     let mut found = find(places);
     let Some(wanted) = wanted else { return default(found, places) };
     if let Some(place) = found.iter().position(|found| found.name == wanted) {
@@ -308,6 +329,43 @@ fn subfolders(path: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// The folder in a place that has LoRAs.
+const LORAS: &str = "loras";
+
+/// The safetensors files in `path` by name, hidden ones left out.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let entries = path.read_dir().into_iter().flatten().flatten();
+    let is_shown = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        !name.starts_with(b".") && path.extension().is_some_and(|ending| ending == "safetensors")
+    };
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.path()).filter(|path| is_shown(path) && path.is_file()).collect();
+    paths.sort_unstable();
+    paths
+}
+
+/// `true` for a file that is a model, or should be one: what changes a model or is a part of one is left out.
+fn is_model(path: &Path) -> bool {
+    let kind = Shard::open(path.to_owned()).map(|file| FileKind::of(&file));
+    !matches!(kind, Ok(FileKind::Lora | FileKind::Vae))
+}
+
+/// The LoRA files in `places` by name, each name once: those in the folder `loras` of a place, and those beside its
+/// models. In Hugging Face's cache none are looked for.
+pub fn loras(places: &[Place]) -> Vec<(String, PathBuf)> {
+    let mut seen = HashSet::new();
+    let folders = places.iter().filter(|place| !matches!(place, Place::Hub(_))).map(Place::path);
+    let paths = folders.flat_map(|path| {
+        let beside = files(path)
+            .into_iter()
+            .filter(|path| Shard::open(path.clone()).is_ok_and(|file| FileKind::of(&file) == FileKind::Lora));
+        files(&path.join(LORAS)).into_iter().chain(beside)
+    });
+    let named = paths.filter_map(|path| Some((path.file_stem()?.to_string_lossy().into_owned(), path)));
+    named.filter(|(name, _)| seen.insert(name.clone())).collect()
+}
+
 /// The snapshot of a cached repository that `main` points at, or the last by name, if it holds an SDXL pipeline.
 fn snapshot(repository: &Path) -> Option<PathBuf> {
     let snapshots = subfolders(&repository.join("snapshots"));
@@ -318,8 +376,13 @@ fn snapshot(repository: &Path) -> Option<PathBuf> {
     index.contains("\"StableDiffusionXL").then(|| path.clone())
 }
 
-/// The folder's name, as it was given; `ORG/NAME` for a snapshot in Hugging Face's cache.
+/// The folder's name, as it was given, or the file's without its ending; `ORG/NAME` for a snapshot in Hugging Face's cache.
 fn name(path: &Path) -> String {
+    if path.is_file()
+        && let Some(stem) = path.file_stem()
+    {
+        return stem.to_string_lossy().into_owned();
+    }
     let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let snapshots = real.parent().filter(|parent| parent.ends_with("snapshots"));

@@ -1,5 +1,6 @@
 //! A request for an image, and the answer to it.
 
+mod lora;
 mod preset;
 mod resolved;
 mod size;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+pub use self::lora::{LoraChoice, LoraError};
+use self::lora::{MAX_LORAS, MAX_WEIGHT};
 pub use self::preset::Preset;
 pub use self::resolved::{ModelDefaults, ResolvedRequest};
 pub use self::size::{Crop, ImageSize, SizeError};
@@ -84,6 +87,16 @@ pub struct GenerateRequest {
         arg(long, value_name = "NAME", value_parser = flags::words(Preset::ALL, |preset| preset.name))
     )]
     pub preset: Option<Preset>,
+
+    /// LoRAs that change the model, at most 16, each `NAME:WEIGHT` with a weight from -10 to 10,
+    /// for example `pixel-art:1.2`. `NAME` alone has the weight 1; `NAME:WEIGHT:TEXT_WEIGHT` has
+    /// another weight in the text encoders. Default: none.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "NAME|FILE[:WEIGHT[:TEXT_WEIGHT]]"),
+        schemars(with = "Vec<String>", length(max = 16))
+    )]
+    pub lora: Vec<LoraChoice>,
 
     /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     #[cfg_attr(
@@ -260,6 +273,26 @@ pub enum RequestError {
         /// The most that can be skipped.
         most: u8,
     },
+    /// A strength out of range or not a number.
+    #[error("`lora` has `{name}` with the weight {weight}; expected -{MAX_WEIGHT} to {MAX_WEIGHT}")]
+    LoraWeight {
+        /// The name of the LoRA.
+        name: String,
+        /// The weight that was asked for.
+        weight: f64,
+    },
+    /// One LoRA is asked for twice.
+    #[error("`lora` has `{name}` twice; expected each once")]
+    LoraTwice {
+        /// The name of the LoRA.
+        name: String,
+    },
+    /// Too many LoRAs.
+    #[error("`lora` has {count} entries; expected at most {MAX_LORAS}")]
+    Loras {
+        /// The number that was asked for.
+        count: usize,
+    },
     /// Too few or too many steps.
     #[error("`steps` is {steps}; expected 1 to {MAX_STEPS}")]
     Steps {
@@ -359,6 +392,9 @@ impl RequestError {
             RequestError::Alone { missing, .. } => missing,
             RequestError::Canvas(_) => "size",
             RequestError::ClipSkip { .. } => "clip_skip",
+            RequestError::LoraWeight { .. } | RequestError::LoraTwice { .. } | RequestError::Loras { .. } => {
+                "lora"
+            }
             RequestError::Steps { .. } => "steps",
             RequestError::GuidanceScale { .. } => "guidance_scale",
             RequestError::GuidanceRescale { .. } => "guidance_rescale",
@@ -425,6 +461,20 @@ impl GenerateRequest {
         }
         if let Some(layers) = self.clip_skip.filter(|layers| !(1..=MAX_CLIP_SKIP).contains(layers)) {
             return Err(RequestError::ClipSkip { layers, most: MAX_CLIP_SKIP });
+        }
+        if self.lora.len() > MAX_LORAS {
+            return Err(RequestError::Loras { count: self.lora.len() });
+        }
+        for (i, lora) in self.lora.iter().enumerate() {
+            let name = || lora.name.clone();
+            for weight in [lora.weight, lora.text_weight()] {
+                if !(-MAX_WEIGHT..=MAX_WEIGHT).contains(&weight) {
+                    return Err(RequestError::LoraWeight { name: name(), weight });
+                }
+            }
+            if self.lora[..i].iter().any(|other| other.name == lora.name) {
+                return Err(RequestError::LoraTwice { name: name() });
+            }
         }
         if let Some(steps) = self.steps.filter(|steps| !(1..=MAX_STEPS).contains(steps)) {
             return Err(RequestError::Steps { steps });

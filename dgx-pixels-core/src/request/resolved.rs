@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Crop, GenerateRequest, ImageSize, RequestError};
+use super::{Crop, GenerateRequest, ImageSize, LoraChoice, RequestError};
 use crate::prompt::PromptSyntax;
 use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 
@@ -46,6 +46,9 @@ pub struct ResolvedRequest {
     pub prompt_syntax: PromptSyntax,
     /// The last layers of the text encoders that the prompt skips, 1 or 2; `None` for none.
     pub clip_skip: Option<u8>,
+    /// The LoRAs that change the model, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lora: Vec<LoraChoice>,
     /// The request's seed.
     pub seed: u64,
     /// Denoising steps, 1 to 1000.
@@ -117,6 +120,7 @@ impl GenerateRequest {
             negative_prompt: self.negative_prompt.clone(),
             prompt_syntax: self.prompt_syntax.unwrap_or_default(),
             clip_skip: self.clip_skip,
+            lora: self.lora.clone(),
             seed: self.seed,
             steps: listed.map_or(self.steps.unwrap_or(defaults.steps), |steps| steps.number()),
             guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
@@ -173,6 +177,7 @@ impl From<ResolvedRequest> for GenerateRequest {
             negative_prompt: resolved.negative_prompt,
             prompt_syntax: Some(resolved.prompt_syntax),
             clip_skip: resolved.clip_skip,
+            lora: resolved.lora,
             seed: resolved.seed,
             steps: Some(resolved.steps),
             guidance_scale: Some(resolved.guidance_scale),

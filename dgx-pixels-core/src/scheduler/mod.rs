@@ -33,6 +33,7 @@ mod heun;
 mod lcm;
 mod level;
 mod multistep;
+mod prediction;
 mod sigmas;
 mod steps;
 mod tcd;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pixel, Request};
 use crate::picture_file::{Made, MadeError};
 use crate::pixel::PixelOptions;
+use crate::scheduler::PredictionType;
 
 /// The record of how an image was made. It has the oldest version that can hold it, so that files
 /// do not change with the program.
@@ -27,6 +28,15 @@ pub(crate) struct Provenance {
     libtorch: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     licence: Option<String>,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lora_hashes: Vec<String>,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prediction_type: Option<PredictionType>,
+    /// Since version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zero_snr: Option<bool>,
 }
 
 fn oldest() -> u32 {
@@ -62,7 +72,10 @@ impl From<Made> for Provenance {
         let request = Request::of_image(made.request);
         let pixel = made.pixel.map(Pixel::from);
         Provenance {
-            format_version: request.version().max(pixel.as_ref().map_or(1, Pixel::version)),
+            format_version: match (made.prediction_type, made.zero_snr) {
+                (None, None) => request.version().max(pixel.as_ref().map_or(1, Pixel::version)),
+                _ => Request::NEWEST,
+            },
             request,
             pixel,
             model: made.model,
@@ -74,6 +87,9 @@ impl From<Made> for Provenance {
             program: made.program,
             libtorch: made.libtorch,
             licence: made.licence,
+            lora_hashes: made.lora_hashes,
+            prediction_type: made.prediction_type,
+            zero_snr: made.zero_snr,
         }
     }
 }
@@ -94,6 +110,9 @@ impl TryFrom<Provenance> for Made {
             program: stored.program,
             libtorch: stored.libtorch,
             licence: stored.licence,
+            lora_hashes: stored.lora_hashes,
+            prediction_type: stored.prediction_type,
+            zero_snr: stored.zero_snr,
         })
     }
 }

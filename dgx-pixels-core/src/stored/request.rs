@@ -11,7 +11,7 @@ use crate::pixel::{
     Wrap,
 };
 use crate::prompt::PromptSyntax;
-use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
+use crate::request::{Crop, GenerateRequest, ImageSize, LoraChoice, Preset, ResolvedRequest};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
 use crate::submission::Priority;
 
@@ -30,6 +30,9 @@ pub(crate) struct Request {
     /// Since version 3. A record of an image has the values of the preset instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     preset: Option<Preset>,
+    /// Since version 3.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lora: Vec<LoraChoice>,
     seed: u64,
     steps: Option<usize>,
     guidance_scale: Option<f64>,
@@ -68,7 +71,8 @@ impl Request {
             || self.timesteps.is_some()
             || self.sigmas.is_some()
             || self.eta.is_some()
-            || is_new_name;
+            || is_new_name
+            || !self.lora.is_empty();
         match self.clip_skip {
             _ if is_of_version_3 => 3,
             Some(_) => 2,
@@ -97,6 +101,7 @@ impl From<GenerateRequest> for Request {
             prompt_syntax: request.prompt_syntax,
             clip_skip: request.clip_skip,
             preset: request.preset,
+            lora: request.lora,
             seed: request.seed,
             steps: request.steps,
             guidance_scale: request.guidance_scale,
@@ -124,6 +129,7 @@ impl From<Request> for GenerateRequest {
             prompt_syntax: stored.prompt_syntax,
             clip_skip: stored.clip_skip,
             preset: stored.preset,
+            lora: stored.lora,
             seed: stored.seed,
             steps: stored.steps,
             guidance_scale: stored.guidance_scale,
@@ -155,6 +161,7 @@ impl TryFrom<Request> for ResolvedRequest {
             negative_prompt: stored.negative_prompt,
             prompt_syntax: stored.prompt_syntax.unwrap_or(PromptSyntax::Plain),
             clip_skip: stored.clip_skip,
+            lora: stored.lora,
             seed: stored.seed,
             steps: stored.steps.ok_or_else(|| missing("steps"))?,
             guidance_scale: stored.guidance_scale.ok_or_else(|| missing("guidance_scale"))?,

@@ -24,6 +24,7 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
             prompt: words.0,
             negative_prompt: words.1,
             clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
+            lora: steps.3.map(|steps| format!("a:{steps}:0.5").parse().unwrap()).into_iter().collect(),
             seed: words.2,
             steps: steps.0,
             guidance_scale: steps.1,

@@ -7,6 +7,7 @@ use crate::backend::{ModelInfo, Models};
 use crate::device::Device;
 use crate::error::{Cause, Error};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::lora::LoraUse;
 use crate::model::{Model, Options};
 use crate::value_error::ValueError;
 
@@ -79,6 +80,30 @@ impl Checkpoints {
     fn options(&self, device: &str) -> Result<Options, Error> {
         let parsed = device.parse().map_err(|error: ValueError| Error::device(device, Cause::from(error)))?;
         Ok(Options { device: parsed, ..self.options })
+    }
+}
+
+impl Checkpoints {
+    /// Loads a model as `loras` change it.
+    ///
+    /// # Errors
+    /// Those of [`Models::load`], and [`Error::Model`] for a LoRA that is for another model.
+    pub fn load_merged(
+        &self,
+        model: &str,
+        loras: &[LoraUse],
+        device: &str,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Sdxl, Error> {
+        Sdxl::load_merged(&self.find(model)?.model, &self.options(device)?, loras, on_bytes)
+    }
+
+    /// Checks that LoRAs are for a model, by the headers of all files.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file and the module at fault.
+    pub fn check_loras(&self, model: &str, loras: &[LoraUse]) -> Result<(), Error> {
+        self.find(model)?.check_loras(loras, &self.options)
     }
 }
 

@@ -14,6 +14,7 @@ mod flops;
 mod guidance;
 mod image;
 mod layers;
+mod lora;
 mod memory;
 #[cfg(test)]
 mod parity;

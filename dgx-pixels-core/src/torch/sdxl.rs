@@ -25,6 +25,7 @@ use super::weights::Weights;
 use crate::backend::{Backend, Canvas, Decoding, Latents};
 use crate::device::{Device, Dtype};
 use crate::error::Error;
+use crate::model::lora::{LoraSet, LoraUse};
 use crate::model::{Component, Model, Options};
 use crate::request::{ImageSize, ModelDefaults, ResolvedRequest};
 use crate::scheduler::Scheduler;
@@ -145,7 +146,31 @@ impl Sdxl {
         options: &Options,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
-        Sdxl::build(model, options, false, on_bytes)
+        Sdxl::load_merged(model, options, &[], on_bytes)
+    }
+
+    /// Loads as [`load_and_tell`](Sdxl::load_and_tell) does, with weights that `loras` change. The changes are computed in
+    /// `f32` from the weights in the files.
+    ///
+    /// # Errors
+    /// As [`load`](Sdxl::load), and [`Error::Model`] for a LoRA that is for another model.
+    pub fn load_merged(
+        model: &Model,
+        options: &Options,
+        loras: &[LoraUse],
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Sdxl, Error> {
+        let set = LoraSet::open(model, loras, options)?;
+        for (lora, names) in &set.unknown {
+            let first = names.first().map_or("", |name| name);
+            tracing::warn!(
+                lora,
+                modules = names.len(),
+                first,
+                "the LoRA changes modules that the model does not have; they are passed over"
+            );
+        }
+        Sdxl::build(model, options, Some(&set), on_bytes)
     }
 
     /// Builds a model with weights drawn at random in place of a checkpoint's, of which nothing is
@@ -157,13 +182,14 @@ impl Sdxl {
         // Also where there is no GPU yet: each device's generator takes the last seed that was set.
         options.device.resolve()?;
         tch::manual_seed(seed as i64);
-        Sdxl::build(model, options, true, &mut |_| ())
+        Sdxl::build(model, options, None, &mut |_| ())
     }
 
+    /// Builds a model from its files as `loras` change them, or without files from random weights.
     fn build(
         model: &Model,
         options: &Options,
-        random: bool,
+        loras: Option<&LoraSet>,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
         let device = options.device.resolve()?;
@@ -187,17 +213,19 @@ impl Sdxl {
         let weights = |component, dtype| -> Result<Weights, Error> {
             // The VAE may be in another precision.
             let kernels = kernels.clone().filter(|kernels| kernels.dtype() == dtype);
-            let weights = match random {
-                true => Weights::random(device, dtype, &on_bytes),
-                false => {
+            let weights = match loras {
+                None => Weights::random(device, dtype, &on_bytes),
+                Some(loras) => {
                     let files = model.weights(component, dtype == Dtype::F16)?;
-                    Weights::new(files, device, dtype, &on_bytes)
+                    Weights::new(files, device, dtype, &on_bytes).with_loras(loras, component)
                 }
             };
             Ok(weights.with_kernels(kernels))
         };
-        let tokenizer =
-            |folder, positions, vocab_size| Tokenizer::open(&model.path.join(folder), positions, vocab_size);
+        let tokenizer = |folder, positions, vocab_size| match model.tokenizer_folder(folder) {
+            Some(folder) => Tokenizer::open(&folder, positions, vocab_size),
+            None => Tokenizer::clip(folder == "tokenizer_2", positions, vocab_size, &model.path),
+        };
         let text_encoder = |component, config, projects| -> Result<TextEncoder, Error> {
             let weights = weights(component, dtype)?;
             let text_encoder = TextEncoder::load(&weights, config, projects)?;
@@ -216,7 +244,7 @@ impl Sdxl {
                 model.text_encoder_2.vocab_size,
             )?,
         ];
-        if random {
+        if loras.is_none() {
             // They are another model's, whose texts may be shorter.
             tokenizers.iter_mut().for_each(|one| one.lengthen(model.text_encoder.max_position_embeddings));
         }
@@ -239,7 +267,11 @@ impl Sdxl {
             dtype,
             vae_dtype,
             vae_slicing: options.vae_slicing,
-            model: model.clone(),
+            model: {
+                let mut model = model.clone();
+                model.scheduler = options.scheduler(&model.scheduler);
+                model
+            },
             prompts,
             unet,
             vae,

@@ -1,9 +1,9 @@
-//! Words to ids, with the vocabulary in the model's folder.
+//! Words to ids, with the vocabulary in the model's folder or, for a model in a single file, CLIP's own.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
@@ -28,6 +28,9 @@ pub(super) struct Tokenizer {
     vocab_size: i64,
     dir: PathBuf,
 }
+
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
 
 /// A text as a text encoder takes it, chunk by chunk.
 pub(super) struct Chunks {
@@ -76,15 +79,14 @@ impl Tokenizer {
             }
             _ => default.to_owned(),
         };
-        let (start, end) = ("<|startoftext|>", "<|endoftext|>");
         let specials = [
-            word("bos_token", start),
-            word("eos_token", end),
-            word("pad_token", end),
-            word("unk_token", end),
+            word("bos_token", START),
+            word("eos_token", END),
+            word("pad_token", END),
+            word("unk_token", END),
         ];
 
-        let mut inner = if dir.join("tokenizer.json").is_file() {
+        let inner = if dir.join("tokenizer.json").is_file() {
             let bytes = read_regular(&dir.join("tokenizer.json"), MAX_TEXT_BYTES)
                 .map_err(|error| fault("tokenizer.json", error.into()))?;
             tokenizers::Tokenizer::from_bytes(bytes)
@@ -92,6 +94,35 @@ impl Tokenizer {
         } else {
             from_vocab(dir, &specials[3])?
         };
+        let max_length = settings.get("model_max_length").and_then(Value::as_f64).unwrap_or(f64::MAX);
+        let max_length = max_length.min(positions as f64) as usize;
+        if max_length < 3 {
+            return Err(fault(
+                "tokenizer_config.json",
+                format!("`model_max_length` is {max_length}; expected 3 or more").into(),
+            ));
+        }
+        Tokenizer::new(inner, specials, max_length, vocab_size, dir)
+    }
+
+    /// CLIP's own tokenizer, which single files do not have. `is_second` for the second text encoder, which pads with
+    /// `!`; `path` is the model.
+    pub(super) fn clip(is_second: bool, positions: i64, vocab_size: i64, path: &Path) -> Result<Self, Error> {
+        let built = clip_bpe().and_then(around);
+        let inner = built.map_err(|error| Error::internal("making CLIP's tokenizer", Cause::boxed(error)))?;
+        let specials = [START, END, if is_second { "!" } else { END }, END].map(str::to_owned);
+        Tokenizer::new(inner, specials, positions as usize, vocab_size, path)
+    }
+
+    /// `specials` begin a text, end it, fill it up, and stand for what is unknown.
+    fn new(
+        mut inner: tokenizers::Tokenizer,
+        specials: [String; 4],
+        max_length: usize,
+        vocab_size: i64,
+        dir: &Path,
+    ) -> Result<Self, Error> {
+        let fault = |name: &str, reason: Reason| Error::model(dir.join(name), reason);
         inner
             .with_truncation(None)
             .map_err(|error| fault("tokenizer.json", Cause::boxed(error).into()))?
@@ -105,14 +136,6 @@ impl Tokenizer {
         let special_tokens = specials.map(|word| AddedToken::from(word, true));
         inner.add_special_tokens(&special_tokens);
 
-        let max_length = settings.get("model_max_length").and_then(Value::as_f64).unwrap_or(f64::MAX);
-        let max_length = max_length.min(positions as f64) as usize;
-        if max_length < 3 {
-            return Err(fault(
-                "tokenizer_config.json",
-                format!("`model_max_length` is {max_length}; expected 3 or more").into(),
-            ));
-        }
         Ok(Tokenizer { inner, bos, eos, pad, max_length, vocab_size, dir: dir.to_owned() })
     }
 
@@ -197,6 +220,32 @@ fn failed(error: tokenizers::Error) -> Error {
     Error::internal("tokenizing", Cause::boxed(error))
 }
 
+/// The merges of CLIP's tokenizer, which all models of the family have, in their order. Source:
+/// `bpe_simple_vocab_16e6.txt` of OpenCLIP 3.3.0, lines 2 to 48,895 (`clip_merges.LICENSE`).
+const MERGES: &str = include_str!("clip_merges.txt");
+
+/// CLIP's vocabulary: bytes, bytes that end a word, the results of all merges, and the two marks.
+fn clip_bpe() -> Result<BPE, tokenizers::Error> {
+    // Bytes that are printed stand for themselves, and in order before those that are not.
+    let printed = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff);
+    let printed: Vec<char> = printed.map(char::from).collect();
+    let others = 256 - printed.len() as u32;
+    let bytes = printed.into_iter().chain((0..others).filter_map(|i| char::from_u32(256 + i)));
+    let bytes: Vec<String> = bytes.map(String::from).collect();
+    let merges: Vec<(String, String)> = MERGES
+        .lines()
+        .filter_map(|line| line.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())))
+        .collect();
+    let words = bytes.iter().cloned().chain(bytes.iter().map(|byte| format!("{byte}</w>")));
+    let words = words.chain(merges.iter().map(|(left, right)| format!("{left}{right}")));
+    let words = words.chain([START, END].map(str::to_owned));
+    BPE::builder()
+        .vocab_and_merges(words.zip(0..).collect::<Vocab>(), merges)
+        .unk_token(END.to_owned())
+        .end_of_word_suffix("</w>".to_owned())
+        .build()
+}
+
 fn from_vocab(dir: &Path, unk_token: &str) -> Result<tokenizers::Tokenizer, Error> {
     let fault = |error: tokenizers::Error| {
         let words = "it has no `tokenizer.json`, and `vocab.json` with `merges.txt` fail";
@@ -213,13 +262,16 @@ fn from_vocab(dir: &Path, unk_token: &str) -> Result<tokenizers::Tokenizer, Erro
         .end_of_word_suffix("</w>".to_owned())
         .build()
         .map_err(fault)?;
+    around(bpe).map_err(fault)
+}
+
+/// What CLIP does to a text before and after its vocabulary.
+fn around(bpe: BPE) -> Result<tokenizers::Tokenizer, tokenizers::Error> {
     let words =
         r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-    let split = Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Removed, true)
-        .map_err(fault)?;
+    let split = Split::new(SplitPattern::Regex(words.to_owned()), SplitDelimiterBehavior::Removed, true)?;
     let spaces =
-        Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()), " ")
-            .map_err(fault)?;
+        Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()), " ")?;
     let mut inner = tokenizers::Tokenizer::new(bpe);
     inner
         .with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))
@@ -238,4 +290,23 @@ fn optional_object(dir: &Path, name: &str) -> Result<Map<String, Value>, Error> 
     }
     let text = read_text(&path).map_err(|error| Error::model(&path, error))?;
     serde_json::from_str(&text).map_err(|error| Error::model(&path, ("not a JSON object", error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(is_second: bool, text: &str) -> Vec<i64> {
+        Tokenizer::clip(is_second, 77, 49_408, Path::new("test")).unwrap().encode(text).unwrap().ids
+    }
+
+    /// The ids are those of transformers' documentation of CLIP, and of the configs of SDXL.
+    #[test]
+    fn clips_own_vocabulary_gives_clips_ids() {
+        let first = ids(false, "a photo of a cat");
+        assert_eq!(first[..8], [49_406, 320, 1125, 539, 320, 2368, 49_407, 49_407]);
+        let second = ids(true, "a photo of a cat");
+        assert_eq!((second.len(), &second[..8]), (77, &[49_406, 320, 1125, 539, 320, 2368, 49_407, 0][..]));
+        assert_eq!(MERGES.lines().count(), 49_408 - 2 * 256 - 2);
+    }
 }

@@ -1,7 +1,7 @@
 //! Weights by name: one tensor at a time from the mapped files onto the device.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::Div;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use tch::{Kind, Tensor};
 
 use super::cuda::Kernels;
 use super::device::channels_last;
-use super::failed;
+use super::{failed, lora};
 use crate::device::{Device, Dtype};
 use crate::error::Error;
-use crate::model::files::{Shard, WeightFiles, dtype_word};
+use crate::model::Component;
+use crate::model::files::{Shard, Weight, WeightFiles, dtype_word};
+use crate::model::lora::LoraSet;
 
 /// One component's weights, and which of them nobody has asked for yet.
 pub(super) struct Weights<'a> {
@@ -24,12 +26,13 @@ pub(super) struct Weights<'a> {
     dtype: Dtype,
     on_bytes: &'a dyn Fn(u64),
     kernels: Option<Arc<Kernels>>,
+    /// What changes the weights before anything is made of them.
+    loras: Option<(&'a LoraSet, Component)>,
 }
 
 enum Source {
     Files {
         files: WeightFiles,
-        shard_of: BTreeMap<String, usize>,
         unread: RefCell<BTreeSet<String>>,
     },
     /// Drawn by libtorch's own generator, whatever is asked for.
@@ -46,23 +49,24 @@ impl<'a> Weights<'a> {
     /// Tensors come out on `device` in `dtype`, whatever their precision in the files. `on_bytes` is told of the bytes of
     /// each.
     pub(super) fn new(files: WeightFiles, device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
-        let mut shard_of = BTreeMap::new();
-        for (i, shard) in files.shards.iter().enumerate() {
-            shard_of.extend(shard.metadata.tensors().into_keys().map(|name| (name, i)));
-        }
-        let unread = RefCell::new(shard_of.keys().cloned().collect());
-        let source = Source::Files { files, shard_of, unread };
-        Weights { source, device, dtype, on_bytes, kernels: None }
+        let unread = RefCell::new(files.tensors().map(|(name, _)| name.to_owned()).collect());
+        let source = Source::Files { files, unread };
+        Weights { source, device, dtype, on_bytes, kernels: None, loras: None }
     }
 
     /// Of a size that keeps what passes through as large as it was, to measure with.
     pub(super) fn random(device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
-        Weights { source: Source::Random, device, dtype, on_bytes, kernels: None }
+        Weights { source: Source::Random, device, dtype, on_bytes, kernels: None, loras: None }
     }
 
     /// Layers that are made from these weights compute with `kernels`, which are for their device and precision.
     pub(super) fn with_kernels(self, kernels: Option<Arc<Kernels>>) -> Self {
         Weights { kernels, ..self }
+    }
+
+    /// The weights of `component` come out as `loras` change them.
+    pub(super) fn with_loras(self, loras: &'a LoraSet, component: Component) -> Self {
+        Weights { loras: Some((loras, component)), ..self }
     }
 
     pub(super) fn root(&self) -> Node<'_> {
@@ -71,7 +75,7 @@ impl<'a> Weights<'a> {
 
     pub(super) fn contains(&self, name: &str) -> bool {
         match &self.source {
-            Source::Files { shard_of, .. } => shard_of.contains_key(name),
+            Source::Files { files, .. } => files.get(name).is_some(),
             Source::Random => false,
         }
     }
@@ -102,23 +106,43 @@ impl<'a> Weights<'a> {
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor, Error> {
         let placed = match &self.source {
             Source::Random => self.drawn(name, shape),
-            Source::Files { files, shard_of, unread } => {
-                let Some(shard) = shard_of.get(name).map(|i| &files.shards[*i]) else {
+            Source::Files { files, unread } => {
+                let Some((weight, shard)) = files.get(name) else {
                     let reason = format!("`{name}` is missing; its config asks for it, as {shape:?}");
                     return Err(Error::model(&files.dir, reason));
                 };
                 let fault = |reason: String| Error::model(&shard.path, reason);
-                let info =
-                    shard.metadata.info(name).expect("the shard's header lists the names it was found by");
-                let found: Vec<i64> = info.shape.iter().map(|side| *side as i64).collect();
+                let mut found: Vec<i64> = weight.shape.iter().map(|side| *side as i64).collect();
+                if weight.is_transposed {
+                    found.reverse();
+                }
                 if found != shape {
                     return Err(fault(format!("`{name}` is {found:?}; expected {shape:?}")));
                 }
-                let kind = stored_kind(info.dtype).ok_or_else(|| {
-                    fault(format!("`{name}` is in {}; expected a float", dtype_word(info.dtype)))
+                let kind = stored_kind(weight.dtype).ok_or_else(|| {
+                    fault(format!("`{name}` is in {}; expected a float", dtype_word(weight.dtype)))
                 })?;
                 unread.borrow_mut().remove(name);
-                self.place(shard, info.data_offsets, kind, &found)
+                let refused = |error| failed(error, self.device, "loading weights");
+                let stored = self.stored(shard, weight, kind).map_err(refused)?;
+                let merged = match self.loras {
+                    None => None,
+                    Some((set, component)) => {
+                        lora::merged(set, component, name, self.device, || stored.f_to_kind(Kind::Float))?
+                    }
+                };
+                let whole = merged.unwrap_or(stored);
+                let placed = whole.f_to_kind(self.dtype.kind()).and_then(|placed| self.laid_out(placed));
+                if let Ok(placed) = &placed
+                    && !is_finite(placed).map_err(refused)?
+                {
+                    let reason =
+                        "has numbers that are not finite (NaN or infinity), and would spoil every image";
+                    return Err(fault(format!(
+                        "`{name}` {reason}; expected another copy or version of the model"
+                    )));
+                }
+                placed
             }
         };
         let placed = placed.map_err(|error| failed(error, self.device, "loading weights"))?;
@@ -141,20 +165,18 @@ impl<'a> Weights<'a> {
         self.laid_out(drawn)
     }
 
-    fn place(
-        &self,
-        shard: &Shard,
-        (start, end): (usize, usize),
-        kind: Kind,
-        shape: &[i64],
-    ) -> Result<Tensor, tch::TchError> {
-        let (start, len) = (shard.data_start + start, end - start);
-        let copied = Tensor::f_from_data_size(&shard.bytes[start..start + len], shape, kind)?;
+    /// A tensor on the device, in the precision of its file.
+    fn stored(&self, shard: &Shard, weight: &Weight, kind: Kind) -> Result<Tensor, tch::TchError> {
+        let shape: Vec<i64> = weight.shape.iter().map(|side| *side as i64).collect();
+        let copied = Tensor::f_from_data_size(&shard.bytes[weight.bytes.clone()], &shape, kind)?;
         // SAFETY: the mapping is read-only and backed by the file: pages given back are read again if touched.
         // Advice only: where it fails, memory is given back later.
-        let _ = unsafe { shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
-        let placed = copied.f_to_device(self.device.tch())?.f_to_kind(self.dtype.kind())?;
-        self.laid_out(placed)
+        let _ = unsafe {
+            let (start, len) = (weight.bytes.start, weight.bytes.len());
+            shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)
+        };
+        let stored = copied.f_to_device(self.device.tch())?;
+        if weight.is_transposed { stored.f_transpose(0, 1)?.f_contiguous() } else { Ok(stored) }
     }
 
     /// Convolutions on GPUs are faster with channels last.
@@ -198,7 +220,15 @@ impl<'a, T: Display> Div<T> for Node<'a> {
     }
 }
 
-fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
+/// `true` if no number is NaN or infinite. A sum finds it in one pass; only one that is not finite, as large numbers
+/// may add up to infinity, is looked at number by number.
+fn is_finite(tensor: &Tensor) -> Result<bool, tch::TchError> {
+    let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
+    Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}
+
+/// The kind of a float.
+pub(super) fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
     match dtype {
         StoredDtype::F64 => Some(Kind::Double),
         StoredDtype::F32 => Some(Kind::Float),

@@ -1,5 +1,6 @@
 //! `list_models`.
 
+use dgx_pixels_core::model::search;
 use dgx_pixels_core::pixel::Palette;
 use dgx_pixels_core::scheduler::SchedulerName;
 use schemars::JsonSchema;
@@ -16,13 +17,15 @@ pub(super) fn tools() -> Vec<Kind> {
     vec![kind.with_output::<Choices>()]
 }
 
-/// Lists what `generate_sprite` can be given: models, style presets, palettes and schedulers.
+/// Lists what `generate_sprite` can be given: models, LoRAs, style presets, palettes and schedulers.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListModels {}
 
 #[derive(Serialize, JsonSchema)]
 struct Choices {
     models: Vec<ModelCard>,
+    /// The names that `lora` takes.
+    loras: Vec<String>,
     styles: Vec<StyleLine>,
     palettes: Vec<&'static str>,
     schedulers: Vec<String>,
@@ -38,6 +41,7 @@ async fn list_models(call: Call, _: ListModels) -> Answer {
     let styles = styles::all().iter();
     structured(&Choices {
         models: call.studio.models().to_vec(),
+        loras: search::loras(&search::places()).into_iter().map(|(name, _)| name).collect(),
         styles: styles
             .map(|style| StyleLine { name: &style.name, description: &style.description })
             .collect(),

@@ -57,6 +57,12 @@ class Engine:
         vae_slicing: `True` to decode images one after the other: less memory, less speed.
         vae_tiling: `True` to decode large images in overlapping tiles: less memory, slight
             differences.
+        prediction_type: What the models' UNets answer with, where their files do not say it:
+            `epsilon`, `v_prediction`, `sample` or `flow_prediction`. Default: what the files say.
+        zero_snr: `True` if the models were trained to begin in pure noise, where their files do not
+            say it. Default: what the files say.
+        lenient: `True` to pass over what a LoRA changes and a model does not have. Default: an
+            error that names it.
         budget: The device memory that may be used: `60GiB`, `80%` of it, or `-4GiB` to leave free.
         journal: A folder that keeps jobs and results. Jobs that were not finished when the process
             ended are done by the next engine with the same journal (see `recovered`). Default:
@@ -85,6 +91,9 @@ class Engine:
         mode: str = "fast",
         vae_slicing: bool = False,
         vae_tiling: bool = False,
+        prediction_type: str | None = None,
+        zero_snr: bool | None = None,
+        lenient: bool = False,
         budget: str = "90%",
         journal: str | os.PathLike[str] | None = None,
         max_batch: int = 8,
@@ -99,6 +108,9 @@ class Engine:
             "mode": mode,
             "vae_slicing": vae_slicing,
             "vae_tiling": vae_tiling,
+            "prediction_type": prediction_type,
+            "zero_snr": zero_snr,
+            "lenient": lenient,
             "budget": budget,
             "journal": journal,
             "max_batch": _whole("max_batch", max_batch, 1, 2**32),

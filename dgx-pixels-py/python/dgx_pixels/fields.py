@@ -103,6 +103,10 @@ class SpriteFields(PixelFields, total=False):
     idempotency_key: str | None
     #: `True` to keep the latents for `Sprite.latents`, for a model that has any. Default: `False`.
     latents: bool | None
+    #: LoRAs that change the model, at most 16, each `NAME:WEIGHT` with a weight from -10 to 10, for
+    #: example `pixel-art:1.2`. `NAME` alone has the weight 1; `NAME:WEIGHT:TEXT_WEIGHT` has another
+    #: weight in the text encoders. Default: none.
+    lora: Sequence[str] | None
     #: The name of one of the engine's models. Default: the engine's first.
     model: str | None
     #: Text that describes what the image should not show. It acts at a guidance scale above 1.

@@ -152,13 +152,58 @@ fn a_folder_that_is_no_model_is_refused() {
     let desk = Desk::new();
     fs::create_dir(desk.path("folder")).unwrap();
     fs::write(desk.path("file"), "").unwrap();
+    const FOLDER: &str = "a folder as diffusers' `save_pretrained` writes it";
     for (path, reason) in [
-        ("folder", "it has no `model_index.json`"),
-        ("file", "it is a file"),
-        ("./none", "it does not exist"),
+        ("folder", format!("it has no `model_index.json`; expected {FOLDER}")),
+        ("file", "truncated or corrupt (0 bytes): it has 0 bytes; expected 8 and a header".into()),
+        ("./none", format!("it does not exist; expected a `.safetensors` file, or {FOLDER}")),
     ] {
-        let expected = "expected a folder as diffusers' `save_pretrained` writes it";
-        desk.run(["models", path])
-            .assert_failed(3, &format!("cannot load the model in `{path}`: {reason}; {expected}"));
+        desk.run(["models", path]).assert_failed(3, &format!("cannot load the model in `{path}`: {reason}"));
     }
+}
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+#[test]
+fn loras_are_listed_with_what_they_are_for() {
+    let desk = Desk::new();
+    desk.add_model("models/tiny");
+    fs::create_dir(desk.path("models/loras")).unwrap();
+    fs::copy(fixture("lora/kohya.safetensors"), desk.path("models/loras/frogs.safetensors")).unwrap();
+    fs::write(desk.path("models/loras/cut.safetensors"), "cut").unwrap();
+
+    let [model, cut, frogs] = desk.run(["models", "--json"]).json().try_into().unwrap();
+    assert_eq!((&model["kind"], &model["name"]), (&json!("folder"), &json!("tiny")));
+    assert_eq!((&cut["kind"], cut["error"].is_string()), (&json!("lora"), true));
+    assert_eq!(
+        (&frogs["kind"], &frogs["name"], &frogs["modules"]),
+        (&json!("lora"), &json!("frogs"), &json!(10))
+    );
+    assert_eq!((&frogs["changes"], &frogs["ranks"]), (&json!(["LoRA"]), &json!([4, 8])));
+
+    let listed = desk.run(["models"]);
+    assert!(listed.stdout.contains("\nfrogs  LoRA"), "{listed:?}");
+    assert!(listed.stdout.contains("`cut` is broken: "), "{listed:?}");
+    let shown = desk.run(["models", "frogs"]);
+    assert!(shown.stdout.contains("\nmodules      10\nranks        4, 8\n"), "{shown:?}");
+    let as_model = fixture("lora/kohya.safetensors");
+    let drawn = desk.run(["generate", "a key", "--model", as_model.to_str().unwrap()]);
+    assert!(
+        drawn.stderr.contains("it is a LoRA, which changes a model; name a model with `--model`"),
+        "{drawn:?}"
+    );
+}
+
+#[test]
+fn a_file_that_lacks_nothing_is_a_model_by_its_name() {
+    let desk = Desk::new();
+    desk.add_model("models/base");
+    fs::copy(fixture("tiny_sdxl_a.safetensors"), desk.path("models/one.safetensors")).unwrap();
+    let listed = desk.run(["models", "--json"]).json();
+    let file = listed.iter().find(|line| line["name"] == "one").unwrap();
+    // Its few channels are not SDXL's, which only a base can say.
+    assert_eq!(file["kind"], "file");
+    assert!(file["error"].as_str().unwrap().contains("which 32 groups do not divide"), "{file}");
 }

@@ -32,6 +32,38 @@ fn the_only_model_is_taken_and_its_hash_told() {
 }
 
 #[test]
+fn a_single_file_with_a_lora_draws_and_is_made_again() {
+    let desk = Desk::new();
+    desk.add_model("models/base");
+    fs::create_dir(desk.path("models/loras")).unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    fs::copy(fixtures.join("tiny_sdxl_a.safetensors"), desk.path("frogs.safetensors")).unwrap();
+    let style = desk.path("models/loras/style.safetensors");
+    fs::copy(fixtures.join("lora/kohya.safetensors"), &style).unwrap();
+
+    let model = ["--model", "frogs.safetensors", "--base", "base"];
+    let draw = ["generate", "a key", "--lora", "style:0.5", "--steps", "2", "--device", "cpu", "--seed", "7"];
+    let drawn = desk.run([&draw[..], &model, &["--output", "key.png"]].concat());
+    assert_eq!(drawn.code, Some(0), "{drawn:?}");
+    let again = |more: &[&str]| desk.run([&["reproduce", "key.png"][..], &model, more].concat());
+    assert_eq!(again(&[]).stdout, "same\n");
+    // Its hash says which it is, whatever it is called.
+    fs::rename(&style, desk.path("models/loras/other.safetensors")).unwrap();
+    assert_eq!(again(&[]).stdout, "same\n");
+    fs::rename(desk.path("models/loras/other.safetensors"), desk.path("moved.safetensors")).unwrap();
+    let gone = again(&[]);
+    assert_eq!(gone.code, Some(3));
+    assert!(
+        gone.stderr.contains("the image records the LoRA `style`, and no file with its hash"),
+        "{gone:?}"
+    );
+    assert_eq!(again(&["--lora", "moved.safetensors"]).stdout, "same\n");
+
+    let unknown = desk.run([&draw[..], &model, &["--lora", "none"]].concat());
+    assert!(unknown.stderr.starts_with("error: no LoRA or file is called `style`"), "{unknown:?}");
+}
+
+#[test]
 fn among_several_models_one_must_be_chosen() {
     let desk = desk();
     desk.run(["generate", "key", "--model", "models/tiny", "--steps", "1", "--device", "cpu", "--quiet"]);

@@ -62,6 +62,9 @@ fn made(prompt: &str) -> Made {
         program: "0.1.0".into(),
         libtorch: None,
         licence: None,
+        lora_hashes: vec![],
+        prediction_type: None,
+        zero_snr: None,
     }
 }
 

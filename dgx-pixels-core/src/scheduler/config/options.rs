@@ -23,7 +23,7 @@ pub enum BetaSchedule {
 }
 
 /// The meaning of the UNet's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
     /// The noise in the sample.
@@ -134,15 +134,4 @@ pub enum SigmaSchedule {
     Karras,
     /// Equal ratios, as CosXL has them.
     Exponential,
-}
-
-impl PredictionType {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            PredictionType::Epsilon => "epsilon",
-            PredictionType::Sample => "sample",
-            PredictionType::VPrediction => "v_prediction",
-            PredictionType::FlowPrediction => "flow_prediction",
-        }
-    }
 }
