@@ -83,12 +83,15 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
     let (mut exact, mut all) = (0u32, 0u32);
     let middles = |axis: Squares, len: usize| {
         let count = ((len as f64 - axis.phase) / axis.side).ceil().max(0.0) as usize;
-        (0..=count).map(move |i| axis.phase + (i as f64 - 0.5) * axis.side).filter(move |at| (0.0..len as f64).contains(at))
+        (0..=count)
+            .map(move |i| axis.phase + (i as f64 - 0.5) * axis.side)
+            .filter(move |at| (0.0..len as f64).contains(at))
     };
     let around = [-0.4, -0.2, 0.0, 0.2, 0.4];
     for (left, top) in middles(y, height).flat_map(|top| middles(x, width).map(move |left| (left, top))) {
         let places = around.iter().flat_map(|dy| around.map(|dx| (left + dx * x.side, top + dy * y.side)));
-        let inside = |(px, py): &(f64, f64)| (0.0..width as f64).contains(px) && (0.0..height as f64).contains(py);
+        let inside =
+            |(px, py): &(f64, f64)| (0.0..width as f64).contains(px) && (0.0..height as f64).contains(py);
         let distances: Vec<i32> = places
             .filter(inside)
             .map(|(px, py)| (px as usize, py as usize))

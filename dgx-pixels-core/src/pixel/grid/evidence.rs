@@ -86,7 +86,8 @@ impl Combs {
     /// `true` if along one axis all distances are multiples of a step that is much longer than along the other: one of
     /// them is not the cells', but of scan lines or of text.
     pub(super) fn disagrees_with_axis(&self, steps: [f64; 2]) -> bool {
-        let longer = [0, 1].map(|axis| if self.axes[axis].1 > 0.95 { self.axes[axis].0 / steps[axis] } else { 1.0 });
+        let longer =
+            [0, 1].map(|axis| if self.axes[axis].1 > 0.95 { self.axes[axis].0 / steps[axis] } else { 1.0 });
         (longer[0] / longer[1]).max(longer[1] / longer[0]) > 1.5
     }
 
@@ -102,12 +103,14 @@ impl Combs {
         let (best, best_value) = self.best(lines);
         let times = 0.5 * (steps[0] / best[0] + steps[1] / best[1]);
         let is_other = times < 1.9 && !(0.98..1.02).contains(&times);
-        let is_better = best_value >= CLEAR && value < POOR || best_value >= BEYOND_DOUBT && value < 0.9 * best_value;
+        let is_better =
+            best_value >= CLEAR && value < POOR || best_value >= BEYOND_DOUBT && value < 0.9 * best_value;
         if is_other && best[0] >= FRINGE && is_better {
             return Some(best);
         }
         let (fine, coarse) = (steps[0].min(steps[1]), steps[0].max(steps[1]));
-        let is_meant = coarse < MOST_OFF_SQUARE * fine && (0..2).all(|axis| f64::from(lines[axis].comb(steps[axis]).0) >= CLEAR);
+        let is_meant = coarse < MOST_OFF_SQUARE * fine
+            && (0..2).all(|axis| f64::from(lines[axis].comb(steps[axis]).0) >= CLEAR);
         if coarse < OFF_SQUARE * fine || is_meant {
             return None;
         }
@@ -173,8 +176,11 @@ impl Evidence {
             || combs.disagrees_with_axis(steps);
         let is_noisy = explained < NOISY;
         let is_square = (0.97..1.03).contains(&ratio);
-        let is_linear =
-            bends >= LINEAR_BENDS && grid.contrast >= LINEAR_CONTRAST && explained < POOR && is_square && !few;
+        let is_linear = bends >= LINEAR_BENDS
+            && grid.contrast >= LINEAR_CONTRAST
+            && explained < POOR
+            && is_square
+            && !few;
         let values = [
             pair.strength().max(1e-2).ln(),
             usual.max(1e-2).ln(),
