@@ -40,9 +40,10 @@ use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 #[cfg_attr(feature = "fields", derive(clap::Args, schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateRequest {
-    /// The subject, in English, with its colors, for example "a green slime". Brackets weigh words, for example
-    /// `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A text longer than the model's length, 77 tokens for SDXL,
-    /// takes more chunks, up to 8; words past them are dropped, with a warning.
+    /// The subject, in English, with its colors, for example "a green slime". Brackets weigh words,
+    /// for example `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A text longer
+    /// than the model's length, 77 tokens for SDXL, takes more chunks, up to 8; words past them are
+    /// dropped, with a warning.
     #[cfg_attr(feature = "fields", arg(skip))]
     pub prompt: String,
 
@@ -55,8 +56,9 @@ pub struct GenerateRequest {
     #[cfg_attr(feature = "fields", arg(long, value_name = "TEXT", allow_hyphen_values = true))]
     pub negative_prompt: Option<String>,
 
-    /// The rule for brackets, `BREAK` and long texts in both prompts: `comfyui`, `a1111`, or `plain`, which takes every character
-    /// for itself and drops words past the model's length, as diffusers does. Default: `comfyui`.
+    /// The rule for brackets, `BREAK` and long texts in both prompts: `comfyui`, `a1111`, or
+    /// `plain`, which takes every character for itself and drops words past the model's length, as
+    /// diffusers does. Default: `comfyui`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "NAME", value_parser = flags::words(PromptSyntax::ALL, PromptSyntax::as_str))
@@ -72,8 +74,9 @@ pub struct GenerateRequest {
     )]
     pub clip_skip: Option<u8>,
 
-    /// The settings that a few-step model or LoRA was trained for: `steps`, `guidance_scale`, `scheduler`,
-    /// `timestep_spacing`, `timesteps` and `eta`. A field that is given wins. Default: none.
+    /// The settings that a few-step model or LoRA was trained for: `steps`, `guidance_scale`,
+    /// `scheduler`, `timestep_spacing`, `timesteps` and `eta`. A field that is given wins. Default:
+    /// none.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "NAME", value_parser = flags::words(Preset::ALL, |preset| preset.name))
@@ -129,21 +132,22 @@ pub struct GenerateRequest {
     )]
     pub scheduler: Option<SchedulerName>,
 
-    /// The spread of the timesteps over the schedule: `linspace`, `leading` or `trailing`. Few-step models need `trailing`.
-    /// Default: the model's own.
+    /// The spread of the timesteps over the schedule: `linspace`, `leading` or `trailing`. Few-step
+    /// models need `trailing`. Default: the model's own.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "NAME", value_parser = flags::words(TimestepSpacing::ALL, TimestepSpacing::as_str))
     )]
     pub timestep_spacing: Option<TimestepSpacing>,
 
-    /// The timesteps of training to draw at, falling, in place of `steps`, for example `999,749,499,249`. For `euler`, `heun`,
-    /// `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`. Default: those that the schedule spreads.
+    /// The timesteps of training to draw at, falling, in place of `steps`, for example
+    /// `999,749,499,249`. For `euler`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`.
+    /// Default: those that the schedule spreads.
     #[cfg_attr(feature = "fields", arg(long, value_name = "T,...", value_parser = flags::list::<u32>))]
     pub timesteps: Option<Timesteps>,
 
-    /// The noise levels to draw at, falling, in place of `steps`, for example `14.6,4.1,0.9,0`. The last is what the last step
-    /// leaves. For `euler`. Default: those of the schedule.
+    /// The noise levels to draw at, falling, in place of `steps`, for example `14.6,4.1,0.9,0`. The
+    /// last is what the last step leaves. For `euler`. Default: those of the schedule.
     #[cfg_attr(feature = "fields", arg(long, value_name = "X,...", value_parser = flags::list::<f64>))]
     pub sigmas: Option<Sigmas>,
 

@@ -74,8 +74,8 @@ impl GenerateRequest {
     /// Checks the request and fills in the defaults of a model.
     ///
     /// # Errors
-    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model cannot draw;
-    /// [`RequestError::Schedule`] for steps that the schedule does not take.
+    /// Those of [`validate`](Self::validate); [`RequestError::Side`] for a size that the model
+    /// cannot draw; [`RequestError::Schedule`] for steps that the schedule does not take.
     ///
     /// # Example
     /// ```
