@@ -1,5 +1,5 @@
-//! The brackets of AUTOMATIC1111's web UI: `(word)` multiplies by 1.1, `[word]` divides by it, `(word:1.3)` multiplies by 1.3,
-//! and a backslash makes a character of a bracket.
+//! The brackets of AUTOMATIC1111's web UI: `(word)` multiplies by 1.1, `[word]` divides by it,
+//! `(word:1.3)` multiplies by 1.3, and a backslash makes a character of a bracket.
 
 use super::{Part, PromptError, check_depth, push_words};
 

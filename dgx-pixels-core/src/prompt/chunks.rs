@@ -24,7 +24,8 @@ const MIN_CUT: usize = 8;
 /// The most tokens after a comma that move to the next chunk with what follows.
 const BACKTRACK: usize = 20;
 
-/// Lays `parts` into chunks of at most `room` ids, which is 1 or more. There is always a chunk, and it may be empty.
+/// Lays `parts` into chunks of at most `room` ids, which is 1 or more. There is always a chunk, and
+/// it may be empty.
 ///
 /// `comma` is the id of a comma, at which `a1111` ends a chunk where one is near.
 pub(crate) fn lay(parts: &[TokenPart], room: usize, comma: Option<u32>, syntax: PromptSyntax) -> Vec<Chunk> {
@@ -61,7 +62,8 @@ impl Chunks {
         self.open.weights.resize(self.open.ids.len(), weight);
     }
 
-    /// ComfyUI's rule: a short part goes whole into the next chunk, a long one is cut where the chunk ends.
+    /// ComfyUI's rule: a short part goes whole into the next chunk, a long one is cut where the
+    /// chunk ends.
     fn add_whole(&mut self, mut ids: &[u32], weight: f32) {
         let is_cut = ids.len() >= MIN_CUT || ids.len() > self.room;
         while ids.len() + self.open.ids.len() > self.room {

@@ -1,4 +1,5 @@
-//! ComfyUI's brackets: `(word)` is 1.1 times the weight around it, `(word:1.3)` is 1.3, `\(` and `\)` are characters.
+//! ComfyUI's brackets: `(word)` is 1.1 times the weight around it, `(word:1.3)` is 1.3, `\(` and
+//! `\)` are characters.
 
 use super::{Part, PromptError, check_depth, push_words};
 
@@ -43,8 +44,8 @@ fn weigh(symbols: &[Symbol], weight: f64, depth: usize, parts: &mut Vec<Part>) -
     Ok(())
 }
 
-/// Cuts `symbols` before each outermost bracket that opens and after the one that closes it. A bracket without its partner
-/// leaves what follows in one piece.
+/// Cuts `symbols` before each outermost bracket that opens and after the one that closes it. A
+/// bracket without its partner leaves what follows in one piece.
 fn pieces(symbols: &[Symbol]) -> Vec<&[Symbol]> {
     let (mut pieces, mut begin, mut level) = (vec![], 0, 0_i64);
     for (i, symbol) in symbols.iter().enumerate() {

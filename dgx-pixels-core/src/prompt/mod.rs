@@ -1,11 +1,12 @@
-//! Prompts as people write them: weights in brackets, `BREAK`, and texts longer than a text encoder takes.
+//! Prompts as people write them: weights in brackets, `BREAK`, and texts longer than a text encoder
+//! takes.
 //!
-//! A prompt is parsed into [`Part`]s by one of two references, or taken as it stands ([`PromptSyntax`]). The parts are
-//! tokenized one by one and laid into chunks of the text encoder's length ([`chunks`]). `torch` encodes the chunks and
-//! applies the weights.
+//! A prompt is parsed into [`Part`]s by one of two references, or taken as it stands
+//! ([`PromptSyntax`]). The parts are tokenized one by one and laid into chunks of the text
+//! encoder's length. `torch` encodes the chunks and applies the weights.
 //!
-//! Sources of the rules: ComfyUI, `comfy/sd1_clip.py`, and AUTOMATIC1111's web UI, `modules/prompt_parser.py` and
-//! `modules/sd_hijack_clip.py`.
+//! Sources of the rules: ComfyUI, `comfy/sd1_clip.py`, and AUTOMATIC1111's web UI,
+//! `modules/prompt_parser.py` and `modules/sd_hijack_clip.py`.
 
 mod a1111;
 #[cfg(any(feature = "torch", test))]
@@ -36,12 +37,15 @@ use crate::value_error::ValueError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PromptSyntax {
-    /// ComfyUI's rule: an inner weight replaces the outer one, and a weight moves a token away from the empty text.
+    /// ComfyUI's rule: an inner weight replaces the outer one, and a weight moves a token away from
+    /// the empty text.
     #[default]
     Comfyui,
-    /// The rule of AUTOMATIC1111's web UI with the emphasis "No norm": weights multiply, and a weight multiplies a token.
+    /// The rule of AUTOMATIC1111's web UI with the emphasis "No norm": weights multiply, and a
+    /// weight multiplies a token.
     A1111,
-    /// Every character stands for itself, and words past the text encoder's length are dropped. diffusers reads prompts so.
+    /// Every character stands for itself, and words past the text encoder's length are dropped.
+    /// diffusers reads prompts so.
     Plain,
 }
 
@@ -118,8 +122,9 @@ pub const MAX_DEPTH: usize = 64;
 /// Parses a prompt.
 ///
 /// # Errors
-/// [`PromptError`] for a weight that is out of range, and for too many brackets inside each other. A bracket without its
-/// partner is no error: `comfyui` takes it for a character, and `a1111` closes it at the end.
+/// [`PromptError`] for a weight that is out of range, and for too many brackets inside each other.
+/// A bracket without its partner is no error: `comfyui` takes it for a character, and `a1111`
+/// closes it at the end.
 ///
 /// # Example
 /// ```

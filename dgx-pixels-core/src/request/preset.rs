@@ -189,13 +189,14 @@ impl<'de> Deserialize<'de> for Preset {
 crate::words::schema_of_words!(Preset, Preset::ALL.map(|preset| preset.name));
 
 impl GenerateRequest {
-    /// Returns the request with its preset's values in the fields that it leaves open, and without the preset.
+    /// Returns the request with its preset's values in the fields that it leaves open, and without
+    /// the preset.
     ///
     /// A request's own `timesteps` or `sigmas` take the place of the preset's steps.
     ///
     /// # Errors
-    /// [`RequestError::Preset`] if the preset has timesteps of its own, and the request has another number of steps or another
-    /// scheduler.
+    /// [`RequestError::Preset`] if the preset has timesteps of its own, and the request has another
+    /// number of steps or another scheduler.
     pub fn without_preset(&self) -> Result<GenerateRequest, RequestError> {
         let Some(preset) = self.preset else { return Ok(self.clone()) };
         let mut request = GenerateRequest { preset: None, ..self.clone() };

@@ -1,4 +1,5 @@
-//! `edm_euler` and `edm_dpmpp_2m`: Euler's method and DPM-Solver++ for models that were trained by EDM.
+//! `edm_euler` and `edm_dpmpp_2m`: Euler's method and DPM-Solver++ for models that were trained by
+//! EDM.
 
 use super::euler::continuous;
 use super::level::Level;
@@ -11,7 +12,8 @@ use super::{
 
 /// What an EDM model is told of a noise level, and how its answer is read.
 ///
-/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", table 1.
+/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
+/// table 1.
 struct Preconditioning {
     sigma_max: f64,
     sigma_data: f64,
@@ -55,7 +57,8 @@ impl Preconditioning {
 const SIGMA_MIN: f64 = 0.002;
 const SIGMA_MAX: f64 = 80.0;
 
-/// The noise levels without the last: the greatest first, in `f32`. `in_f32` computes as far as possible in `f32`.
+/// The noise levels without the last: the greatest first, in `f32`. `in_f32` computes as far as
+/// possible in `f32`.
 fn levels(config: &SchedulerConfig, steps: usize, in_f32: bool) -> Vec<f64> {
     let (min, max) = (config.sigma_min.unwrap_or(SIGMA_MIN), config.sigma_max.unwrap_or(SIGMA_MAX));
     let levels: Vec<f64> = match config.sigma_schedule.unwrap_or(SigmaSchedule::Karras) {
@@ -130,8 +133,8 @@ impl Scheduler for EdmEuler {
 
 /// The solver of [`Multistep`] over the levels of an EDM model.
 ///
-/// Source: diffusers 0.42.1, `schedulers/scheduling_edm_dpmsolver_multistep.py`, `EDMDPMSolverMultistepScheduler` with
-/// `algorithm_type` `dpmsolver++`.
+/// Source: diffusers 0.42.1, `schedulers/scheduling_edm_dpmsolver_multistep.py`,
+/// `EDMDPMSolverMultistepScheduler` with `algorithm_type` `dpmsolver++`.
 pub(super) struct EdmDpmpp2m {
     timesteps: Vec<f64>,
     sigmas: Vec<f64>,

@@ -3,11 +3,13 @@
 use super::level::Level;
 use super::{FinalSigmas, Mix, SchedulerConfig, SchedulerError, SolverType};
 
-/// Solves the linear part of the equation exactly and extrapolates the picture from the last few evaluations.
+/// Solves the linear part of the equation exactly and extrapolates the picture from the last few
+/// evaluations.
 ///
-/// Source: diffusers 0.42.1, `schedulers/scheduling_dpmsolver_multistep.py`, `DPMSolverMultistepScheduler` with
-/// `algorithm_type` `dpmsolver++` or `sde-dpmsolver++`.
-/// Paper: Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models".
+/// Source: diffusers 0.42.1, `schedulers/scheduling_dpmsolver_multistep.py`,
+/// `DPMSolverMultistepScheduler` with `algorithm_type` `dpmsolver++` or `sde-dpmsolver++`. Paper:
+/// Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic
+/// Models".
 pub(super) struct Multistep {
     /// One more than steps, most noise first.
     pub(super) levels: Vec<Level>,
@@ -81,7 +83,8 @@ impl Multistep {
             }
             _ => {
                 let (r0, r1) = (before(1), before(2));
-                // The sign of the last half is diffusers' own: the stochastic formula's series asks for +.
+                // The sign of the last half is diffusers' own: the stochastic formula's series asks
+                // for +.
                 let half = if self.stochastic { -0.5 } else { 0.5 };
                 let curvature = to.alpha * ((fresh - rate * h) / (rate * h).powi(2) + half);
                 let apart = (slope * r0 + curvature) / (r0 + r1);

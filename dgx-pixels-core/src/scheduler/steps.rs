@@ -3,7 +3,8 @@
 use super::bounds::MAX_TIMESTEPS;
 use super::{SchedulerConfig, SchedulerError, SchedulerName};
 
-/// The steps of a schedule: their number, or the steps themselves, as diffusers' `set_timesteps` takes them.
+/// The steps of a schedule: their number, or the steps themselves, as diffusers' `set_timesteps`
+/// takes them.
 ///
 /// # Example
 /// ```
@@ -21,7 +22,8 @@ pub enum Steps {
     Number(usize),
     /// A step at each of these timesteps of training, falling.
     Timesteps(Vec<u32>),
-    /// A step from each of these noise levels to the next, falling. The last is what the last step leaves, mostly 0.
+    /// A step from each of these noise levels to the next, falling. The last is what the last step
+    /// leaves, mostly 0.
     Sigmas(Vec<f64>),
 }
 
@@ -38,8 +40,8 @@ impl Steps {
     /// Checks everything that can be checked without a scheduler.
     ///
     /// # Errors
-    /// [`SchedulerError::Steps`] for too few or too many; [`SchedulerError::Option`] for lists that are empty, do not fall, or
-    /// hold something else than noise levels.
+    /// [`SchedulerError::Steps`] for too few or too many; [`SchedulerError::Option`] for lists that
+    /// are empty, do not fall, or hold something else than noise levels.
     pub fn check(&self) -> Result<(), SchedulerError> {
         let wrong = |option, value: String, expected: &str| {
             Err(SchedulerError::Option { option, value, expected: expected.into() })
@@ -76,7 +78,8 @@ impl Steps {
     /// Checks the steps, and that a scheduler takes them.
     ///
     /// # Errors
-    /// As [`check`](Self::check); [`SchedulerError::Option`] for a list that this scheduler does not take.
+    /// As [`check`](Self::check); [`SchedulerError::Option`] for a list that this scheduler does
+    /// not take.
     pub fn check_for(&self, name: SchedulerName) -> Result<(), SchedulerError> {
         self.check()?;
         let (option, takes): (_, &[SchedulerName]) = match self {
@@ -122,7 +125,8 @@ const TAKE_TIMESTEPS: [SchedulerName; 6] = [
 ];
 
 impl SchedulerConfig {
-    /// Checks that timesteps of the caller's own are timesteps of training, and that no other option asks for levels of its own.
+    /// Checks that timesteps of the caller's own are timesteps of training, and that no other
+    /// option asks for levels of its own.
     pub(super) fn check_steps_of_training(&self, steps: &Steps) -> Result<(), SchedulerError> {
         let Steps::Timesteps(timesteps) = steps else { return Ok(()) };
         let train = self.train_timesteps();

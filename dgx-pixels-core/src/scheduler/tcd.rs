@@ -9,8 +9,8 @@ use super::{Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerE
 
 /// Goes past the next timestep to one with less noise, and adds fresh noise to come back to it.
 ///
-/// Source: diffusers 0.42.1, `schedulers/scheduling_tcd.py`, `TCDScheduler`.
-/// Paper: Zheng et al. 2024, "Trajectory Consistency Distillation", algorithm 4; `eta` is its gamma.
+/// Source: diffusers 0.42.1, `schedulers/scheduling_tcd.py`, `TCDScheduler`. Paper: Zheng et al.
+/// 2024, "Trajectory Consistency Distillation", algorithm 4; `eta` is its gamma.
 pub(super) struct Tcd {
     timesteps: Vec<f64>,
     levels: Vec<Levels>,

@@ -19,7 +19,8 @@ use crate::request::{RequestError, ResolvedRequest};
 /// Chunks of texts. Of full-size SDXL each takes 26 MB in half precision.
 const KEPT: i64 = 8;
 
-/// The most chunks of a text, 600 words of SDXL. Of full-size SDXL each takes 26 MB more in half precision for each row.
+/// The most chunks of a text, 600 words of SDXL. Of full-size SDXL each takes 26 MB more in half
+/// precision for each row.
 const MOST_CHUNKS: usize = 8;
 
 /// A prompt as the UNet reads it; one row each.
@@ -119,8 +120,9 @@ impl Prompts {
         });
     }
 
-    /// Encodes `words` with both tokenizers and text encoders. Zeros are as wide as any text. Each chunk of a text goes alone: in
-    /// company it would be rounded otherwise, and it is kept for images to come.
+    /// Encodes `words` with both tokenizers and text encoders. Zeros are as wide as any text. Each
+    /// chunk of a text goes alone: in company it would be rounded otherwise, and it is kept for
+    /// images to come.
     fn encode(&self, words: &Words, unet: &UNet) -> Result<Text, Error> {
         let text = words.text.as_deref().unwrap_or_default();
         let [first, second] = self.tokenizers.each_ref();
@@ -153,7 +155,8 @@ impl Prompts {
         Ok(Text { keys_values, pooled, tokens, dropped_words })
     }
 
-    /// What one of the text encoders makes of chunks: their weighed states one after the other, and what it pools of the first.
+    /// What one of the text encoders makes of chunks: their weighed states one after the other, and
+    /// what it pools of the first.
     fn states(
         &self,
         encoder: usize,
@@ -187,11 +190,12 @@ impl Prompts {
     }
 }
 
-/// `hidden [1, tokens, width]` with each token's weight, computed in `f32`: the distance from the `empty` text's state at its
-/// place, or without one the whole state, is multiplied. A weight of 1 changes no bit.
+/// `hidden [1, tokens, width]` with each token's weight, computed in `f32`: the distance from the
+/// `empty` text's state at its place, or without one the whole state, is multiplied. A weight of 1
+/// changes no bit.
 ///
-/// Source: ComfyUI, `comfy/sd1_clip.py`, `ClipTokenWeightEncoder`; AUTOMATIC1111's web UI, `modules/sd_emphasis.py`,
-/// `EmphasisOriginalNoNorm`.
+/// Source: ComfyUI, `comfy/sd1_clip.py`, `ClipTokenWeightEncoder`; AUTOMATIC1111's web UI,
+/// `modules/sd_emphasis.py`, `EmphasisOriginalNoNorm`.
 fn weighed(hidden: &Tensor, weights: &[f32], empty: Option<&Tensor>) -> TorchResult<Tensor> {
     let kind = hidden.kind();
     let factors = place(&Tensor::f_from_slice(weights)?.f_view([1, -1, 1])?, hidden.device())?;

@@ -1,4 +1,5 @@
-//! Weighted and long prompts against the formulas of their references: `tests/fixtures/prompts/make_prompts.py`.
+//! Weighted and long prompts against the formulas of their references:
+//! `tests/fixtures/prompts/make_prompts.py`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -25,9 +25,10 @@ use super::{Scheduler, SchedulerError, SchedulerName};
 
 /// The options of diffusers' scheduler classes, each as its config has it.
 ///
-/// `None` leaves an option to the default of the class that [`build`](SchedulerConfig::build) makes, and an option
-/// that this class does not have is passed over, so that a config may be given to another class as with diffusers'
-/// `from_config`. An option that the class has and that we do not compute is an error.
+/// `None` leaves an option to the default of the class that [`build`](SchedulerConfig::build)
+/// makes, and an option that this class does not have is passed over, so that a config may be given
+/// to another class as with diffusers' `from_config`. An option that the class has and that we do
+/// not compute is an error.
 ///
 /// # Example
 /// ```
@@ -45,8 +46,9 @@ use super::{Scheduler, SchedulerError, SchedulerName};
 pub struct SchedulerConfig {
     /// The scheduler to make.
     pub name: SchedulerName,
-    /// The reason why the class in the config is none of ours, if it is not. `name` then stands in, and
-    /// [`build`](SchedulerConfig::build) returns this until [`with_name`](SchedulerConfig::with_name) chooses one.
+    /// The reason why the class in the config is none of ours, if it is not. `name` then stands in,
+    /// and [`build`](SchedulerConfig::build) returns this until
+    /// [`with_name`](SchedulerConfig::with_name) chooses one.
     pub refused: Option<SchedulerError>,
     /// Timesteps of the training schedule. Every class: 1000.
     pub num_train_timesteps: Option<usize>,
@@ -68,7 +70,8 @@ pub struct SchedulerConfig {
     /// `true` if training ends in pure noise (Lin et al. 2023, algorithm 1). `heun` has no such
     /// option. False.
     pub rescale_betas_zero_snr: Option<bool>,
-    /// The noise left by the last step: none, or the least of training. `euler`, `dpmpp_2m`, `unipc`: zero.
+    /// The noise left by the last step: none, or the least of training. `euler`, `dpmpp_2m`,
+    /// `unipc`: zero.
     pub final_sigmas_type: Option<FinalSigmas>,
     /// The interpolation of noise levels between training timesteps. `euler`: linear.
     pub interpolation_type: Option<Interpolation>,
@@ -88,9 +91,11 @@ pub struct SchedulerConfig {
     pub flow_shift: Option<f64>,
     /// The last flow level. `unipc`: as it falls.
     pub shift_terminal: Option<f64>,
-    /// The least level of Karras, exponential and beta levels. As it falls; `edm_euler`, `edm_dpmpp_2m`: 0.002.
+    /// The least level of Karras, exponential and beta levels. As it falls; `edm_euler`,
+    /// `edm_dpmpp_2m`: 0.002.
     pub sigma_min: Option<f64>,
-    /// The greatest level of Karras, exponential and beta levels. As it falls; `edm_euler`, `edm_dpmpp_2m`: 80.
+    /// The greatest level of Karras, exponential and beta levels. As it falls; `edm_euler`,
+    /// `edm_dpmpp_2m`: 80.
     pub sigma_max: Option<f64>,
     /// `true` to clamp the denoised sample. `ddim`: true; `heun`, `lcm`: false.
     pub clip_sample: Option<bool>,
@@ -101,7 +106,8 @@ pub struct SchedulerConfig {
     pub set_alpha_to_one: Option<bool>,
     /// Order of the solver, 1 to 3. `dpmpp_2m`, `unipc`: 2.
     pub solver_order: Option<usize>,
-    /// Formula of the second order. `dpmpp_2m`: midpoint; `unipc`: bh2; the other's words mean these.
+    /// Formula of the second order. `dpmpp_2m`: midpoint; `unipc`: bh2; the other's words mean
+    /// these.
     pub solver_type: Option<SolverType>,
     /// `true` if the order falls to 1 over the last steps; `dpmpp_2m`: only below 15 steps. Both:
     /// true.
@@ -124,12 +130,14 @@ pub struct SchedulerConfig {
     pub sigma_schedule: Option<SigmaSchedule>,
     /// The exponent of the levels of Karras et al. `edm_euler`, `edm_dpmpp_2m`: 7.
     pub rho: Option<f64>,
-    /// The share of fresh noise in a step, 0 to 1. `tcd`: 0.3. No file has it, because diffusers takes it as an argument of
-    /// a step.
+    /// The share of fresh noise in a step, 0 to 1. `tcd`: 0.3. No file has it, because diffusers
+    /// takes it as an argument of a step.
     pub eta: Option<f64>,
-    /// Dynamic thresholding, for models of pixels. `ddim`, `dpmpp_2m`, `unipc`, `lcm`: only false is computed.
+    /// Dynamic thresholding, for models of pixels. `ddim`, `dpmpp_2m`, `unipc`, `lcm`: only false
+    /// is computed.
     pub thresholding: Option<bool>,
-    /// A variance among the UNet's answers. `dpmpp_2m`: `learned` and `learned_range` are not computed.
+    /// A variance among the UNet's answers. `dpmpp_2m`: `learned` and `learned_range` are not
+    /// computed.
     pub variance_type: Option<String>,
     /// Flow levels that shift with the picture's size. `dpmpp_2m`, `unipc`: only false is computed.
     pub use_dynamic_shifting: Option<bool>,
@@ -206,7 +214,8 @@ impl SchedulerConfig {
         }
     }
 
-    /// The word of the scheduler that is made where none is chosen, or diffusers' class where that is none of ours.
+    /// The word of the scheduler that is made where none is chosen, or diffusers' class where that
+    /// is none of ours.
     pub fn label(&self) -> String {
         match &self.refused {
             None => self.name.to_string(),
@@ -220,8 +229,8 @@ impl SchedulerConfig {
         self.name
     }
 
-    /// The same options for another scheduler. Options that both have carry over, as diffusers' `from_config` does. It may
-    /// replace a class that is none of ours.
+    /// The same options for another scheduler. Options that both have carry over, as diffusers'
+    /// `from_config` does. It may replace a class that is none of ours.
     pub fn with_name(self, name: SchedulerName) -> Self {
         SchedulerConfig { name, refused: None, ..self }
     }
@@ -237,10 +246,10 @@ impl SchedulerConfig {
     /// Works the schedule out for a number of steps, or for steps that the caller has chosen.
     ///
     /// # Errors
-    /// [`SchedulerError::Class`] for a class that is none of ours;
-    /// [`SchedulerError::Steps`] for a number that the schedule cannot be cut into, [`SchedulerError::Option`] for
-    /// an option that this scheduler does not take or that we do not compute, and for steps of the caller's own that it does not
-    /// take, [`SchedulerError::NotFinite`] where diffusers would make NaN.
+    /// [`SchedulerError::Class`] for a class that is none of ours; [`SchedulerError::Steps`] for a
+    /// number that the schedule cannot be cut into, [`SchedulerError::Option`] for an option that
+    /// this scheduler does not take or that we do not compute, and for steps of the caller's own
+    /// that it does not take, [`SchedulerError::NotFinite`] where diffusers would make NaN.
     pub fn build_for(&self, steps: &Steps) -> Result<Box<dyn Scheduler>, SchedulerError> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
