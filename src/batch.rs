@@ -76,8 +76,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     max_batch: u32,
 
-    /// Memory of each device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave
-    /// as `-4GiB`. Default: `90%`.
+    /// Memory of each device that may be used: bytes such as `60GiB`, a share such as `80%`, or
+    /// `-4GiB` to leave 4 GiB free. Default: `90%`.
     #[arg(long, value_name = "B", allow_hyphen_values = true)]
     budget: Option<Budget>,
 

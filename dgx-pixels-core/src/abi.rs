@@ -281,7 +281,7 @@ pub struct Begun {
 
 /// An error on its way across.
 ///
-/// The library turns it into the [`Error`](crate::Error) that a linked libtorch would give, so that
+/// The library turns it into the [`Error`] that a linked libtorch would give, so that
 /// callers need not know which way is taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

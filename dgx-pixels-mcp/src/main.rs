@@ -73,8 +73,8 @@ struct Serving {
     #[arg(long, value_name = "D", default_value_t = Device::Auto)]
     device: Device,
 
-    /// Memory of the device that may be used: bytes as `60GiB`, a share as `80%`, or what to leave
-    /// as `-4GiB`.
+    /// Memory of the device that may be used: bytes such as `60GiB`, a share such as `80%`, or
+    /// `-4GiB` to leave 4 GiB free.
     #[arg(long, value_name = "B", default_value = "90%", allow_hyphen_values = true)]
     budget: Budget,
 
@@ -83,11 +83,11 @@ struct Serving {
     #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=3600))]
     wait: u64,
 
-    /// Pictures that may wait to be drawn; more are refused, with when to come back.
+    /// Images that may wait to be drawn. More are refused, with a time to come back.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_queue: u32,
 
-    /// Pictures that go a step together at most.
+    /// Images that advance a step together, at most.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     max_batch: u16,
 
@@ -134,7 +134,7 @@ struct Http {
     #[arg(long = "allow-host", value_name = "NAME")]
     hosts: Vec<String>,
 
-    /// A web page that may ask, as `https://example.org`. May be given again.
+    /// A web page that may ask, for example `https://example.org`. May be given again.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     origins: Vec<String>,
 

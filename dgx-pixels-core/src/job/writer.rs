@@ -37,7 +37,7 @@ impl JobWriter {
         self.0.cancel_asked.load(Ordering::SeqCst)
     }
 
-    /// `true` if any [`Events`] of this job exist.
+    /// `true` if any [`Events`](super::Events) of this job exist.
     ///
     /// # Example
     /// ```

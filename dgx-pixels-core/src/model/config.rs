@@ -377,16 +377,16 @@ impl ClipConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// x·σ(x).
+    /// `x·σ(x)`.
     #[serde(alias = "swish")]
     Silu,
-    /// x·tanh(softplus(x)).
+    /// `x·tanh(softplus(x))`.
     Mish,
-    /// max(x, 0).
+    /// `max(x, 0)`.
     Relu,
     /// Exact GELU.
     Gelu,
-    /// x·σ(1.702·x).
+    /// `x·σ(1.702·x)`.
     QuickGelu,
 }
 

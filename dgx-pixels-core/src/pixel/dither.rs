@@ -22,7 +22,7 @@ use crate::value_error::ValueError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "super::option::Word", into = "String")]
 pub enum Dither {
-    /// By the nearest one. `none`.
+    /// The nearest color of the palette. `none`.
     #[default]
     None,
     /// Bayer's ordered pattern of 2x2 cells. `bayer2`.

@@ -230,11 +230,11 @@ pub enum MaxColors {
     /// generated image, as many as [`MaxColors::Elbow`].
     #[default]
     Auto,
-    /// As many as matter; more would add little. See [`Palette::extract`].
+    /// The colors that matter; more would add little. See [`Palette::extract`].
     Elbow,
-    /// As many as there are.
+    /// All colors that the image has.
     All,
-    /// At most this many.
+    /// This many colors at most.
     AtMost(u16),
 }
 

@@ -15,9 +15,9 @@ pub(super) type Result<T> = std::result::Result<T, TchError>;
 
 /// What linear layers of a transformer read, `[.., c_in]`.
 pub(super) enum Rows {
-    /// In the model's precision.
+    /// Numbers in the model's precision.
     Whole(Tensor),
-    /// Of 8 bits, for layers that are [`rounded`](Linear::rounded).
+    /// Floats of 8 bits, for layers that are [`rounded`](Linear::rounded).
     Fp8(Fp8),
     /// The same, for layers that are [`rounded_gated`](Linear::rounded_gated).
     Gated(Gated),
