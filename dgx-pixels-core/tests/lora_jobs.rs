@@ -69,7 +69,7 @@ fn blake3_of(path: &Path) -> String {
 fn a_set_that_does_not_fit_is_refused_before_it_waits() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine(folder.path());
-    let error = |lora| one_line(&engine.submit(submission(lora)).err().expect("it is refused"));
+    let error = |lora| one_line(&engine.submit(submission(lora)).expect_err("it is refused"));
     let with = |name: &str, weight| vec![LoraChoice { name: name.into(), weight, text_weight: None }];
     assert_eq!(error(with("x", 1e9)), "`lora` has `x` with the weight 1000000000; expected -10 to 10");
     assert_eq!(error(with("x", f64::NAN)), "`lora` has `x` with the weight NaN; expected -10 to 10");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Backend, Sketch};
 use crate::error::Error;
-use crate::model::lora::LoraUse;
+use crate::model::LoraUse;
 use crate::request::{LoraChoice, ModelDefaults};
 use crate::scheduler::PredictionType;
 use crate::value_error::ValueError;

@@ -408,7 +408,10 @@ impl Models for LocalModels {
             return Err(ValueError::new("lora", first, expected).into());
         };
         info.variant.loras = loras.iter().map(|lora| self.loras.find(lora)).collect::<Result<_, _>>()?;
-        self.loras.check_once(&info.key(), || folders.check_loras(&model.name, &info.variant.loras))?;
+        // Weights change nothing in what goes together.
+        let hashes = info.variant.loras.iter().map(|lora| lora.hash.as_str());
+        let key = [info.name.as_str()].into_iter().chain(hashes).collect::<Vec<_>>().join(" ");
+        self.loras.check_once(&key, || folders.check_loras(&model.name, &info.variant.loras))?;
         Ok(info)
     }
 

@@ -201,8 +201,7 @@ mod tests {
     use super::*;
 
     fn kind(tensors: &[(&str, &[usize])]) -> FileKind {
-        let mut header = Header::default();
-        header.tensors = tensors
+        let tensors = tensors
             .iter()
             .map(|(name, shape)| StoredTensor {
                 name: (*name).into(),
@@ -211,6 +210,7 @@ mod tests {
                 bytes: 0..0,
             })
             .collect();
+        let mut header = Header { tensors, ..Header::default() };
         header.tensors.sort_by(|one, other| one.name.cmp(&other.name));
         FileKind::of_header(&header)
     }

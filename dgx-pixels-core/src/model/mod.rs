@@ -7,11 +7,14 @@ pub mod config;
 pub mod files;
 pub mod header;
 pub mod kind;
+#[cfg(any(feature = "engine", feature = "torch"))]
 pub mod lora;
+#[cfg(any(feature = "engine", feature = "torch"))]
 mod options;
 pub mod search;
 mod sgm;
 mod single_file;
+mod variant;
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -20,8 +23,10 @@ use std::sync::Arc;
 
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::{WeightFiles, WeightPaths};
+#[cfg(any(feature = "engine", feature = "torch"))]
 pub use options::Options;
 pub use single_file::SingleFile;
+pub use variant::LoraUse;
 
 use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};

@@ -89,6 +89,7 @@ pub(super) fn unet_to_diffusers(name: &str, layers: usize) -> Option<String> {
 
 /// The layout's name of the UNet's module or tensor that diffusers calls `name`. `attends` says
 /// whether a block of the way up has attentions.
+#[cfg(any(feature = "engine", feature = "torch", test))]
 pub(super) fn unet_from_diffusers(
     name: &str,
     layers: usize,

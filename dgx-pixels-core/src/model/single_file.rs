@@ -270,7 +270,7 @@ fn third(weight: &Weight, thirds: std::ops::Range<usize>) -> Option<Weight> {
     }
     let mut part = weight.clone();
     let rows = weight.shape.first()?;
-    if rows % 3 != 0 || weight.bytes.len() % 3 != 0 {
+    if !rows.is_multiple_of(3) || !weight.bytes.len().is_multiple_of(3) {
         return None;
     }
     part.shape[0] = rows / 3 * thirds.len();

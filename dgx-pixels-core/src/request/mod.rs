@@ -93,10 +93,11 @@ pub struct GenerateRequest {
 
     /// LoRAs that change the model, at most 16, each `NAME:WEIGHT` with a weight from -10 to 10,
     /// for example `pixel-art:1.2`. `NAME` alone has the weight 1; `NAME:WEIGHT:TEXT_WEIGHT` has
-    /// another weight in the text encoders. Default: none.
+    /// another weight in the text encoders. The name is that of a file in the model folders; the
+    /// program and Python also take a path. Default: none.
     #[cfg_attr(
         feature = "fields",
-        arg(long, value_name = "NAME|FILE[:WEIGHT[:TEXT_WEIGHT]]"),
+        arg(long, value_name = "NAME[:WEIGHT]"),
         schemars(with = "Vec<String>", length(max = 16))
     )]
     pub lora: Vec<LoraChoice>,

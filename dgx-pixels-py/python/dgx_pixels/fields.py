@@ -105,7 +105,8 @@ class SpriteFields(PixelFields, total=False):
     latents: bool | None
     #: LoRAs that change the model, at most 16, each `NAME:WEIGHT` with a weight from -10 to 10, for
     #: example `pixel-art:1.2`. `NAME` alone has the weight 1; `NAME:WEIGHT:TEXT_WEIGHT` has another
-    #: weight in the text encoders. Default: none.
+    #: weight in the text encoders. The name is that of a file in the model folders; the program and
+    #: Python also take a path. Default: none.
     lora: Sequence[str] | None
     #: The name of one of the engine's models. Default: the engine's first.
     model: str | None

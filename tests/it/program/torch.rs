@@ -59,8 +59,10 @@ fn a_single_file_with_a_lora_draws_and_is_made_again() {
     );
     assert_eq!(again(&["--lora", "moved.safetensors"]).stdout, "same\n");
 
-    let unknown = desk.run([&draw[..], &model, &["--lora", "none"]].concat());
-    assert!(unknown.stderr.starts_with("error: no LoRA or file is called `style`"), "{unknown:?}");
+    let unknown = desk.run([&draw[..], &model].concat());
+    assert_eq!(unknown.code, Some(3));
+    let expected = "error: no LoRA or file is called `style`; there are none in the folders `loras` of the model folders";
+    assert!(unknown.stderr.contains(expected), "{unknown:?}");
 }
 
 #[test]

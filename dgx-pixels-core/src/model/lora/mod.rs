@@ -9,11 +9,10 @@ mod module;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::Dtype;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use self::keys::Part;
@@ -23,27 +22,12 @@ pub use self::shelf::Loras;
 use super::files::{Shard, WeightFiles};
 use super::header::{StoredTensor, shown};
 use super::kind::FileKind;
+pub use super::variant::LoraUse;
 use super::{Component, Model, Options};
 use crate::error::Error;
 
 /// The most names that an error lists.
 const NAMED: usize = 8;
-
-/// The use of a LoRA: a file, and how strongly it changes a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoraUse {
-    /// The name that people call it by.
-    pub name: String,
-    /// The file.
-    pub path: PathBuf,
-    /// BLAKE3 of the file.
-    pub hash: String,
-    /// The strength in the UNet.
-    pub weight: f64,
-    /// The strength in the text encoders.
-    pub text_weight: f64,
-}
 
 /// A LoRA file whose names are known and whose parts fit each other.
 #[derive(Debug)]
