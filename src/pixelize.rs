@@ -321,11 +321,7 @@ fn make(job: &Job, options: &PixelOptions, args: &Args) -> Result<Made, Failure>
     }
     let has_sheet = !made.others.is_empty() && !to_stdout;
     if has_sheet {
-        output::write_beside(
-            &candidates_of(&job.output),
-            &candidates(&picture, &made, options),
-            args.force,
-        )?;
+        output::write_beside(&candidates_of(&job.output), &candidates(&picture, &made, options), args.force)?;
     }
     if !args.quiet && (made.verdict == Verdict::Unsure || !made.others.is_empty()) {
         let sheet = has_sheet.then(|| candidates_of(&job.output));
@@ -399,7 +395,8 @@ fn doubt(made: &Pixelized, sheet: Option<&Path>) -> String {
         Verdict::Grid | Verdict::Unsure => format!("not sure of the grid: {} is likeliest", name(&made.grid)),
     };
     let others: Vec<_> = made.others.iter().map(name).collect();
-    let others = if others.is_empty() { String::new() } else { format!("; it may be {}", others.join(" or ")) };
+    let others =
+        if others.is_empty() { String::new() } else { format!("; it may be {}", others.join(" or ")) };
     let see = sheet.map_or(String::new(), |sheet| format!("see `{}`, and ", sheet.display()));
     format!("{doubt} (confidence {:.2}){others}: {see}choose with `--grid`", made.confidence)
 }

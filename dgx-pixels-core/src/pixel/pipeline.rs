@@ -111,7 +111,9 @@ pub enum PixelError {
         most: u64,
     },
     /// The grid is not sure, and [`Unsure::Fail`](super::Unsure::Fail) was asked for.
-    #[error("the grid is not sure: the likeliest has {columns}x{rows} cells, with confidence {confidence:.2}; give `grid`")]
+    #[error(
+        "the grid is not sure: the likeliest has {columns}x{rows} cells, with confidence {confidence:.2}; give `grid`"
+    )]
     Unsure {
         /// Columns of the likeliest grid.
         columns: usize,
@@ -264,8 +266,17 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
         certificate.idempotent = Some(true);
         let draw = Duration::ZERO;
         let unsure_background = None;
-        let pixelized =
-            Pixelized { sprite, verdict, grid, confidence, others, unsure_background, certificate, find, draw };
+        let pixelized = Pixelized {
+            sprite,
+            verdict,
+            grid,
+            confidence,
+            others,
+            unsure_background,
+            certificate,
+            find,
+            draw,
+        };
         return Ok(Once { pixelized, is_kept: true });
     }
 
@@ -415,9 +426,9 @@ fn choose(image: &RgbaImage, options: &PixelOptions, on_board: bool) -> Result<C
         && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
     let is_beyond_doubt = confidence >= BEYOND_DOUBT;
-    if may_be_native && !is_beyond_doubt && Native::of(image).is_some_and(|native| native.outweighs(contrast)) {
-        let doubted =
-            found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
+    if may_be_native && !is_beyond_doubt && Native::of(image).is_some_and(|native| native.outweighs(contrast))
+    {
+        let doubted = found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
         return Ok(kept(image, Verdict::Native, confidence, others));
     }

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture_file::MadeError;
 use crate::pixel::{
-    Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Unsure,
-    Wrap,
+    Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Unsure, Wrap,
 };
 use crate::request::{Crop, GenerateRequest, ImageSize, ResolvedRequest};
 use crate::scheduler::SchedulerName;

@@ -43,7 +43,14 @@ pub(super) struct Edges {
 impl Edges {
     pub(super) fn new() -> Edges {
         let waves = (0..1024).map(|i| (TAU * i as f32 / 1024.0).cos()).collect();
-        Edges { pixels: 0, starts: vec![], places: vec![], distances: vec![0.0; (LONGEST * FINE) as usize], sums: vec![], waves }
+        Edges {
+            pixels: 0,
+            starts: vec![],
+            places: vec![],
+            distances: vec![0.0; (LONGEST * FINE) as usize],
+            sums: vec![],
+            waves,
+        }
     }
 
     /// Adds a line, whose pixel `i` differs from the one before by `changes[i]`.
@@ -91,10 +98,14 @@ impl Edges {
     /// All lines are in.
     pub(super) fn finish(&mut self) {
         let mut sum = 0.0;
-        self.sums = self.distances.iter().map(|distance| {
-            sum += distance;
-            sum
-        }).collect();
+        self.sums = self
+            .distances
+            .iter()
+            .map(|distance| {
+                sum += distance;
+                sum
+            })
+            .collect();
     }
 
     /// Weight of all distances.
@@ -135,7 +146,8 @@ impl Edges {
     /// The share of the distances that [`comb`](Self::comb) looks at which are one step.
     pub(super) fn single(&self, step: f64) -> f64 {
         let step = step as f32 * FINE;
-        let at = |steps: f32| self.sums.get((steps * step) as usize).or(self.sums.last()).copied().unwrap_or(0.0);
+        let at =
+            |steps: f32| self.sums.get((steps * step) as usize).or(self.sums.last()).copied().unwrap_or(0.0);
         let all = at(STEPS);
         if all > 0.0 { f64::from((at(1.4) - at(0.6)) / all) } else { 0.0 }
     }

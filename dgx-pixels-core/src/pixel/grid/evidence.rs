@@ -73,20 +73,21 @@ impl Combs {
         0.5 * (lines[0].single(steps[0]) + lines[1].single(steps[1]))
     }
 
-    /// The longer step, where along one axis all distances are multiples of one that is two or more times the other's: the
-    /// rows of scan lines are parts of cells.
+    /// The longer step, where along one axis all distances are multiples of one that is three or more times the other's: the
+    /// rows of scan lines are parts of cells. Twice the other's is double-wide art, whose cells are the other's.
     pub(super) fn without_scan_lines(&self, steps: [f64; 2]) -> Option<f64> {
         let axis = usize::from(steps[1] * self.axes[0].0 < steps[0] * self.axes[1].0);
         let (longer, value) = self.axes[axis];
         let times = longer / steps[1 - axis];
-        let is_whole = times > 1.9 && (times - times.round()).abs() < 0.03 * times;
+        let is_whole = times > 2.5 && (times - times.round()).abs() < 0.03 * times;
         (self.disagrees_with_axis(steps) && value > BEYOND_DOUBT && is_whole).then(|| longer.max(2.0))
     }
 
     /// `true` if along one axis all distances are multiples of a step that is much longer than along the other: one of
     /// them is not the cells', but of scan lines or of text.
     pub(super) fn disagrees_with_axis(&self, steps: [f64; 2]) -> bool {
-        let longer = [0, 1].map(|axis| if self.axes[axis].1 > 0.95 { self.axes[axis].0 / steps[axis] } else { 1.0 });
+        let longer =
+            [0, 1].map(|axis| if self.axes[axis].1 > 0.95 { self.axes[axis].0 / steps[axis] } else { 1.0 });
         (longer[0] / longer[1]).max(longer[1] / longer[0]) > 1.5
     }
 
@@ -102,12 +103,14 @@ impl Combs {
         let (best, best_value) = self.best(lines);
         let times = 0.5 * (steps[0] / best[0] + steps[1] / best[1]);
         let is_other = times < 1.9 && !(0.98..1.02).contains(&times);
-        let is_better = best_value >= CLEAR && value < POOR || best_value >= BEYOND_DOUBT && value < 0.9 * best_value;
+        let is_better =
+            best_value >= CLEAR && value < POOR || best_value >= BEYOND_DOUBT && value < 0.9 * best_value;
         if is_other && best[0] >= FRINGE && is_better {
             return Some(best);
         }
         let (fine, coarse) = (steps[0].min(steps[1]), steps[0].max(steps[1]));
-        let is_meant = coarse < MOST_OFF_SQUARE * fine && (0..2).all(|axis| f64::from(lines[axis].comb(steps[axis]).0) >= CLEAR);
+        let is_meant = coarse < MOST_OFF_SQUARE * fine
+            && (0..2).all(|axis| f64::from(lines[axis].comb(steps[axis]).0) >= CLEAR);
         if coarse < OFF_SQUARE * fine || is_meant {
             return None;
         }
@@ -173,8 +176,11 @@ impl Evidence {
             || combs.disagrees_with_axis(steps);
         let is_noisy = explained < NOISY;
         let is_square = (0.97..1.03).contains(&ratio);
-        let is_linear =
-            bends >= LINEAR_BENDS && grid.contrast >= LINEAR_CONTRAST && explained < POOR && is_square && !few;
+        let is_linear = bends >= LINEAR_BENDS
+            && grid.contrast >= LINEAR_CONTRAST
+            && explained < POOR
+            && is_square
+            && !few;
         let values = [
             pair.strength().max(1e-2).ln(),
             usual.max(1e-2).ln(),

@@ -236,7 +236,11 @@ impl Pair {
     /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the picture.
     pub(super) fn bends_beside_blocks(&self) -> f64 {
         let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
-        if is_block(self.x.step) && is_block(self.y.step) { 0.0 } else { self.x.bend_power + self.y.bend_power }
+        if is_block(self.x.step) && is_block(self.y.step) {
+            0.0
+        } else {
+            self.x.bend_power + self.y.bend_power
+        }
     }
 }
 
