@@ -230,7 +230,7 @@ fn squares(len: usize, lines: usize, tone: impl Fn(usize, usize) -> Option<usize
                     && tone != now
                     && at - before <= 3
                 {
-                    changes[(before + at + 1) / 2] += 1;
+                    changes[(before + at).div_ceil(2)] += 1;
                 }
                 last = Some((at, now));
             }
@@ -283,7 +283,7 @@ mod tests {
             match u.abs_diff(8).pow(2) + v.abs_diff(8).pow(2) {
                 0..26 => Rgba([130 + hash as u8, 40, 60 + hash as u8, 255]),
                 26..38 => Rgba([20, 16, 24, 255]),
-                _ if (x / side + y / side) % 2 == 0 => Rgba([255; 4]),
+                _ if (x / side + y / side).is_multiple_of(2) => Rgba([255; 4]),
                 _ => Rgba([204, 204, 204, 255]),
             }
         })

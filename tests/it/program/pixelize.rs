@@ -298,7 +298,7 @@ fn a_background_that_is_not_sure_stays_and_is_told() {
     let desk = Desk::new();
     // Black outlines and black eyes on black.
     let head = RgbaImage::from_fn(24, 24, |x, y| match x.abs_diff(12).pow(2) + y.abs_diff(12).pow(2) {
-        _ if (y == 9 || y == 10) && (x == 9 || x == 15) => Rgba([0, 0, 0, 255]),
+        _ if matches!((x, y), (8..10 | 14..16, 9..11)) => Rgba([0, 0, 0, 255]),
         0..70 => Rgba([190, 140, (60 + 5 * x) as u8, 255]),
         _ => Rgba([0, 0, 0, 255]),
     });
