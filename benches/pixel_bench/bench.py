@@ -210,7 +210,7 @@ def score(damaged: Damaged, answer: Result, out: Pixels, rgb_only: bool) -> Resu
         seen = np.array(page)
     result["colours"] = len(colours)
     result["invented"] = int((~np.isin(colours, packed(seen))).sum())
-    if result["exact"]:
+    if result["exact"] and damaged.judge == "size":
         visible = truth[..., 3] > 127
         both = visible if rgb_only else visible & (found[..., 3] > 127)
         if both.any():

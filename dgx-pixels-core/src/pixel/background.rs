@@ -98,8 +98,9 @@ impl Background {
             }
         }
         let kept = cleared.iter().filter(|cleared| !**cleared).count();
-        let ink =
-            (0..field.len()).filter(|&cell| !cleared[cell] && self.distance(colors[cell]) <= EATEN).count();
+        let is_own = |cell: usize| self.distance(colors[cell]) <= EATEN;
+        let outside = field.flood(field.border(), SIDES, is_own);
+        let ink = (0..field.len()).filter(|&cell| is_own(cell) && !outside[cell]).count();
         let is_ink = self.color().l < DARK && INK * ink >= kept;
         10 * weak > 3 * pairs || self.spread <= PLAIN && 10 * eaten > 3 * pairs || is_ink
     }

@@ -230,7 +230,7 @@ fn squares(len: usize, lines: usize, tone: impl Fn(usize, usize) -> Option<usize
                     && tone != now
                     && at - before <= 3
                 {
-                    changes[(before + at + 1) / 2] += 1;
+                    changes[(before + at).div_ceil(2)] += 1;
                 }
                 last = Some((at, now));
             }
@@ -267,4 +267,58 @@ fn squares(len: usize, lines: usize, tone: impl Fn(usize, usize) -> Option<usize
     let tried = near.map(|side| (concentration(side), side));
     let ((_, angle), side) = tried.max_by(|((a, _), _), ((b, _), _)| a.total_cmp(b))?;
     Some(Squares { side, phase: angle / std::f64::consts::TAU * side })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pixel::{PixelOptions, Transparent, Verdict, pixelize};
+
+    /// A head of 16x16 cells of `cell` pixels on squares of `side` pixels.
+    fn on_board(cell: u32, side: u32) -> RgbaImage {
+        RgbaImage::from_fn(16 * cell, 16 * cell, |x, y| {
+            let (u, v) = (x / cell, y / cell);
+            let hash =
+                (u.wrapping_mul(73_856_093) ^ v.wrapping_mul(19_349_663)).wrapping_mul(2_654_435_761) >> 26;
+            match u.abs_diff(8).pow(2) + v.abs_diff(8).pow(2) {
+                0..26 => Rgba([130 + hash as u8, 40, 60 + hash as u8, 255]),
+                26..38 => Rgba([20, 16, 24, 255]),
+                _ if (x / side + y / side).is_multiple_of(2) => Rgba([255; 4]),
+                _ => Rgba([204, 204, 204, 255]),
+            }
+        })
+    }
+
+    #[test]
+    fn the_board_becomes_transparent_and_the_cells_are_the_sprites() {
+        for (cell, side) in [(12, 8), (10, 16), (17, 10)] {
+            let made = pixelize(&on_board(cell, side), &PixelOptions::default()).unwrap();
+            assert_eq!((made.verdict, made.sprite.dimensions()), (Verdict::Grid, (16, 16)), "{cell} {side}");
+            for (x, y, pixel) in made.sprite.enumerate_pixels() {
+                let is_head = x.abs_diff(8).pow(2) + y.abs_diff(8).pow(2) < 38;
+                assert_eq!(pixel[3] == 255, is_head, "{cell} {side}: {x} {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_transparency_off_the_board_is_kept_and_the_cells_are_the_same() {
+        let options = PixelOptions { transparent: Transparent::Off, ..Default::default() };
+        let made = pixelize(&on_board(12, 8), &options).unwrap();
+        assert_eq!(made.sprite.dimensions(), (16, 16));
+        assert!(made.sprite.pixels().all(|pixel| pixel[3] == 255));
+    }
+
+    #[test]
+    fn a_plain_border_a_floor_of_tiles_and_small_images_are_no_board() {
+        let plain =
+            RgbaImage::from_fn(160, 160, |x, y| Rgba([(x / 9 * 20) as u8, (y / 9 * 13) as u8, 99, 255]));
+        let floor = RgbaImage::from_fn(160, 160, |x, y| match (x / 10 + y / 10) % 2 {
+            0 => Rgba([150, 90, 60, 255]),
+            _ => Rgba([110, 60, 40, 255]),
+        });
+        for image in [plain, floor, RgbaImage::new(8, 8), RgbaImage::from_pixel(64, 64, Rgba([255; 4]))] {
+            assert!(without_checkerboard(&image).is_none());
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod bounds;
 mod cells;
 mod certificate;
 mod checkerboard;
+mod choice;
 mod cleanup;
 mod despill;
 mod dither;

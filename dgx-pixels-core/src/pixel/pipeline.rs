@@ -1,6 +1,5 @@
 //! All stages, in their order.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use image::RgbaImage;
@@ -8,13 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::check_sides;
 use super::checkerboard::without_checkerboard;
+use super::choice::{Choice, Method, choose};
 use super::grid::{self, Axis, Grid};
-use super::native::Native;
 use super::{
     Certificate, FrameError, GridChoice, MaxColors, Outline, Palette, PaletteError, PixelOptions,
-    Transparent, Unsure, bleed, cells, clean_up, cut_out, fit, outline, quantize,
+    Transparent, bleed, cells, clean_up, cut_out, fit, outline, quantize,
 };
-use crate::request::ImageSize;
 use crate::value_error::ValueError;
 
 /// The verdict on whether the image has a grid.
@@ -382,153 +380,6 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
 
 /// Rounds that a sprite is made from itself; one is enough for nearly all.
 const MOST_ROUNDS: usize = 3;
-/// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by fewer.
-const LEAST_REDUCTION: f64 = 2.0;
-/// From this confidence on a grid is found; below, the verdict is that it is not sure.
-const LIMIT: f64 = 0.6;
-/// From this confidence on the likeliest grid is drawn where none is sure; below, what an image without a grid becomes.
-const LIKELY: f64 = 0.3;
-/// Below this confidence of the likeliest grid, that there is none is sure.
-const UNLIKELY: f64 = 1.0 - grid::SURE;
-/// Images with a shorter side may be sprites already.
-const SMALL: u32 = 100;
-/// Contrast of cells that are nearly of one color.
-const FLAT: f64 = 0.8;
-/// From this confidence on a grid is found whatever single pixels look like: drawn lines between cells.
-const BEYOND_DOUBT: f64 = 0.93;
-/// How sure it is that an image is at its own size where a grid explains some of it.
-const NATIVE_BESIDE_GRID: f64 = 0.7;
-/// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
-const LARGEST_SPRITE: f64 = 256.0;
-/// A small greyscale photograph has more.
-const FEW_COLORS: usize = 128;
-
-/// Whether an artist could have chosen them: what has no grid and this is a sprite already, and no photograph.
-fn has_few_colors(image: &RgbaImage) -> bool {
-    let mut seen = HashSet::new();
-    image.pixels().all(|pixel| {
-        seen.insert(pixel.0);
-        seen.len() <= FEW_COLORS
-    })
-}
-
-/// The way from the image to the sprite.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Method {
-    /// A cell has the color of its middle.
-    Sample,
-    /// A cell has the color of most of it.
-    Reduce,
-    /// A cell is a pixel.
-    Keep,
-}
-
-struct Choice {
-    grid: Grid,
-    verdict: Verdict,
-    method: Method,
-    confidence: f64,
-    others: Vec<Grid>,
-}
-
-fn choose(image: &RgbaImage, options: &PixelOptions, on_board: bool) -> Result<Choice, PixelError> {
-    let (width, height) = image.dimensions();
-    let given = |grid| {
-        let (verdict, method) = (Verdict::Grid, Method::Sample);
-        Ok(Choice { grid, verdict, method, confidence: 1.0, others: vec![] })
-    };
-    match options.grid {
-        GridChoice::Cells(ImageSize { width: columns, height: rows }) => {
-            if columns > width || rows > height {
-                return Err(PixelError::Grid { columns, rows, width, height });
-            }
-            return given(Grid {
-                x: Axis::regular(width as usize, f64::from(width) / f64::from(columns), 0.0),
-                y: Axis::regular(height as usize, f64::from(height) / f64::from(rows), 0.0),
-                contrast: 1.0,
-                confidence: 1.0,
-            });
-        }
-        GridChoice::Step(step) => return given(grid::with_step(image, step)),
-        GridChoice::Auto => {}
-    }
-    if let Some(step) = options.expected_step
-        && let Some(grid) = grid::exactly(image, step)
-    {
-        return given(grid);
-    }
-    let mut found = grid::find(image);
-    let confidence = found.first().map_or(0.0, |grid| grid.confidence);
-    let is_sure = confidence >= LIMIT;
-    // What a generator made is enlarged, as is what a program showed on a board, and frames divide the width.
-    let may_be_native = options.expected_step.is_none()
-        && !on_board
-        && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
-    let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
-    let is_beyond_doubt = confidence >= BEYOND_DOUBT;
-    if may_be_native && !is_beyond_doubt && Native::of(image).is_some_and(|native| native.outweighs(contrast))
-    {
-        let doubted = found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
-        let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
-        return Ok(kept(image, Verdict::Native, confidence, others));
-    }
-    if is_sure {
-        let grid = found.remove(0);
-        let (verdict, method) = (Verdict::Grid, Method::Sample);
-        return Ok(Choice { grid, verdict, method, confidence, others: found });
-    }
-    if let Some(step) = options.expected_step {
-        let (grid, confidence) = match confidence >= 0.5 {
-            true => (found.remove(0), confidence),
-            false => (grid::with_step(image, step), 0.5),
-        };
-        let (verdict, method) = (Verdict::Grid, Method::Sample);
-        return Ok(Choice { grid, verdict, method, confidence, others: found });
-    }
-    // A sprite already, or as coarse as a painting becomes.
-    let longer = f64::from(width.max(height));
-    let step = longer / options.detail.cells();
-    let is_sprite = step <= LEAST_REDUCTION || longer <= LARGEST_SPRITE && has_few_colors(image);
-    // A small image may be a sprite already, and has few witnesses: the cells of one that is enlarged are flat.
-    let is_flat = found.first().is_some_and(|grid| grid.contrast >= FLAT);
-    let is_small = width.min(height) < SMALL && !is_flat;
-    if is_sprite && (confidence < LIKELY || is_small) && may_be_native {
-        let others = if confidence < UNLIKELY { vec![] } else { found };
-        return Ok(kept(image, Verdict::Native, 1.0 - confidence, others));
-    }
-    let reduced = || Grid {
-        x: Axis::regular(width as usize, step, 0.0),
-        y: Axis::regular(height as usize, step, 0.0),
-        contrast: 0.0,
-        confidence: 0.0,
-    };
-    if confidence < UNLIKELY {
-        let (verdict, method) = (Verdict::NoGrid, Method::Reduce);
-        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: vec![] });
-    }
-    // It may have a grid, and may have none.
-    match options.unsure {
-        Unsure::Fail => {
-            let (columns, rows) = found.first().map_or((0, 0), |grid| (grid.x.cells(), grid.y.cells()));
-            Err(PixelError::Unsure { columns, rows, confidence })
-        }
-        Unsure::Keep => Ok(kept(image, Verdict::Unsure, confidence, found)),
-        Unsure::Best if confidence < LIKELY => {
-            let (verdict, method) = (Verdict::Unsure, Method::Reduce);
-            Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: found })
-        }
-        Unsure::Best => {
-            let grid = found.remove(0);
-            let (verdict, method) = (Verdict::Unsure, Method::Sample);
-            Ok(Choice { grid, verdict, method, confidence, others: found })
-        }
-    }
-}
-
-/// The image as it is.
-fn kept(image: &RgbaImage, verdict: Verdict, confidence: f64, others: Vec<Grid>) -> Choice {
-    Choice { grid: grid::with_step(image, 1.0), verdict, method: Method::Keep, confidence, others }
-}
 
 #[cfg(test)]
 mod tests {
@@ -540,6 +391,7 @@ mod tests {
 
     use super::*;
     use crate::pixel::Transparent;
+    use crate::request::ImageSize;
 
     #[test]
     fn bounds_stop_the_work_and_refuse_too_many_cells() {

@@ -274,6 +274,45 @@ fn a_doubtful_grid_is_told_and_its_candidates_are_drawn() {
 }
 
 #[test]
+fn what_is_not_sure_is_drawn_kept_or_refused() {
+    let desk = Desk::new();
+    let mut two = RgbaImage::from_pixel(360, 96, Rgba([9, 9, 9, 255]));
+    imageops::replace(&mut two, &enlarged(6, FilterType::Nearest), 0, 0);
+    imageops::replace(&mut two, &enlarged(9, FilterType::Nearest), 144, 0);
+    two.save(desk.path("two.png")).unwrap();
+    let ran = desk.run(["pixelize", "two.png", "--output", "best.png", "--json"]);
+    assert_eq!((ran.code, &ran.json()[0]["verdict"]), (Some(0), &json!("unsure")));
+    assert!(ran.stderr.contains("not sure of the grid") && ran.stderr.contains("--grid"), "{}", ran.stderr);
+
+    let ran = desk.run(["pixelize", "two.png", "--output", "kept.png", "--unsure", "keep", "--json"]);
+    assert_eq!((ran.code, &ran.json()[0]["verdict"]), (Some(0), &json!("unsure")));
+    assert!(read(&desk, "kept.png") == two);
+
+    let ran = desk.run(["pixelize", "two.png", "--output", "none.png", "--unsure", "fail", "--json"]);
+    assert_eq!((ran.code, &ran.json()[0]["error"]["kind"]), (Some(22), &json!("unsure")));
+    assert!(ran.stderr.contains("give `grid`") && !desk.path("none.png").exists(), "{}", ran.stderr);
+}
+
+#[test]
+fn a_background_that_is_not_sure_stays_and_is_told() {
+    let desk = Desk::new();
+    // Black outlines and black eyes on black.
+    let head = RgbaImage::from_fn(24, 24, |x, y| match x.abs_diff(12).pow(2) + y.abs_diff(12).pow(2) {
+        _ if matches!((x, y), (8..10 | 14..16, 9..11)) => Rgba([0, 0, 0, 255]),
+        0..70 => Rgba([190, 140, (60 + 5 * x) as u8, 255]),
+        _ => Rgba([0, 0, 0, 255]),
+    });
+    imageops::resize(&head, 240, 240, FilterType::Nearest).save(desk.path("in.png")).unwrap();
+    let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--json"]);
+    assert_eq!(ran.json()[0]["unsure_background"], json!("#000000"), "{ran:?}");
+    assert!(ran.stderr.contains("not sure that #000000 is its background"), "{}", ran.stderr);
+    assert!(read(&desk, "out.png") == head);
+    let args = ["pixelize", "in.png", "--output", "cut.png", "--transparent", "#000000", "--json"];
+    assert_eq!(desk.run(args).json()[0]["unsure_background"], Value::Null);
+    assert!(read(&desk, "cut.png").pixels().any(|pixel| pixel[3] == 0));
+}
+
+#[test]
 fn a_palette_is_shared_over_all_inputs() {
     let desk = Desk::new();
     let colors = |names: &[&str]| {

@@ -73,13 +73,13 @@ impl Combs {
         0.5 * (lines[0].single(steps[0]) + lines[1].single(steps[1]))
     }
 
-    /// The longer step, where along one axis all distances are multiples of one that is two or more times the other's: the
-    /// rows of scan lines are parts of cells.
+    /// The longer step, where along one axis all distances are multiples of one that is three or more times the other's: the
+    /// rows of scan lines are parts of cells. Twice the other's is double-wide art, whose cells are the other's.
     pub(super) fn without_scan_lines(&self, steps: [f64; 2]) -> Option<f64> {
         let axis = usize::from(steps[1] * self.axes[0].0 < steps[0] * self.axes[1].0);
         let (longer, value) = self.axes[axis];
         let times = longer / steps[1 - axis];
-        let is_whole = times > 1.9 && (times - times.round()).abs() < 0.03 * times;
+        let is_whole = times > 2.5 && (times - times.round()).abs() < 0.03 * times;
         (self.disagrees_with_axis(steps) && value > BEYOND_DOUBT && is_whole).then(|| longer.max(2.0))
     }
 

@@ -303,6 +303,57 @@ mod tests {
         assert!((grid.x.phase + 2.0).abs() < 0.01 && (grid.y.phase - 3.0).abs() < 0.01, "{grid:?}");
     }
 
+    /// The likeliest grid's columns and rows, and its confidence.
+    fn likeliest(image: &RgbaImage) -> (usize, usize, f64) {
+        let grid = find(image).swap_remove(0);
+        (grid.x.cells(), grid.y.cells(), grid.confidence)
+    }
+
+    #[test]
+    fn blur_of_whole_cells_does_not_make_thirds_of_them() {
+        for sigma in [0.7, 1.2, 1.8] {
+            let large = resize(&art(), 320, 224, FilterType::Nearest);
+            assert_eq!(cells(&image::imageops::blur(&large, sigma)), (40, 28), "{sigma}");
+        }
+    }
+
+    #[test]
+    fn parts_of_two_steps_and_parts_of_two_phases_are_doubted() {
+        let large = |step: u32| resize(&art(), 40 * step, 28 * step, FilterType::Nearest);
+        let mut steps = RgbaImage::from_pixel(600, 168, Rgba([255; 4]));
+        image::imageops::replace(&mut steps, &large(6), 0, 0);
+        image::imageops::replace(&mut steps, &large(9), 240, 0);
+        let mut phases = RgbaImage::from_pixel(660, 226, Rgba([255; 4]));
+        image::imageops::replace(&mut phases, &large(8), 0, 0);
+        image::imageops::replace(&mut phases, &large(8), 325, 2);
+        for picture in [steps, phases] {
+            let (.., confidence) = likeliest(&picture);
+            assert!(confidence < 0.6, "{confidence}");
+        }
+    }
+
+    #[test]
+    fn scan_lines_are_no_rows() {
+        let mut lined = resize(&art(), 240, 168, FilterType::Nearest);
+        for (_, y, pixel) in lined.enumerate_pixels_mut() {
+            let [r, g, b, a] = pixel.0;
+            let shade = if y % 6 >= 4 { 2 } else { 1 };
+            *pixel = Rgba([r / shade, g / shade, b / shade, a]);
+        }
+        assert_eq!((likeliest(&lined).0, likeliest(&lined).1), (40, 28));
+    }
+
+    #[test]
+    fn a_plain_icon_is_found_and_doubted() {
+        let cross = RgbaImage::from_fn(8, 8, |x, y| {
+            let is_bar = |across: u32, along: u32| (3..5).contains(&across) && (1..7).contains(&along);
+            if is_bar(x, y) || is_bar(y, x) { Rgba([200, 30, 30, 255]) } else { Rgba([240, 240, 240, 255]) }
+        });
+        let (columns, rows, confidence) = likeliest(&resize(&cross, 256, 256, FilterType::Nearest));
+        assert_eq!((columns, rows), (8, 8));
+        assert!(confidence < 0.6, "{confidence}");
+    }
+
     #[test]
     fn a_smooth_picture_has_none() {
         let smooth = RgbaImage::from_fn(400, 300, |x, y| {
