@@ -64,3 +64,36 @@ fn the_words_of_a_lora_are_its_authors_or_the_most_frequent_captions() {
     assert_eq!(based.base().as_deref(), Some("sdxl_base_v1-0"));
     assert!(with(&[("ss_tag_frequency", "[1]")]).words().is_empty());
 }
+
+#[test]
+fn spoiled_files_are_opened_or_refused_and_never_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/lora");
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("spoiled.safetensors");
+    // Marsaglia's xorshift: the same spoils each time.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let (mut opened, mut refused) = (0, 0);
+    for name in ["kohya", "loha_tucker", "lokr", "oft", "ia3", "dora_peft", "full"] {
+        let whole = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
+        let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..=next(2) {
+                let place = 8 + next(header - 8);
+                bytes[place] = b"0123456789[]{},:\"_abwt.\\ \x00\xff"[next(27)];
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            match LoraFile::open(&path) {
+                Ok(file) => opened += file.modules().min(1),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(opened > 20 && refused > 200, "{opened} opened and {refused} refused");
+}
