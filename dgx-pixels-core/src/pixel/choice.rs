@@ -13,7 +13,7 @@ use crate::request::ImageSize;
 /// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by fewer.
 const LEAST_REDUCTION: f64 = 2.0;
 /// From this confidence on a grid is found; below, the verdict is that it is not sure.
-const LIMIT: f64 = 0.6;
+pub(super) const LIMIT: f64 = 0.6;
 /// From this confidence on the likeliest grid is drawn where none is sure; below, what an image without a grid becomes.
 const LIKELY: f64 = 0.3;
 /// Below this confidence of the likeliest grid, that there is none is sure.
@@ -22,8 +22,6 @@ const UNLIKELY: f64 = 1.0 - grid::SURE;
 const SMALL: u32 = 100;
 /// Contrast of cells that are nearly of one color.
 const FLAT: f64 = 0.8;
-/// From this confidence on a grid is found whatever single pixels look like: drawn lines between cells.
-const BEYOND_DOUBT: f64 = 0.93;
 /// How sure it is that an image is at its own size where a grid explains some of it.
 const NATIVE_BESIDE_GRID: f64 = 0.7;
 /// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
@@ -99,9 +97,7 @@ pub(super) fn choose(
         && !on_board
         && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
-    let is_beyond_doubt = confidence >= BEYOND_DOUBT;
-    if may_be_native && !is_beyond_doubt && Native::of(image).is_some_and(|native| native.outweighs(contrast))
-    {
+    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast, confidence)) {
         let doubted = found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
         return Ok(kept(image, Verdict::Native, confidence, others));

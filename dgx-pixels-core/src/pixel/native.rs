@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use image::RgbaImage;
 
+use super::choice::LIMIT;
+
 /// A change of this much, summed over the channels, is seen.
 const STRONG: i32 = 24;
 /// Spikes, as a share of all strong changes along an axis.
@@ -36,6 +38,8 @@ const REPEATS: f64 = 0.6;
 const FLAT: f64 = 0.35;
 /// Contrast of a grid that no spikes outweigh.
 const CERTAIN: f64 = 0.6;
+/// From this confidence on a grid is found whatever single pixels look like: drawn lines between cells.
+const BEYOND_DOUBT: f64 = 0.93;
 /// Larger images are not looked at: counting their colors takes long.
 const MOST_PIXELS: u64 = 1 << 22;
 
@@ -89,9 +93,15 @@ impl Native {
         (spikes >= FEWEST_SPIKES && (native.isolated || native.repeats)).then_some(native)
     }
 
-    /// `true` if this is more than a grid of this contrast explains.
-    pub(super) fn outweighs(&self, contrast: f64) -> bool {
-        self.repeats || self.isolated && contrast < CERTAIN && self.spikes >= CERTAIN * contrast - 0.07
+    /// `true` if this is more than a grid of this contrast and confidence explains.
+    pub(super) fn outweighs(&self, contrast: f64, confidence: f64) -> bool {
+        if self.repeats || confidence < LIMIT {
+            return true;
+        }
+        confidence < BEYOND_DOUBT
+            && self.isolated
+            && contrast < CERTAIN
+            && self.spikes >= CERTAIN * contrast - 0.07
     }
 }
 

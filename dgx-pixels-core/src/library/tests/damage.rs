@@ -65,13 +65,13 @@ fn a_record_of_a_newer_version_is_named_and_left_alone() {
     let root = folder();
     let asset = make(&open(&root), "key");
     let record = root.path().join("key/key.asset.json");
-    let same_fields = fs::read_to_string(&record).unwrap().replace("version\": 1", "version\": 2");
-    for newer in [&same_fields, "{\"format_version\": 2}"] {
+    let same_fields = fs::read_to_string(&record).unwrap().replace("version\": 1", "version\": 3");
+    for newer in [&same_fields, "{\"format_version\": 3}"] {
         fs::write(&record, newer).unwrap();
         let library = open(&root);
         let errors = [library.get(&asset.id), library.add(&asset.id, None, BTreeMap::new())];
         for error in errors.map(Result::unwrap_err) {
-            assert!(error.to_string().ends_with("at most 1: a newer program wrote it"), "{error}");
+            assert!(error.to_string().ends_with("at most 2: a newer program wrote it"), "{error}");
         }
         assert_eq!(fs::read_to_string(&record).unwrap(), newer);
         assert_eq!(library.usage().unwrap().unfinished, 1);

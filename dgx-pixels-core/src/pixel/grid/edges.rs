@@ -113,17 +113,17 @@ impl Edges {
         self.sums.last().copied().unwrap_or(0.0)
     }
 
-    /// How many pixels they are edges of.
+    /// The number of pixels that they are edges of.
     pub(super) fn pixels(&self) -> f64 {
         self.pixels as f64
     }
 
-    /// How many edges there are.
+    /// The number of edges.
     pub(super) fn count(&self) -> usize {
         self.places.len()
     }
 
-    /// How well distances are multiples of `step`, -1 to 1, and the weight of those that were looked at. Distances below
+    /// The degree to which distances are multiples of `step`, -1 to 1, and the weight of those looked at. Distances below
     /// half a step speak against it.
     pub(super) fn comb(&self, step: f64) -> (f32, f32) {
         let step = step as f32 * FINE;
@@ -152,7 +152,7 @@ impl Edges {
         if all > 0.0 { f64::from((at(1.4) - at(0.6)) / all) } else { 0.0 }
     }
 
-    /// Whether parts of the picture have the grid at one phase: 1 if all have, near 0 if each has its own.
+    /// The degree to which parts of the picture have one phase: 1 if all have, near 0 if each has its own.
     pub(super) fn coherence(&self, step: f64, len: usize) -> f64 {
         let turn = 1024.0 / step as f32;
         let part_len = (len as f32 / PARTS as f32).max(1.0);
@@ -190,7 +190,7 @@ impl Edges {
         (steps > 0.0).then(|| sum / steps / f64::from(FINE))
     }
 
-    /// How near edges are to the borders of `axis`: 1 on them, -1 in the middle of cells. And the share of its borders,
+    /// The nearness of edges to the borders of `axis`, 1 on them, -1 in the middle of cells; and the share of its borders,
     /// from the first that has edges to the last, that have some.
     pub(super) fn on_borders(&self, axis: &Axis) -> (f64, f64) {
         let len = axis.span(axis.cells() - 1).1;

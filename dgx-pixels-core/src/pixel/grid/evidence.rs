@@ -4,7 +4,7 @@ use super::Grid;
 use super::edges::{Edges, comb, longest};
 use super::fit::{Judged as _, Pair};
 
-/// What the distances between edges say, whatever the step.
+/// The steps that the distances between edges have in common.
 pub(super) struct Combs {
     /// The longest step that explains them, and how well: of both axes together, and of each.
     both: (f64, f64),
@@ -39,7 +39,8 @@ impl Combs {
 
     /// `true` if distances have a step in common, whichever it is: this is pixel art.
     pub(super) fn has_steps(&self) -> bool {
-        self.both.1 > IN_COMMON || self.axes[0].1.min(self.axes[1].1) > IN_COMMON
+        let [x, y] = self.axes.map(|axis| axis.1);
+        self.both.1 > IN_COMMON || x.min(y) > IN_COMMON || x.max(y) > CLEAR
     }
 
     /// Steps worth a look.
@@ -120,7 +121,7 @@ impl Combs {
     }
 }
 
-/// What the confidence is computed from.
+/// The measures that the confidence is computed from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evidence {
     values: [f64; Evidence::COUNT],
@@ -259,7 +260,7 @@ const COLUMNS_OFF: f64 = 0.5;
 /// Below this, distances between edges speak against the step: the picture is full of noise, or of something else.
 const NOISY: f64 = -0.2;
 const NEARLY_SURE: f64 = 0.75;
-/// What was enlarged linearly changes all along its cells, and has no edges to measure distances between. Of the pictures
+/// A picture that was enlarged linearly changes all along its cells, so it has no edges to measure between. Of those
 /// that bend so much at the step, in cells so flat, while edges say nothing, none was wrong.
 const LINEAR_BENDS: f64 = 9.0;
 const LINEAR_CONTRAST: f64 = 0.2;
