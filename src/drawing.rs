@@ -18,8 +18,8 @@ pub(crate) struct Drawing {
     #[arg(short, long, value_name = "PATH|NAME")]
     pub(crate) model: Option<String>,
 
-    /// The model that supplies what a single file lacks: text encoders, VAE and tokenizers. Default: none, and a file that
-    /// lacks one of the first two is refused.
+    /// The model that supplies what a single file lacks: text encoders, VAE and tokenizers.
+    /// Default: none, and a file that lacks one of the first two is refused.
     #[arg(long, value_name = "PATH|NAME")]
     pub(crate) base: Option<String>,
 
@@ -96,17 +96,18 @@ pub(crate) struct TorchArgs {
     #[arg(long)]
     vae_tiling: bool,
 
-    /// What the model's UNet answers with, where its files do not say it: `epsilon`, `v_prediction`, `sample` or
-    /// `flow_prediction`. Default: what the files say, or `epsilon`.
+    /// What the model's UNet answers with, where its files do not say it: `epsilon`,
+    /// `v_prediction`, `sample` or `flow_prediction`. Default: what the files say, or `epsilon`.
     #[arg(long, value_name = "TYPE")]
     prediction_type: Option<PredictionType>,
 
-    /// The model was trained to begin in pure noise (zero terminal SNR), where its files do not say it. `=false` if they
-    /// say it wrongly. Default: what the files say.
+    /// The model was trained to begin in pure noise (zero terminal SNR), where its files do not say
+    /// it. `=false` if they say it wrongly. Default: what the files say.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     zero_snr: Option<bool>,
 
-    /// Pass over what a LoRA changes and the model does not have, with a warning. Default: an error that names it.
+    /// Pass over what a LoRA changes and the model does not have, with a warning. Default: an error
+    /// that names it.
     #[arg(long)]
     lenient: bool,
 }

@@ -150,8 +150,8 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     Ok((made, bytes))
 }
 
-/// The path of the LoRA with this hash: of the files that were given, or in the model folders. A path in the image is
-/// never opened.
+/// The path of the LoRA with this hash: of the files that were given, or in the model folders. A
+/// path in the image is never opened.
 fn lora_file(args: &Args, loras: &Loras, name: &str, hash: &str) -> Result<String, Failure> {
     for path in &args.lora {
         let given = LoraChoice { name: path.display().to_string(), weight: 1.0, text_weight: None };

@@ -1,4 +1,5 @@
-//! Jobs with LoRAs through an engine: each is drawn by the model as its own set changes it, and says so.
+//! Jobs with LoRAs through an engine: each is drawn by the model as its own set changes it, and
+//! says so.
 
 #![cfg(all(feature = "torch", feature = "engine"))]
 

@@ -118,7 +118,8 @@ fn check(name: SchedulerName) {
         }
         let given = case.given_timesteps.as_deref().unwrap_or_default();
         if given.windows(2).any(|pair| pair[1] >= pair[0]) || given.first() == Some(&1000) {
-            // diffusers goes back to more noise, or past the end of training, where its class does not look.
+            // diffusers goes back to more noise, or past the end of training, where its class does
+            // not look.
             assert!(matches!(built, Err(SchedulerError::Option { .. })), "{what}: refused");
             continue;
         }

@@ -1,4 +1,5 @@
-//! A model in one file draws what the same model in a folder draws, and a file that is no whole model is refused.
+//! A model in one file draws what the same model in a folder draws, and a file that is no whole
+//! model is refused.
 
 #![cfg(feature = "torch")]
 

@@ -40,12 +40,13 @@ pub trait Models: Send + Sync + 'static {
     /// [`Error::Model`]; [`Error::Device`]; [`Error::OutOfMemory`].
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Self::Backend, Error>;
 
-    /// The facts of a model that LoRAs change, as [`describe`](Self::describe) has them. The files are found and
-    /// checked.
+    /// The facts of a model that LoRAs change, as [`describe`](Self::describe) has them. The files
+    /// are found and checked.
     ///
     /// # Errors
-    /// As [`describe`](Self::describe); [`Error::Value`] from models that take none, which is the default;
-    /// [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a file that is for another model.
+    /// As [`describe`](Self::describe); [`Error::Value`] from models that take none, which is the
+    /// default; [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a file
+    /// that is for another model.
     fn describe_with(
         &self,
         model: Option<&str>,
@@ -125,8 +126,8 @@ pub struct Variant {
 }
 
 impl ModelInfo {
-    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs their names, hashes and
-    /// weights. Two jobs with one key can share a forward pass.
+    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs their
+    /// names, hashes and weights. Two jobs with one key can share a forward pass.
     pub fn key(&self) -> Cow<'_, str> {
         if self.variant.loras.is_empty() {
             return Cow::Borrowed(&self.name);

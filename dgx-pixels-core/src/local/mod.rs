@@ -132,11 +132,12 @@ impl LocalModels {
         LocalModels::open_in(&search::places(), model)
     }
 
-    /// The model that `model` names, alone, or the default; where it is in a single file, `base` supplies what the file
-    /// lacks: a name or a path as well.
+    /// The model that `model` names, alone, or the default; where it is in a single file, `base`
+    /// supplies what the file lacks: a name or a path as well.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and [`Error::Model`] if the model is a folder, which lacks nothing.
+    /// Those of [`open`](Self::open), and [`Error::Model`] if the model is a folder, which lacks
+    /// nothing.
     pub fn open_on(model: Option<&str>, base: &str) -> Result<LocalModels, Error> {
         let places = search::places();
         let base = search::choose(&places, Some(base))?.model?;
@@ -145,8 +146,8 @@ impl LocalModels {
         LocalModels::of_folders(vec![chosen], notes)
     }
 
-    /// Lets requests ask for LoRAs by path too, for a door whose callers may read all files anyway. By default they are
-    /// files in the model folders, by name.
+    /// Lets requests ask for LoRAs by path too, for a door whose callers may read all files anyway.
+    /// By default they are files in the model folders, by name.
     pub fn with_lora_files(self) -> LocalModels {
         LocalModels { loras: Arc::new(Loras::new(search::places(), true)), ..self }
     }

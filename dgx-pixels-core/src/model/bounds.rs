@@ -165,7 +165,8 @@ impl UNetConfig {
     }
 }
 
-/// The depths of one level's attentions: those that are listed must be enough for each part that reads them.
+/// The depths of one level's attentions: those that are listed must be enough for each part that
+/// reads them.
 fn check_depths(name: &str, depths: &OneOrMany<usize>, needed: &[(bool, usize)]) -> Result<(), String> {
     all_within(name, depths.values(), &BLOCKS)?;
     let needed = needed.iter().filter(|(reads, _)| *reads).map(|(_, count)| *count).max().unwrap_or(0);

@@ -129,8 +129,8 @@ pub(super) struct WeightPaths {
 }
 
 impl WeightPaths {
-    /// The files that [`WeightFiles::open`] maps: the first of its choices that is whole, as an index may be left of
-    /// shards that were never fetched.
+    /// The files that [`WeightFiles::open`] maps: the first of its choices that is whole, as an
+    /// index may be left of shards that were never fetched.
     ///
     /// # Errors
     /// As [`WeightFiles::open`].
@@ -172,8 +172,8 @@ impl Shard {
         if !file.metadata().is_ok_and(|about| about.is_file()) {
             return Err(Error::model(&path, "it is no regular file; expected one in the format safetensors"));
         }
-        // SAFETY: a mapping is undefined if another process truncates the file meanwhile. Weights are not written
-        // while they are in use, and every loader of safetensors relies on that.
+        // SAFETY: a mapping is undefined if another process truncates the file meanwhile. Weights
+        // are not written while they are in use, and every loader of safetensors relies on that.
         let bytes = unsafe { Mmap::map(&file) }.map_err(|error| Error::model(&path, error))?;
         if let Some(format) = kind::other_format(&bytes) {
             return Err(Error::model(&path, format));

@@ -12,7 +12,8 @@ use std::ops::Range;
 use safetensors::Dtype;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The most bytes of a header. SDXL's largest has about 300 KB; metadata with a thumbnail has a few MB.
+/// The most bytes of a header. SDXL's largest has about 300 KB; metadata with a thumbnail has a few
+/// MB.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// The most tensors of one file. A LoRA for everything in SDXL has about 3,000.
 const MAX_TENSORS: usize = 20_000;
@@ -108,8 +109,8 @@ impl Header {
         Some(&self.tensors[place])
     }
 
-    /// Checks that the tensors lie one after the other from `data` to the end of the file, each with
-    /// as many bytes as its numbers take.
+    /// Checks that the tensors lie one after the other from `data` to the end of the file, each
+    /// with as many bytes as its numbers take.
     fn check(&self, data: usize, length: usize) -> Result<(), HeaderError> {
         for tensor in &self.tensors {
             let name = || shown(&tensor.name);

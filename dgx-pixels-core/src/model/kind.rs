@@ -8,7 +8,8 @@ use super::header::{Header, shown};
 /// The kind of a safetensors file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
-    /// A model of the SDXL family in the layout that Stability AI trained it in, as model sites have it.
+    /// A model of the SDXL family in the layout that Stability AI trained it in, as model sites
+    /// have it.
     Sdxl,
     /// The UNet of a model of the SDXL family alone, under diffusers' names.
     SdxlUNet,

@@ -116,8 +116,8 @@ impl Component {
 }
 
 impl Model {
-    /// Opens a folder, of which it reads `model_index.json` and each component's config, or a single file, of which it
-    /// reads the header.
+    /// Opens a folder, of which it reads `model_index.json` and each component's config, or a
+    /// single file, of which it reads the header.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file: not a model, another pipeline, a component missing, or an
@@ -126,7 +126,8 @@ impl Model {
         Model::open_on(path, None)
     }
 
-    /// Opens as [`open`](Model::open) does; `base` supplies what a single file lacks: text encoders, VAE, tokenizers.
+    /// Opens as [`open`](Model::open) does; `base` supplies what a single file lacks: text
+    /// encoders, VAE, tokenizers.
     ///
     /// # Errors
     /// As [`open`](Model::open), and if `path` is a folder, which lacks nothing.
@@ -240,7 +241,8 @@ impl Model {
         self.base.as_ref().map(|base| &*base.path)
     }
 
-    /// The folder of a tokenizer, `tokenizer` or `tokenizer_2`; `None` for the one that this library has.
+    /// The folder of a tokenizer, `tokenizer` or `tokenizer_2`; `None` for the one that this
+    /// library has.
     #[cfg(feature = "torch")]
     pub(crate) fn tokenizer_folder(&self, name: &str) -> Option<PathBuf> {
         match (&self.single, &self.base) {
@@ -408,7 +410,8 @@ fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Reason>) -> Result
     parse(&text).map_err(|reason| Error::model(path, reason))
 }
 
-/// A file that describes a model. Model folders come from elsewhere: a pipe or a file without end is refused.
+/// A file that describes a model. Model folders come from elsewhere: a pipe or a file without end
+/// is refused.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let bytes = read_regular(path, MAX_TEXT_BYTES)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))

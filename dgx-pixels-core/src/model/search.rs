@@ -138,8 +138,8 @@ pub fn places() -> Vec<Place> {
         .collect()
 }
 
-/// `PREFIX/share/dgx-pixels/models` for the program `PREFIX/bin/dgx-pixels`, and `models` of the checkout for
-/// `target/release/dgx-pixels`; only if it is there.
+/// `PREFIX/share/dgx-pixels/models` for the program `PREFIX/bin/dgx-pixels`, and `models` of the
+/// checkout for `target/release/dgx-pixels`; only if it is there.
 fn brought_along() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
     let folder = program.parent()?;
@@ -224,7 +224,8 @@ pub fn choose(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> {
     choose_on(places, wanted, None)
 }
 
-/// Chooses as [`choose`] does; where the model is in a single file, `base` supplies what the file lacks.
+/// Chooses as [`choose`] does; where the model is in a single file, `base` supplies what the file
+/// lacks.
 ///
 /// # Errors
 /// As [`choose`].
@@ -345,14 +346,15 @@ fn files(path: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// `true` for a file that is a model, or should be one: what changes a model or is a part of one is left out.
+/// `true` for a file that is a model, or should be one: what changes a model or is a part of one is
+/// left out.
 fn is_model(path: &Path) -> bool {
     let kind = Shard::open(path.to_owned()).map(|file| FileKind::of(&file));
     !matches!(kind, Ok(FileKind::Lora | FileKind::Vae))
 }
 
-/// The LoRA files in `places` by name, each name once: those in the folder `loras` of a place, and those beside its
-/// models. In Hugging Face's cache none are looked for.
+/// The LoRA files in `places` by name, each name once: those in the folder `loras` of a place, and
+/// those beside its models. In Hugging Face's cache none are looked for.
 pub fn loras(places: &[Place]) -> Vec<(String, PathBuf)> {
     let mut seen = HashSet::new();
     let folders = places.iter().filter(|place| !matches!(place, Place::Hub(_))).map(Place::path);
@@ -366,7 +368,8 @@ pub fn loras(places: &[Place]) -> Vec<(String, PathBuf)> {
     named.filter(|(name, _)| seen.insert(name.clone())).collect()
 }
 
-/// The snapshot of a cached repository that `main` points at, or the last by name, if it holds an SDXL pipeline.
+/// The snapshot of a cached repository that `main` points at, or the last by name, if it holds an
+/// SDXL pipeline.
 fn snapshot(repository: &Path) -> Option<PathBuf> {
     let snapshots = subfolders(&repository.join("snapshots"));
     let main = read_text(&repository.join("refs/main")).unwrap_or_default();
@@ -376,7 +379,8 @@ fn snapshot(repository: &Path) -> Option<PathBuf> {
     index.contains("\"StableDiffusionXL").then(|| path.clone())
 }
 
-/// The folder's name, as it was given, or the file's without its ending; `ORG/NAME` for a snapshot in Hugging Face's cache.
+/// The folder's name, as it was given, or the file's without its ending; `ORG/NAME` for a snapshot
+/// in Hugging Face's cache.
 fn name(path: &Path) -> String {
     if path.is_file()
         && let Some(stem) = path.file_stem()

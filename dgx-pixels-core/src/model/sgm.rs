@@ -1,4 +1,5 @@
-//! Names of the layout that Stability AI trained SDXL in, and diffusers' names for the same tensors.
+//! Names of the layout that Stability AI trained SDXL in, and diffusers' names for the same
+//! tensors.
 //!
 //! Both count the same blocks. The layout counts all blocks of one direction in one list; diffusers
 //! counts levels, and blocks within a level.
@@ -46,8 +47,8 @@ fn translated(name: &str, table: &[(&str, &str)], back: bool) -> Option<String> 
     })
 }
 
-/// diffusers' name of the UNet's module or tensor `name`. `layers` is the number of ResNet blocks in
-/// a level of the way down.
+/// diffusers' name of the UNet's module or tensor `name`. `layers` is the number of ResNet blocks
+/// in a level of the way down.
 pub(super) fn unet_to_diffusers(name: &str, layers: usize) -> Option<String> {
     if let Some(name) = translated(name, &OUTSIDE, false) {
         return Some(name);
@@ -231,7 +232,8 @@ mod tests {
 
     use super::*;
 
-    /// All tensors of SDXL base, as diffusers' own conversion pairs them: `tests/fixtures/make_sdxl_names.py`.
+    /// All tensors of SDXL base, as diffusers' own conversion pairs them:
+    /// `tests/fixtures/make_sdxl_names.py`.
     fn pairs(part: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
         let lines = include_str!("../../../tests/fixtures/sdxl_names.txt").lines();
         lines.filter_map(move |line| line.strip_prefix(part)?.strip_prefix(' ')?.split_once(' '))

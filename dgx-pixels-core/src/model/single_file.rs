@@ -26,7 +26,8 @@ type Tensors = BTreeMap<String, Weight>;
 pub struct SingleFile {
     file: Arc<Shard>,
     components: [Option<Tensors>; Component::ALL.len()],
-    /// The number of tensors that are averages of the UNet's weights over its training, which are not used.
+    /// The number of tensors that are averages of the UNet's weights over its training, which are
+    /// not used.
     pub averages: usize,
     /// The names that belong to no component, in order.
     pub unknown: Vec<String>,
@@ -138,8 +139,8 @@ pub(super) fn open(path: &Path, base: Option<&Model>) -> Result<Model, Error> {
     Ok(model)
 }
 
-/// Sorts the tensors of a whole checkpoint by component. Returns besides the number of averages, the
-/// names of unknown tensors, and the ResNet blocks of a level.
+/// Sorts the tensors of a whole checkpoint by component. Returns besides the number of averages,
+/// the names of unknown tensors, and the ResNet blocks of a level.
 #[expect(clippy::type_complexity, reason = "the parts go into one place at once")]
 fn sorted(
     header: &Header,

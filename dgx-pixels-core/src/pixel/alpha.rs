@@ -18,7 +18,8 @@ use crate::value_error::ValueError;
 /// of it.
 pub const MATTE: [u8; 3] = [255, 0, 255];
 
-/// Distance in Oklab up to which [`Transparent::Key`] takes a colour for the key: noise of JPEG, not a shade.
+/// Distance in Oklab up to which [`Transparent::Key`] takes a colour for the key: noise of JPEG,
+/// not a shade.
 const KEY_REACH: f32 = 0.04;
 /// One cell in this many must be the matte for it to be one.
 const MATTE_SHARE: usize = 50;
@@ -82,7 +83,8 @@ pub struct CutOut {
     pub cleared: u32,
     /// Cells of the silhouette that were part background and took a neighbour's colour.
     pub recolored: u32,
-    /// `true` if it is not sure what is background: much of the silhouette is hardly different from it.
+    /// `true` if it is not sure what is background: much of the silhouette is hardly different from
+    /// it.
     pub is_unsure: bool,
 }
 

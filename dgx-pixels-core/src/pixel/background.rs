@@ -28,7 +28,8 @@ const WEAK: f32 = 0.09;
 const EATEN: f32 = 0.012;
 /// Spread of a background without noise.
 const PLAIN: f32 = 0.004;
-/// On a background darker than this, one cell in so many of the sprite that has its color says that its outlines have too.
+/// On a background darker than this, one cell in so many of the sprite that has its color says that
+/// its outlines have too.
 const DARK: f32 = 0.35;
 const INK: usize = 40;
 
@@ -42,7 +43,8 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// The colour that holds most of the border, or two that are close; `None` if the border is varied.
+    /// The colour that holds most of the border, or two that are close; `None` if the border is
+    /// varied.
     pub(super) fn measure(field: Field, colors: &[Oklab]) -> Option<Background> {
         let border: Vec<Oklab> = field.border().map(|cell| colors[cell]).collect();
         let (first, rest) = densest(&border)?;
@@ -74,7 +76,8 @@ impl Background {
         self.ends[0]
     }
 
-    /// The cells that are background; `None` if what would be left is no sprite, as in a wall or a floor.
+    /// The cells that are background; `None` if what would be left is no sprite, as in a wall or a
+    /// floor.
     pub(super) fn cells(&self, field: Field, colors: &[Oklab]) -> Option<Vec<bool>> {
         let near: Vec<bool> = colors.iter().map(|&color| self.distance(color) <= self.reach).collect();
         let mut cleared = field.flood(field.border(), SIDES, |cell| near[cell]);
@@ -86,8 +89,9 @@ impl Background {
         Some(cleared)
     }
 
-    /// Whether the sprite may have lost a part to the background, or the background may have kept one: much of the
-    /// silhouette is hardly different from the background, or is of the background's own ink.
+    /// Whether the sprite may have lost a part to the background, or the background may have kept
+    /// one: much of the silhouette is hardly different from the background, or is of the
+    /// background's own ink.
     pub(super) fn is_doubtful(&self, field: Field, colors: &[Oklab], cleared: &[bool]) -> bool {
         let (mut pairs, mut weak, mut eaten) = (0, 0, 0);
         for cell in (0..field.len()).filter(|&cell| cleared[cell]) {
@@ -105,8 +109,8 @@ impl Background {
         10 * weak > 3 * pairs || self.spread <= PLAIN && 10 * eaten > 3 * pairs || is_ink
     }
 
-    /// Whether the flooded cells look like the plain surroundings of something: of some depth, smooth beside the
-    /// contrast at their edge, all around, and leaving few parts.
+    /// Whether the flooded cells look like the plain surroundings of something: of some depth,
+    /// smooth beside the contrast at their edge, all around, and leaving few parts.
     fn surrounds_a_sprite(&self, field: Field, colors: &[Oklab], cleared: &[bool]) -> bool {
         let count = cleared.iter().filter(|&&cleared| cleared).count();
         let deep = (0..field.len())
@@ -149,9 +153,9 @@ impl Background {
         }
     }
 
-    /// Clears background that the sprite encloses. All of it if the background is a key and the sprite keeps clear of
-    /// it. Else regions of three cells and more that are as plain as the border and end sharply, the smaller the
-    /// sharper: others are eyes, teeth and highlights.
+    /// Clears background that the sprite encloses. All of it if the background is a key and the
+    /// sprite keeps clear of it. Else regions of three cells and more that are as plain as the
+    /// border and end sharply, the smaller the sharper: others are eyes, teeth and highlights.
     fn clear_holes(&self, field: Field, colors: &[Oklab], near: &[bool], cleared: &mut [bool]) {
         let far: Vec<f32> = colors.iter().map(|&color| self.distance(color)).collect();
         let (mut close, mut sprite) = (0, 0);
@@ -192,7 +196,8 @@ impl Mean {
     }
 }
 
-/// Mean of the colours within [`CLUSTER`] of the one that has most such neighbours, and the colours that are not.
+/// Mean of the colours within [`CLUSTER`] of the one that has most such neighbours, and the colours
+/// that are not.
 fn densest(colors: &[Oklab]) -> Option<(Oklab, Vec<Oklab>)> {
     let near = |a: &Oklab, b: &Oklab| a.distance_squared(*b) <= CLUSTER * CLUSTER;
     let crowd = |center: &Oklab| colors.iter().filter(|color| near(center, color)).count();

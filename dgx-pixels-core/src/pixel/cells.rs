@@ -8,8 +8,8 @@ use super::Grid;
 const SAMPLES: usize = 5;
 /// Share of a cell, in its middle, that they lie in.
 const MIDDLE: f64 = 0.6;
-/// Differences above this count as this, red, green and blue summed: how far off a pixel of another cell is does not
-/// matter.
+/// Differences above this count as this, red, green and blue summed: how far off a pixel of another
+/// cell is does not matter.
 const FAR: u16 = 72;
 /// Alpha from which a pixel is visible.
 pub(super) const VISIBLE: u8 = 128;
@@ -34,8 +34,8 @@ pub fn sample(image: &RgbaImage, grid: &Grid) -> RgbaImage {
     draw(image, grid, MIDDLE)
 }
 
-/// The same with pixels of the whole cell: for a painted picture, whose cells are wherever we put them. What most of a
-/// cell shows wins it, as in k-centroid (Astropulse), and nothing is mixed.
+/// The same with pixels of the whole cell: for a painted picture, whose cells are wherever we put
+/// them. What most of a cell shows wins it, as in k-centroid (Astropulse), and nothing is mixed.
 pub(super) fn reduce(image: &RgbaImage, grid: &Grid) -> RgbaImage {
     draw(image, grid, 1.0)
 }
@@ -65,7 +65,8 @@ fn draw(image: &RgbaImage, grid: &Grid, share: f64) -> RgbaImage {
     })
 }
 
-/// Pixels of the middle `share` of a span that are looked at, with weights that fall towards its ends.
+/// Pixels of the middle `share` of a span that are looked at, with weights that fall towards its
+/// ends.
 fn picks((from, to): (usize, usize), share: f64) -> Vec<(u32, u16)> {
     let len = to - from;
     let inner = ((len as f64 * share).round() as usize).clamp(1, len.max(1));
@@ -104,7 +105,8 @@ impl Samples {
         self.channels.each_ref().map(|channel| channel[i] as u8)
     }
 
-    /// The sample with the least weighted distance to all others; of equals the heaviest, and of those the darkest.
+    /// The sample with the least weighted distance to all others; of equals the heaviest, and of
+    /// those the darkest.
     fn medoid(&self) -> [u8; 3] {
         let first = self.pixel(0);
         if (1..self.count).all(|i| self.pixel(i) == first) {

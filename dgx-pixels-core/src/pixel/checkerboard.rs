@@ -1,7 +1,9 @@
-//! Checkerboards that a program drew where there is nothing, and a screenshot or a careless export kept.
+//! Checkerboards that a program drew where there is nothing, and a screenshot or a careless export
+//! kept.
 //!
-//! Two neutral tones alternate around the sprite. Their squares have nothing to do with the sprite's cells, and are a
-//! far stronger grid, so they are made transparent before a grid is looked for.
+//! Two neutral tones alternate around the sprite. Their squares have nothing to do with the
+//! sprite's cells, and are a far stronger grid, so they are made transparent before a grid is
+//! looked for.
 
 use image::{Rgba, RgbaImage};
 
@@ -9,7 +11,8 @@ use image::{Rgba, RgbaImage};
 const NEUTRAL: u8 = 12;
 /// A pixel this near to a tone, in each channel, has it: lossy files move it a little.
 const NEAR: i32 = 14;
-/// This near if nothing blurred or coded the picture since the board was drawn, which this share of the board tells.
+/// This near if nothing blurred or coded the picture since the board was drawn, which this share of
+/// the board tells.
 const EXACT: i32 = 2;
 const EXACT_SHARE: f64 = 0.95;
 /// Pixels this far from a line may mix two squares, if the picture is not exact.
@@ -37,7 +40,8 @@ struct Squares {
 }
 
 impl Squares {
-    /// The number of the square at a pixel, and how far the pixel's middle lies from the nearest line.
+    /// The number of the square at a pixel, and how far the pixel's middle lies from the nearest
+    /// line.
     fn at(self, pixel: usize) -> (i64, f64) {
         let place = (pixel as f64 + 0.5 - self.phase) / self.side;
         let from_line = (place - place.round()).abs() * self.side;
@@ -173,7 +177,8 @@ pub(super) fn without_checkerboard(image: &RgbaImage) -> Option<RgbaImage> {
     Some(cleared)
 }
 
-/// Pixels of some of the outermost rows and columns, of which a line between squares hides no more than half.
+/// Pixels of some of the outermost rows and columns, of which a line between squares hides no more
+/// than half.
 fn border(width: usize, height: usize) -> impl Iterator<Item = (usize, usize)> {
     let places = |len: usize| [0, 3, len - 4, len - 1];
     let rows = places(height).into_iter().flat_map(move |y| (0..width).map(move |x| (x, y)));
@@ -218,7 +223,8 @@ fn distance(pixel: &Rgba<u8>, tone: [i32; 3]) -> i32 {
     tone.iter().zip(pixel.0).map(|(tone, value)| (tone - i32::from(value)).abs()).max().unwrap_or(0)
 }
 
-/// The squares along an axis of `len` pixels, from where one tone follows the other on `lines` lines across it.
+/// The squares along an axis of `len` pixels, from where one tone follows the other on `lines`
+/// lines across it.
 fn squares(len: usize, lines: usize, tone: impl Fn(usize, usize) -> Option<usize>) -> Option<Squares> {
     let mut changes = vec![0u32; len + 1];
     for line in (0..lines).step_by(lines.div_ceil(128)) {

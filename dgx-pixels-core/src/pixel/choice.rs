@@ -10,11 +10,13 @@ use super::pipeline::{PixelError, Verdict};
 use super::{GridChoice, PixelOptions, Unsure};
 use crate::request::ImageSize;
 
-/// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by fewer.
+/// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by
+/// fewer.
 const LEAST_REDUCTION: f64 = 2.0;
 /// From this confidence on a grid is found; below, the verdict is that it is not sure.
 pub(super) const LIMIT: f64 = 0.6;
-/// From this confidence on the likeliest grid is drawn where none is sure; below, what an image without a grid becomes.
+/// From this confidence on the likeliest grid is drawn where none is sure; below, what an image
+/// without a grid becomes.
 const LIKELY: f64 = 0.3;
 /// Below this confidence of the likeliest grid, that there is none is sure.
 const UNLIKELY: f64 = 1.0 - grid::SURE;
@@ -29,7 +31,8 @@ const LARGEST_SPRITE: f64 = 256.0;
 /// A small greyscale photograph has more.
 const FEW_COLORS: usize = 128;
 
-/// Whether an artist could have chosen them: what has no grid and this is a sprite already, and no photograph.
+/// Whether an artist could have chosen them: what has no grid and this is a sprite already, and no
+/// photograph.
 fn has_few_colors(image: &RgbaImage) -> bool {
     let mut seen = HashSet::new();
     image.pixels().all(|pixel| {
@@ -92,7 +95,8 @@ pub(super) fn choose(
     let mut found = grid::find(image);
     let confidence = found.first().map_or(0.0, |grid| grid.confidence);
     let is_sure = confidence >= LIMIT;
-    // What a generator made is enlarged, as is what a program showed on a board, and frames divide the width.
+    // What a generator made is enlarged, as is what a program showed on a board, and frames divide
+    // the width.
     let may_be_native = options.expected_step.is_none()
         && !on_board
         && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
@@ -119,7 +123,8 @@ pub(super) fn choose(
     let longer = f64::from(width.max(height));
     let step = longer / options.detail.cells();
     let is_sprite = step <= LEAST_REDUCTION || longer <= LARGEST_SPRITE && has_few_colors(image);
-    // A small image may be a sprite already, and has few witnesses: the cells of one that is enlarged are flat.
+    // A small image may be a sprite already, and has few witnesses: the cells of one that is
+    // enlarged are flat.
     let is_flat = found.first().is_some_and(|grid| grid.contrast >= FLAT);
     let is_small = width.min(height) < SMALL && !is_flat;
     if is_sprite && (confidence < LIKELY || is_small) && may_be_native {

@@ -8,7 +8,8 @@ use super::neighbours::Cells;
 
 /// Oklab distance from which a lone cell is an eye or a glint, not noise.
 const GLINT: f32 = 0.12;
-/// Largest share of the visible cells that all specks together may hold: beyond, they are meant, as in snow.
+/// Largest share of the visible cells that all specks together may hold: beyond, they are meant, as
+/// in snow.
 const SPECKS: f32 = 0.02;
 
 /// The changes that [`clean_up`] made, in cells.
@@ -73,7 +74,8 @@ pub fn clean_up(sprite: &mut RgbaImage, wrap: Wrap) -> Mended {
 }
 
 impl Cells {
-    /// Writes the cells that are not as `sprite` has them: colours with alpha 255, invisible cells as zeros.
+    /// Writes the cells that are not as `sprite` has them: colours with alpha 255, invisible cells
+    /// as zeros.
     pub(super) fn draw_on(&self, sprite: &mut RgbaImage) {
         for (pixel, rgb) in sprite.pixels_mut().zip(&self.rgb) {
             let had = (pixel[3] >= 128).then_some([pixel[0], pixel[1], pixel[2]]);

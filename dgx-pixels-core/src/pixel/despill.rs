@@ -12,15 +12,18 @@ use super::neighbours::Field;
 const OFF_LINE: f32 = 0.035;
 /// Least distance in Oklab between background and sprite for a mixture to be told.
 const APART: f32 = 0.15;
-/// Share of sprite below which a mixture is taken for background, and from which it is taken for sprite.
+/// Share of sprite below which a mixture is taken for background, and from which it is taken for
+/// sprite.
 const MIXED: (f32, f32) = (0.3, 0.8);
-/// Lightness in Oklab under which a background is as dark as outlines are, and mixtures look like them.
+/// Lightness in Oklab under which a background is as dark as outlines are, and mixtures look like
+/// them.
 const DARK: f32 = 0.35;
 /// A colour this near in Oklab is the same one.
 const SAME: f32 = 0.02;
 
-/// Mends the silhouette's cells that are a mixture of background and sprite: those with little sprite are `cleared`,
-/// others take the colour of the inner neighbour that they are a mixture of. Their number.
+/// Mends the silhouette's cells that are a mixture of background and sprite: those with little
+/// sprite are `cleared`, others take the colour of the inner neighbour that they are a mixture of.
+/// Their number.
 ///
 /// A colour that the sprite also has further in, within two cells, is its own and stays.
 pub(super) fn despill(
@@ -60,7 +63,8 @@ pub(super) fn despill(
     mended
 }
 
-/// How much of `mixture` is `inner`, 0 to 1; `None` if it is no mixture of `inner` and `background`.
+/// How much of `mixture` is `inner`, 0 to 1; `None` if it is no mixture of `inner` and
+/// `background`.
 fn share(mixture: Oklab, background: Oklab, inner: Oklab) -> Option<f32> {
     let apart = background.distance(inner);
     let (start, end) = (background.distance(mixture), inner.distance(mixture));

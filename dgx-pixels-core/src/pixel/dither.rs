@@ -168,7 +168,8 @@ fn bayer(x: u32, y: u32, side: u32) -> f32 {
     (rank as f32 + 0.5) / (side * side) as f32
 }
 
-/// Median lightness distance from a colour of the palette to the next: what a pattern has to bridge.
+/// Median lightness distance from a colour of the palette to the next: what a pattern has to
+/// bridge.
 fn spacing(palette: &Palette) -> f32 {
     let mut lightness: Vec<_> = palette.oklab().iter().map(|color| color.l).collect();
     lightness.sort_unstable_by(f32::total_cmp);

@@ -65,7 +65,8 @@ pub fn lint(sprite: &RgbaImage, wrap: Wrap) -> Lint {
 }
 
 impl Cells {
-    /// A neighbour that has what most neighbours have, if this cell stands out alone among neighbours that agree.
+    /// A neighbour that has what most neighbours have, if this cell stands out alone among
+    /// neighbours that agree.
     pub(super) fn lone(&self, cell: usize) -> Option<usize> {
         let unlike = |other: usize| self.is_visible(other) && self.distance(cell, other) > STANDS_OUT;
         if !self.is_visible(cell) || !self.field.around(cell).all(unlike) {
@@ -106,8 +107,8 @@ impl Cells {
         parts.into_iter().filter(tiny).flatten().collect()
     }
 
-    /// What a corner of a line should be instead, if the line is one cell wide, runs diagonally on both sides, and
-    /// would run on diagonally without the corner. The inner `None` is invisible.
+    /// What a corner of a line should be instead, if the line is one cell wide, runs diagonally on
+    /// both sides, and would run on diagonally without the corner. The inner `None` is invisible.
     pub(super) fn spare_corner(&self, cell: usize) -> Option<Option<[u8; 3]>> {
         let color = self.rgb[cell]?;
         let has = |cell: usize| self.rgb[cell] == Some(color);
@@ -125,8 +126,8 @@ impl Cells {
         })
     }
 
-    /// First cells of runs along the silhouette that are two cells or more off the runs before and after, which
-    /// rise or fall the same way and are within one cell of each other.
+    /// First cells of runs along the silhouette that are two cells or more off the runs before and
+    /// after, which rise or fall the same way and are within one cell of each other.
     fn broken_stairs(&self) -> Vec<usize> {
         let mut broken = Vec::new();
         for out in SIDES {
@@ -153,8 +154,8 @@ impl Cells {
         broken
     }
 
-    /// Whether a visible cell is at the silhouette: it touches an invisible cell, or lies at an edge of a sprite
-    /// that has invisible cells.
+    /// Whether a visible cell is at the silhouette: it touches an invisible cell, or lies at an
+    /// edge of a sprite that has invisible cells.
     pub(super) fn at_silhouette(&self, cell: usize) -> bool {
         let mut near = 0;
         let touches = self.field.around(cell).any(|other| {
@@ -164,7 +165,8 @@ impl Cells {
         self.is_visible(cell) && (touches || near < AROUND.len() && self.is_open)
     }
 
-    /// Whether a cell is part of a dark outline: at the silhouette, dark, and touching something clearly lighter.
+    /// Whether a cell is part of a dark outline: at the silhouette, dark, and touching something
+    /// clearly lighter.
     pub(super) fn is_outline(&self, cell: usize) -> bool {
         self.oklab[cell].l <= DARK
             && self.at_silhouette(cell)

@@ -18,8 +18,8 @@ const STRONG: i32 = 24;
 const FEWEST_SPIKES: f64 = 0.03;
 /// From this share on the image is dithered, and has few flat places.
 const DITHERED: f64 = 0.4;
-/// Single pixels between flat runs, as a share of strong changes, for each pixel that equals its neighbor.
-/// The smooth edges of text and vector drawings have next to none.
+/// Single pixels between flat runs, as a share of strong changes, for each pixel that equals its
+/// neighbor. The smooth edges of text and vector drawings have next to none.
 const ISOLATED: f64 = 0.02;
 const FEWEST_ISOLATED: f64 = 0.0005;
 /// A color that stands in so many pixels was chosen, and not mixed by noise.
@@ -38,7 +38,8 @@ const REPEATS: f64 = 0.6;
 const FLAT: f64 = 0.35;
 /// Contrast of a grid that no spikes outweigh.
 const CERTAIN: f64 = 0.6;
-/// From this confidence on a grid is found whatever single pixels look like: drawn lines between cells.
+/// From this confidence on a grid is found whatever single pixels look like: drawn lines between
+/// cells.
 const BEYOND_DOUBT: f64 = 0.93;
 /// Larger images are not looked at: counting their colors takes long.
 const MOST_PIXELS: u64 = 1 << 22;
@@ -179,7 +180,8 @@ mod tests {
         (x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663)).wrapping_mul(2_654_435_761)
     }
 
-    /// Tiles of 16 pixels: bricks, grass of two greens, and creatures with outlines and a highlight.
+    /// Tiles of 16 pixels: bricks, grass of two greens, and creatures with outlines and a
+    /// highlight.
     fn scene(width: u32, height: u32) -> RgbaImage {
         let hash = |x, y| hash(x, y) >> 16;
         RgbaImage::from_fn(width, height, |x, y| {
@@ -217,7 +219,8 @@ mod tests {
 
     #[test]
     fn repeated_tiles_and_dithering_are_no_grid() {
-        // A tile of noise, as stone is drawn, and a checkerboard of single pixels between two bands.
+        // A tile of noise, as stone is drawn, and a checkerboard of single pixels between two
+        // bands.
         let stone = RgbaImage::from_fn(320, 240, |x, y| {
             let gray = 60 + (hash(x % 16, y % 16) >> 25) as u8;
             Rgba([gray, gray - 9, gray / 2, 255])

@@ -169,8 +169,8 @@ impl Cells {
         self.oklab[cell] = Oklab::from_rgb(color.unwrap_or_default());
     }
 
-    /// Maximal straight runs along `step` of member cells that are the `same` as the one before, in the order of their
-    /// first cells. A run that closes a circle is none.
+    /// Maximal straight runs along `step` of member cells that are the `same` as the one before, in
+    /// the order of their first cells. A run that closes a circle is none.
     pub(super) fn runs(
         &self,
         step: (i32, i32),

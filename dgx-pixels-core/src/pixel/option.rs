@@ -40,8 +40,8 @@ impl Word {
     }
 }
 
-/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "Word", into = "String")]`, and the JSON schema of the
-/// word. Clients are poor at lists of types, so two types are `anyOf`.
+/// Serde by `FromStr` and `Display`, for `#[serde(try_from = "Word", into = "String")]`, and the
+/// JSON schema of the word. Clients are poor at lists of types, so two types are `anyOf`.
 macro_rules! serde_by_word {
     ($option:ty, $schema:tt) => {
         impl TryFrom<$crate::pixel::option::Word> for $option {

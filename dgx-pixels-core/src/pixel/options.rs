@@ -66,8 +66,8 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long, value_name = "D", default_value_t, hide_default_value = true))]
     pub dither: Dither,
 
-    /// The part that becomes transparent: `auto`, a plain background, and nothing of a generated texture that tiles; `off`; or
-    /// a color such as `#ff00ff`. Default: `auto`.
+    /// The part that becomes transparent: `auto`, a plain background, and nothing of a generated
+    /// texture that tiles; `off`; or a color such as `#ff00ff`. Default: `auto`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "auto|off|#RRGGBB", default_value_t, hide_default_value = true)
@@ -96,8 +96,8 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long))]
     pub tile_y: bool,
 
-    /// The grid of the image: columns and rows such as `32x32`, the pixels of a cell from 1 to 256 such as `8` or `7.6`, or
-    /// `auto`, which finds it. Default: `auto`.
+    /// The grid of the image: columns and rows such as `32x32`, the pixels of a cell from 1 to 256
+    /// such as `8` or `7.6`, or `auto`, which finds it. Default: `auto`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "GRID", default_value_t, hide_default_value = true)
@@ -109,8 +109,8 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long, value_name = "N", value_parser = crate::fields::flags::whole::<u32>))]
     pub strip: Option<u32>,
 
-    /// The cells along the longer side of an image without a grid: `low` for 48, `medium` for 80, `high` for 128. Default:
-    /// `medium`.
+    /// The cells along the longer side of an image without a grid: `low` for 48, `medium` for 80,
+    /// `high` for 128. Default: `medium`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "DETAIL", default_value_t, hide_default_value = true)

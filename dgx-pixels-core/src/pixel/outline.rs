@@ -134,7 +134,8 @@ fn shade(color: Oklab) -> [u8; 3] {
     Oklab { l: 0.45 * color.l, a: 0.8 * color.a, b: 0.8 * color.b }.to_rgb()
 }
 
-/// For each outline cell, the nearest visible cell that is none: by sides before corners, and in reading order.
+/// For each outline cell, the nearest visible cell that is none: by sides before corners, and in
+/// reading order.
 fn nearest_inner(cells: &Cells, edge: &[bool]) -> Vec<Option<usize>> {
     (0..cells.field.len())
         .map(|cell| {

@@ -37,8 +37,8 @@ pub enum Verdict {
     Native,
     /// The image is painted; the sprite is a deliberate reduction.
     NoGrid,
-    /// The image may have a grid, and may have none: what [`PixelOptions::unsure`] says was done. The
-    /// field `grid` decides it.
+    /// The image may have a grid, and may have none: what [`PixelOptions::unsure`] says was done.
+    /// The field `grid` decides it.
     Unsure,
 }
 
@@ -252,7 +252,8 @@ pub fn pixelize_within(
         transparent: if made.unsure_background.is_some() { Transparent::Off } else { options.transparent },
         ..options.clone()
     };
-    // A background may be plain only once it has few colours; what would change next time is changed now.
+    // A background may be plain only once it has few colours; what would change next time is
+    // changed now.
     for _ in 0..MOST_ROUNDS {
         let again = make(&made.sprite, &again, bounds)?.pixelized;
         let same = again.sprite == made.sprite;
@@ -429,7 +430,8 @@ mod tests {
         assert!(made.sprite == art);
     }
 
-    /// A picture of random cells of few or many colours, some of them invisible, enlarged sharply or smoothly.
+    /// A picture of random cells of few or many colours, some of them invisible, enlarged sharply
+    /// or smoothly.
     fn picture() -> impl Strategy<Value = RgbaImage> {
         let filters = prop_oneof![Just(FilterType::Nearest), Just(FilterType::Triangle)];
         (1..40u32, 1..40u32, 1..400u32, any::<u32>(), 1..300u32, filters).prop_map(

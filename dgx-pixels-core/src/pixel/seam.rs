@@ -5,7 +5,8 @@ use image::RgbaImage;
 use super::neighbours::{Field, oklabs, visible};
 use super::{Oklab, Wrap};
 
-/// Oklab distance added above and below the ratio, so that the faintest step in a flat texture is no infinite seam.
+/// Oklab distance added above and below the ratio, so that the faintest step in a flat texture is
+/// no infinite seam.
 const FLOOR: f32 = 0.01;
 
 /// Returns the ratio of the sprite's change across the edges that wrap to its change inside: the

@@ -10,7 +10,8 @@ pub(super) const MAX_LORAS: usize = 16;
 /// The greatest strength of a LoRA, positive and negative. Authors recommend 0.5 to 1.5.
 pub(super) const MAX_WEIGHT: f64 = 10.0;
 
-/// A LoRA, and how strongly it changes the model. As a word: `NAME`, `NAME:WEIGHT` or `NAME:WEIGHT:TEXT_WEIGHT`.
+/// A LoRA, and how strongly it changes the model. As a word: `NAME`, `NAME:WEIGHT` or
+/// `NAME:WEIGHT:TEXT_WEIGHT`.
 ///
 /// # Example
 /// ```

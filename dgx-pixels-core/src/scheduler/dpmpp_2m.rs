@@ -11,8 +11,8 @@ use super::{
 
 /// The solver of [`Multistep`] over the levels of a diffusion model.
 ///
-/// Source: diffusers 0.42.1, `schedulers/scheduling_dpmsolver_multistep.py`, `DPMSolverMultistepScheduler` with
-/// `algorithm_type` `dpmsolver++` or `sde-dpmsolver++`.
+/// Source: diffusers 0.42.1, `schedulers/scheduling_dpmsolver_multistep.py`,
+/// `DPMSolverMultistepScheduler` with `algorithm_type` `dpmsolver++` or `sde-dpmsolver++`.
 pub(super) struct Dpmpp2m {
     timesteps: Vec<f64>,
     solver: Multistep,

@@ -12,8 +12,8 @@ use super::{
 /// Follows the derivative at each noise level straight to the next level.
 ///
 /// Source: diffusers 0.42.1, `schedulers/scheduling_euler_discrete.py`, `EulerDiscreteScheduler`.
-/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", algorithm 2
-/// without churn.
+/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
+/// algorithm 2 without churn.
 pub(super) struct Euler {
     timesteps: Vec<f64>,
     /// One more than timesteps, greatest first.

@@ -10,9 +10,10 @@ use super::{
 
 /// Steps below the next noise level and adds noise up to it, as much as ancestral sampling would.
 ///
-/// Source: diffusers 0.42.1, `schedulers/scheduling_euler_ancestral_discrete.py`, `EulerAncestralDiscreteScheduler`.
-/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models"; the split of the
-/// noise is k-diffusion's `get_ancestral_step`.
+/// Source: diffusers 0.42.1, `schedulers/scheduling_euler_ancestral_discrete.py`,
+/// `EulerAncestralDiscreteScheduler`. Paper: Karras et al. 2022, "Elucidating the Design Space of
+/// Diffusion-Based Generative Models"; the split of the noise is k-diffusion's
+/// `get_ancestral_step`.
 pub(super) struct EulerAncestral {
     timesteps: Vec<f64>,
     /// One more than timesteps, greatest first.

@@ -13,11 +13,13 @@ use super::{
 const DEFAULTS: Defaults =
     Defaults { beta_start: 0.00085, beta_end: 0.012, beta_schedule: BetaSchedule::Linear };
 
-/// Goes to the next noise level as Euler does, looks at the derivative there, and goes again from where it began
-/// with the mean of both. Even evaluations are first stages, odd ones second; the step to no noise has only a first.
+/// Goes to the next noise level as Euler does, looks at the derivative there, and goes again from
+/// where it began with the mean of both. Even evaluations are first stages, odd ones second; the
+/// step to no noise has only a first.
 ///
 /// Source: diffusers 0.42.1, `schedulers/scheduling_heun_discrete.py`, `HeunDiscreteScheduler`.
-/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", algorithm 1.
+/// Paper: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
+/// algorithm 1.
 pub(super) struct Heun {
     timesteps: Vec<f64>,
     /// For each evaluation the level it is made at, then 0.

@@ -10,10 +10,11 @@ use super::{BetaSchedule, Mix, PredictionType, Readout, Scheduler, SchedulerConf
 pub(super) const DEFAULTS: Defaults =
     Defaults { beta_start: 0.00085, beta_end: 0.012, beta_schedule: BetaSchedule::ScaledLinear };
 
-/// Reads the finished picture at once, then adds fresh noise for the next look, of which there are few.
+/// Reads the finished picture at once, then adds fresh noise for the next look, of which there are
+/// few.
 ///
-/// Source: diffusers 0.42.1, `schedulers/scheduling_lcm.py`, `LCMScheduler`.
-/// Paper: Luo et al. 2023, "Latent Consistency Models", algorithm 3; boundary condition of appendix D.
+/// Source: diffusers 0.42.1, `schedulers/scheduling_lcm.py`, `LCMScheduler`. Paper: Luo et al.
+/// 2023, "Latent Consistency Models", algorithm 3; boundary condition of appendix D.
 pub(super) struct Lcm {
     timesteps: Vec<f64>,
     levels: Vec<Level>,

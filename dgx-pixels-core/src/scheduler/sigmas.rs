@@ -46,8 +46,8 @@ impl Spread {
 
     /// As one-step solvers spread them: the last timestep is 0 or near.
     ///
-    /// Trailing spacing has one timestep too many, -1, for a few numbers of steps (61 is the first), as NumPy's
-    /// `arange` counts them.
+    /// Trailing spacing has one timestep too many, -1, for a few numbers of steps (61 is the
+    /// first), as NumPy's `arange` counts them.
     pub(super) fn to_the_end(&self, steps: usize) -> Vec<f64> {
         let train = self.train_timesteps as f64;
         match self.spacing {
@@ -65,8 +65,8 @@ impl Spread {
         }
     }
 
-    /// As multistep solvers spread them: over one step more, of which the last is left out. `last` is the number of
-    /// training timesteps that are in use.
+    /// As multistep solvers spread them: over one step more, of which the last is left out. `last`
+    /// is the number of training timesteps that are in use.
     pub(super) fn short_of_the_end(&self, steps: usize, last: usize) -> Vec<f64> {
         match self.spacing {
             TimestepSpacing::Linspace => {
@@ -213,10 +213,12 @@ impl Curve {
     }
 }
 
-/// Natural logarithm as NumPy has it for `f32` on x86-64, up to 4 units in the last place beside the true one.
+/// Natural logarithm as NumPy has it for `f32` on x86-64, up to 4 units in the last place beside
+/// the true one.
 ///
-/// Integer timesteps hang on those units: at the greatest level the timestep is 999 or 998, by the side that this
-/// logarithm errs on. Source: numpy 2.4.6, `_core/src/umath/loops_exponent_log.dispatch.c.src`, `simd_log_f32`.
+/// Integer timesteps hang on those units: at the greatest level the timestep is 999 or 998, by the
+/// side that this logarithm errs on. Source: numpy 2.4.6,
+/// `_core/src/umath/loops_exponent_log.dispatch.c.src`, `simd_log_f32`.
 fn numpy_ln(x: f32) -> f32 {
     const P: [f32; 6] = [0.0, 1.0, 2.112_677_6, 1.480_000_6, 0.380_883_78, 0.025_899_792];
     const Q: [f32; 6] = [1.0, 2.612_677_6, 2.453_006, 0.986_494_3, 0.154_647_63, 0.005_875_095_3];
@@ -243,7 +245,8 @@ mod tests {
 
     #[test]
     fn the_logarithm_is_numpys_to_the_last_bit() {
-        // `numpy.log(numpy.float32(x))` on x86-64, which for the first four is not the nearest number.
+        // `numpy.log(numpy.float32(x))` on x86-64, which for the first four is not the nearest
+        // number.
         let known: [(f32, f32); 8] = [
             (4.698117, 1.5471618),
             (0.62270534, -0.4736818),

@@ -12,13 +12,14 @@ use super::{
     SolverType, Step, TimestepSpacing,
 };
 
-/// Predicts the next sample from the last few evaluations, and corrects it once the UNet has seen it: the evaluation
-/// at a predicted sample serves to correct it and to predict the next.
+/// Predicts the next sample from the last few evaluations, and corrects it once the UNet has seen
+/// it: the evaluation at a predicted sample serves to correct it and to predict the next.
 ///
 /// The anchor is the corrected sample.
 ///
 /// Source: diffusers 0.42.1, `schedulers/scheduling_unipc_multistep.py`, `UniPCMultistepScheduler`.
-/// Paper: Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models".
+/// Paper: Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of
+/// Diffusion Models".
 pub(super) struct UniPc {
     timesteps: Vec<f64>,
     /// One more than timesteps, most noise first.
@@ -84,7 +85,8 @@ impl UniPc {
         let mut update = Update { sample, ahead: 0.0, known: [0.0; HISTORY] };
         update.known[0] = -scale * hh.exp_m1();
 
-        // Differences to the evaluation at the first level, by how far off they were made in units of h.
+        // Differences to the evaluation at the first level, by how far off they were made in units
+        // of h.
         let distance = |n: usize| (self.levels[i - n].lambda() - from.lambda()) / h;
         let mut distances: Vec<f64> = (1..order).map(distance).collect();
         if corrects {

@@ -11,8 +11,8 @@ use super::layers::{Conv2d, GroupNorm, Lack, LayerNorm, Linear, MAX_ROUNDED, Res
 use super::weights::Node;
 use crate::error::Error;
 
-/// Softmax attention, the one place a fused kernel replaces: `query [b, heads, n, d]`, `key` and `value`
-/// `[b, heads, m, d]` → `[b, n, heads * d]`. Scaled by 1/√d.
+/// Softmax attention, the one place a fused kernel replaces: `query [b, heads, n, d]`, `key` and
+/// `value` `[b, heads, m, d]` → `[b, n, heads * d]`. Scaled by 1/√d.
 pub(super) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, is_causal: bool) -> Result<Tensor> {
     let (b, heads, n, d) = query.size4()?;
     flops::add(2 * b * heads * n * d * key.size()[2]);
@@ -23,8 +23,8 @@ pub(super) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, is_causal: bo
 
 /// Self-attention over `sample [b, n, width]`. `attn1` in the checkpoint.
 ///
-/// `to_q`, `to_k` and `to_v` are one product here. Source: diffusers 0.42.1, `models/attention_processor.py`,
-/// `AttnProcessor2_0`.
+/// `to_q`, `to_k` and `to_v` are one product here. Source: diffusers 0.42.1,
+/// `models/attention_processor.py`, `AttnProcessor2_0`.
 pub(super) struct SelfAttention {
     to_qkv: Linear,
     to_out: Linear,
@@ -78,10 +78,12 @@ impl SelfAttention {
     }
 }
 
-/// Keys and values of texts for all cross-attentions, computed once for a prompt: `[texts, width]`, in the order of the forward pass.
+/// Keys and values of texts for all cross-attentions, computed once for a prompt: `[texts, width]`,
+/// in the order of the forward pass.
 ///
-/// Rows of the sample that come before the texts' have a text of zeros. Keys and values have no bias, so that such a text's are zeros, and so
-/// is what is attended to: these rows need no attention.
+/// Rows of the sample that come before the texts' have a text of zeros. Keys and values have no
+/// bias, so that such a text's are zeros, and so is what is attended to: these rows need no
+/// attention.
 pub(super) struct Texts<'a> {
     rows: &'a Tensor,
     /// Where the next cross-attention's part begins.
@@ -90,7 +92,8 @@ pub(super) struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    /// `rows` as [`UNet::keys_values`](super::unet::UNet::keys_values) makes them from texts of so many tokens.
+    /// `rows` as [`UNet::keys_values`](super::unet::UNet::keys_values) makes them from texts of so
+    /// many tokens.
     pub(super) fn new(rows: &Tensor, tokens: i64) -> Texts<'_> {
         Texts { rows, next: 0, tokens }
     }
@@ -134,13 +137,15 @@ impl CrossAttention {
         })
     }
 
-    /// What this attention reads of `text [b, tokens, text_width]`: key and value, each `[b, tokens * width]`.
+    /// What this attention reads of `text [b, tokens, text_width]`: key and value, each
+    /// `[b, tokens * width]`.
     fn keys_values(&self, text: &Tensor) -> Result<[Tensor; 2]> {
         let flat = |layer: &Linear| layer.forward(text)?.f_flatten(1, -1);
         Ok([flat(&self.to_k)?, flat(&self.to_v)?])
     }
 
-    /// With weights of 8-bit floats, where they are to be so; what is computed once for a prompt stays.
+    /// With weights of 8-bit floats, where they are to be so; what is computed once for a prompt
+    /// stays.
     fn rounded(self) -> std::result::Result<Self, Error> {
         Ok(CrossAttention { to_q: self.to_q.rounded()?, to_out: self.to_out.rounded()?, ..self })
     }
@@ -162,7 +167,8 @@ impl CrossAttention {
     }
 }
 
-/// The sum that blocks add to. What was added last may wait, to be summed in the pass of the next norm.
+/// The sum that blocks add to. What was added last may wait, to be summed in the pass of the next
+/// norm.
 struct Residual {
     sum: Tensor,
     lacks: Lack,
@@ -210,8 +216,8 @@ impl Residual {
     }
 }
 
-/// Self-attention, cross-attention and a gated feed-forward layer, each with a norm before and a skip path.
-/// `transformer_blocks.N` in the checkpoint.
+/// Self-attention, cross-attention and a gated feed-forward layer, each with a norm before and a
+/// skip path. `transformer_blocks.N` in the checkpoint.
 ///
 /// Source: diffusers 0.42.1, `models/attention.py`, `BasicTransformerBlock`.
 pub(super) struct BasicTransformerBlock {
@@ -267,8 +273,8 @@ fn rounds(kernels: Option<&Kernels>, width: i64) -> bool {
 
 /// Transformer blocks over the pixels of a picture. `attentions.N` in the checkpoint.
 ///
-/// `sample [b, c, h, w]` → the same. Source: diffusers 0.42.1, `models/transformers/transformer_2d.py`,
-/// `Transformer2DModel`.
+/// `sample [b, c, h, w]` → the same. Source: diffusers 0.42.1,
+/// `models/transformers/transformer_2d.py`, `Transformer2DModel`.
 pub(super) struct Transformer2DModel {
     norm: GroupNorm,
     proj_in: Projection,

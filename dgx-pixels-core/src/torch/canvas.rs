@@ -14,7 +14,8 @@ use crate::scheduler::{Mix, Scheduler};
 
 /// What conditions one row of the forward passes.
 pub(super) struct Row {
-    /// `[1, width]`, from [`UNet::keys_values`](super::unet::UNet::keys_values); `None` is a text of zeros.
+    /// `[1, width]`, from [`UNet::keys_values`](super::unet::UNet::keys_values); `None` is a text
+    /// of zeros.
     pub(super) text: Option<Tensor>,
     /// The tokens of the text.
     pub(super) tokens: i64,
@@ -36,7 +37,8 @@ pub struct SdxlCanvas {
     /// Present where guidance needs it.
     pub(super) negative: Option<Row>,
     pub(super) generator: Generator,
-    /// Drawn for the coming step and not yet used: a step that failed and is tried again draws no other.
+    /// Drawn for the coming step and not yet used: a step that failed and is tried again draws no
+    /// other.
     pub(super) noise: Option<Tensor>,
     pub(super) state: State,
 }
@@ -45,7 +47,8 @@ pub struct SdxlCanvas {
 pub(super) struct Answer {
     /// With guidance.
     pub(super) guided: Tensor,
-    /// What the inner levels made of the positive and the negative row, if they were computed and are to be kept.
+    /// What the inner levels made of the positive and the negative row, if they were computed and
+    /// are to be kept.
     pub(super) deep: Option<[Option<Tensor>; 2]>,
 }
 
@@ -58,7 +61,8 @@ pub(super) struct State {
     /// A sample that a scheduler comes back to, in `f32`.
     pub(super) anchor: Option<Tensor>,
     pub(super) steps_done: usize,
-    /// What the UNet's inner levels made of the positive and the negative row, for steps that go without them.
+    /// What the UNet's inner levels made of the positive and the negative row, for steps that go
+    /// without them.
     pub(super) deep: [Option<Tensor>; 2],
 }
 
@@ -120,7 +124,8 @@ impl SdxlCanvas {
 
     /// The latents as the UNet takes them at the coming step.
     pub(super) fn model_input(&self) -> TorchResult<Tensor> {
-        // Asked for by itself first: tch 0.24 panics where an operation that takes a number is refused memory.
+        // Asked for by itself first: tch 0.24 panics where an operation that takes a number is
+        // refused memory.
         let _room = self.state.latents.f_empty_like()?;
         match self.scheduler.input_scale(self.state.steps_done) {
             1.0 => Ok(self.state.latents.shallow_clone()),

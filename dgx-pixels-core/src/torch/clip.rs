@@ -22,9 +22,11 @@ pub(super) struct TextEncoder {
 
 /// What SDXL takes from a text encoder.
 pub(super) struct Encoded {
-    /// The hidden states before the last layer and those that are skipped besides, `[b, tokens, hidden_size]`.
+    /// The hidden states before the last layer and those that are skipped besides,
+    /// `[b, tokens, hidden_size]`.
     pub(super) hidden: Tensor,
-    /// The end token's last state, `[b, hidden_size]`; with a projection, projected, `[b, projection_dim]`.
+    /// The end token's last state, `[b, hidden_size]`; with a projection, projected,
+    /// `[b, projection_dim]`.
     pub(super) pooled: Tensor,
 }
 
@@ -34,7 +36,8 @@ impl TextEncoder {
         config: &ClipConfig,
         projects: bool,
     ) -> std::result::Result<Self, Error> {
-        // transformers before 5 saved names with a prefix, and a table of positions that holds nothing learned.
+        // transformers before 5 saved names with a prefix, and a table of positions that holds
+        // nothing learned.
         let prefixed = weights.contains("text_model.final_layer_norm.weight");
         let root = weights.root();
         let model = if prefixed { &root / "text_model" } else { weights.root() };
@@ -63,7 +66,8 @@ impl TextEncoder {
         self.layers.len()
     }
 
-    /// `ids [b, tokens]`, integers below `vocab_size`; `skip` layers before the last give no hidden states, at most all.
+    /// `ids [b, tokens]`, integers below `vocab_size`; `skip` layers before the last give no hidden
+    /// states, at most all.
     pub(super) fn forward(&self, ids: &Tensor, skip: usize) -> Result<Encoded> {
         // 1. embeddings
         let tokens = ids.size()[1];

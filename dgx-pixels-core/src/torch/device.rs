@@ -108,7 +108,8 @@ pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, TchError> {
     tensor.f_to_device_(tch::Device::Cpu, tensor.kind(), true, false)
 }
 
-/// `true` if libtorch had too little memory for a call of this thread since it last entered [`InferenceMode`].
+/// `true` if libtorch had too little memory for a call of this thread since it last entered
+/// [`InferenceMode`].
 pub(super) fn ran_out_of_memory() -> bool {
     // SAFETY: reads a flag of this thread.
     unsafe { dgx_ran_out_of_memory() }
@@ -146,7 +147,8 @@ pub(super) fn load_cuda() -> Result<usize, String> {
                 library.display()
             ));
         }
-        // SAFETY: its initialisers register CUDA's kernels with the libtorch that is already loaded.
+        // SAFETY: its initialisers register CUDA's kernels with the libtorch that is already
+        // loaded.
         let loaded = unsafe {
             libloading::os::unix::Library::open(
                 Some(&library),
@@ -179,7 +181,8 @@ pub(super) fn libtorch_folder() -> Result<PathBuf, String> {
     // SAFETY: `dladdr` only fills `info`; the path it names lives as long as the library.
     let path = unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
-        // `at::get_num_threads()`: a symbol of libtorch_cpu itself; tch's wrappers are part of this program.
+        // `at::get_num_threads()`: a symbol of libtorch_cpu itself; tch's wrappers are part of this
+        // program.
         let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"_ZN2at15get_num_threadsEv".as_ptr());
         if symbol.is_null() || libc::dladdr(symbol, &mut info) == 0 {
             return Err("cannot tell where libtorch was loaded from".into());

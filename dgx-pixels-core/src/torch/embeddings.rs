@@ -11,7 +11,8 @@ use crate::request::ResolvedRequest;
 
 /// Sines and cosines of `values [n]` at falling frequencies → `[n, width]`, in `f32`.
 ///
-/// Source: diffusers 0.42.1, `models/embeddings.py`, `get_timestep_embedding`, without its scale and period options.
+/// Source: diffusers 0.42.1, `models/embeddings.py`, `get_timestep_embedding`, without its scale
+/// and period options.
 pub(super) fn timestep_embedding(
     values: &Tensor,
     width: i64,
@@ -30,7 +31,8 @@ pub(super) fn timestep_embedding(
 
 /// The guidance scale of a distilled model as a vector `[1, width]`, in `f32`.
 ///
-/// Source: diffusers 0.42.1, `StableDiffusionXLPipeline.get_guidance_scale_embedding`, which feeds it `scale - 1`.
+/// Source: diffusers 0.42.1, `StableDiffusionXLPipeline.get_guidance_scale_embedding`, which feeds
+/// it `scale - 1`.
 pub(super) fn guidance_embedding(guidance_scale: f64, width: i64, device: TchDevice) -> Result<Tensor> {
     let half = width / 2;
     let step = 10000f64.ln() / (half as f64 - 1.0);
@@ -80,7 +82,8 @@ impl TimestepEmbedding {
     }
 }
 
-/// Returns original size, crop and target size in the order of the checkpoint's training: heights first.
+/// Returns original size, crop and target size in the order of the checkpoint's training: heights
+/// first.
 pub(super) fn time_ids(request: &ResolvedRequest) -> [i64; 6] {
     let ResolvedRequest { original_size: original, target_size: target, crop, .. } = request;
     [original.height, original.width, crop.top, crop.left, target.height, target.width].map(i64::from)

@@ -94,7 +94,8 @@ impl Linear {
         Ok(self)
     }
 
-    /// As [`rounded`](Linear::rounded); and where the kernels gate and multiply in one, for what they make of it.
+    /// As [`rounded`](Linear::rounded); and where the kernels gate and multiply in one, for what
+    /// they make of it.
     pub(super) fn rounded_gated(mut self) -> std::result::Result<Self, Error> {
         if let Weight::Whole(weight) = &self.weight
             && let Some(kernels) = &self.kernels
@@ -260,7 +261,8 @@ impl Conv2d {
         self.convolved(input, Some(&self.bias))
     }
 
-    /// As [`forward`](Conv2d::forward); where the bias is returned it is still to be added, by the pass that reads the output.
+    /// As [`forward`](Conv2d::forward); where the bias is returned it is still to be added, by the
+    /// pass that reads the output.
     pub(super) fn forward_open(&self, input: &Tensor) -> Result<(Tensor, Option<&Tensor>)> {
         match &self.kernels {
             Some(_) => Ok((self.convolved(input, None)?, Some(&self.bias))),
@@ -277,7 +279,8 @@ impl Conv2d {
         Ok(output)
     }
 
-    /// With a weight of 8-bit floats, for what `norm` makes of its input; of 3x3 pixels, where kernels [convolve so](Kernels::convolves_fp8).
+    /// With a weight of 8-bit floats, for what `norm` makes of its input; of 3x3 pixels, where
+    /// kernels [convolve so](Kernels::convolves_fp8).
     pub(super) fn rounded(mut self, norm: &GroupNorm) -> std::result::Result<Self, Error> {
         let round = || Fp8Conv::of_weight(self.weight.whole()?, norm.fp8_scale()?);
         self.weight = ConvWeight::Fp8(round().map_err(super::failed_to_build)?);
@@ -296,7 +299,8 @@ impl Conv2d {
         }
     }
 
-    /// What `norm` and `act` make of `input`, convolved by a layer that [`adds`](Conv2d::adds): `time [b, c_out]` and `residual [b, c_out, h, w]`.
+    /// What `norm` and `act` make of `input`, convolved by a layer that [`adds`](Conv2d::adds):
+    /// `time [b, c_out]` and `residual [b, c_out, h, w]`.
     pub(super) fn forward_normed(
         &self,
         (norm, act): (&GroupNorm, Activation),
@@ -356,7 +360,8 @@ impl Shortcut {
         Ok(Shortcut { conv, biases })
     }
 
-    /// The output of the convolution beside, whose bias may still be open, and this one's of a picture in one part or two.
+    /// The output of the convolution beside, whose bias may still be open, and this one's of a
+    /// picture in one part or two.
     pub(super) fn forward_into(
         &self,
         (hidden, bias): (Tensor, Option<&Tensor>),
@@ -443,8 +448,9 @@ impl GroupNorm {
         self.normed(sample.into(), Some(act))
     }
 
-    /// Of 8-bit floats, the largest that a group can be expected to have: what 8-bit floats say at most is this many times as large. A group's numbers
-    /// are a few deviations large, and their range goes down to 1/28,000 of the largest.
+    /// Of 8-bit floats, the largest that a group can be expected to have: what 8-bit floats say at
+    /// most is this many times as large. A group's numbers are a few deviations large, and their
+    /// range goes down to 1/28,000 of the largest.
     fn fp8_scale(&self) -> Result<f64> {
         const DEVIATIONS: f64 = 32.0;
         let largest = |tensor: &Tensor| -> Result<f64> {
@@ -514,7 +520,8 @@ impl LayerNorm {
         self.width
     }
 
-    /// Adds what `input [b, n, width]` still lacks, in its place, and norms the sum; `fp8`: for layers that are rounded.
+    /// Adds what `input [b, n, width]` still lacks, in its place, and norms the sum; `fp8`: for
+    /// layers that are rounded.
     pub(super) fn forward_sum(&self, input: &Tensor, lacks: &Lack, fp8: bool) -> Result<Rows> {
         let (_, n, _) = input.size3()?;
         if let Some(kernels) = &self.kernels {
@@ -556,7 +563,8 @@ impl Lack {
     }
 }
 
-/// GEGLU: half of the last dimension gates the other, `[.., 2 * width]` → `[.., width]`; `fp8`: for a layer that is rounded.
+/// GEGLU: half of the last dimension gates the other, `[.., 2 * width]` → `[.., width]`; `fp8`: for
+/// a layer that is rounded.
 fn geglu(kernels: Option<&Kernels>, projected: &Tensor, fp8: bool) -> Result<Rows> {
     if let Some(kernels) = kernels {
         let gated = match fp8 {

@@ -16,8 +16,8 @@ use crate::model::Component;
 use crate::model::header::{StoredTensor, shown};
 use crate::model::lora::{Kind, LoraFile, LoraSet, Module, Part};
 
-/// The weight or bias called `name`, changed; `None` if nothing changes it. `pristine` is the tensor
-/// in `f32` on `device`.
+/// The weight or bias called `name`, changed; `None` if nothing changes it. `pristine` is the
+/// tensor in `f32` on `device`.
 ///
 /// # Errors
 /// [`Error::Model`] naming the module: a number that is not finite, or one that is no float.
@@ -95,7 +95,8 @@ impl Changed<'_> {
         self.module.part(part).map(|tensor| self.read(tensor)).transpose()
     }
 
-    /// A part that the kind of the change cannot be without, which was checked when the file was opened.
+    /// A part that the kind of the change cannot be without, which was checked when the file was
+    /// opened.
     fn needed(&self, part: Part) -> Result<Tensor> {
         self.read(self.module.part(part).expect("the parts of a kind are checked; this is a bug"))
     }

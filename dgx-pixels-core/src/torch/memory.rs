@@ -196,11 +196,13 @@ pub fn devices(which: &[Device]) -> Result<Vec<Box<dyn DeviceMemory>>, Error> {
     Ok(devices)
 }
 
-/// What each thread of the CPU keeps beside tensors: scratch of matrix products, small blocks that were freed.
+/// What each thread of the CPU keeps beside tensors: scratch of matrix products, small blocks that
+/// were freed.
 const BESIDE_BYTES: u64 = 2 << 20;
 
-/// The most that is resident on the CPU when tensors take `peak_bytes`: with the blocks that `device.cpp` keeps for later,
-/// and what is not counted. Above 50 MB it is 2 to 9 % more than what the system sees: `tests/memory.rs`.
+/// The most that is resident on the CPU when tensors take `peak_bytes`: with the blocks that
+/// `device.cpp` keeps for later, and what is not counted. Above 50 MB it is 2 to 9 % more than what
+/// the system sees: `tests/memory.rs`.
 fn resident_peak(peak_bytes: u64, threads: u64) -> u64 {
     peak_bytes + peak_bytes / 16 + (16 << 20) + threads * BESIDE_BYTES
 }
@@ -284,7 +286,8 @@ fn machine_memory() -> Option<(u64, u64)> {
     Some((field(&text, "MemAvailable:")? << 10, field(&text, "MemTotal:")? << 10))
 }
 
-/// Available and total bytes for this process on the CPU: the machine's, or those of the tightest control group.
+/// Available and total bytes for this process on the CPU: the machine's, or those of the tightest
+/// control group.
 fn cpu_memory() -> Option<(u64, u64)> {
     let (mut available, mut total) = machine_memory()?;
     let root = Path::new("/sys/fs/cgroup");
@@ -302,7 +305,8 @@ fn cpu_memory() -> Option<(u64, u64)> {
     Some((available, total))
 }
 
-/// Available and total bytes of a control group that has a limit. Cached files that nobody touches are given back on demand.
+/// Available and total bytes of a control group that has a limit. Cached files that nobody touches
+/// are given back on demand.
 fn group_memory(max: &str, current: &str, stat: &str) -> Option<(u64, u64)> {
     let most: u64 = max.trim().parse().ok()?;
     let used: u64 = current.trim().parse().ok()?;

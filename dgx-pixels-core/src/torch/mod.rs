@@ -87,8 +87,8 @@ fn first_line(error: TchError) -> TchError {
     }
 }
 
-/// `true` for an error because a device has too little memory. The type of libtorch's exception decides, which `device.cpp`
-/// notes: tch hands over only a text.
+/// `true` for an error because a device has too little memory. The type of libtorch's exception
+/// decides, which `device.cpp` notes: tch hands over only a text.
 fn is_out_of_memory(error: &TchError) -> bool {
     matches!(error, TchError::Torch(_)) && device::ran_out_of_memory()
 }

@@ -1,5 +1,5 @@
-//! Equality with diffusers, stage by stage, against what `tests/fixtures/make_tiny_sdxl.py` recorded, and against a
-//! model that `tests/fixtures/live_sdxl.py` makes during the test.
+//! Equality with diffusers, stage by stage, against what `tests/fixtures/make_tiny_sdxl.py`
+//! recorded, and against a model that `tests/fixtures/live_sdxl.py` makes during the test.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -163,7 +163,8 @@ impl Golden {
         let mut sdxl = self.sdxl();
         let mut compared = vec![];
         for Run { name, requests } in &self.told.runs {
-            // diffusers takes every character for itself, and drops words past the tokenizers' length.
+            // diffusers takes every character for itself, and drops words past the tokenizers'
+            // length.
             let prompt_syntax = Some(PromptSyntax::Plain);
             let requests: Vec<_> =
                 requests.iter().map(|request| GenerateRequest { prompt_syntax, ..request.clone() }).collect();
@@ -179,7 +180,8 @@ impl Golden {
             let tolerance = if self.committed {
                 TOLERANCE
             } else {
-                // Nobody has looked at this model's latents: they may be large, and `f32` has seven digits.
+                // Nobody has looked at this model's latents: they may be large, and `f32` has seven
+                // digits.
                 TOLERANCE.max(3e-6 * theirs.abs().max().double_value(&[]))
             };
             self.assert_close(&stage, &latents.view_as(theirs), tolerance);

@@ -24,9 +24,11 @@ pub(super) struct PassRow<'a> {
     pub(super) sample: &'a Tensor,
     /// `[1, time_width]`.
     pub(super) time: Tensor,
-    /// Its text `[1, width]` by a number of its own; `None` is a text of zeros. Rows without come first.
+    /// Its text `[1, width]` by a number of its own; `None` is a text of zeros. Rows without come
+    /// first.
     pub(super) text: Option<(u64, &'a Tensor)>,
-    /// `[1, c, h, w]`, what the inner levels made of another step's sample: they are left out then. All rows have it, or none.
+    /// `[1, c, h, w]`, what the inner levels made of another step's sample: they are left out then.
+    /// All rows have it, or none.
     pub(super) deep: Option<&'a Tensor>,
 }
 
@@ -268,7 +270,8 @@ impl Passes {
 }
 
 impl Recorded {
-    /// With these rows in place of those before. After an error nothing of it can be trusted, and it is gone.
+    /// With these rows in place of those before. After an error nothing of it can be trusted, and
+    /// it is gone.
     fn replayed(mut self, rows: &[PassRow], texts: &[(u64, &Tensor)]) -> Result<(Recorded, Passed)> {
         let samples: Vec<_> = rows.iter().map(|row| row.sample).collect();
         let times: Vec<_> = rows.iter().map(|row| &row.time).collect();

@@ -11,9 +11,9 @@ use crate::device::{Device, Dtype};
 
 /// A linear map from a latent's channels to the mean colour of the pixels that it stands for.
 ///
-/// Fitted by least squares to what the model's own VAE makes of random latents, so that it holds for any model. What it
-/// cannot show is all that lies in a latent's neighbours, and in finer detail than its own pixels. Shapes are true, colours
-/// paler than the picture's.
+/// Fitted by least squares to what the model's own VAE makes of random latents, so that it holds
+/// for any model. What it cannot show is all that lies in a latent's neighbours, and in finer
+/// detail than its own pixels. Shapes are true, colours paler than the picture's.
 pub(super) struct Preview {
     /// `[3, channels, 1, 1]`, a convolution's.
     weight: Tensor,
@@ -28,7 +28,8 @@ const PATCHES: [i64; 3] = [1, 4, 16];
 /// How much patches of each size vary. Latents of pictures have a deviation near 1 and are smooth.
 const SPREADS: [f64; 3] = [0.5, 0.8, 0.5];
 
-/// Random latents in all, and those decoded together: a full-size VAE needs some hundred megabytes for as many.
+/// Random latents in all, and those decoded together: a full-size VAE needs some hundred megabytes
+/// for as many.
 const SAMPLES: i64 = 32;
 const TOGETHER: i64 = 4;
 
@@ -71,7 +72,8 @@ impl Preview {
         })
     }
 
-    /// `latents [1, channels, h, w]` → a picture of `w` by `h` pixels; `None` if they are not finite.
+    /// `latents [1, channels, h, w]` → a picture of `w` by `h` pixels; `None` if they are not
+    /// finite.
     pub(super) fn draw(&self, latents: &Tensor) -> Result<Option<RgbImage>> {
         let latents = latents.f_to_kind(Kind::Float)?;
         if !is_finite(&latents)? {

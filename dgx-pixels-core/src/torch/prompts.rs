@@ -51,7 +51,8 @@ impl Words {
         if request.rows(&model.defaults()) > 1 {
             let zeros = request.negative_prompt.is_none() && model.force_zeros_for_empty_prompt;
             let text = (!zeros).then(|| request.negative_prompt.clone().unwrap_or_default());
-            // Source: diffusers 0.42.1, `StableDiffusionXLPipeline.encode_prompt`: the negative prompt skips none.
+            // Source: diffusers 0.42.1, `StableDiffusionXLPipeline.encode_prompt`: the negative
+            // prompt skips none.
             words.push(Words { text, syntax, skip: 0 });
         }
         words
@@ -81,11 +82,12 @@ impl Prompts {
         self.tokenizers[0].max_length() as i64
     }
 
-    /// Brings all texts to the front of those that are kept, and encodes the new ones. `texts`: those of each image, as
-    /// [`Words::of`] returns them.
+    /// Brings all texts to the front of those that are kept, and encodes the new ones. `texts`:
+    /// those of each image, as [`Words::of`] returns them.
     pub(super) fn read(&mut self, texts: &[&[Words]], unet: &UNet) -> Result<(), Error> {
         let mut new: Vec<&Words> = Vec::new();
-        // The prompts first: what to keep away from is more often the same again, and so is kept longer.
+        // The prompts first: what to keep away from is more often the same again, and so is kept
+        // longer.
         for i in [0, 1] {
             for words in texts.iter().filter_map(|texts| texts.get(i)) {
                 match self.texts.iter().position(|(known, _)| known == words) {
@@ -105,7 +107,8 @@ impl Prompts {
         Ok(())
     }
 
-    /// The text for `words`, which [`read`](Prompts::read) has read and [`forget`](Prompts::forget) not yet forgotten.
+    /// The text for `words`, which [`read`](Prompts::read) has read and [`forget`](Prompts::forget)
+    /// not yet forgotten.
     pub(super) fn text(&self, words: &Words) -> &Text {
         let found = self.texts.iter().find(|(known, _)| known == words);
         &found.expect("all texts are read before one is asked for; this is a bug").1

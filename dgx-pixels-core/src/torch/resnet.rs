@@ -85,7 +85,8 @@ impl ResnetBlock {
         })
     }
 
-    /// `skip`: more channels of the sample. `time [b, c_time]` is this block's part of [`UNet::embed_time`](super::unet::UNet::embed_time).
+    /// `skip`: more channels of the sample. `time [b, c_time]` is this block's part of
+    /// [`UNet::embed_time`](super::unet::UNet::embed_time).
     pub(super) fn forward(
         &self,
         sample: &Tensor,
@@ -193,7 +194,8 @@ impl Downsample {
     }
 }
 
-/// Nearest neighbours, then a convolution: `[b, c, h, w]` → `[b, c, 2h, 2w]`. `upsamplers.0` in the checkpoint.
+/// Nearest neighbours, then a convolution: `[b, c, h, w]` → `[b, c, 2h, 2w]`. `upsamplers.0` in the
+/// checkpoint.
 ///
 /// Source: diffusers 0.42.1, `models/upsampling.py`, `Upsample2D`.
 pub(super) struct Upsample {
@@ -209,7 +211,8 @@ impl Upsample {
         Ok(Upsample { doubling: conv.doubling()?, conv, kernels })
     }
 
-    /// `size`: height and width wanted, where doubling would miss those of the skip path by a rounded halving.
+    /// `size`: height and width wanted, where doubling would miss those of the skip path by a
+    /// rounded halving.
     pub(super) fn forward(&self, sample: &Tensor, size: Option<(i64, i64)>) -> Result<Tensor> {
         let (_, _, h, w) = sample.size4()?;
         let doubles = size.is_none_or(|size| size == (2 * h, 2 * w));

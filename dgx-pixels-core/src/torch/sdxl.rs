@@ -149,8 +149,8 @@ impl Sdxl {
         Sdxl::load_merged(model, options, &[], on_bytes)
     }
 
-    /// Loads as [`load_and_tell`](Sdxl::load_and_tell) does, with weights that `loras` change. The changes are computed in
-    /// `f32` from the weights in the files.
+    /// Loads as [`load_and_tell`](Sdxl::load_and_tell) does, with weights that `loras` change. The
+    /// changes are computed in `f32` from the weights in the files.
     ///
     /// # Errors
     /// As [`load`](Sdxl::load), and [`Error::Model`] for a LoRA that is for another model.
@@ -340,7 +340,8 @@ impl Sdxl {
 
     /// Each `[b, channels, h, w]` in the model's dtype → the pictures of all, in order.
     ///
-    /// Nothing waits for the device here: it may be given more to do before the pictures are asked for.
+    /// Nothing waits for the device here: it may be given more to do before the pictures are asked
+    /// for.
     fn decode(&self, latents: &[Tensor]) -> Result<Decoding, Error> {
         let Sdxl { device, dtype, vae_dtype, .. } = *self;
         let refused = move |error| failed(error, device, "decoding");
@@ -539,7 +540,8 @@ impl Backend for Sdxl {
         let device = self.device;
         let refused = |error| failed(error, device, "denoising");
 
-        // 1. groups that can share a forward pass: those whose latents have one size, with the inner levels or without
+        // 1. groups that can share a forward pass: those whose latents have one size, with the
+        //    inner levels or without
         let mut groups: Vec<Group> = Vec::new();
         for (i, canvas) in canvases.iter_mut().enumerate() {
             if canvas.steps_done() == canvas.steps() {

@@ -17,11 +17,11 @@ const GRAIN: i64 = 1 << 15;
 
 /// Fits libtorch's threads to a machine that does other work too, before anything is drawn.
 ///
-/// It takes no more threads than this process may use at once, by its CPU quota and its affinity: OpenMP
-/// knows the affinity only, and would start 64 threads in a container that may use two of 64
-/// processors. `OMP_NUM_THREADS` is the user's own choice, and is kept. And it keeps a second, sleeping
-/// set of threads, for which libgomp spins less; `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT` still decide
-/// where they are set.
+/// It takes no more threads than this process may use at once, by its CPU quota and its affinity:
+/// OpenMP knows the affinity only, and would start 64 threads in a container that may use two of 64
+/// processors. `OMP_NUM_THREADS` is the user's own choice, and is kept. And it keeps a second,
+/// sleeping set of threads, for which libgomp spins less; `OMP_WAIT_POLICY` and `GOMP_SPINCOUNT`
+/// still decide where they are set.
 ///
 /// # Errors
 /// [`Error::Internal`] if a thread cannot be started.

@@ -1,4 +1,5 @@
-//! Words to ids, with the vocabulary in the model's folder or, for a model in a single file, CLIP's own.
+//! Words to ids, with the vocabulary in the model's folder or, for a model in a single file, CLIP's
+//! own.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,8 @@ pub(super) struct Tokenizer {
     eos: u32,
     pad: u32,
     max_length: usize,
-    /// Rows of the text encoder's table: a GPU that looks past them can do nothing more in this process.
+    /// Rows of the text encoder's table: a GPU that looks past them can do nothing more in this
+    /// process.
     vocab_size: i64,
     dir: PathBuf,
 }
@@ -66,8 +68,8 @@ impl Tokenizer {
         self.max_length = positions as usize;
     }
 
-    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text encoder takes,
-    /// `vocab_size` the number of ids that it has.
+    /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt`. `positions` is the most the text
+    /// encoder takes, `vocab_size` the number of ids that it has.
     pub(super) fn open(dir: &Path, positions: i64, vocab_size: i64) -> Result<Self, Error> {
         let fault = |name: &str, reason: Reason| Error::model(dir.join(name), reason);
         let mut settings = optional_object(dir, "special_tokens_map.json")?;
@@ -105,8 +107,8 @@ impl Tokenizer {
         Tokenizer::new(inner, specials, max_length, vocab_size, dir)
     }
 
-    /// CLIP's own tokenizer, which single files do not have. `is_second` for the second text encoder, which pads with
-    /// `!`; `path` is the model.
+    /// CLIP's own tokenizer, which single files do not have. `is_second` for the second text
+    /// encoder, which pads with `!`; `path` is the model.
     pub(super) fn clip(is_second: bool, positions: i64, vocab_size: i64, path: &Path) -> Result<Self, Error> {
         let built = clip_bpe().and_then(around);
         let inner = built.map_err(|error| Error::internal("making CLIP's tokenizer", Cause::boxed(error)))?;

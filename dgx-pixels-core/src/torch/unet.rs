@@ -29,7 +29,8 @@ pub(super) struct UNet {
 pub(super) struct Conditioning<'a> {
     /// From [`UNet::embed_time`]: `[rows, time_width]`, one for each of the sample's.
     pub(super) time: &'a Tensor,
-    /// From [`UNet::keys_values`], for the last of the sample's rows; the texts of those before are zeros.
+    /// From [`UNet::keys_values`], for the last of the sample's rows; the texts of those before are
+    /// zeros.
     pub(super) texts: &'a Tensor,
     /// Of a text.
     pub(super) tokens: i64,
@@ -142,7 +143,8 @@ impl UNet {
         })
     }
 
-    /// What all cross-attentions read of `text [b, tokens, cross_attention_dim]` → `[b, width]`, in the order of the forward pass.
+    /// What all cross-attentions read of `text [b, tokens, cross_attention_dim]` → `[b, width]`, in
+    /// the order of the forward pass.
     pub(super) fn keys_values(&self, text: &Tensor) -> Result<Tensor> {
         let mut all = Vec::new();
         let down = self.down_blocks.iter().flat_map(|block| &block.attentions);
@@ -165,9 +167,11 @@ impl UNet {
         down.chain(mid).chain(up)
     }
 
-    /// What all ResNet blocks read of `timesteps [n]`, in `f32`, with `added [1, c_time]` of [`embed_added`](UNet::embed_added) and, for models
-    /// that have it, `guidance [1, time_cond_proj_dim]` → `[n, time_width]`, in the order of the forward pass. It depends on the schedule and
-    /// the prompt alone, so all of a picture's steps are embedded at once.
+    /// What all ResNet blocks read of `timesteps [n]`, in `f32`, with `added [1, c_time]` of
+    /// [`embed_added`](UNet::embed_added) and, for models that have it,
+    /// `guidance [1, time_cond_proj_dim]` → `[n, time_width]`, in the order of the forward pass. It
+    /// depends on the schedule and the prompt alone, so all of a picture's steps are embedded at
+    /// once.
     pub(super) fn embed_time(
         &self,
         timesteps: &Tensor,
@@ -187,8 +191,8 @@ impl UNet {
         Tensor::f_cat(&parts.collect::<Result<Vec<_>>>()?, 1)
     }
 
-    /// The part of the time embedding that is the same at every step: `pooled [b, projection_dim]` and
-    /// `time_ids [b, 6]` → `[b, c_time]`.
+    /// The part of the time embedding that is the same at every step: `pooled [b, projection_dim]`
+    /// and `time_ids [b, 6]` → `[b, c_time]`.
     pub(super) fn embed_added(&self, pooled: &Tensor, time_ids: &Tensor) -> Result<Tensor> {
         let config = &self.config;
         let (width, flip, shift) =
@@ -198,8 +202,8 @@ impl UNet {
         self.add_embedding.forward(&Tensor::f_cat(&[pooled, &sizes], -1)?, None)
     }
 
-    /// `sample [rows, in_channels, h, w]`, already scaled for its timestep → the model's answer, of the same shape, and what the inner levels
-    /// made of it.
+    /// `sample [rows, in_channels, h, w]`, already scaled for its timestep → the model's answer, of
+    /// the same shape, and what the inner levels made of it.
     pub(super) fn forward(&self, sample: &Tensor, conditioning: &Conditioning) -> Result<(Tensor, Tensor)> {
         // 1. what goes to every block
         let mut context = Context {
@@ -232,7 +236,8 @@ impl UNet {
         Ok((self.read_out(&sample)?, deep))
     }
 
-    /// As [`forward`](UNet::forward), with `deep`, what the inner levels made of another step's sample, in place of theirs of this.
+    /// As [`forward`](UNet::forward), with `deep`, what the inner levels made of another step's
+    /// sample, in place of theirs of this.
     pub(super) fn forward_shallow(
         &self,
         sample: &Tensor,
@@ -397,7 +402,8 @@ struct UpBlock {
 }
 
 impl UpBlock {
-    /// `c_before` comes from the block before, `c_next` is the next level's; both decide the skip paths' widths.
+    /// `c_before` comes from the block before, `c_next` is the next level's; both decide the skip
+    /// paths' widths.
     fn load(
         node: Node,
         c_before: i64,

@@ -22,7 +22,8 @@ pub(super) struct Vae {
 
 /// Sides of the tiles of tiled decoding and encoding.
 ///
-/// Source: diffusers 0.42.1, `AutoencoderKL.enable_tiling`: tiles of the native size that overlap by a quarter.
+/// Source: diffusers 0.42.1, `AutoencoderKL.enable_tiling`: tiles of the native size that overlap
+/// by a quarter.
 #[derive(Clone, Copy)]
 struct Tiles {
     sample_min_size: i64,
@@ -32,8 +33,8 @@ struct Tiles {
 const TILE_OVERLAP_FACTOR: f64 = 0.25;
 
 impl Vae {
-    /// With `tiling`, pictures larger than the native size go through in overlapping tiles that are blended: less
-    /// memory, and slight differences.
+    /// With `tiling`, pictures larger than the native size go through in overlapping tiles that are
+    /// blended: less memory, and slight differences.
     pub(super) fn load(node: Node, config: &VaeConfig, tiling: bool) -> std::result::Result<Self, Error> {
         let latent = config.latent_channels;
         let sample_min_size = i64::from(*config.sample_size.get(0));
@@ -60,7 +61,8 @@ impl Vae {
         self.config.latent_channels
     }
 
-    /// Latents as the scheduler leaves them, `[b, latent_channels, h, w]` → pictures in -1..=1, `[b, 3, H, W]`.
+    /// Latents as the scheduler leaves them, `[b, latent_channels, h, w]` → pictures in -1..=1,
+    /// `[b, 3, H, W]`.
     pub(super) fn decode_scaled(&self, latents: &Tensor) -> Result<Tensor> {
         let factor = self.config.scaling_factor;
         self.decode(&match self.spread(latents)? {
@@ -103,8 +105,8 @@ impl Vae {
         }
     }
 
-    /// `AutoencoderKL.encode`: `pictures [b, 3, H, W]` in -1..=1 → mean and log variance of the latents, side by
-    /// side, `[b, 2 * latent_channels, h, w]`.
+    /// `AutoencoderKL.encode`: `pictures [b, 3, H, W]` in -1..=1 → mean and log variance of the
+    /// latents, side by side, `[b, 2 * latent_channels, h, w]`.
     pub(super) fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = pictures.size4()?;
         match self.tiles {
@@ -131,7 +133,8 @@ impl Vae {
     }
 }
 
-/// Puts `input` through `work` in tiles of `tile_in` that come out as `tile_out`, and blends where they overlap.
+/// Puts `input` through `work` in tiles of `tile_in` that come out as `tile_out`, and blends where
+/// they overlap.
 fn tiled(
     input: &Tensor,
     tile_in: i64,

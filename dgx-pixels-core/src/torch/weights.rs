@@ -46,8 +46,8 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// Tensors come out on `device` in `dtype`, whatever their precision in the files. `on_bytes` is told of the bytes of
-    /// each.
+    /// Tensors come out on `device` in `dtype`, whatever their precision in the files. `on_bytes`
+    /// is told of the bytes of each.
     pub(super) fn new(files: WeightFiles, device: Device, dtype: Dtype, on_bytes: &'a dyn Fn(u64)) -> Self {
         let unread = RefCell::new(files.tensors().map(|(name, _)| name.to_owned()).collect());
         let source = Source::Files { files, unread };
@@ -59,7 +59,8 @@ impl<'a> Weights<'a> {
         Weights { source: Source::Random, device, dtype, on_bytes, kernels: None, loras: None }
     }
 
-    /// Layers that are made from these weights compute with `kernels`, which are for their device and precision.
+    /// Layers that are made from these weights compute with `kernels`, which are for their device
+    /// and precision.
     pub(super) fn with_kernels(self, kernels: Option<Arc<Kernels>>) -> Self {
         Weights { kernels, ..self }
     }
@@ -87,8 +88,8 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Ends the loading: an error names the tensors that nobody asked for, as the model then is not what its config
-    /// says.
+    /// Ends the loading: an error names the tensors that nobody asked for, as the model then is not
+    /// what its config says.
     pub(super) fn finish(self) -> Result<(), Error> {
         const NAMED: usize = 8;
         let Source::Files { files, unread, .. } = self.source else { return Ok(()) };
@@ -169,8 +170,8 @@ impl<'a> Weights<'a> {
     fn stored(&self, shard: &Shard, weight: &Weight, kind: Kind) -> Result<Tensor, tch::TchError> {
         let shape: Vec<i64> = weight.shape.iter().map(|side| *side as i64).collect();
         let copied = Tensor::f_from_data_size(&shard.bytes[weight.bytes.clone()], &shape, kind)?;
-        // SAFETY: the mapping is read-only and backed by the file: pages given back are read again if touched.
-        // Advice only: where it fails, memory is given back later.
+        // SAFETY: the mapping is read-only and backed by the file: pages given back are read again
+        // if touched. Advice only: where it fails, memory is given back later.
         let _ = unsafe {
             let (start, len) = (weight.bytes.start, weight.bytes.len());
             shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)
@@ -220,8 +221,8 @@ impl<'a, T: Display> Div<T> for Node<'a> {
     }
 }
 
-/// `true` if no number is NaN or infinite. A sum finds it in one pass; only one that is not finite, as large numbers
-/// may add up to infinity, is looked at number by number.
+/// `true` if no number is NaN or infinite. A sum finds it in one pass; only one that is not finite,
+/// as large numbers may add up to infinity, is looked at number by number.
 fn is_finite(tensor: &Tensor) -> Result<bool, tch::TchError> {
     let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)

@@ -17,7 +17,8 @@ pub(super) fn tools() -> Vec<Kind> {
     vec![kind.with_output::<Choices>()]
 }
 
-/// Lists what `generate_sprite` can be given: models, LoRAs, style presets, palettes and schedulers.
+/// Lists what `generate_sprite` can be given: models, LoRAs, style presets, palettes and
+/// schedulers.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListModels {}
 

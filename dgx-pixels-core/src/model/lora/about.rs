@@ -53,7 +53,8 @@ impl LoraFile {
         words.into_iter().collect()
     }
 
-    /// The base that a LoRA is for, by the widths of the texts that it attends to and by its author's note.
+    /// The base that a LoRA is for, by the widths of the texts that it attends to and by its
+    /// author's note.
     pub fn base(&self) -> Option<String> {
         let attends = |module: &&Module| {
             module.kind == Kind::LowRank && module.name.replace('.', "_").ends_with("attn2_to_k")
@@ -73,7 +74,8 @@ impl LoraFile {
         of_width.or_else(|| noted.map(|note| shown(note)))
     }
 
-    /// The words that a prompt should have for it: the author's, or else the most frequent of the training's captions.
+    /// The words that a prompt should have for it: the author's, or else the most frequent of the
+    /// training's captions.
     pub fn words(&self) -> Vec<String> {
         if let Some(phrase) =
             self.notes().get("modelspec.trigger_phrase").filter(|phrase| !phrase.trim().is_empty())

@@ -1,4 +1,5 @@
-//! The names in LoRA files: which part of which module a tensor is, in every spelling that is in use.
+//! The names in LoRA files: which part of which module a tensor is, in every spelling that is in
+//! use.
 
 use std::collections::HashMap;
 

@@ -12,7 +12,8 @@ use crate::model::hash_file;
 use crate::model::search::{self, Place};
 use crate::request::LoraChoice;
 
-/// The LoRA files that requests may ask for. What is read of them is read once, until a file changes.
+/// The LoRA files that requests may ask for. What is read of them is read once, until a file
+/// changes.
 #[derive(Debug, Default)]
 pub struct Loras {
     places: Vec<Place>,
@@ -23,8 +24,8 @@ pub struct Loras {
 }
 
 impl Loras {
-    /// The files in these places by their names. With `takes_paths` a name that none of them has may be a path: for
-    /// doors whose callers may read all files anyway.
+    /// The files in these places by their names. With `takes_paths` a name that none of them has
+    /// may be a path: for doors whose callers may read all files anyway.
     pub fn new(places: Vec<Place>, takes_paths: bool) -> Loras {
         Loras { places, takes_paths, ..Loras::default() }
     }
@@ -32,7 +33,8 @@ impl Loras {
     /// Finds the file that a request asks for.
     ///
     /// # Errors
-    /// [`Error::ModelChoice`] with the names there are; [`Error::Model`] for a file that cannot be read.
+    /// [`Error::ModelChoice`] with the names there are; [`Error::Model`] for a file that cannot be
+    /// read.
     pub fn find(&self, choice: &LoraChoice) -> Result<LoraUse, Error> {
         let path = self.path(&choice.name)?;
         let hash = self.hash(&path)?;

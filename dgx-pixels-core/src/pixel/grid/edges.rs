@@ -1,10 +1,11 @@
 //! Edges one by one: where each line of a picture changes most, and how far apart such places are.
 //!
-//! The sums of a whole axis, which the spectra are of, mix parts that lie at phases of their own. The distance between
-//! two edges that follow each other on one line does not: it is a multiple of the step, whatever the phase, in each part
-//! of a sheet. And a step that is a part of the true one explains no distance that the true one leaves unexplained,
-//! while many distances would have to be shorter than the true one. (Distances between changes: pixel-art-fixer of Retro
-//! Diffusion, MIT, describes a comb over run lengths.)
+//! The sums of a whole axis, which the spectra are of, mix parts that lie at phases of their own.
+//! The distance between two edges that follow each other on one line does not: it is a multiple of
+//! the step, whatever the phase, in each part of a sheet. And a step that is a part of the true one
+//! explains no distance that the true one leaves unexplained, while many distances would have to be
+//! shorter than the true one. (Distances between changes: pixel-art-fixer of Retro Diffusion, MIT,
+//! describes a comb over run lengths.)
 
 use std::f32::consts::TAU;
 
@@ -123,8 +124,8 @@ impl Edges {
         self.places.len()
     }
 
-    /// The degree to which distances are multiples of `step`, -1 to 1, and the weight of those looked at. Distances below
-    /// half a step speak against it.
+    /// The degree to which distances are multiples of `step`, -1 to 1, and the weight of those
+    /// looked at. Distances below half a step speak against it.
     pub(super) fn comb(&self, step: f64) -> (f32, f32) {
         let step = step as f32 * FINE;
         let (half, end) = ((0.5 * step) as usize, ((STEPS * step) as usize).min(self.distances.len()));
@@ -152,7 +153,8 @@ impl Edges {
         if all > 0.0 { f64::from((at(1.4) - at(0.6)) / all) } else { 0.0 }
     }
 
-    /// The degree to which parts of the picture have one phase: 1 if all have, near 0 if each has its own.
+    /// The degree to which parts of the picture have one phase: 1 if all have, near 0 if each has
+    /// its own.
     pub(super) fn coherence(&self, step: f64, len: usize) -> f64 {
         let turn = 1024.0 / step as f32;
         let part_len = (len as f32 / PARTS as f32).max(1.0);
@@ -190,8 +192,8 @@ impl Edges {
         (steps > 0.0).then(|| sum / steps / f64::from(FINE))
     }
 
-    /// The nearness of edges to the borders of `axis`, 1 on them, -1 in the middle of cells; and the share of its borders,
-    /// from the first that has edges to the last, that have some.
+    /// The nearness of edges to the borders of `axis`, 1 on them, -1 in the middle of cells; and
+    /// the share of its borders, from the first that has edges to the last, that have some.
     pub(super) fn on_borders(&self, axis: &Axis) -> (f64, f64) {
         let len = axis.span(axis.cells() - 1).1;
         // Where in its cell each quarter of a pixel lies.
@@ -253,8 +255,8 @@ const AS_WELL: f64 = 0.82;
 /// Distances that a step explains are at least this share of all.
 const COVERS: f64 = 0.3;
 
-/// The longest square step whose multiples distances are about as well as of the best, with its comb; `None` without
-/// edges.
+/// The longest square step whose multiples distances are about as well as of the best, with its
+/// comb; `None` without edges.
 pub(super) fn longest(edges: [&Edges; 2], most: f64) -> Option<(f64, f64)> {
     let mut steps = vec![];
     let mut step = 2.0;

@@ -5,10 +5,12 @@ use image::RgbaImage;
 
 use super::{Axis, Grid};
 
-/// Fewer changes along an axis may lie on a grid by chance: in one of 32 pictures, these few on one of 2 pixels.
+/// Fewer changes along an axis may lie on a grid by chance: in one of 32 pictures, these few on one
+/// of 2 pixels.
 const FEWEST_CHANGES: usize = 6;
 
-/// The grid that all changes of `image` lie on, of cells of 2 pixels or more, also where the picture's edges cut cells.
+/// The grid that all changes of `image` lie on, of cells of 2 pixels or more, also where the
+/// picture's edges cut cells.
 pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
     let (columns, rows) = changes(image);
     let (Some(x), Some(y)) = (step(&columns), step(&rows)) else { return few(&columns, &rows) };
@@ -17,8 +19,9 @@ pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
     (x > 1 && y > 1).then(|| grid(&columns, &rows, x, y))
 }
 
-/// Square cells that fill a picture of few changes, as of a plain icon: all changes and both sides are multiples of the
-/// step. It is sure if a cell stands alone somewhere; a flag of stripes has places as round, and no cells.
+/// Square cells that fill a picture of few changes, as of a plain icon: all changes and both sides
+/// are multiples of the step. It is sure if a cell stands alone somewhere; a flag of stripes has
+/// places as round, and no cells.
 fn few(columns: &[bool], rows: &[bool]) -> Option<Grid> {
     let (across, down) = (places(columns), places(rows));
     let count = across.len() + down.len();
@@ -46,8 +49,8 @@ const FEW_CELLS: std::ops::RangeInclusive<usize> = 5..=64;
 const FEW_SURE: f64 = 0.9;
 const FEW_UNSURE: f64 = 0.55;
 
-/// What `grid` should have been if `sprite`, drawn on it, is enlarged itself: along both axes, or along one where that makes its
-/// cells squarer.
+/// What `grid` should have been if `sprite`, drawn on it, is enlarged itself: along both axes, or
+/// along one where that makes its cells squarer.
 pub(crate) fn coarser(sprite: &RgbaImage, found: &Grid) -> Option<Grid> {
     if let Some(both) = enlarged(sprite) {
         return Some(both);

@@ -14,7 +14,8 @@ pub(super) struct Combs {
 /// From here on distances are multiples of a step beyond doubt.
 const CLEAR: f64 = 0.8;
 const BEYOND_DOUBT: f64 = 0.97;
-/// A longer step that explains this share as much is right: what a finer one adds it would need no less.
+/// A longer step that explains this share as much is right: what a finer one adds it would need no
+/// less.
 const AS_MUCH: f64 = 0.85;
 /// Above this, distances have a step in common.
 const IN_COMMON: f64 = 0.5;
@@ -74,8 +75,9 @@ impl Combs {
         0.5 * (lines[0].single(steps[0]) + lines[1].single(steps[1]))
     }
 
-    /// The longer step, where along one axis all distances are multiples of one that is three or more times the other's: the
-    /// rows of scan lines are parts of cells. Twice the other's is double-wide art, whose cells are the other's.
+    /// The longer step, where along one axis all distances are multiples of one that is three or
+    /// more times the other's: the rows of scan lines are parts of cells. Twice the other's is
+    /// double-wide art, whose cells are the other's.
     pub(super) fn without_scan_lines(&self, steps: [f64; 2]) -> Option<f64> {
         let axis = usize::from(steps[1] * self.axes[0].0 < steps[0] * self.axes[1].0);
         let (longer, value) = self.axes[axis];
@@ -84,8 +86,8 @@ impl Combs {
         (self.disagrees_with_axis(steps) && value > BEYOND_DOUBT && is_whole).then(|| longer.max(2.0))
     }
 
-    /// `true` if along one axis all distances are multiples of a step that is much longer than along the other: one of
-    /// them is not the cells', but of scan lines or of text.
+    /// `true` if along one axis all distances are multiples of a step that is much longer than
+    /// along the other: one of them is not the cells', but of scan lines or of text.
     pub(super) fn disagrees_with_axis(&self, steps: [f64; 2]) -> bool {
         let longer =
             [0, 1].map(|axis| if self.axes[axis].1 > 0.95 { self.axes[axis].0 / steps[axis] } else { 1.0 });
@@ -149,9 +151,11 @@ impl Evidence {
         for axis in 0..2 {
             let (best, value) = combs.axes[axis];
             let times = best / steps[axis];
-            // What is enlarged linearly changes along the whole of a cell, so that edges lie in the middle of it too.
+            // What is enlarged linearly changes along the whole of a cell, so that edges lie in the
+            // middle of it too.
             let is_half = (2.0 * times - 1.0).abs() < 0.03 && pair.bends().sqrt() >= LINEAR;
-            // Where many distances are twice the step and some are not, the step is right: lines of isometric art.
+            // Where many distances are twice the step and some are not, the step is right: lines of
+            // isometric art.
             let is_multiple = times > 1.9 && (times - times.round()).abs() < 0.03 * times && value < MULTIPLE;
             if value > 0.0 && !is_half && !is_multiple && (times - 1.0).abs() > 0.03 {
                 off = off.max(times.ln().abs().min(1.0) * value);
@@ -203,8 +207,8 @@ impl Evidence {
         Evidence { values, is_strange, is_noisy, is_linear }
     }
 
-    /// The confidence that the grid has the right columns and rows. What is strange to the pictures that it was fitted on is
-    /// never sure.
+    /// The confidence that the grid has the right columns and rows. What is strange to the pictures
+    /// that it was fitted on is never sure.
     pub(super) fn confidence(&self) -> f64 {
         let evidence: f64 = WEIGHTS.iter().zip(&self.values).map(|((_, weight), value)| weight * value).sum();
         let confidence = 1.0 / (1.0 + (-(evidence + BIAS)).exp());
@@ -219,7 +223,8 @@ impl Evidence {
     }
 }
 
-/// A logistic regression over damaged pictures of pixel art and pictures without a grid: benches/pixel_bench/fit.py.
+/// A logistic regression over damaged pictures of pixel art and pictures without a grid:
+/// benches/pixel_bench/fit.py.
 const WEIGHTS: [(&str, f64); Evidence::COUNT] = [
     ("contrast above chance", 1.196),
     ("what any step has of it in this picture", -1.123),
@@ -240,7 +245,8 @@ const WEIGHTS: [(&str, f64); Evidence::COUNT] = [
 ];
 const BIAS: f64 = -10.121;
 
-/// Below this, parts of the picture have phases of their own: a sheet, or a picture that is turned or drifts.
+/// Below this, parts of the picture have phases of their own: a sheet, or a picture that is turned
+/// or drifts.
 const COHERENT: f64 = 0.84;
 /// Above this, distances along an axis are multiples of quite another step.
 const OFF: f64 = 0.3;
@@ -248,20 +254,25 @@ const OFF: f64 = 0.3;
 const FEW_CELLS: usize = 14;
 /// Cells are hardly wider than this factor of their height.
 const WIDEST: f64 = 1.28;
-/// A picture whose borders drift does not have distances that are such good multiples of a step; a sheet has.
+/// A picture whose borders drift does not have distances that are such good multiples of a step; a
+/// sheet has.
 const DRIFTS_LITTLE: f64 = 0.84;
-/// Share of distances that are one cell: art has cells that stand alone. Two pictures of 6 and of 9 pixels a cell lie on
-/// a grid of 3 pixels, and have none.
+/// Share of distances that are one cell: art has cells that stand alone. Two pictures of 6 and of 9
+/// pixels a cell lie on a grid of 3 pixels, and have none.
 const FEWEST_SINGLE: f64 = 0.04;
-/// Share of borders, between the first and the last that have edges, that have some. Bars of a chart leave many out.
+/// Share of borders, between the first and the last that have edges, that have some. Bars of a
+/// chart leave many out.
 const FILLED: f64 = 0.72;
-/// Columns or rows that the grid would have more or fewer with the mean distance between edges as its step.
+/// Columns or rows that the grid would have more or fewer with the mean distance between edges as
+/// its step.
 const COLUMNS_OFF: f64 = 0.5;
-/// Below this, distances between edges speak against the step: the picture is full of noise, or of something else.
+/// Below this, distances between edges speak against the step: the picture is full of noise, or of
+/// something else.
 const NOISY: f64 = -0.2;
 const NEARLY_SURE: f64 = 0.75;
-/// A picture that was enlarged linearly changes all along its cells, so it has no edges to measure between. Of those
-/// that bend so much at the step, in cells so flat, while edges say nothing, none was wrong.
+/// A picture that was enlarged linearly changes all along its cells, so it has no edges to measure
+/// between. Of those that bend so much at the step, in cells so flat, while edges say nothing, none
+/// was wrong.
 const LINEAR_BENDS: f64 = 9.0;
 const LINEAR_CONTRAST: f64 = 0.2;
 const LINEAR_SURE: f64 = 0.9;

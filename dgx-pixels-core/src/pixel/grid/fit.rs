@@ -10,7 +10,8 @@ const MORE_BENDS: f64 = 1.2;
 const EXPLAINS_BENT: f64 = 0.65;
 /// A larger step that is no multiple needs this share.
 const NEARLY: f64 = 0.95;
-/// And this share of its standing; of what is to be expected of a multiple, which has fewer witnesses.
+/// And this share of its standing; of what is to be expected of a multiple, which has fewer
+/// witnesses.
 pub(super) const STANDS: f64 = 0.85;
 /// Contrast of a regular grid that needs no other.
 const FITS: f64 = 0.85;
@@ -31,7 +32,8 @@ pub(super) trait Judged {
     fn bends(&self) -> f64;
 }
 
-/// The largest step that explains about as much as the strongest; of those near it, the one that explains most.
+/// The largest step that explains about as much as the strongest; of those near it, the one that
+/// explains most.
 pub(super) fn coarsest<T: Judged>(fits: &[T]) -> Option<&T> {
     let strongest = fits.iter().max_by(|a, b| a.standing().total_cmp(&b.standing()))?;
     let largest = fits.iter().filter(|fit| {
@@ -51,8 +53,8 @@ pub(super) fn coarsest<T: Judged>(fits: &[T]) -> Option<&T> {
     near.max_by(|a, b| a.gain().total_cmp(&b.gain()))
 }
 
-/// Whether the picture bends at parts of the step and not at the step itself: what repeats there is the content, on a
-/// grid that is finer.
+/// Whether the picture bends at parts of the step and not at the step itself: what repeats there is
+/// the content, on a grid that is finer.
 pub(super) fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)> + Clone) -> bool {
     let power =
         |times: f64| fits.clone().map(|(fit, profile)| profile.bend_power(times / fit.step)).sum::<f64>();
@@ -74,7 +76,8 @@ pub(super) struct Fit {
     /// 1 less the spread within cells over that of the same grid at all phases.
     pub(super) contrast: f64,
     spread: f64,
-    /// How many things the contrast was measured from: cells, or places where anything changes if those are fewer.
+    /// How many things the contrast was measured from: cells, or places where anything changes if
+    /// those are fewer.
     witnesses: f64,
     /// Power of the bends at this step.
     bend_power: f64,
@@ -117,7 +120,8 @@ impl Fit {
         Some(Fit { step, ..fit })
     }
 
-    /// Of steps that differ by less than half a cell over the whole axis, one with whole cells among them, the best.
+    /// Of steps that differ by less than half a cell over the whole axis, one with whole cells
+    /// among them, the best.
     pub(super) fn best(profile: &Profile, step: f64) -> Option<Fit> {
         let cells = profile.len as f64 / step;
         let steps =
@@ -133,7 +137,8 @@ impl Fit {
         self.contrast * self.witnesses.sqrt()
     }
 
-    /// The axis: drifting if that may be and fits clearly better; exactly divided if that is as good, as most pictures have whole cells.
+    /// The axis: drifting if that may be and fits clearly better; exactly divided if that is as
+    /// good, as most pictures have whole cells.
     fn axis(self, profile: &Profile) -> Axis {
         let fine = self.refined(profile);
         if fine.contrast < FITS
@@ -145,8 +150,8 @@ impl Fit {
         fine.regular(profile)
     }
 
-    /// The best of many grids that differ from this one by less than a cell over the whole axis, and by less than a
-    /// pixel in its middle: a cropped picture has no whole number of cells.
+    /// The best of many grids that differ from this one by less than a cell over the whole axis,
+    /// and by less than a pixel in its middle: a cropped picture has no whole number of cells.
     fn refined(self, profile: &Profile) -> Fit {
         let len = profile.len as f64;
         let cells = len / self.step;
@@ -161,7 +166,8 @@ impl Fit {
                 tried.push((lattice::spread(profile, step, at - (at / step).floor() * step), step, at));
             }
         }
-        // Borders are rounded, so several are as good: the one in the middle of them, or cells of whole pixels.
+        // Borders are rounded, so several are as good: the one in the middle of them, or cells of
+        // whole pixels.
         let least = tried.iter().map(|(spread, ..)| *spread).fold(f64::INFINITY, f64::min);
         tried.retain(|(spread, ..)| *spread <= least + 1e-6 * profile.total());
         if tried.iter().any(|(_, step, _)| *step == whole) {
@@ -233,7 +239,8 @@ impl Pair {
         Grid { x, y, contrast: 0.5 * (self.x.contrast + self.y.contrast), confidence: 0.0 }
     }
 
-    /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the picture.
+    /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the
+    /// picture.
     pub(super) fn bends_beside_blocks(&self) -> f64 {
         let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
         if is_block(self.x.step) && is_block(self.y.step) {

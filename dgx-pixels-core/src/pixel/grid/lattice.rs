@@ -29,7 +29,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Every cell of a regular grid with a border at `phase` whose larger half lies in `0..len`, at least one.
+    /// Every cell of a regular grid with a border at `phase` whose larger half lies in `0..len`, at
+    /// least one.
     pub(crate) fn regular(len: usize, step: f64, phase: f64) -> Axis {
         let phase = phase + ((-0.5 * step - phase) / step - 1e-6).ceil() * step;
         let cells = ((len as f64 + 0.5 * step - phase) / step - 1e-6).floor().max(1.0) as usize;
@@ -63,7 +64,8 @@ impl Axis {
     }
 }
 
-/// The first pixel whose middle lies at or past `position`: where nearest-neighbour enlarging changes cells.
+/// The first pixel whose middle lies at or past `position`: where nearest-neighbour enlarging
+/// changes cells.
 fn border(position: f64) -> usize {
     (position - 0.5 - 1e-6).ceil().max(0.0) as usize
 }
@@ -84,11 +86,12 @@ pub(super) fn spread(profile: &Profile, step: f64, phase: f64) -> f64 {
     }
 }
 
-/// Cells of between 0.7 and 1.3 steps with the least spread, where a regular grid with `regular` spread does not fit:
-/// `None` unless a drifting one has clearly less.
+/// Cells of between 0.7 and 1.3 steps with the least spread, where a regular grid with `regular`
+/// spread does not fit: `None` unless a drifting one has clearly less.
 pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axis> {
     let (shortest, longest) = ((0.7 * step).round().max(1.0) as usize, (1.3 * step).round() as usize);
-    // What a cell pays for being half a step off: a share of what an average cell of the regular grid has.
+    // What a cell pays for being half a step off: a share of what an average cell of the regular
+    // grid has.
     let stiffness = STIFFNESS * regular * step / profile.len as f64;
     let mut best = vec![(f64::INFINITY, 0); profile.len + 1];
     best[0] = (0.0, 0);

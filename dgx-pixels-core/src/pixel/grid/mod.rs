@@ -74,7 +74,8 @@ const FEWEST_CELLS: f64 = 8.0;
 pub(super) const SURE: f64 = 0.8;
 /// From this contrast on a grid may be right though the image looks as if it were at its own size.
 const DOUBTFUL: f64 = 0.15;
-/// Tiles of native art are so large, or a part of it. What repeats at a part of them is the content.
+/// Tiles of native art are so large, or a part of it. What repeats at a part of them is the
+/// content.
 const TILES: f64 = 96.0;
 /// Grids that are named where none is sure.
 const CANDIDATES: usize = 3;
@@ -131,7 +132,8 @@ fn search(image: &RgbaImage) -> Vec<(Grid, Option<Evidence>)> {
         rough.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
         finalists.extend(rough.iter().take(FINALISTS).map(|pair| pair.x.step));
     }
-    // Sorted by gain now. The largest of those that gain much: a coarse step is not to be lost among its parts.
+    // Sorted by gain now. The largest of those that gain much: a coarse step is not to be lost
+    // among its parts.
     let enough = rough.first().map_or(0.0, |pair| 0.6 * pair.gain());
     let mut coarse: Vec<_> =
         rough.iter().filter(|pair| pair.gain() >= enough).map(|pair| pair.x.step).collect();
@@ -141,7 +143,8 @@ fn search(image: &RgbaImage) -> Vec<(Grid, Option<Evidence>)> {
     // Closer ones have the same best grid.
     let longest = profiles[0].len.max(profiles[1].len) as f64;
     finalists.dedup_by(|larger, step| (*larger - *step) * longest < 0.15 * *step * *step);
-    // What any step seems to explain, in this picture: half the candidates have nothing to do with its grid.
+    // What any step seems to explain, in this picture: half the candidates have nothing to do with
+    // its grid.
     rough.sort_by(|a, b| a.strength().total_cmp(&b.strength()));
     let usual = rough.get(rough.len() / 2).map_or(0.0, Pair::strength);
     // 2. square cells
@@ -211,7 +214,8 @@ const FEWEST_EXACT: f64 = 0.12;
 /// Confidence of an exact grid that is unlike that of art.
 const UNLIKE_ART: f64 = 0.55;
 
-/// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner where that is as good.
+/// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner
+/// where that is as good.
 pub(crate) fn with_step(image: &RgbaImage, step: f64) -> Grid {
     let axis = |profile: &Profile| match Fit::new(profile, step, 24) {
         Some(fit) => (fit.regular(profile), fit.contrast),
@@ -221,15 +225,16 @@ pub(crate) fn with_step(image: &RgbaImage, step: f64) -> Grid {
     Grid { x, y, contrast: 0.5 * (x_contrast + y_contrast), confidence: 1.0 }
 }
 
-/// The grid of cells of `step` pixels from the corner, if each has one colour: what a generator that draws on it made.
+/// The grid of cells of `step` pixels from the corner, if each has one colour: what a generator
+/// that draws on it made.
 pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
     let axis = |len: u32| (f64::from(len) % step == 0.0).then(|| Axis::regular(len as usize, step, 0.0));
     let grid = Grid { x: axis(image.width())?, y: axis(image.height())?, contrast: 1.0, confidence: 1.0 };
     grid.is_exact(image).then_some(grid)
 }
 
-/// Whether a sure grid of an image that looks as if it were at its own size may be right after all, as in a GIF that was
-/// enlarged and then dithered.
+/// Whether a sure grid of an image that looks as if it were at its own size may be right after all,
+/// as in a GIF that was enlarged and then dithered.
 pub(crate) fn rivals_native(grid: &Grid) -> bool {
     let parts = TILES / grid.x.step;
     grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05

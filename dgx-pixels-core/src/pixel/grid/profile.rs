@@ -11,17 +11,19 @@ const LINES: usize = 32;
 /// Changes above this count as this: a few strong outlines are not to outvote the many weak ones.
 const STRONG: i16 = 96;
 
-/// Spans are judged by the sums of each line's changes, of at most this each, so that strong edges weigh little more than
-/// weak ones.
+/// Spans are judged by the sums of each line's changes, of at most this each, so that strong edges
+/// weigh little more than weak ones.
 const STEEPEST: i16 = 64;
-/// What such a sum is off the pixel by shrinks by this part with each pixel: it stays small, and exact in 32 bits.
+/// What such a sum is off the pixel by shrinks by this part with each pixel: it stays small, and
+/// exact in 32 bits.
 const PULL: i16 = 128;
 
 /// One axis of a picture, as numbers along it.
 pub(super) struct Profile {
     /// Pixels along the axis.
     pub(super) len: usize,
-    /// Change between pixel `i - 1` and `i`, summed across the axis, over what is usual around; less 1.
+    /// Change between pixel `i - 1` and `i`, summed across the axis, over what is usual around;
+    /// less 1.
     pub(super) edges: Vec<f32>,
     /// The same for the change of the change at pixel `i`.
     pub(super) bends: Vec<f32>,
@@ -37,15 +39,16 @@ pub(super) struct Profile {
     width: usize,
 }
 
-/// Lines along one axis of a picture, as four signed channels, premultiplied, so that what is invisible differs in alpha
-/// alone.
+/// Lines along one axis of a picture, as four signed channels, premultiplied, so that what is
+/// invisible differs in alpha alone.
 struct Lines {
     len: usize,
     count: usize,
     channels: [Vec<i16>; 4],
 }
 
-/// Lines of a picture that are looked at: all, or every second, third, ... where there are at least twice as many.
+/// Lines of a picture that are looked at: all, or every second, third, ... where there are at least
+/// twice as many.
 const ENOUGH_LINES: usize = 400;
 
 impl Lines {
@@ -97,8 +100,8 @@ fn premultiplied([r, g, b, a]: [u8; 4]) -> [i16; 4] {
     [by_alpha(r), by_alpha(g), by_alpha(b), i16::from(a)]
 }
 
-/// The change that is an edge in this picture: half of what is usual, and more than its noise, which bends at every
-/// pixel, while what was enlarged softly does not.
+/// The change that is an edge in this picture: half of what is usual, and more than its noise,
+/// which bends at every pixel, while what was enlarged softly does not.
 fn weakest_edge(all: &Lines) -> i32 {
     let (mut sum, mut count) = (0, 1);
     let mut bends = vec![];
@@ -200,7 +203,8 @@ impl Profile {
         Profile { len, edges: flattened(&edges), bends, bend_variance, places, lines, sums, squares, width }
     }
 
-    /// Power of the bends at one frequency, in units of what noise has on average; 0 where there is none.
+    /// Power of the bends at one frequency, in units of what noise has on average; 0 where there is
+    /// none.
     pub(super) fn bend_power(&self, frequency: f64) -> f64 {
         if frequency > 0.5 {
             return 0.0;
@@ -208,7 +212,8 @@ impl Profile {
         power_at(&self.bends, frequency) / self.bend_variance
     }
 
-    /// Sum of the squared distances of the pixels in `from..to` from their mean, over all lines and channels.
+    /// Sum of the squared distances of the pixels in `from..to` from their mean, over all lines and
+    /// channels.
     pub(super) fn spread(&self, from: usize, to: usize) -> f64 {
         if to <= from {
             return 0.0;

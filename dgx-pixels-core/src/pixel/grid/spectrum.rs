@@ -5,7 +5,8 @@ use std::f64::consts::TAU;
 use rustfft::FftPlannerScalar;
 use rustfft::num_complex::Complex;
 
-/// Power of a profile at evenly spaced frequencies, in units of what noise of the same variance has on average.
+/// Power of a profile at evenly spaced frequencies, in units of what noise of the same variance has
+/// on average.
 pub(super) struct Spectrum {
     /// Cycles per pixel of entry 0.
     lowest: f64,

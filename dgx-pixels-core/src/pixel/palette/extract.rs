@@ -7,7 +7,8 @@ use image::RgbaImage;
 use super::{MAX_COLORS, Palette};
 use crate::pixel::Oklab;
 
-/// Root mean square distance, in Oklab, below which more colours add little: about what is just seen side by side.
+/// Root mean square distance, in Oklab, below which more colours add little: about what is just
+/// seen side by side.
 const ELBOW: f32 = 0.02;
 /// A colour this far from its palette's is missed even if it is rare: a glint, an outline.
 const MISSED: f32 = 0.12;

@@ -46,7 +46,8 @@ const APOLLO: [u32; 46] = [
     0x394a50, 0x577277, 0x819796, 0xa8b5b2, 0xc7cfcc, 0xebede9,
 ];
 
-/// The Commodore 64's VIC-II, in the chip's order. Source: Philip "Pepto" Timmermann, "Colodore" (2017).
+/// The Commodore 64's VIC-II, in the chip's order. Source: Philip "Pepto" Timmermann, "Colodore"
+/// (2017).
 const C64: [u32; 16] = [
     0x000000, 0xffffff, 0x813338, 0x75cec8, 0x8e3c97, 0x56ac4d, 0x2e2c9b, 0xedf171, 0x8e5029, 0x553800,
     0xc46c71, 0x4a4a4a, 0x7b7b7b, 0xa9ff9f, 0x706deb, 0xb2b2b2,
@@ -91,19 +92,19 @@ const ENDESGA_64: [u32; 64] = [
     0xea323c, 0xc42430, 0x891e2b, 0x571c27,
 ];
 
-/// The greens that stand for the four shades of Nintendo's DMG-01 (1989), dark to light; Aseprite's `gameboy` has the
-/// same. The screen itself had no sRGB.
+/// The greens that stand for the four shades of Nintendo's DMG-01 (1989), dark to light; Aseprite's
+/// `gameboy` has the same. The screen itself had no sRGB.
 const GAME_BOY: [u32; 4] = [0x0f380f, 0x306230, 0x8bac0f, 0x9bbc0f];
 
-/// The MSX's TMS9918A without its transparent entry, in the chip's order; values computed from the data sheet's
-/// voltages, as Aseprite's `msx1` has them.
+/// The MSX's TMS9918A without its transparent entry, in the chip's order; values computed from the
+/// data sheet's voltages, as Aseprite's `msx1` has them.
 const MSX: [u32; 15] = [
     0x000000, 0x3eb849, 0x74d07d, 0x5955e0, 0x8076f1, 0xb95e51, 0x65dbef, 0xdb6559, 0xff897d, 0xccc35e,
     0xded087, 0x3aa241, 0xb766b5, 0xcccccc, 0xffffff,
 ];
 
-/// The 54 distinct colours of the NES's 2C02, from $00 to $3D. There is no one true set, for the chip puts out NTSC;
-/// source: NESdev wiki, "PPU palettes", the 2C02 table.
+/// The 54 distinct colours of the NES's 2C02, from $00 to $3D. There is no one true set, for the
+/// chip puts out NTSC; source: NESdev wiki, "PPU palettes", the 2C02 table.
 const NES: [u32; 54] = [
     0x545454, 0x001e74, 0x081090, 0x300088, 0x440064, 0x5c0030, 0x540400, 0x3c1800, 0x202a00, 0x083a00,
     0x004000, 0x003c00, 0x00323c, 0x000000, 0x989698, 0x084cc4, 0x3032ec, 0x5c1ee4, 0x8814b0, 0xa01464,
@@ -136,8 +137,8 @@ const SWEETIE_16: [u32; 16] = [
     0x41a6f6, 0x73eff7, 0xf4f4f4, 0x94b0c2, 0x566c86, 0x333c57,
 ];
 
-/// Sinclair's ZX Spectrum (1982), both brightnesses in the ULA's order; black is in both. The dimmer one is nominal:
-/// 0xd7 here, 0xc0 to 0xd8 elsewhere.
+/// Sinclair's ZX Spectrum (1982), both brightnesses in the ULA's order; black is in both. The
+/// dimmer one is nominal: 0xd7 here, 0xc0 to 0xd8 elsewhere.
 const ZX_SPECTRUM: [u32; 15] = [
     0x000000, 0x0000d7, 0xd70000, 0xd700d7, 0x00d700, 0x00d7d7, 0xd7d700, 0xd7d7d7, 0x0000ff, 0xff0000,
     0xff00ff, 0x00ff00, 0x00ffff, 0xffff00, 0xffffff,

@@ -8,12 +8,14 @@ use super::SchedulerConfig;
 use crate::scheduler::{SchedulerError, SchedulerName};
 
 impl SchedulerConfig {
-    /// Reads a `scheduler_config.json`. Python's `Infinity` is understood; `null` and keys listed in
-    /// `_use_default_values` are as if left out; keys that no scheduler here has are passed over.
+    /// Reads a `scheduler_config.json`. Python's `Infinity` is understood; `null` and keys listed
+    /// in `_use_default_values` are as if left out; keys that no scheduler here has are passed
+    /// over.
     ///
     /// # Errors
-    /// [`SchedulerError::Json`], or [`SchedulerError::Option`] for a value that no scheduler here takes. Whether this one takes
-    /// it, [`build`](SchedulerConfig::build) says; a class that is none of ours is [kept](SchedulerConfig::refused).
+    /// [`SchedulerError::Json`], or [`SchedulerError::Option`] for a value that no scheduler here
+    /// takes. Whether this one takes it, [`build`](SchedulerConfig::build) says; a class that is
+    /// none of ours is [kept](SchedulerConfig::refused).
     pub fn from_json(text: &str) -> Result<Self, SchedulerError> {
         let parsed: Result<Map<String, Value>, _> = serde_json::from_str(&with_finite_numbers(text));
         let mut options =
@@ -124,7 +126,8 @@ impl Options {
     }
 }
 
-/// Python writes infinity as `Infinity`, which JSON does not know: the largest number takes its place.
+/// Python writes infinity as `Infinity`, which JSON does not know: the largest number takes its
+/// place.
 fn with_finite_numbers(text: &str) -> String {
     let mut quoted = false;
     let mut parts = Vec::new();

@@ -12,7 +12,8 @@ use crate::gpu::Driver;
 
 pub(super) const THREADS: u32 = 384;
 
-/// What is multiplied: `[pictures, h, w, channels]` without gaps. Rows are pixels of one picture one pixel high.
+/// What is multiplied: `[pictures, h, w, channels]` without gaps. Rows are pixels of one picture
+/// one pixel high.
 pub(super) struct Pixels<'a> {
     pub(super) input: &'a Tensor,
     pub(super) number: Number,
@@ -23,7 +24,8 @@ pub(super) struct Pixels<'a> {
     pub(super) taps: Taps,
 }
 
-/// Which pixels are read for one, in the order of a weight's columns: so many, from this far left and above.
+/// Which pixels are read for one, in the order of a weight's columns: so many, from this far left
+/// and above.
 #[derive(Clone, Copy)]
 pub(super) struct Taps {
     pub(super) across: i64,
@@ -97,7 +99,8 @@ impl Pixels<'_> {
         }
     }
 
-    /// Width and height of tiles of so many pixels: those that cover a picture with the fewest, and of these the widest.
+    /// Width and height of tiles of so many pixels: those that cover a picture with the fewest, and
+    /// of these the widest.
     fn tile(&self, rows: i64) -> (i64, i64) {
         if self.h == 1 {
             return (rows, 1);
@@ -130,7 +133,8 @@ impl Kernels {
         unsafe { self.driver.tensor_map(weight.data_ptr(), &boxes) }.map_err(TchError::Torch)
     }
 
-    /// `out [pictures, h, w, c_out]` without gaps, or a `corner` of one twice as large, in parts of a tile.
+    /// `out [pictures, h, w, c_out]` without gaps, or a `corner` of one twice as large, in parts of
+    /// a tile.
     pub(super) fn output_map(
         &self,
         pixels: &Pixels,
@@ -153,7 +157,8 @@ impl Kernels {
                 (Boxes { strides, ..boxes }, outer * (x + 2 * w * y))
             }
         };
-        // SAFETY: the tensor has this size, with channels last, and lives until the stream is there.
+        // SAFETY: the tensor has this size, with channels last, and lives until the stream is
+        // there.
         unsafe { self.driver.tensor_map(out.data_ptr().byte_add(2 * first as usize), &boxes) }
             .map_err(TchError::Torch)
     }
@@ -179,8 +184,9 @@ impl Convolutions {
     }
 }
 
-/// A convolution of 3x3 pixels of a picture that is doubled before, as one of 2x2 pixels of the picture itself for each corner: where it would
-/// read the same pixel two or four times, the weights are summed. 4 of 9 multiplications are left.
+/// A convolution of 3x3 pixels of a picture that is doubled before, as one of 2x2 pixels of the
+/// picture itself for each corner: where it would read the same pixel two or four times, the
+/// weights are summed. 4 of 9 multiplications are left.
 pub(in crate::torch) struct Doubling {
     /// `[c_out, 4 * c_in]` each, in the order of [`CORNERS`].
     weights: [Tensor; 4],
@@ -208,7 +214,8 @@ impl Doubling {
 }
 
 impl Kernels {
-    /// Whether convolutions of 3x3 pixels, which keep a picture's size, are by a kernel of ours: at other widths cuDNN's are faster.
+    /// Whether convolutions of 3x3 pixels, which keep a picture's size, are by a kernel of ours: at
+    /// other widths cuDNN's are faster.
     pub(in crate::torch) fn convolves(&self, c_in: i64, c_out: i64) -> bool {
         self.convolutions().is_some() && c_in % 8 == 0 && c_out % CUTS[0].columns == 0
     }
@@ -217,7 +224,8 @@ impl Kernels {
         self.hopper.as_ref().and_then(|hopper| hopper.convolutions.as_ref())
     }
 
-    /// For [`conv_doubled`](Kernels::conv_doubled); `weight [c_out, c_in, 3, 3]`, `None` where it is not by a kernel of ours.
+    /// For [`conv_doubled`](Kernels::conv_doubled); `weight [c_out, c_in, 3, 3]`, `None` where it
+    /// is not by a kernel of ours.
     pub(in crate::torch) fn doubling(&self, weight: &Tensor) -> Result<Option<Doubling>> {
         let (c_out, c_in, _, _) = weight.size4()?;
         // Narrower ones take no longer than their launches, which would be four.
@@ -226,8 +234,9 @@ impl Kernels {
         if fits { Doubling::of_weight(weight).map(Some) } else { Ok(None) }
     }
 
-    /// `input [b, c_in, h, w]` and `weight [c_out, c_in, 3, 3]`, convolved with a margin of one pixel; `bias [c_out]`, `time [b, c_out]` and
-    /// `residual [b, c_out, h, w]` are added. `None` where it does not fit.
+    /// `input [b, c_in, h, w]` and `weight [c_out, c_in, 3, 3]`, convolved with a margin of one
+    /// pixel; `bias [c_out]`, `time [b, c_out]` and `residual [b, c_out, h, w]` are added. `None`
+    /// where it does not fit.
     pub(in crate::torch) fn conv(
         &self,
         input: &Tensor,
@@ -251,7 +260,8 @@ impl Kernels {
         Ok(Some(out))
     }
 
-    /// `input [b, c_in, h, w]`, doubled, convolved with a margin of one pixel → `[b, c_out, 2h, 2w]`; `None` where it does not fit.
+    /// `input [b, c_in, h, w]`, doubled, convolved with a margin of one pixel →
+    /// `[b, c_out, 2h, 2w]`; `None` where it does not fit.
     pub(in crate::torch) fn conv_doubled(
         &self,
         input: &Tensor,
@@ -318,7 +328,8 @@ impl Kernels {
         )
     }
 
-    /// Cycles that a multiprocessor takes for a step of all its tiles, about: they multiply, or wait for what they read.
+    /// Cycles that a multiprocessor takes for a step of all its tiles, about: they multiply, or
+    /// wait for what they read.
     fn cost(&self, pixels: &Pixels, outer: i64, cut: &Cut) -> i64 {
         let tiles = pixels.work(outer, cut).tiles();
         let step = (cut.rows * cut.columns / 32).max((cut.rows + cut.columns) * 31 / 10);

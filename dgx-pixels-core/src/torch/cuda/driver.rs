@@ -27,7 +27,8 @@ impl Driver {
         self.attribute(self.device(index)?, MULTIPROCESSOR_COUNT)
     }
 
-    /// Puts compiled kernels on the current device, where they stay: they are as many as this program has dtypes and GPUs.
+    /// Puts compiled kernels on the current device, where they stay: they are as many as this
+    /// program has dtypes and GPUs.
     pub(super) fn load(&self, cubin: &[u8]) -> Result<Module<'_>, String> {
         let mut module = ptr::null_mut();
         // SAFETY: signature as in CUDA's driver API; the driver checks the bytes, and copies them.
@@ -88,7 +89,8 @@ impl Driver {
     /// What lies at `address`, as the bulk copies of Hopper see it.
     ///
     /// # Safety
-    /// `address` is that of so many numbers, on the GPU, and lives as long as kernels that get the map.
+    /// `address` is that of so many numbers, on the GPU, and lives as long as kernels that get the
+    /// map.
     pub(super) unsafe fn tensor_map<const D: usize>(
         &self,
         address: *mut c_void,
@@ -104,7 +106,8 @@ impl Driver {
         let mut map = TensorMap([0; 16]);
         let sizes = sizes.map(|size| size as u64);
         let strides = strides.map(|stride| stride as u64 * of.bytes());
-        // SAFETY: signature as in CUDA's driver API; all places outlive the call, which copies them.
+        // SAFETY: signature as in CUDA's driver API; all places outlive the call, which copies
+        // them.
         unsafe {
             let encode = self.call::<unsafe extern "C" fn(
                 *mut TensorMap,
@@ -143,8 +146,8 @@ impl Driver {
     /// Gives a kernel to a stream.
     ///
     /// # Safety
-    /// `arguments` point to what `function` takes, of the same types and in the same order; tensors among them live until the stream is
-    /// there.
+    /// `arguments` point to what `function` takes, of the same types and in the same order; tensors
+    /// among them live until the stream is there.
     pub(super) unsafe fn launch(
         &self,
         function: Function,
@@ -153,7 +156,8 @@ impl Driver {
         arguments: &mut [*mut c_void],
     ) -> Result<(), String> {
         let Launch { grid: (x, y), threads, shared_bytes, early } = launch;
-        // The kernel waits by itself for the one before (`begin` in `kernels.cu`): until then it may be got ready.
+        // The kernel waits by itself for the one before (`begin` in `kernels.cu`): until then it
+        // may be got ready.
         const PROGRAMMATIC_STREAM_SERIALIZATION: c_int = 6;
         let mut serialization =
             Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, padding: 0, value: [0; 16] };
@@ -166,7 +170,8 @@ impl Driver {
             attributes: &serialization,
             attribute_count: c_uint::from(early),
         };
-        // SAFETY: signature and structures as in CUDA's driver API; the caller answers for the arguments.
+        // SAFETY: signature and structures as in CUDA's driver API; the caller answers for the
+        // arguments.
         unsafe {
             let launch = self.call::<unsafe extern "C" fn(
                 *const Config,
@@ -180,7 +185,8 @@ impl Driver {
     }
 }
 
-/// An array that is copied in boxes; the dimension whose numbers lie beside each other first. What a box has beyond the array is zeros.
+/// An array that is copied in boxes; the dimension whose numbers lie beside each other first. What
+/// a box has beyond the array is zeros.
 pub(super) struct Boxes<const D: usize> {
     pub(super) of: Number,
     pub(super) sizes: [i64; D],

@@ -19,8 +19,9 @@ pub(in crate::torch) struct Fp8 {
     pub(super) scales: Tensor,
 }
 
-/// What [`Kernels::linear_geglu_fp8`] writes, for [`Kernels::linear_gated`] to read: rows whose columns are in the order of
-/// [`Fp8::for_gated`], with a factor for each row of each [`BLOCK`] columns.
+/// What [`Kernels::linear_geglu_fp8`] writes, for [`Kernels::linear_gated`] to read: rows whose
+/// columns are in the order of [`Fp8::for_gated`], with a factor for each row of each [`BLOCK`]
+/// columns.
 pub(in crate::torch) struct Gated {
     /// As bytes, `[.., width]`.
     values: Tensor,
@@ -64,7 +65,8 @@ impl Fp8 {
         Ok(Fp8 { values, scales: scales.f_flatten(0, -1)? })
     }
 
-    /// The weight of a layer that reads [`Gated`]: what a thread of that kernel has of a block, pairs that are eight columns apart, lies together.
+    /// The weight of a layer that reads [`Gated`]: what a thread of that kernel has of a block,
+    /// pairs that are eight columns apart, lies together.
     pub(in crate::torch) fn for_gated(self) -> Result<Fp8> {
         let (outer, inner) = self.values.size2()?;
         let values = self.values.f_view([outer, inner / BLOCK, 16, 4, 2])?.f_permute([0, 1, 3, 2, 4])?;
@@ -95,7 +97,8 @@ impl Fp8Picture {
 }
 
 impl Fp8Conv {
-    /// `weight [c_out, c_in, 3, 3]`, for a picture that is `input_scale` times what its numbers say.
+    /// `weight [c_out, c_in, 3, 3]`, for a picture that is `input_scale` times what its numbers
+    /// say.
     pub(in crate::torch) fn of_weight(weight: &Tensor, input_scale: f64) -> Result<Fp8Conv> {
         let Fp8 { values, scales } = Fp8::of_weight(&weight.f_permute([0, 2, 3, 1])?.f_flatten(1, -1)?)?;
         Ok(Fp8Conv { values, scales: scales.f_mul_scalar(input_scale)?, input_scale })
@@ -151,12 +154,14 @@ impl HopperFp8 {
 }
 
 impl Kernels {
-    /// Whether a layer of this weight and the GEGLU after it are one kernel, which writes [`Gated`].
+    /// Whether a layer of this weight and the GEGLU after it are one kernel, which writes
+    /// [`Gated`].
     pub(in crate::torch) fn gates_fp8(&self, c_in: i64, width: i64) -> bool {
         self.is_fp8() && self.hopper_fp8().is_some() && c_in % BLOCK == 0 && width % BLOCK == 0
     }
 
-    /// Whether convolutions of what [`group_norm_fp8`](Kernels::group_norm_fp8) writes can be of 8-bit floats.
+    /// Whether convolutions of what [`group_norm_fp8`](Kernels::group_norm_fp8) writes can be of
+    /// 8-bit floats.
     pub(in crate::torch) fn convolves_fp8(&self, c_in: i64, c_out: i64, groups: i64) -> bool {
         let fits = |channels: i64| channels % 16 == 0 && Kernels::norms(channels, groups);
         self.is_fp8() && self.hopper_fp8().is_some() && fits(c_in) && fits(c_out)
@@ -235,7 +240,8 @@ impl Kernels {
         Ok(Some(out))
     }
 
-    /// Convolves with a margin of one pixel; `bias [c_out]`, `time [b, c_out]` and `residual [b, c_out, h, w]` are added.
+    /// Convolves with a margin of one pixel; `bias [c_out]`, `time [b, c_out]` and
+    /// `residual [b, c_out, h, w]` are added.
     pub(in crate::torch) fn conv_fp8(
         &self,
         picture: &Fp8Picture,
@@ -304,7 +310,8 @@ impl Kernels {
         )
     }
 
-    /// As [`linear_geglu`](Kernels::linear_geglu), of 8-bit floats; `None` where they are not [one kernel](Kernels::gates_fp8).
+    /// As [`linear_geglu`](Kernels::linear_geglu), of 8-bit floats; `None` where they are not [one
+    /// kernel](Kernels::gates_fp8).
     pub(in crate::torch) fn linear_geglu_fp8(
         &self,
         input: &Fp8,

@@ -69,8 +69,9 @@ pub(super) struct Hopper {
     pub(super) fp8: Option<HopperFp8>,
 }
 
-// SAFETY: nothing in it belongs to a thread: CUDA's handles may be used from any, one at a time. `Sync` holds because it is reached
-// through the layers of one model, which one thread owns (`Backend`).
+// SAFETY: nothing in it belongs to a thread: CUDA's handles may be used from any, one at a time.
+// `Sync` holds because it is reached through the layers of one model, which one thread owns
+// (`Backend`).
 unsafe impl Send for Kernels {}
 // SAFETY: as above.
 unsafe impl Sync for Kernels {}
@@ -100,8 +101,8 @@ impl Hopper {
 }
 
 impl Kernels {
-    /// Compiles and loads them, or says why it cannot be. `mode` is not [`Mode::Exact`] where sums may be rounded once less and algorithms
-    /// be tried.
+    /// Compiles and loads them, or says why it cannot be. `mode` is not [`Mode::Exact`] where sums
+    /// may be rounded once less and algorithms be tried.
     pub(in crate::torch) fn load(
         device: Device,
         dtype: Dtype,

@@ -162,7 +162,8 @@ impl MatMul {
     /// Gives the product to `stream`.
     ///
     /// # Safety
-    /// The pointers of `product` are to tensors of the shapes it says, of this kind and on this device.
+    /// The pointers of `product` are to tensors of the shapes it says, of this kind and on this
+    /// device.
     pub(super) unsafe fn run(&self, product: &Product, stream: &Stream) -> Result<(), String> {
         // SAFETY: as promised.
         unsafe {
@@ -245,7 +246,8 @@ impl MatMul {
         };
         let mut candidates = vec![empty; CANDIDATES];
         let mut count = 0;
-        // SAFETY: signatures as in cublasLt.h; descriptors are as large as there, and were initialised.
+        // SAFETY: signatures as in cublasLt.h; descriptors are as large as there, and were
+        // initialised.
         unsafe {
             let init = self.call::<unsafe extern "C" fn(*mut Preference, usize) -> c_int>(
                 "cublasLtMatmulPreferenceInit_internal",

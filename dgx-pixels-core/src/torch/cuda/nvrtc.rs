@@ -115,7 +115,8 @@ impl Nvrtc {
     fn compile(&self, source: &Source) -> Result<Vec<u8>, String> {
         let text = CString::new(source.text).expect("our kernels have no zero in their text; this is a bug");
         let mut program = ptr::null_mut();
-        // SAFETY: signatures as in NVRTC's header; all places and texts outlive the calls; the program is destroyed once.
+        // SAFETY: signatures as in NVRTC's header; all places and texts outlive the calls; the
+        // program is destroyed once.
         unsafe {
             let create = self.call::<unsafe extern "C" fn(
                 *mut Program,

@@ -17,7 +17,8 @@ const MAX_CHUNKS: i64 = 128;
 /// Pictures of one call.
 pub(super) const MAX_IMAGES: i64 = 1024;
 
-/// Channels last: channels of `a`, then of `b`; `bias [channels]` and `time [images, channels]` are still to be added, in this order.
+/// Channels last: channels of `a`, then of `b`; `bias [channels]` and `time [images, channels]` are
+/// still to be added, in this order.
 #[derive(Clone, Copy)]
 pub(in crate::torch) struct Parts<'a> {
     pub(in crate::torch) a: &'a Tensor,
@@ -80,12 +81,14 @@ struct SourceArgument {
 }
 
 impl Kernels {
-    /// Whether pictures of so many channels can be normed; what of them is asked for at run time stands in `normed`.
+    /// Whether pictures of so many channels can be normed; what of them is asked for at run time
+    /// stands in `normed`.
     pub(super) fn norms(channels: i64, groups: i64) -> bool {
         pixel_threads(channels, groups).is_some()
     }
 
-    /// Group norm of `parts.whole()`, with SiLU behind it if `activate`; `None` where it does not fit.
+    /// Group norm of `parts.whole()`, with SiLU behind it if `activate`; `None` where it does not
+    /// fit.
     pub(in crate::torch) fn group_norm(
         &self,
         parts: Parts,
@@ -195,8 +198,8 @@ impl Kernels {
         Ok(Some(out))
     }
 
-    /// `x + bias`, or that and `residual`; all but `bias [c]` are `[b, c, h, w]` with channels last. In the place of `x`, which is used up;
-    /// `None` where it does not fit.
+    /// `x + bias`, or that and `residual`; all but `bias [c]` are `[b, c, h, w]` with channels
+    /// last. In the place of `x`, which is used up; `None` where it does not fit.
     pub(in crate::torch) fn add(
         &self,
         x: &Tensor,

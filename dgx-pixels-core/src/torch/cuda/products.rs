@@ -11,8 +11,8 @@ use super::stream;
 pub(super) const GEGLU_SHARED_BYTES: u32 = 4 * 49152 + 32768 + 64;
 
 impl Kernels {
-    /// `input [.., c_in] · weightᵀ [c_in, c_out] + bias`, added to `into [.., c_out]` where that is given, in its place; `None` where it does
-    /// not fit. A weight's rows may lie in a wider one.
+    /// `input [.., c_in] · weightᵀ [c_in, c_out] + bias`, added to `into [.., c_out]` where that is
+    /// given, in its place; `None` where it does not fit. A weight's rows may lie in a wider one.
     pub(in crate::torch) fn linear(
         &self,
         input: &Tensor,
@@ -70,13 +70,15 @@ impl Kernels {
         let handle = stream::handle(self.index)?;
         let clock = |once: &dyn Fn() -> std::result::Result<(), String>| self.clock(once);
         let stream = Stream { handle, records: self.records.get(), clock: Some(&clock) };
-        // SAFETY: shapes, strides and kinds were checked above; the tensors lie on this GPU, as its kernels were given to their layer.
+        // SAFETY: shapes, strides and kinds were checked above; the tensors lie on this GPU, as its
+        // kernels were given to their layer.
         unsafe { matmul.run(&product, &stream) }.map_err(TchError::Torch)?;
         Ok(Some(out))
     }
 
-    /// A linear layer and the [`geglu`](Kernels::geglu) of its output, which is nowhere written: `input [.., c_in]`, `weight [2 * width, c_in]` →
-    /// `[.., width]`. `None` where it does not fit, or where there is too little to do for it.
+    /// A linear layer and the [`geglu`](Kernels::geglu) of its output, which is nowhere written:
+    /// `input [.., c_in]`, `weight [2 * width, c_in]` → `[.., width]`. `None` where it does not
+    /// fit, or where there is too little to do for it.
     pub(in crate::torch) fn linear_geglu(
         &self,
         input: &Tensor,
@@ -107,7 +109,8 @@ impl Kernels {
         let out = Tensor::f_empty(&size, (self.kind, input.device()))?;
         let map = |tensor: &Tensor, (rows, columns): (i64, i64), box_rows| {
             let boxes = Boxes::dense(self.number(), [columns, rows], [64, box_rows], Swizzle::Bytes128);
-            // SAFETY: the tensors are contiguous, of these sizes, and live until the stream is there.
+            // SAFETY: the tensors are contiguous, of these sizes, and live until the stream is
+            // there.
             unsafe { self.driver.tensor_map(tensor.data_ptr(), &boxes) }.map_err(TchError::Torch)
         };
         let mut of_input = map(input, (rows, inner), 128)?;

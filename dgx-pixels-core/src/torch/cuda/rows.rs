@@ -20,8 +20,9 @@ struct Norm<'a> {
 }
 
 impl Kernels {
-    /// Adds to `x [.., width]` what is missing of it, in its place, and norms the sum over the last dimension: `early [width]` is missing
-    /// in the first rows, `residual` in those that it has, the last. `None` where it does not fit.
+    /// Adds to `x [.., width]` what is missing of it, in its place, and norms the sum over the last
+    /// dimension: `early [width]` is missing in the first rows, `residual` in those that it has,
+    /// the last. `None` where it does not fit.
     pub(in crate::torch) fn layer_norm(
         &self,
         x: &Tensor,
@@ -151,8 +152,9 @@ impl Kernels {
         Ok(Some(out))
     }
 
-    /// Softmax attention to few keys, in heads of 64: `query [b, n, heads * 64]`, `key` and `value` `[b, heads, tokens, 64]`, of which those
-    /// of one token lie beside each other → as `query`. `None` where it does not fit.
+    /// Softmax attention to few keys, in heads of 64: `query [b, n, heads * 64]`, `key` and `value`
+    /// `[b, heads, tokens, 64]`, of which those of one token lie beside each other → as `query`.
+    /// `None` where it does not fit.
     pub(in crate::torch) fn cross_attention(
         &self,
         query: &Tensor,

@@ -97,7 +97,8 @@ unsafe impl Send for Graph {}
 impl Graph {
     /// Records what `work` does, without doing it. The caller is on our stream.
     ///
-    /// Tensors that `work` makes lie in `pool`; those that it returns hold what the last [`replay`](Graph::replay) made.
+    /// Tensors that `work` makes lie in `pool`; those that it returns hold what the last
+    /// [`replay`](Graph::replay) made.
     pub(in super::super) fn record<T>(pool: Pool, work: impl FnOnce() -> Result<T>) -> Result<(Graph, T)> {
         let mut graph = ptr::null_mut();
         // SAFETY: makes a graph that `drop` frees, also if it cannot begin.
@@ -105,7 +106,8 @@ impl Graph {
         let graph = Graph(graph);
         returned(failed)?;
         let made = work();
-        // SAFETY: recording has begun. It is ended also after an error, as the stream is unusable before.
+        // SAFETY: recording has begun. It is ended also after an error, as the stream is unusable
+        // before.
         let ended = returned(unsafe { dgx_graph_end(graph.0) });
         let made = made?;
         ended.map(|()| (graph, made))

@@ -1,4 +1,5 @@
-//! Each kernel against the plain tensors that it stands for: `cargo test --release --lib torch::cuda -- --ignored` on a GPU.
+//! Each kernel against the plain tensors that it stands for:
+//! `cargo test --release --lib torch::cuda -- --ignored` on a GPU.
 
 use std::sync::Arc;
 
@@ -249,7 +250,8 @@ fn attention_to_texts_is_that_of_plain_tensors() {
     }
 }
 
-/// Products of 8-bit floats are off by their rounding, about 1 in 16 for each number, and less for sums.
+/// Products of 8-bit floats are off by their rounding, about 1 in 16 for each number, and less for
+/// sums.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn products_of_8_bits_are_near_those_of_plain_tensors() {

@@ -37,7 +37,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `ASEF`, the version, the number of blocks, and the blocks: colors, and where groups begin and end.
+/// `ASEF`, the version, the number of blocks, and the blocks: colors, and where groups begin and
+/// end.
 pub(super) fn ase(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
     let cut = || "it is an Adobe swatch file (ASE) that ends early".to_owned();
     let mut reader = Reader(bytes);
@@ -58,7 +59,8 @@ pub(super) fn ase(bytes: &[u8]) -> Result<Vec<[u8; 3]>, String> {
     Ok(colors)
 }
 
-/// The length of the name in UTF-16 units, the name, the model, its numbers, and how the color is used.
+/// The length of the name in UTF-16 units, the name, the model, its numbers, and how the color is
+/// used.
 fn ase_color(block: &[u8]) -> Option<[u8; 3]> {
     let mut reader = Reader(block);
     let name = usize::from(reader.u16()?);
@@ -78,8 +80,8 @@ fn ase_color(block: &[u8]) -> Option<[u8; 3]> {
     })
 }
 
-/// The version, the number of colors, and for each its model and four numbers; then perhaps all of it once
-/// more with names. `None` for a file that is no such.
+/// The version, the number of colors, and for each its model and four numbers; then perhaps all of
+/// it once more with names. `None` for a file that is no such.
 pub(super) fn aco(bytes: &[u8]) -> Option<Vec<[u8; 3]>> {
     let mut reader = Reader(bytes);
     let (version, count) = (reader.u16()?, reader.u16()?);

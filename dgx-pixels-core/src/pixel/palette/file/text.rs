@@ -14,8 +14,8 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines()).map(|(number, line)| (number, line.trim())).filter(|(_, line)| !line.is_empty())
 }
 
-/// Lines of three numbers and perhaps a name, after a header. `Channels: RGBA` in the header says that alpha
-/// is the fourth; what is invisible is no color.
+/// Lines of three numbers and perhaps a name, after a header. `Channels: RGBA` in the header says
+/// that alpha is the fourth; what is invisible is no color.
 fn gpl(text: &str) -> Result<Vec<[u8; 3]>, String> {
     let mut has_alpha = false;
     let mut colors = vec![];
@@ -94,8 +94,8 @@ fn is_comment(word: &str) -> bool {
     })
 }
 
-/// `#RGB`, `#RGBA`, `#RRGGBB`, `#RRGGBBAA`; and without `#` or after `0x` six digits, or eight with alpha
-/// first, as Paint.NET writes them.
+/// `#RGB`, `#RGBA`, `#RRGGBB`, `#RRGGBBAA`; and without `#` or after `0x` six digits, or eight with
+/// alpha first, as Paint.NET writes them.
 pub(super) fn color(word: &str) -> Option<[u8; 3]> {
     let bare = word.strip_prefix("0x").or(word.strip_prefix("0X"));
     let (digits, after_hash) = match (word.strip_prefix('#'), bare) {
