@@ -96,7 +96,7 @@ pub(crate) struct TorchArgs {
     #[arg(long)]
     vae_tiling: bool,
 
-    /// What the model's UNet answers with, where its files do not say it: `epsilon`,
+    /// The answer of the model's UNet, if its files do not say it: `epsilon`,
     /// `v_prediction`, `sample` or `flow_prediction`. Default: what the files say, or `epsilon`.
     #[arg(long, value_name = "TYPE")]
     prediction_type: Option<PredictionType>,

@@ -55,7 +55,7 @@ pub(crate) struct Summary {
     steps: usize,
     guidance_scale: f64,
     components: Vec<Part>,
-    /// Of a single file.
+    /// The properties of a single file.
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<Vec<String>>,
 }
@@ -80,7 +80,7 @@ struct Line<'a> {
     summary: Option<Summary>,
 }
 
-/// What a LoRA is, from its header.
+/// The properties of a LoRA, from its header.
 #[derive(Serialize)]
 struct About {
     /// The kinds of change, for example `LoRA`.
@@ -254,7 +254,7 @@ fn show_lora(name: &str, path: &Path, about: &About) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many names there are, and the first of them.
+/// The number of names, and the first of them.
 fn names(all: &[String]) -> String {
     match all {
         [] => "none".into(),

@@ -42,10 +42,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH|NAME")]
     base: Option<String>,
 
-    /// Where a LoRA is now that is in no model folder. Several may be given. A LoRA is known by the
+    /// The path of a LoRA that is in no model folder. Several may be given. A LoRA is known by the
     /// hash that the image records.
     #[arg(long, value_name = "PATH")]
     lora: Vec<PathBuf>,
+
     /// Write the new image to this file that ends in `.png`. With `-` it is the only output on
     /// standard output.
     #[arg(short, long, value_name = "PATH|-")]

@@ -110,11 +110,11 @@ pub struct ModelInfo {
     pub libtorch: Option<String>,
     /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
-    /// What the model is given against what its files say, and the LoRAs that change it.
+    /// The settings that win over the model's files, and the LoRAs that change it.
     pub variant: Variant,
 }
 
-/// What a loaded model is given besides its files.
+/// The settings and LoRAs that a loaded model has besides its files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Variant {
     /// The meaning of the UNet's answer.

@@ -1,4 +1,4 @@
-//! What a loaded model is given besides its own files.
+//! The settings and LoRAs of a loaded model, besides its own files.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Why a request cannot be fulfilled.
+//! The reasons why a request cannot be fulfilled.
 
 use super::lora::{MAX_LORAS, MAX_WEIGHT};
 use super::{MAX_DEEP_CACHE, MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, MIN_SIDE};

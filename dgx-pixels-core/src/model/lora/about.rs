@@ -1,4 +1,4 @@
-//! What a LoRA file says of itself: by its tensors, and by its author's notes.
+//! A LoRA file's description of itself, from its tensors and its author's notes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

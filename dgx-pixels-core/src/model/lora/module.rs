@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Orthogonal,
     Set,
     Diff,
-    /// Only the bias is changed.
+    /// A change of the bias alone.
     Bias,
 }
 

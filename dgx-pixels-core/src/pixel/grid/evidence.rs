@@ -1,4 +1,4 @@
-//! What speaks for a grid and against it, and how sure it therefore is.
+//! The evidence for a grid and against it, and the confidence that follows from it.
 
 use super::Grid;
 use super::edges::{Edges, comb, longest};
