@@ -59,8 +59,8 @@ class PixelFields(TypedDict, total=False):
     #: The part that becomes transparent: `auto`, a plain background, and nothing of a generated
     #: texture that tiles; `off`; or a color such as `#ff00ff`. Default: `auto`.
     transparent: str | bool | None
-    #: What is done with an image whose grid is not sure: `best` draws the likeliest, `keep` returns
-    #: the image as it is, and `fail` refuses it. `grid` decides it. Default: `best`.
+    #: The answer to an image whose grid is not sure: `best` draws the likeliest sprite, `keep`
+    #: returns the image as it is, and `fail` refuses it. `grid` decides it. Default: `best`.
     unsure: str | None
 
 
