@@ -86,7 +86,11 @@ fn requests() -> Vec<GenerateRequest> {
         },
         GenerateRequest { preset: Some("dmd2".parse().unwrap()), steps: None, ..plain.clone() },
         GenerateRequest { preset: Some("hyper-sd-1".parse().unwrap()), ..plain.clone() },
-        GenerateRequest { sigmas: Some(vec![14.6, 3.0, 0.4, 0.0]), ..plain.clone() },
+        GenerateRequest {
+            scheduler: Some(SchedulerName::Euler),
+            sigmas: Some(vec![14.6, 3.0, 0.4, 0.0]),
+            ..plain.clone()
+        },
         GenerateRequest { width: Some(64), height: Some(128), ..plain.clone() },
         GenerateRequest { prompt: String::new(), seed: u64::MAX, ..plain },
     ]);

@@ -221,13 +221,14 @@ fn the_png_carries_the_request_with_its_defaults() {
         serde_json::from_str::<Value>(made).unwrap(),
         json!({
             "request": {
-                "prompt": "ein Schlüssel, 鍵", "negative_prompt": null, "seed": 7, "steps": 30,
+                "prompt": "ein Schlüssel, 鍵", "negative_prompt": null, "prompt_syntax": "comfyui",
+                "seed": 7, "steps": 30,
                 "guidance_scale": 5.0, "guidance_rescale": 0.0, "scheduler": "euler", "size": size,
                 "original_size": size, "crop": { "left": 0, "top": 0 }, "target_size": size,
             },
             "model": "sketch", "model_hash": null, "dtype": "none", "device": "cpu",
             "program": env!("CARGO_PKG_VERSION"), "libtorch": null,
-            "vae_tiling": false, "pixel": null,
+            "vae_tiling": false, "pixel": null, "format_version": 3,
         })
     );
 }

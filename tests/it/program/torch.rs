@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::Desk;
 
+/// The weights of a text encoder of the model `tiny`, which are 32-bit floats.
+const TEXT_ENCODER: &str = "models/tiny/text_encoder/model.safetensors";
+
 fn desk() -> Desk {
     let desk = Desk::new();
     desk.add_model("models/tiny");
@@ -134,7 +137,8 @@ fn a_device_or_precision_that_none_has_ends_with_2() {
 #[test]
 fn results_that_are_not_finite_end_with_6_and_no_picture() {
     let desk = desk();
-    spoil(&desk.path("models/tiny/unet/diffusion_pytorch_model.safetensors"), "conv_out.bias");
+    // The largest number is finite, and a layer multiplies it.
+    spoil(&desk.path(TEXT_ENCODER), "text_model.embeddings.position_embedding.weight", f32::MAX);
     let ran = desk.run(["generate", "key", "--steps", "2", "--device", "cpu", "--quiet"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(6), ""), "{ran:?}");
     assert!(ran.stderr.contains("not finite"), "{}", ran.stderr);
@@ -142,8 +146,18 @@ fn results_that_are_not_finite_end_with_6_and_no_picture() {
 }
 
 #[test]
+fn weights_that_are_not_finite_end_with_3_and_no_picture() {
+    let desk = desk();
+    spoil(&desk.path(TEXT_ENCODER), "text_model.embeddings.position_embedding.weight", f32::NAN);
+    let ran = desk.run(["generate", "key", "--steps", "2", "--device", "cpu", "--quiet"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""), "{ran:?}");
+    assert!(ran.stderr.contains("numbers that are not finite"), "{}", ran.stderr);
+    assert_eq!(desk.files(), ["models"]);
+}
+
+#[test]
 fn a_prompt_past_the_tokenizer_is_drawn_with_a_warning() {
-    let prompt = format!("{}lighthouse", "a key ".repeat(60));
+    let prompt = format!("{}lighthouse", "a key ".repeat(400));
     let ran = desk().run(["generate", &prompt, "--steps", "1", "--device", "cpu", "--quiet"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.starts_with("warning: ") && ran.stderr.contains("lighthouse"), "{}", ran.stderr);
@@ -164,14 +178,14 @@ fn ctrl_c_stops_between_steps_and_leaves_nothing() {
     assert_eq!(desk.files(), ["models"]);
 }
 
-/// Overwrites a tensor with NaN.
-fn spoil(weights: &Path, tensor: &str) {
+/// Overwrites a tensor of 32-bit floats with one value.
+fn spoil(weights: &Path, tensor: &str, value: f32) {
     let bytes = fs::read(weights).unwrap();
     let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap());
     let header: Value = serde_json::from_slice(&bytes[8..8 + header_len as usize]).unwrap();
     let [start, end] = [0, 1].map(|i| header[tensor]["data_offsets"][i].as_u64().unwrap());
-    let nan = vec![0xff; (end - start) as usize];
-    File::options().write(true).open(weights).unwrap().write_all_at(&nan, 8 + header_len + start).unwrap();
+    let values = value.to_le_bytes().repeat((end - start) as usize / 4);
+    File::options().write(true).open(weights).unwrap().write_all_at(&values, 8 + header_len + start).unwrap();
 }
 
 #[test]
