@@ -105,7 +105,15 @@ impl Changed<'_> {
         self.needed(Part::Bias)?.f_flatten(0, -1)?.f_mul_scalar(strength)
     }
 
-    /// What is added to `weight`.
+    /// The change of the weight, of its shape, for a strength `m`; `s` is alpha over rank, and `W`
+    /// the pristine weight:
+    ///
+    /// - LoRA and LoCon: `m s U D`, with [`tucker`] if the file has a core
+    /// - LoHa: `m s (A1 B1) * (A2 B2)`, element by element
+    /// - LoKr: `m s (W1 kron W2)`, where `s` is 1 if both factors are whole
+    /// - (IA)³: `m W * w`, by rows or by columns
+    /// - OFT: `m (rescale R W - W)`, block by block
+    /// - DoRA: `m (V d / |V| - W)` of `V = W + s U D`, with the lengths `d` of the file
     fn delta(&self, weight: &Tensor, strength: f64) -> Result<Tensor> {
         let shape = weight.size();
         let as_weight = |delta: Tensor| delta.f_reshape(&shape);
