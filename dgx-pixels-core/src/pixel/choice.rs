@@ -13,7 +13,8 @@ use crate::request::ImageSize;
 /// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by
 /// fewer.
 const LEAST_REDUCTION: f64 = 2.0;
-/// From this confidence on a grid is found; below, the verdict is that it is not sure.
+/// From this confidence on a grid comes before what else an image may be. It is sure from
+/// [`grid::SURE`] on.
 pub(super) const LIMIT: f64 = 0.6;
 /// From this confidence on the likeliest grid is drawn where none is sure; below, what an image
 /// without a grid becomes.
@@ -94,7 +95,7 @@ pub(super) fn choose(
     }
     let mut found = grid::find(image);
     let confidence = found.first().map_or(0.0, |grid| grid.confidence);
-    let is_sure = confidence >= LIMIT;
+    let comes_first = confidence >= LIMIT;
     // What a generator made is enlarged, as is what a program showed on a board, and frames divide
     // the width.
     let may_be_native = options.expected_step.is_none()
@@ -106,7 +107,11 @@ pub(super) fn choose(
         let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
         return Ok(kept(image, Verdict::Native, confidence, others));
     }
-    if is_sure {
+    if comes_first {
+        // What a generator made has a grid, whatever became of it.
+        if confidence < grid::SURE && options.expected_step.is_none() {
+            return in_doubt(image, options.unsure, found, confidence);
+        }
         let grid = found.remove(0);
         let (verdict, method) = (Verdict::Grid, Method::Sample);
         return Ok(Choice { grid, verdict, method, confidence, others: found });
@@ -141,17 +146,26 @@ pub(super) fn choose(
         let (verdict, method) = (Verdict::NoGrid, Method::Reduce);
         return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: vec![] });
     }
-    // It may have a grid, and may have none.
-    match options.unsure {
+    if confidence < LIKELY && options.unsure == Unsure::Best {
+        let (verdict, method) = (Verdict::Unsure, Method::Reduce);
+        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: found });
+    }
+    in_doubt(image, options.unsure, found, confidence)
+}
+
+/// The answer to an image that may have the first grid of `found`, another one, or none.
+fn in_doubt(
+    image: &RgbaImage,
+    unsure: Unsure,
+    mut found: Vec<Grid>,
+    confidence: f64,
+) -> Result<Choice, PixelError> {
+    match unsure {
         Unsure::Fail => {
             let (columns, rows) = found.first().map_or((0, 0), |grid| (grid.x.cells(), grid.y.cells()));
             Err(PixelError::Unsure { columns, rows, confidence })
         }
         Unsure::Keep => Ok(kept(image, Verdict::Unsure, confidence, found)),
-        Unsure::Best if confidence < LIKELY => {
-            let (verdict, method) = (Verdict::Unsure, Method::Reduce);
-            Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: found })
-        }
         Unsure::Best => {
             let grid = found.remove(0);
             let (verdict, method) = (Verdict::Unsure, Method::Sample);

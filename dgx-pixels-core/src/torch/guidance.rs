@@ -18,3 +18,23 @@ pub(super) fn guide(negative: &Tensor, positive: &Tensor, request: &ResolvedRequ
     let share = request.guidance_rescale;
     rescaled.f_mul_scalar(share)?.f_add(&guided.f_mul_scalar(1.0 - share)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend as _, Sketch};
+    use crate::request::GenerateRequest;
+
+    #[test]
+    fn rescaling_gives_the_spread_of_the_positive_answer() {
+        let negative = Tensor::from_slice(&[0.0_f32; 4]).view([1, 1, 2, 2]);
+        let positive = Tensor::from_slice(&[1.0_f32, -1.0, 1.0, -1.0]).view([1, 1, 2, 2]);
+        for (share, expected) in [(0.0, 2.0), (0.5, 1.5), (1.0, 1.0)] {
+            let request =
+                GenerateRequest { guidance_scale: Some(2.0), guidance_rescale: share, ..Default::default() };
+            let request = request.resolve(&Sketch.defaults()).unwrap();
+            let guided = guide(&negative, &positive, &request).unwrap();
+            assert!(guided.allclose(&(&positive * expected), 1e-6, 1e-6, false), "{share}: {guided:?}");
+        }
+    }
+}
