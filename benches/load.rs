@@ -1,4 +1,4 @@
-//! What step-level batching is worth: jobs that come at random, served by the engine and, on the
+//! The worth of step-level batching: jobs that come at random, served by the engine and, on the
 //! same simulated device, in whole batches as other servers do. Prints a JSON line a run and draws
 //! the curve.
 //!

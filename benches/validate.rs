@@ -1,4 +1,4 @@
-//! How long `dgx-pixels validate` takes for a project of 10,000 sprites:
+//! The time that `dgx-pixels validate` takes for a project of 10,000 sprites:
 //! `cargo bench --bench validate -- [SPRITES]`.
 
 use std::fs;

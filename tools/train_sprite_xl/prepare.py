@@ -17,6 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from alpha import harden
+from bpe import bpe
 from PIL import Image
 from words import (
     ADJECTIVES,
@@ -34,7 +36,6 @@ from words import (
 
 LICENCE = "CC0-1.0"
 ORIGIN = "Dungeon Crawl Stone Soup, repository crawl/tiles, releases Nov-2015 and Oct-5-2010"
-START, END = "<|startoftext|>", "<|endoftext|>"
 MERGES = 2000
 # Words that people write and the set does not: given a place so that they are one token each.
 EVERYDAY = """blurry photo realistic text watermark low quality high best background transparent simple scene view walking running attack
@@ -43,53 +44,11 @@ stove anvil fence ladder rope chain hook net lever bag barrel crate map candle m
 fantasy medieval dungeon cave forest village space alien car gun game item hand face head body wings tail horn claw tooth""".split()
 
 
-def harden(pixels: np.ndarray) -> np.ndarray:
-    """Straight RGBA with alpha 0 or 255 and nothing under what is not seen.
-
-    Half-seen pixels are laid over black if there are many of them (glows, clouds), as the game shows them at its darkest.
-    """
-    alpha = pixels[..., 3]
-    soft = (alpha > 0) & (alpha < 255)
-    threshold = 64 if soft.mean() > 0.15 else 128
-    visible = alpha >= threshold
-    rgb = pixels[..., :3].astype(np.float32)
-    rgb = rgb * (0.45 + 0.55 * alpha[..., None] / 255)
-    return np.concatenate([rgb.round().astype(np.uint8) * visible[..., None], 255 * visible[..., None].astype(np.uint8)], -1)
-
-
 def is_label(record: Record, sprite: np.ndarray) -> bool:
     """Whether this is one of the small marks that the game lays over an item's lower right corner."""
     rows, columns = sprite[..., 3].any(1).nonzero()[0], sprite[..., 3].any(0).nonzero()[0]
     carried = ("potion", "scroll", "ring", "amulet", "wand", "staff", "food", "book", "gem")
     return record.kind in carried and rows[0] >= 14 and columns[0] >= 13
-
-
-def bpe(words: Counter[str], merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's vocabulary in small: bytes, bytes that end a word, `merges` learned from `words`, start and end."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-    texts = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
-    pairs: Counter[tuple[str, str]] = Counter()
-    for word, text in texts.items():
-        for pair in zip(text, text[1:]):
-            pairs[pair] += words[word]
-    learned: list[tuple[str, str]] = []
-    while len(learned) < merges and pairs:
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        learned.append(best)
-        for word, text in texts.items():
-            if best not in zip(text, text[1:]):
-                continue
-            for pair in zip(text, text[1:]):
-                pairs[pair] -= words[word]
-            for i in range(len(text) - 2, -1, -1):
-                if tuple(text[i : i + 2]) == best:
-                    text[i : i + 2] = ["".join(best)]
-            for pair in zip(text, text[1:]):
-                pairs[pair] += words[word]
-        pairs = +pairs
-    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in learned] + [START, END]
-    return {token: i for i, token in enumerate(tokens)}, learned
 
 
 def vocabulary(records: list[Record]) -> Counter[str]:

@@ -12,7 +12,6 @@ import math
 import time
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,61 +20,15 @@ from diffusers import DPMSolverMultistepScheduler
 from diffusers import logging as diffusers_logging
 from model import SCHEDULE, Parts, make_parts, make_pipeline, save_tokenizer, time_ids, to_latents
 from sheet import SHEET_PROMPTS, save_sheet, sprite_pipeline
+from state import State, learning_rate, update_ema
 from torch import Tensor, nn
 
 # Rows whose text is left out altogether, as zeros; rows whose text is empty.
 NO_TEXT, EMPTY_TEXT = 0.08, 0.03
 # Every so many steps one batch has another size than 32x32, uncompiled, and a quarter of the rows.
 OTHER_SIZE_EVERY = 10
-EMA_DECAY = 0.9993
 SNR_GAMMA, LEAST_WEIGHT = 5.0, 0.3
-WARMUP_STEPS = 300
 RESERVED_SECONDS = 25.0
-
-
-@dataclass
-class State:
-    """All that a checkpoint holds."""
-
-    parts: Parts
-    ema: Parts
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    progress: float = 0.0
-    curve: list[dict[str, float]] = field(default_factory=list)
-
-    def save(self, path: Path) -> None:
-        values = {
-            "parts": {name: module.state_dict() for name, module in self.parts.modules().items()},
-            "ema": {name: module.state_dict() for name, module in self.ema.modules().items()},
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "progress": self.progress,
-            "curve": self.curve,
-        }
-        torch.save(values, path.with_suffix(".new"))
-        path.with_suffix(".new").rename(path)
-
-    def load(self, path: Path, device: torch.device) -> None:
-        values = torch.load(path, map_location=device, weights_only=True)
-        for name in self.parts.modules():
-            self.parts.modules()[name].load_state_dict(values["parts"][name])
-            self.ema.modules()[name].load_state_dict(values["ema"][name])
-        self.optimizer.load_state_dict(values["optimizer"])
-        self.step, self.progress, self.curve = values["step"], values["progress"], values["curve"]
-
-
-def learning_rate(peak: float, step: int, progress: float) -> float:
-    """Up in the first steps, level for half the training, then down a half cosine to nothing."""
-    fall = max(0.0, (progress - 0.5) / 0.5)
-    return peak * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
-
-
-@torch.no_grad()
-def update_ema(state: State) -> None:
-    decay = min(EMA_DECAY, (1 + state.step) / (10 + state.step))
-    for name, module in state.ema.modules().items():
-        torch._foreach_lerp_(list(module.parameters()), list(state.parts.modules()[name].parameters()), 1 - decay)
 
 
 class Loss:

@@ -22,10 +22,10 @@ import numpy as np
 from captions import Record, own_words, sentence
 from PIL import Image
 from scipy import ndimage
+from shared import bpe, harden
 from wordnet import WordNet
 from words import describe
 
-START, END = "<|startoftext|>", "<|endoftext|>"
 TOKENS = 6000
 SIZES = [16, 24, 32, 40, 48, 64]
 # Lexicographer files of WordNet in which a kind's names are looked for first.
@@ -34,20 +34,6 @@ FILES = {"animal": "05", "food": "13", "plant": "20", "character": "18", "monste
 INTERFACE = set("""button arrow sign document window folder format text go edit view system application applications preferences network
 media mail user users x bookmark input drive dialog emblem align list page file font cursor dir justify indent selection object zoom
 mobile id ab o japanese squared keycap input clock flag symbols""".split())
-
-
-def harden(pixels: np.ndarray) -> np.ndarray:
-    """Straight RGBA with alpha 0 or 255 and nothing under what is not seen.
-
-    Half-seen pixels are laid over black if there are many of them (glows, clouds), as the game shows them at its darkest.
-    """
-    alpha = pixels[..., 3]
-    soft = (alpha > 0) & (alpha < 255)
-    threshold = 64 if soft.mean() > 0.15 else 128
-    visible = alpha >= threshold
-    rgb = pixels[..., :3].astype(np.float32)
-    rgb = rgb * (0.45 + 0.55 * alpha[..., None] / 255)
-    return np.concatenate([rgb.round().astype(np.uint8) * visible[..., None], 255 * visible[..., None].astype(np.uint8)], -1)
 
 
 def without_shadow(sprite: np.ndarray) -> np.ndarray:
@@ -171,38 +157,6 @@ def better_kind(kind: str, subject: str, style: str) -> str:
 def read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> np.ndarray:
     file = archive.extractfile(member)
     return np.asarray(Image.open(io.BytesIO(file.read())).convert("RGBA"))
-
-
-def bpe(words: Counter[str], merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's vocabulary in small: bytes, bytes that end a word, `merges` learned from `words`, start and end."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-    texts = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
-    pairs: Counter[tuple[str, str]] = Counter()
-    having: dict[tuple[str, str], set[str]] = {}
-    for word, text in texts.items():
-        for pair in zip(text, text[1:]):
-            pairs[pair] += words[word]
-            having.setdefault(pair, set()).add(word)
-    learned: list[tuple[str, str]] = []
-    while len(learned) < merges and pairs:
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        learned.append(best)
-        for word in having.pop(best):
-            text = texts[word]
-            if best not in zip(text, text[1:]):
-                continue
-            for pair in zip(text, text[1:]):
-                pairs[pair] -= words[word]
-            for i in range(len(text) - 2, -1, -1):
-                if tuple(text[i : i + 2]) == best:
-                    text[i : i + 2] = ["".join(best)]
-            for pair in zip(text, text[1:]):
-                pairs[pair] += words[word]
-                having.setdefault(pair, set()).add(word)
-        pairs = +pairs
-    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in learned] + [START, END]
-    return {token: i for i, token in enumerate(tokens)}, learned
 
 
 def vocabulary(records: list[Record], wordnet: WordNet) -> Counter[str]:

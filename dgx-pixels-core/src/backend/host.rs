@@ -44,7 +44,7 @@ pub trait Models: Send + Sync + 'static {
     /// are found and checked.
     ///
     /// # Errors
-    /// As [`describe`](Self::describe); [`Error::Value`] from models that take none, which is the
+    /// Those of [`describe`](Self::describe); [`Error::Value`] from models that take none, which is the
     /// default; [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a file
     /// that is for another model.
     fn describe_with(
@@ -66,7 +66,7 @@ pub trait Models: Send + Sync + 'static {
     /// Loads a model as it was described, with what changes it.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// Those of [`load`](Self::load).
     fn load_with(
         &self,
         info: &ModelInfo,

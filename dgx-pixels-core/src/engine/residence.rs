@@ -82,7 +82,7 @@ impl<M: Models> Worker<M> {
     }
 
     /// Begins to load the model of the first waiting job that has none, if it may be loaded.
-    /// Whether jobs of other models have to wait until there is room for it.
+    /// Returns `true` if jobs of other models have to wait until there is room for it.
     pub(super) fn loads_next(&mut self, state: &mut State, now: Instant) -> bool {
         if self.loading.is_some() {
             return false;

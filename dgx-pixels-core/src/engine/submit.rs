@@ -33,7 +33,7 @@ impl Engine {
     /// an idempotency key that is known, the job that has it.
     ///
     /// # Errors
-    /// What is wrong with the request; [`Error::Exists`] or [`Error::Output`] for its output;
+    /// The fault of the request; [`Error::Exists`] or [`Error::Output`] for its output;
     /// [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`];
     /// [`Error::Journal`]. Nothing was taken then.
     ///

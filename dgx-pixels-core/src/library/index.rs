@@ -88,7 +88,7 @@ pub struct Page {
 
 /// The place between two assets of a list. It keeps its meaning whatever is added or removed
 /// meanwhile.
-/// As a text it can be handed to a client, which gives it back for the next page.
+/// Its text can be handed to a client, which gives it back for the next page.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {

@@ -140,7 +140,7 @@ impl Sdxl {
     /// the device so far.
     ///
     /// # Errors
-    /// As [`load`](Sdxl::load).
+    /// Those of [`load`](Sdxl::load).
     pub fn load_and_tell(
         model: &Model,
         options: &Options,
@@ -153,7 +153,7 @@ impl Sdxl {
     /// changes are computed in `f32` from the weights in the files.
     ///
     /// # Errors
-    /// As [`load`](Sdxl::load), and [`Error::Model`] for a LoRA that is for another model.
+    /// Those of [`load`](Sdxl::load), and [`Error::Model`] for a LoRA that is for another model.
     pub fn load_merged(
         model: &Model,
         options: &Options,
@@ -177,7 +177,7 @@ impl Sdxl {
     /// read but the tokenizers: for measurements.
     ///
     /// # Errors
-    /// As [`load`](Sdxl::load).
+    /// Those of [`load`](Sdxl::load).
     pub fn random(model: &Model, options: &Options, seed: u64) -> Result<Sdxl, Error> {
         // Also where there is no GPU yet: each device's generator takes the last seed that was set.
         options.device.resolve()?;
