@@ -11,8 +11,9 @@
     python bench.py doubt results.jsonl no_grid.jsonl --picture reliability.png # wrong and sure, abstained, calibration
     python bench.py compare results.jsonl --output compare.png                  # wins and losses, drawn again
 
-`run` writes a JSON line for each tool and picture, in no fixed order. One worker a core makes a picture, then asks the
-tools one after another, each in its own process with one thread, so no more is busy at a time than there are cores.
+`run` writes a JSON line for each tool and picture, in no fixed order. One worker a core makes a
+picture, then asks the tools one after another, each in its own process with one thread, so no more
+is busy at a time than there are cores.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """A picture on its way from its true size to a damaged one, and where its cells lie.
 
-Coordinates: a cell is one true pixel. Column `i` of the truth spans `phase_x + i * step_x` to `phase_x + (i + 1) *
-step_x` in the picture, whose own pixels span `x` to `x + 1`. Where the crop cuts through cells, the truth keeps a
-column that shows more than half of itself, so `-step_x / 2 < phase_x < step_x / 2`; crops between 0.42 and 0.58 of a
-cell are not made. Where the lattice is bent, step and phase are its mean, and `centres` says where each cell is.
+Coordinates: a cell is one true pixel. Column `i` of the truth spans `phase_x + i * step_x` to
+`phase_x + (i + 1) * step_x` in the picture, whose own pixels span `x` to `x + 1`. Where the crop
+cuts through cells, the truth keeps a column that shows more than half of itself, so `-step_x / 2 <
+phase_x < step_x / 2`; crops between 0.42 and 0.58 of a cell are not made. Where the lattice is
+bent, step and phase are its mean, and `centres` says where each cell is.
 """
 
 import io

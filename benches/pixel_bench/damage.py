@@ -4,9 +4,10 @@
     python damage.py write --set tune --sources 12 --seed 1 --output /tmp/pixel_tune     # pictures and truth.json
     python damage.py sheet --set tune --output /tmp/sheet.png                            # one picture a category
 
-A damage takes a source at its true size and gives a picture some 128 to 1100 px a side. Everything random comes from
-(seed, source, category), so one picture can be made again alone. `kinds.py` has the sixty damages of the report,
-`wild.py` those of public complaints, and `held_out.py` those that no threshold was ever set on.
+A damage takes a source at its true size and gives a picture some 128 to 1100 px a side. Everything
+random comes from (seed, source, category), so one picture can be made again alone. `kinds.py` has
+the sixty damages of the report, `wild.py` those of public complaints, and `held_out.py` those that
+nothing was fitted on.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Pictures without cells that are drawn and not photographed: text, charts, flags, tables, vector shapes, maps.
+"""Pictures without cells that are drawn and not photographed: text, charts, flags, tables, vector
+shapes, maps.
 
 They have straight edges at round places, which is what a search for a grid takes for one.
 """

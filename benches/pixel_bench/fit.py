@@ -7,8 +7,9 @@
         evidence_of_a_folder -- --ignored --nocapture | grep '^{' > /tmp/fit/report/evidence.jsonl     # of each folder
     python fit.py weights /tmp/fit/report /tmp/fit/wild /tmp/fit/flat
 
-`weights` prints the numbers for `grid/evidence.rs`. The figures beside them are of kinds left out in turn: each kind
-is judged by weights that were fitted to the pictures of all other kinds, so they say what a new kind may expect.
+`weights` prints the numbers for `grid/evidence.rs`. The figures beside them are of kinds left out
+in turn: each kind is judged by weights that were fitted to the pictures of all other kinds, so they
+say what a new kind may expect.
 """
 
 import argparse

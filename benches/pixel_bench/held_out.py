@@ -1,4 +1,7 @@
-"""Damages that no threshold and no weight of dgx-pixels was set on: they are run once, for the page of figures."""
+"""Damages that no weight of dgx-pixels was fitted on, for a page of figures.
+
+They were looked at twice, and two rules were corrected after the first look.
+"""
 
 import io
 

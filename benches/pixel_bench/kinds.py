@@ -1,4 +1,5 @@
-"""The sixty damages of the report: enlarging, cropping, blur, lossy files, noise, bent lattices, light, diffusion.
+"""The sixty damages of the report: enlarging, cropping, blur, lossy files, noise, bent lattices,
+light, diffusion.
 
 The list follows the description of pixel-bench by Retro Diffusion; the code is our own.
 """

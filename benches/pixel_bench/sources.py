@@ -1,11 +1,13 @@
-"""The pictures before damage: CC0 sprites and scenes at their true size, and pictures that have no grid at all.
+"""The pictures before damage: CC0 sprites and scenes at their true size, and pictures that have no
+grid at all.
 
     python sources.py make --sprites SPRITES_DIR --index sprites.tsv      # writes data/tune and data/report anew
     python sources.py no-grid --output /tmp/no_grid                       # photographs and gradients, 120 PNG files
 
-`make` needs the 32x32 tiles that data/README.md names; everything else reads `data/`. The two sets share no tile and
-no subject, so what is tuned on one is judged on the other. The no-grid pictures are cut from photographs that
-scikit-image, scikit-learn and matplotlib carry in their wheels, and drawn from seeded gradients and clouds.
+`make` needs the 32x32 tiles that data/README.md names; everything else reads `data/`. The two sets
+share no tile and no subject, so what is tuned on one is judged on the other. The no-grid pictures
+are cut from photographs that scikit-image, scikit-learn and matplotlib carry in their wheels, and
+drawn from seeded gradients and clouds.
 """
 
 import argparse

@@ -4,8 +4,9 @@
     python tools.py run unfake IN.png OUT.png           # one picture, by hand
     python tools.py serve unfake                        # what bench.py talks to: a JSON line in, a JSON line out
 
-To add a tool, write a function that imports it and returns `picture file -> Outcome`, and name it in `TOOLS`. The
-bench runs each in a process of its own, which imports nothing of the bench, so its memory and time are its own.
+To add a tool, write a function that imports it and returns `picture file -> Outcome`, and name it
+in `TOOLS`. The bench runs each in a process of its own, which imports nothing of the bench, so its
+memory and time are its own.
 """
 
 import argparse

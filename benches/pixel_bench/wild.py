@@ -1,7 +1,9 @@
-"""Damages of public complaints: sheets, drawn checkerboards, isometric art, icons, shadows, screens, copies of copies.
+"""Damages of public complaints: sheets, drawn checkerboards, isometric art, icons, shadows, screens,
+copies of copies.
 
-They are a development set: thresholds and the confidence of dgx-pixels were set on them. `held_out.py` has kinds that
-were not. The kinds were found in issue threads and forum posts about tools that reduce pixel art.
+They are a development set: thresholds and the confidence of dgx-pixels were set on them.
+`held_out.py` has kinds that were not. The kinds were found in issue threads and forum posts about
+tools that reduce pixel art.
 """
 
 import numpy as np

@@ -44,9 +44,9 @@ pub trait Models: Send + Sync + 'static {
     /// are found and checked.
     ///
     /// # Errors
-    /// Those of [`describe`](Self::describe); [`Error::Value`] from models that take none, which is the
-    /// default; [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a file
-    /// that is for another model.
+    /// Those of [`describe`](Self::describe); [`Error::Value`] from models that take none, which is
+    /// the default; [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a
+    /// file that is for another model.
     fn describe_with(
         &self,
         model: Option<&str>,

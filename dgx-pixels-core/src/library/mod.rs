@@ -85,11 +85,12 @@ struct Inner {
 impl Library {
     /// Opens the library in the folder `root`, which is made if it is absent.
     ///
-    /// What killed programs have left is finished: a picture that was not recorded is, from what it
-    /// says itself; a record that cannot be read is put aside as `NAME.asset.json.damaged` and made
-    /// anew; half of what was being removed is removed; and folders without a picture go once they
-    /// were not touched for a day. What cannot be mended is left as it is, with a warning. Folders
-    /// and files that no asset can be called like are none of the library's.
+    /// The library finishes what killed programs have left: a picture that was not recorded is,
+    /// from what it says itself; a record that cannot be read is put aside as
+    /// `NAME.asset.json.damaged` and made anew; half of what was being removed is removed; and
+    /// folders without a picture go once they were not touched for a day. What cannot be mended is
+    /// left as it is, with a warning. Folders and files that no asset can be called like are none
+    /// of the library's.
     ///
     /// # Errors
     /// [`Error::Library`] if the folder cannot be made or read. One that cannot be written can

@@ -376,7 +376,7 @@ fn a_damaged_journal_is_set_aside_or_whole() {
 /// The one is the header's word on which of two commits is the newest: after a crash in a commit it
 /// may point to either, so that the last commit before a crash is lost with it.
 #[test]
-#[ignore = "thousands of files; for a new version of redb"]
+#[ignore = "takes minutes and thousands of files; to be run by hand for a new version of redb"]
 fn any_flipped_bit_is_found_but_one() {
     let (accepted, images) = sample();
     let mut lost = Vec::new();
