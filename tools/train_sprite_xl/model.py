@@ -6,6 +6,7 @@ and is set by hand (`sprite_vae`).
 
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -91,22 +92,30 @@ def make_parts(vocab_size: int, dropout: float = 0.0, channels: tuple[int, ...] 
     return Parts(unet, CLIPTextModel(first), CLIPTextModelWithProjection(second))
 
 
+@cache
 def time_ids(height: int, width: int, rows: int, device: torch.device) -> Tensor:
     """What the pipeline gives by default for a picture of so many latents: original size, crop, target size."""
     size = [8.0 * height, 8.0 * width]
     return torch.tensor([*size, 0.0, 0.0, *size], device=device).expand(rows, 6)
 
 
+@cache
+def latents_mean_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each channel, `[1, 4, 1, 1]`. Made once, as a CUDA graph takes nothing from the CPU."""
+    mean, std = (torch.tensor(values, device=device).view(1, 4, 1, 1) for values in (LATENTS_MEAN, LATENTS_STD))
+    return mean, std
+
+
 def to_latents(rgba: Tensor) -> Tensor:
     """Straight RGBA `[n, 4, h, w]`, 0 to 1 → latents."""
     premultiplied = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], 1)
-    mean, std = (torch.tensor(values, device=rgba.device).view(1, 4, 1, 1) for values in (LATENTS_MEAN, LATENTS_STD))
+    mean, std = latents_mean_std(rgba.device)
     return (premultiplied - mean) / std
 
 
 def from_latents(latents: Tensor) -> Tensor:
     """Latents → RGBA, 0 to 1, alpha 0 or 1: what the decoder shows, without its matte."""
-    mean, std = (torch.tensor(values, device=latents.device).view(1, 4, 1, 1) for values in (LATENTS_MEAN, LATENTS_STD))
+    mean, std = latents_mean_std(latents.device)
     rgba = latents.float() * std + mean
     alpha = (rgba[:, 3:] > 0.5).float()
     return torch.cat([rgba[:, :3].clamp(0, 1) * alpha, alpha], 1)

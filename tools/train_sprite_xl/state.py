@@ -22,6 +22,10 @@ class State:
     progress: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
 
+    def __post_init__(self):
+        both = zip(self.ema.modules().values(), self.parts.modules().values())
+        self.averaged = [pair for module, learning in both for pair in zip(module.parameters(), learning.parameters())]
+
     def save(self, path: Path) -> None:
         values = {
             "parts": {name: module.state_dict() for name, module in self.parts.modules().items()},
@@ -52,5 +56,5 @@ def learning_rate(peak: float, step: int, progress: float) -> float:
 @torch.no_grad()
 def update_ema(state: State) -> None:
     decay = min(EMA_DECAY, (1 + state.step) / (10 + state.step))
-    for name, module in state.ema.modules().items():
-        torch._foreach_lerp_(list(module.parameters()), list(state.parts.modules()[name].parameters()), 1 - decay)
+    means, weights = zip(*state.averaged)
+    torch._foreach_lerp_(means, weights, 1 - decay)

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import Batches, as_tensor, load_sprites
-from diffusers import DPMSolverMultistepScheduler
+from compiling import Compiling
+from data import Batches, load_sprites
 from diffusers import logging as diffusers_logging
 from distil import distil
-from model import SCHEDULE, Parts, make_parts, make_pipeline, save_tokenizer, time_ids, to_latents
+from graphs import Graphs
+from loss import Loss, clip
+from model import Parts, make_parts, make_pipeline, save_tokenizer
 from shared import CHANNELS
 from sheet import GUIDANCE_SCALE, SHEET_PROMPTS, save_sheet, sprite_pipeline
 from state import State, learning_rate, update_ema
@@ -30,56 +32,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
-# Rows whose text is left out altogether, as zeros; rows whose text is empty.
-NO_TEXT, EMPTY_TEXT = 0.08, 0.02
-COMPILED_SIZE = 32
-SNR_GAMMA, LEAST_WEIGHT = 5.0, 0.25
-TEXT_ROWS, TEXT_WEIGHT = 512, 0.05
+TEXT_ROWS, TEXT_WEIGHT = 256, 0.05
 RESERVED_SECONDS = 20.0
-# Rows of a batch by size: about as much work each, for 512 rows of 32x32.
+# Rows of a batch by size: about as much work each.
 ROWS = {16: 2.0, 24: 1.75, 32: 1.0, 48: 0.44, 64: 0.25}
 # How often each size is drawn, until a progress.
-SHARES = {0.4: {16: 0.16, 24: 0.22, 32: 0.46, 48: 0.10, 64: 0.06}, 1.0: {16: 0.10, 24: 0.16, 32: 0.42, 48: 0.18, 64: 0.14}}
-
-
-class Loss:
-    """The velocity's error of a batch, weighted by min-SNR with a floor: far noise decides colour and outline."""
-
-    def __init__(self, parts: Parts, empty: Tensor, compile_unet: bool):
-        self.parts, self.empty = parts, empty
-        self.device = empty.device
-        self.alphas = DPMSolverMultistepScheduler(**SCHEDULE).alphas_cumprod.to(self.device)
-        snr = self.alphas / (1 - self.alphas)
-        self.weights = (snr.clamp_max(SNR_GAMMA) / (snr + 1)).clamp_min(LEAST_WEIGHT)
-        self.compiled = torch.compile(parts.unet, dynamic=False) if compile_unet else parts.unet
-        self.amp = torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
-
-    def unet(self, size: int) -> nn.Module:
-        """The UNet for sprites of `size`: the commonest is compiled, as each size would compile for a minute."""
-        return self.compiled if size == COMPILED_SIZE else self.parts.unet
-
-    def noised(self, rgba: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy latents, the velocity that was added, and the timesteps, which cover all evenly."""
-        clean = to_latents(as_tensor(rgba)).contiguous(memory_format=torch.channels_last)
-        rows = len(clean)
-        noise = torch.randn_like(clean)
-        spread = (torch.arange(rows, device=self.device) + torch.rand(rows, device=self.device)) / rows
-        timesteps = (spread * len(self.alphas)).long()
-        signal = self.alphas[timesteps].view(-1, 1, 1, 1)
-        return signal.sqrt() * clean + (1 - signal).sqrt() * noise, signal.sqrt() * noise - (1 - signal).sqrt() * clean, timesteps
-
-    def __call__(self, rgba: Tensor, ids: Tensor) -> Tensor:
-        noisy, wanted, timesteps = self.noised(rgba)
-        rows, size = len(rgba), rgba.shape[1]
-        chance = torch.rand(rows, device=self.device)
-        ids = torch.where((chance > 1 - EMPTY_TEXT)[:, None], self.empty, ids)
-        with self.amp:
-            text, pooled = self.parts.encode(ids)
-            kept = (chance > NO_TEXT).to(text.dtype)[:, None]
-            added = {"text_embeds": pooled * kept, "time_ids": time_ids(size, size, rows, self.device)}
-            velocity = self.unet(size)(noisy, timesteps, text * kept[:, None], added_cond_kwargs=added, return_dict=False)[0]
-        error = (velocity.float() - wanted).square().mean((1, 2, 3))
-        return (error * self.weights[timesteps]).mean()
+SHARES = {0.4: {16: 0.12, 24: 0.18, 32: 0.50, 48: 0.12, 64: 0.08}, 1.0: {16: 0.09, 24: 0.15, 32: 0.46, 48: 0.17, 64: 0.13}}
 
 
 def batches(sprites: Batches, workers: int) -> DataLoader:
@@ -114,6 +72,9 @@ def train(args: argparse.Namespace) -> None:
     device = torch.device(args.device)
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    rows = {size: max(1, int(args.batch * share)) for size, share in ROWS.items()}
+    compiling = Compiling(args.data, rows, args.dropout) if args.compile else None
     args.work.mkdir(parents=True, exist_ok=True)
     args.output.mkdir(parents=True, exist_ok=True)
 
@@ -124,7 +85,10 @@ def train(args: argparse.Namespace) -> None:
         module.to(device, memory_format=torch.channels_last).train()
     teacher = Teacher(args.data, tokenizer, parts, device)
     checkpoint = args.work / "checkpoint.pt"
-    if not checkpoint.exists():
+    if args.start:
+        for name, module in parts.modules().items():
+            module.load_state_dict(type(module).from_pretrained(args.start / name, torch_dtype=torch.float32).state_dict())
+    elif not checkpoint.exists():
         learn_words(parts, teacher, args.word_seconds, 1e-3)
     ema = deepcopy(parts)
     for module in ema.modules().values():
@@ -134,7 +98,7 @@ def train(args: argparse.Namespace) -> None:
         {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": 0.02},
         {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.99), fused=device.type == "cuda")
+    optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.99), fused=True)
     state = State(parts, ema, optimizer)
     if checkpoint.exists():
         state.load(checkpoint, device)
@@ -145,11 +109,18 @@ def train(args: argparse.Namespace) -> None:
     # 2. data
     sprites = load_sprites(args.data, device, args.licences, args.limit)
     empty = torch.from_numpy(_empty(tokenizer)).to(device).long()
-    rows = {size: max(1, int(args.batch * share)) for size, share in ROWS.items()}
     print(f"data ready after {time.monotonic() - began:.0f} s: {len(sprites.records)} sprites", flush=True)
 
     # 3. the loop
-    loss_of = Loss(parts, empty, args.compile)
+    loss_of = Loss(parts, empty)
+
+    def both(rgba: Tensor, ids: Tensor) -> Tensor:
+        with loss_of.amp:
+            loss, words = loss_of(rgba, ids), teacher.loss(parts, TEXT_ROWS)
+        (loss + TEXT_WEIGHT * words).backward()
+        return torch.stack([loss.detach(), words.detach()])
+
+    step = Graphs(both, weights)
     from_progress, loop_began = state.progress, time.monotonic()
     sheet_at = told_at = saved_at = loop_began
     losses: list[Tensor] = []
@@ -163,15 +134,16 @@ def train(args: argparse.Namespace) -> None:
         rate = learning_rate(args.learning_rate, state.step, state.progress)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = loss_of(rgba.to(device, non_blocking=True), ids.to(device, non_blocking=True).long())
-        with loss_of.amp:
-            words = teacher.loss(parts, TEXT_ROWS)
-        (loss + TEXT_WEIGHT * words).backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
+        if compiling and compiling.ready():
+            print(f"{now - began:6.0f} s: the UNet is {'compiled' if compiling.worked() else 'not compiled, as compiling failed'}", flush=True)
+            if compiling.worked():
+                loss_of.compile()
+                step.forget()
+            compiling = None
+        losses.append(step(rgba, ids))
+        clip(optimizer, weights)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         update_ema(state)
-        losses.append(torch.stack([loss.detach(), words.detach()]))
         state.step += 1
         state.progress = from_progress + (args.until - from_progress) * (now - loop_began) / max(1e-3, deadline - loop_began)
         if state.step % 20 == 0 and now - told_at > args.tell_seconds:
@@ -192,6 +164,9 @@ def train(args: argparse.Namespace) -> None:
             saved_at = time.monotonic()
 
     # 4. what stays
+    if compiling:
+        compiling.stop()
+    step.forget()
     state.progress = args.until
     state.save(checkpoint)
     (args.output / "curve.json").write_text(json.dumps(state.curve))
@@ -227,9 +202,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("/tmp/sprite_xl_2/out"), help="curve and sheets")
     parser.add_argument("--minutes", type=float, required=True, help="wall time of this run, without the distillation")
     parser.add_argument("--distil-minutes", type=float, default=0.0, help="wall time of the distillation that follows")
+    parser.add_argument("--start", type=Path, help="an SDXL folder whose weights to begin with, as --work/teacher of a machine that is gone")
     parser.add_argument("--until", type=float, default=1.0, help="progress at which this run ends")
     parser.add_argument("--licences", choices=["all", "cc0"], default="all", help="cc0: only what is CC0 or in the public domain")
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=256, help="rows at 32x32; other sizes have about as much work")
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--word-seconds", type=float, default=50.0, help="time for the text encoders alone")
     parser.add_argument("--dropout", type=float, default=0.05)
