@@ -9,8 +9,10 @@ pub mod header;
 pub mod kind;
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub mod lora;
+mod marks;
 #[cfg(any(feature = "engine", feature = "torch"))]
 mod options;
+pub(crate) mod scales;
 pub mod search;
 mod sgm;
 mod single_file;
