@@ -144,9 +144,7 @@ fn look() -> Report {
                 [] => search::none_found(&places),
                 _ => "each model found is broken".into(),
             },
-            mend: "hf download stabilityai/stable-diffusion-xl-base-1.0 \
-                   --include '*.json' '*.txt' '*.fp16.safetensors'"
-                .into(),
+            mend: "dgx-pixels pull stabilityai/stable-diffusion-xl-base-1.0 --fp16".into(),
         });
     }
     let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| Memory::parse(&text));
@@ -250,7 +248,10 @@ fn shadowed(found: &Found) -> Option<Problem> {
 fn broken(name: &str, path: &Path, error: &str) -> Problem {
     // Hugging Face's cache names repositories; a folder of one's own can only be saved again.
     let mend = match name.contains('/') {
-        true => format!("hf download {name} --force-download"),
+        true => {
+            let repository: Vec<_> = name.split('/').take(2).collect();
+            format!("dgx-pixels pull {} --force", repository.join("/"))
+        }
         false => format!("pipeline.save_pretrained(\"{}\") in diffusers writes it anew", path.display()),
     };
     Problem { what: error.to_owned(), mend }

@@ -22,12 +22,14 @@ pub(crate) enum FailureKind {
     Changed,
     /// `validate` found errors.
     Faults,
+    /// The hub, or the way to it.
+    Fetch,
 }
 
 impl FailureKind {
     /// All kinds.
     fn all() -> impl Iterator<Item = FailureKind> {
-        let own = [FailureKind::Input, FailureKind::Changed, FailureKind::Faults];
+        let own = [FailureKind::Input, FailureKind::Changed, FailureKind::Faults, FailureKind::Fetch];
         ErrorKind::ALL.iter().copied().map(FailureKind::Core).chain(own)
     }
 
@@ -38,6 +40,7 @@ impl FailureKind {
             FailureKind::Input => "input",
             FailureKind::Changed => "changed",
             FailureKind::Faults => "faults",
+            FailureKind::Fetch => "fetch",
         }
     }
 
@@ -48,6 +51,7 @@ impl FailureKind {
             FailureKind::Input => 8,
             FailureKind::Changed => 9,
             FailureKind::Faults => 16,
+            FailureKind::Fetch => 23,
         }
     }
 
@@ -62,6 +66,7 @@ impl FailureKind {
             }
             FailureKind::Changed => "`reproduce` drew another image",
             FailureKind::Faults => "`validate` found errors",
+            FailureKind::Fetch => "a model cannot be fetched from the hub",
         }
     }
 }
@@ -114,6 +119,13 @@ pub(crate) enum Failure {
     },
     #[error("cannot write `{}`", path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// The hub does not give a repository's files.
+    #[error("cannot fetch `{name}`")]
+    Fetch {
+        name: String,
+        #[source]
+        reason: Reason,
+    },
     /// `reproduce` made something else. The text is whole: it says what has changed.
     #[error("{0}")]
     Changed(String),
@@ -169,6 +181,7 @@ impl Failure {
             | Failure::Write { .. }
             | Failure::Stdout(_) => FailureKind::Core(ErrorKind::Output),
             Failure::Changed(_) => FailureKind::Changed,
+            Failure::Fetch { .. } => FailureKind::Fetch,
             Failure::Faults { .. } => FailureKind::Faults,
             Failure::Interrupted | Failure::Paused { .. } => FailureKind::Core(ErrorKind::Cancelled),
         }
@@ -217,6 +230,8 @@ mod tests {
         assert_eq!(own(Failure::input("key.png", "no")), ("input", 8));
         assert_eq!(own(Failure::Changed("no".into())), ("changed", 9));
         assert_eq!(own(Failure::Faults { errors: 1 }), ("faults", 16));
+        let reason = "no".into();
+        assert_eq!(own(Failure::Fetch { name: "org/frog".into(), reason }), ("fetch", 23));
         assert_eq!(own(Failure::Interrupted), ("cancelled", 130));
         assert_eq!(own(Error::Exists { path: "key.png".into() }.into()), ("output", 7));
         assert_eq!(own(Error::ShutDown.into()), ("shut_down", 12));

@@ -17,6 +17,7 @@ mod output;
 mod picture;
 mod pixelize;
 mod progress;
+mod pull;
 mod reproduce;
 mod setup;
 mod sheet;
@@ -59,6 +60,8 @@ enum Command {
     Bench(bench::Args),
     #[command(after_help = exit_codes())]
     Models(models::Args),
+    #[command(after_help = format!("{}\n\n{}", pull::NOTES, exit_codes()))]
+    Pull(pull::Args),
     #[command(after_help = format!("{}\n\n{}", metrics::NOTES, exit_codes()))]
     Metrics(metrics::Args),
     #[command(after_help = exit_codes())]
@@ -82,6 +85,7 @@ impl Command {
             Command::Validate(_) => "validate",
             Command::Bench(_) => "bench",
             Command::Models(_) => "models",
+            Command::Pull(_) => "pull",
             Command::Metrics(_) => "metrics",
             Command::Doctor(_) => "doctor",
             Command::Setup(_) => "setup",
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => (args.json, validate::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Bench(args) => (args.json, bench::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Models(args) => (args.json, models::run(args).map(|()| ExitCode::SUCCESS)),
+        Command::Pull(args) => (args.json, pull::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Metrics(args) => (false, metrics::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Doctor(args) => (args.json, doctor::run(args)),
         Command::Setup(args) => (false, setup::run(args).map(|()| ExitCode::SUCCESS)),

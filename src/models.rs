@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::local::SKETCH;
 use dgx_pixels_core::model::Component;
-use dgx_pixels_core::model::files::Shard;
+use dgx_pixels_core::model::files::{Shard, dtype_word};
 use dgx_pixels_core::model::header::shown;
 use dgx_pixels_core::model::kind::FileKind;
 use dgx_pixels_core::model::lora::LoraFile;
@@ -20,9 +20,11 @@ use crate::output::{note, say, say_json, warn};
 /// List the models and LoRAs there are, or show one.
 ///
 /// Models are folders in diffusers' layout, or `.safetensors` files with all of a model. LoRAs are
-/// files beside them or in a folder `loras`. The program looks for them in each folder of
+/// files beside them or in a folder `loras`, textual inversions in a folder `embeddings`, and VAEs
+/// in a folder `vae`. The program looks for them in each folder of
 /// `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the
-/// program, in Hugging Face's cache, and in `models` of the current folder. The first place that
+/// program, in Hugging Face's cache (`dgx-pixels pull` fills it), and in `models` of the current
+/// folder. The first place that
 /// has a name wins; a model of the same name in a later place is used by its path.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -35,7 +37,9 @@ pub(crate) struct Args {
     /// `parameters`, `dtype`, `bytes`, `scheduler`, `prediction_type`, `licence`, `native_size`,
     /// `steps`, `guidance_scale`, `components`, and for a file `unknown` (the tensors that belong
     /// to no part). A LoRA's line has the `kind` `lora`, `name`, `path`, `error`, and where that is
-    /// null `changes`, `base`, `modules`, `ranks`, `dtype`, `words`, `licence` and `unknown`.
+    /// null `changes`, `base`, `modules`, `ranks`, `dtype`, `words`, `licence` and `unknown`. A
+    /// textual inversion's line (`kind` `embedding`) and a VAE's (`vae`) have `name`, `path`,
+    /// `error`, and where that is null `tensors`, `dtype`, `bytes` and `licence`.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -63,6 +67,8 @@ pub(crate) struct Summary {
 #[derive(Serialize)]
 struct Part {
     name: &'static str,
+    /// The number of tensors.
+    tensors: usize,
     parameters: u64,
     dtype: String,
     bytes: u64,
@@ -106,6 +112,26 @@ struct LoraLine<'a> {
     about: Option<About>,
 }
 
+/// A file that is a part of models: a textual inversion or a VAE.
+#[derive(Serialize)]
+struct Piece {
+    tensors: usize,
+    dtype: String,
+    bytes: u64,
+    licence: Option<String>,
+}
+
+/// The JSON line of such a file.
+#[derive(Serialize)]
+struct PieceLine<'a> {
+    kind: &'static str,
+    name: &'a str,
+    path: &'a Path,
+    error: Option<String>,
+    #[serde(flatten)]
+    piece: Option<Piece>,
+}
+
 /// `file` for a path that is one.
 fn kind(path: &Path) -> &'static str {
     if path.is_file() { "file" } else { "folder" }
@@ -121,6 +147,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         Some(wanted) => {
             let places = search::places();
+            if let Some((kind, name, path)) = pieces(&places).find(|(_, name, _)| name == wanted) {
+                let piece = Piece::open(&path)?;
+                if args.json {
+                    let (name, path, piece) = (&*name, &*path, Some(piece));
+                    return say_json(&PieceLine { kind, name, path, error: None, piece });
+                }
+                return show_piece(kind, &name, &path, &piece);
+            }
             if let Some((name, path)) = lora_of(&places, wanted) {
                 let about = About::of(&LoraFile::open(&path)?);
                 if args.json {
@@ -186,6 +220,20 @@ fn list(json: bool) -> Result<(), Failure> {
         faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));
         lora_rows.push([vec![name], words.into(), vec![path.display().to_string()]].concat());
     }
+    let mut piece_rows = vec![];
+    for (kind, name, path) in pieces(&places) {
+        let (piece, error) = match Piece::open(&path) {
+            Ok(piece) => (Some(piece), None),
+            Err(error) => (None, Some(one_line(&error))),
+        };
+        if json {
+            say_json(&PieceLine { kind, name: &name, path: &path, error, piece })?;
+            continue;
+        }
+        let words = piece.map_or(["broken".into(), "-".into(), "-".into()], |piece| piece.row());
+        faults.extend(error.map(|error| format!("`{name}` is broken: {error}")));
+        piece_rows.push([vec![name, kind.into()], words.into(), vec![path.display().to_string()]].concat());
+    }
     if json {
         return Ok(());
     }
@@ -198,7 +246,35 @@ fn list(json: bool) -> Result<(), Failure> {
         say(&"")?;
         say_table(&["LORA", "CHANGES", "BASE", "WORDS", "LICENSE", "PATH"], &lora_rows)?;
     }
+    if !piece_rows.is_empty() {
+        say(&"")?;
+        say_table(&["PART", "KIND", "DTYPE", "BYTES", "LICENSE", "PATH"], &piece_rows)?;
+    }
     faults.iter().try_for_each(say)
+}
+
+/// The textual inversions and VAEs that are files of their own, each with the word for its kind.
+fn pieces(places: &[Place]) -> impl Iterator<Item = (&'static str, String, PathBuf)> {
+    let of =
+        |kind, found: Vec<(String, PathBuf)>| found.into_iter().map(move |(name, path)| (kind, name, path));
+    of("embedding", search::embeddings(places)).chain(of("vae", search::vaes(places)))
+}
+
+impl Piece {
+    fn open(path: &Path) -> Result<Piece, Error> {
+        let file = Shard::open(path.to_owned())?;
+        let mut dtypes: Vec<_> = file.header.tensors.iter().map(|tensor| dtype_word(tensor.dtype)).collect();
+        dtypes.sort_unstable();
+        dtypes.dedup();
+        let licence = file.header.notes.get("modelspec.license").map(|text| shown(text));
+        let (tensors, bytes) = (file.header.tensors.len(), file.bytes.len() as u64);
+        Ok(Piece { tensors, dtype: dtypes.join("+"), bytes, licence })
+    }
+
+    fn row(&self) -> [String; 3] {
+        let licence = self.licence.clone().unwrap_or("-".into());
+        [self.dtype.clone(), BinaryBytes(self.bytes).to_string(), licence]
+    }
 }
 
 /// The LoRA that `wanted` names, or the LoRA in the file `wanted`.
@@ -206,6 +282,9 @@ fn lora_of(places: &[Place], wanted: &str) -> Option<(String, PathBuf)> {
     if let Some(found) = search::loras(places).into_iter().find(|(name, _)| name == wanted) {
         // A model of the name goes first.
         return search::find(places).iter().all(|model| model.name != wanted).then_some(found);
+    }
+    if let Some(path) = search::lora_in_hub(places, wanted) {
+        return Some((wanted.to_owned(), path));
     }
     let path = PathBuf::from(wanted);
     let is_lora =
@@ -254,6 +333,22 @@ fn show_lora(name: &str, path: &Path, about: &About) -> Result<(), Failure> {
     Ok(())
 }
 
+fn show_piece(kind: &str, name: &str, path: &Path, piece: &Piece) -> Result<(), Failure> {
+    let [dtype, bytes, licence] = piece.row();
+    for (label, text) in [
+        ("name", name.to_owned()),
+        ("path", path.display().to_string()),
+        ("kind", kind.to_owned()),
+        ("tensors", piece.tensors.to_string()),
+        ("dtype", dtype),
+        ("bytes", bytes),
+        ("license", licence),
+    ] {
+        say(&format!("{label:<13}{text}"))?;
+    }
+    Ok(())
+}
+
 /// The number of names, and the first of them.
 fn names(all: &[String]) -> String {
     match all {
@@ -280,16 +375,18 @@ fn show(name: &str, path: &Path, summary: &Summary) -> Result<(), Failure> {
         say(&format!("{:<13}{}", "unknown", names(unknown)))?;
     }
     say(&"")?;
-    let row = |name: &str, parameters, dtype: &str, bytes| {
-        vec![name.to_owned(), short(parameters), dtype.to_owned(), BinaryBytes(bytes).to_string()]
+    let row = |name: &str, tensors: usize, parameters, dtype: &str, bytes| {
+        let bytes = BinaryBytes(bytes).to_string();
+        vec![name.to_owned(), tensors.to_string(), short(parameters), dtype.to_owned(), bytes]
     };
     let mut rows: Vec<_> = summary
         .components
         .iter()
-        .map(|part| row(part.name, part.parameters, &part.dtype, part.bytes))
+        .map(|part| row(part.name, part.tensors, part.parameters, &part.dtype, part.bytes))
         .collect();
-    rows.push(row("all", summary.parameters, &summary.dtype, summary.bytes));
-    say_table(&["COMPONENT", "PARAMETERS", "DTYPE", "BYTES"], &rows)
+    let tensors = summary.components.iter().map(|part| part.tensors).sum();
+    rows.push(row("all", tensors, summary.parameters, &summary.dtype, summary.bytes));
+    say_table(&["COMPONENT", "TENSORS", "PARAMETERS", "DTYPE", "BYTES"], &rows)
 }
 
 impl Summary {
@@ -303,6 +400,7 @@ impl Summary {
             dtypes.extend(weights.dtypes());
             components.push(Part {
                 name: component.name(),
+                tensors: weights.tensors().count(),
                 parameters: weights.parameters(),
                 dtype: weights.dtypes().join("+"),
                 bytes: weights.bytes(),

@@ -24,6 +24,19 @@ impl Bar {
         Bar(bar)
     }
 
+    /// A bar of bytes that are fetched.
+    pub(crate) fn bytes(quiet: bool, count: u64) -> Self {
+        let bar =
+            bar(quiet, "[{bar:30}] {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left");
+        bar.set_length(count);
+        Bar(bar)
+    }
+
+    /// Some bytes more have come.
+    pub(crate) fn advance_by(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
     /// One picture more is done.
     pub(crate) fn advance(&self) {
         self.0.inc(1);

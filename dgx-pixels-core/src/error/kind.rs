@@ -101,8 +101,8 @@ mod tests {
         let words: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
         let codes: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.exit_code()).collect();
         assert_eq!((words.len(), codes.len()), (ErrorKind::ALL.len(), ErrorKind::ALL.len()));
-        // Success, and the kinds that only the program has: `input`, `changed` and `faults`.
-        assert!([0, 8, 9, 16].iter().all(|code| !codes.contains(code)));
+        // Success, and the kinds that only the program has: `input`, `changed`, `faults`, `fetch`.
+        assert!([0, 8, 9, 16, 23].iter().all(|code| !codes.contains(code)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use safetensors::Dtype as StoredDtype;
 
 use super::lora::{LoraSet, LoraUse};
+use super::scales::is_fp8;
 use super::{Component, Model, Options};
 use crate::abi::LIBTORCH_VERSION;
 use crate::backend::{ModelInfo, Variant};
@@ -89,4 +90,5 @@ impl Checkpoint {
 /// `true` for the numbers that weights are made of.
 pub(crate) fn is_float(dtype: StoredDtype) -> bool {
     matches!(dtype, StoredDtype::F64 | StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16)
+        || is_fp8(dtype)
 }

@@ -47,6 +47,19 @@ pub struct Weight {
     pub bytes: Range<usize>,
     /// `true` if the file has the matrix transposed.
     pub is_transposed: bool,
+    /// The factors of numbers in 8 bits.
+    pub scale: Option<Scale>,
+}
+
+/// The factors that the numbers of a tensor are multiplied by. Files in 8 bits have them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// The precision of the factors.
+    pub dtype: Dtype,
+    /// The number of factors: 1 for the whole tensor, or one for each row as it lies in the file.
+    pub count: usize,
+    /// The place of their bytes, counted from the beginning of the file.
+    pub bytes: Range<usize>,
 }
 
 /// One memory-mapped safetensors file whose header has been checked against its length.
@@ -75,7 +88,10 @@ impl WeightFiles {
         for (shard, file) in shards.iter().enumerate() {
             tensors.extend(file.header.tensors.iter().map(|tensor| {
                 let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.to_vec(), tensor.bytes.clone());
-                (tensor.name.to_string(), Weight { shard, dtype, shape, bytes, is_transposed: false })
+                (
+                    tensor.name.to_string(),
+                    Weight { shard, dtype, shape, bytes, is_transposed: false, scale: None },
+                )
             }));
         }
         Ok(WeightFiles { dir: dir.to_owned(), shards, tensors })
@@ -117,7 +133,7 @@ impl Weight {
     /// A whole tensor of a file that has everything.
     pub(super) fn of(tensor: &super::header::StoredTensor) -> Weight {
         let (dtype, shape, bytes) = (tensor.dtype, tensor.shape.to_vec(), tensor.bytes.clone());
-        Weight { shard: 0, dtype, shape, bytes, is_transposed: false }
+        Weight { shard: 0, dtype, shape, bytes, is_transposed: false, scale: None }
     }
 }
 

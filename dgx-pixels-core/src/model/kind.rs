@@ -17,6 +17,8 @@ pub enum FileKind {
     Lora,
     /// A VAE alone.
     Vae,
+    /// A textual inversion for both text encoders: vectors that a prompt names.
+    Embedding,
     /// A model or a part that this program does not compute.
     Other(&'static str),
     /// Nothing that is known.
@@ -30,6 +32,7 @@ impl fmt::Display for FileKind {
             FileKind::SdxlUNet => "the UNet of an SDXL model",
             FileKind::Lora => "a LoRA",
             FileKind::Vae => "a VAE",
+            FileKind::Embedding => "a textual inversion",
             FileKind::Other(name) => name,
             FileKind::Unknown => "a file of an unknown kind",
         })
@@ -126,11 +129,11 @@ impl FileKind {
                 return FileKind::Other(name);
             }
         }
-        if header.tensor("emb_params").is_some()
-            || header.tensor("clip_l").is_some()
-            || header.tensor("clip_g").is_some()
-        {
-            return FileKind::Other("a textual inversion");
+        if header.tensor("clip_l").is_some() || header.tensor("clip_g").is_some() {
+            return FileKind::Embedding;
+        }
+        if header.tensor("emb_params").is_some() {
+            return FileKind::Other("a textual inversion for Stable Diffusion 1 or 2");
         }
         // 3. UNets, by the width of the text and by what conditions them besides
         if let Some(prefix) = prefix_of(header, &UNET_PREFIXES, "input_blocks.0.0.weight") {
@@ -149,9 +152,6 @@ impl FileKind {
                 (Some(_), _) => match side(&format!("{prefix}input_blocks.0.0.weight"), 1) {
                     Some(9) => FileKind::Other("an SDXL model for inpainting, with 9 input channels"),
                     Some(8) => FileKind::Other("an SDXL model for editing, with 8 input channels"),
-                    _ if any("edm_mean") || any("edm_vpred.sigma_max") => {
-                        FileKind::Other("an SDXL model with an EDM schedule, as CosXL and Playground v2.5")
-                    }
                     _ => FileKind::Sdxl,
                 },
                 (None, Some(768)) => FileKind::Other("a Stable Diffusion 1 model"),
@@ -183,6 +183,11 @@ impl FileKind {
                 "it is a LoRA, which changes a model; name a model with `--model`, and this file with `--lora`".into()
             }
             FileKind::Vae => format!("it is a VAE alone; {EXPECTED}"),
+            FileKind::Embedding => {
+                "it is a textual inversion; put it into the folder `embeddings` of a model folder, and write \
+                 `embedding:NAME` in a prompt"
+                    .into()
+            }
             FileKind::Other(name) if name.starts_with("an SDXL model") => {
                 format!("it is {name}, which this program does not compute yet; {EXPECTED} that draws from a prompt alone")
             }
@@ -234,14 +239,12 @@ mod tests {
                 &[(IN, &[320, 9, 3, 3]), (LABEL, &[1280, 2816])],
                 "an SDXL model for inpainting, with 9 input channels",
             ),
-            (
-                &[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816]), ("edm_mean", &[4])],
-                "an SDXL model with an EDM schedule, as CosXL and Playground v2.5",
-            ),
+            (&[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816]), ("edm_mean", &[4])], "an SDXL checkpoint"),
             (&[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816])], "an SDXL checkpoint"),
             (&[("lora_unet_input_blocks_4_1_proj_in.lora_down.weight", &[4, 640])], "a LoRA"),
             (&[("decoder.conv_in.weight", &[512, 4, 3, 3])], "a VAE"),
-            (&[("emb_params", &[4, 768])], "a textual inversion"),
+            (&[("clip_g", &[4, 1280]), ("clip_l", &[4, 768])], "a textual inversion"),
+            (&[("emb_params", &[4, 768])], "a textual inversion for Stable Diffusion 1 or 2"),
             (&[("weight", &[1])], "a file of an unknown kind"),
         ] {
             assert_eq!(kind(tensors).to_string(), expected);

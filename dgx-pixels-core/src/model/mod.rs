@@ -6,11 +6,14 @@ pub(crate) mod checkpoint;
 pub mod config;
 pub mod files;
 pub mod header;
+pub mod hub;
 pub mod kind;
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub mod lora;
+mod marks;
 #[cfg(any(feature = "engine", feature = "torch"))]
 mod options;
+pub(crate) mod scales;
 pub mod search;
 mod sgm;
 mod single_file;
@@ -107,7 +110,8 @@ impl Component {
         }
     }
 
-    fn stem(self) -> &'static str {
+    /// Returns the name of the component's weight files without their ending.
+    pub fn stem(self) -> &'static str {
         match self {
             Component::TextEncoder | Component::TextEncoder2 => "model",
             Component::UNet | Component::Vae => "diffusion_pytorch_model",
@@ -226,7 +230,11 @@ impl Model {
 
     /// The folder's name, or the file's without its ending.
     pub fn name(&self) -> String {
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        // A file may be a link to one with another name, as in the hub's cache.
+        let path = match self.single {
+            Some(_) => self.path.clone(),
+            None => self.path.canonicalize().unwrap_or_else(|_| self.path.clone()),
+        };
         let name = if self.single.is_some() { path.file_stem() } else { path.file_name() };
         name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     }

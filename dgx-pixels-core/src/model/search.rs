@@ -9,15 +9,20 @@
 //! # Ok::<(), dgx_pixels_core::Error>(())
 //! ```
 
+mod snapshots;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use self::snapshots::lora_in_hub;
+use self::snapshots::{files_in, models_in, snapshots};
+use super::Model;
 use super::files::Shard;
+use super::hub::{self, HubName};
 use super::kind::FileKind;
-use super::{Model, read_text};
 use crate::error::Error;
 use crate::folders;
 
@@ -27,7 +32,8 @@ pub const DEFAULT: &str = "sprite-xl";
 /// A folder or a file that is, or should be, a model.
 #[derive(Debug)]
 pub struct Found {
-    /// The folder's name, the file's without its ending, or `ORG/NAME` in Hugging Face's cache.
+    /// The folder's name, the file's without its ending; in Hugging Face's cache `ORG/NAME` for a
+    /// folder and `ORG/NAME/FILE` for a file.
     pub name: String,
     /// The path, as it was found.
     pub path: PathBuf,
@@ -123,17 +129,12 @@ pub fn places() -> Vec<Place> {
     let var = |name| env::var_os(name).filter(|value| !value.is_empty());
     let listed = var("DGX_PIXELS_MODELS");
     let listed = listed.iter().flat_map(env::split_paths).filter(|path| !path.as_os_str().is_empty());
-    let hub = var("HF_HUB_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| var("HF_HOME").map(|home| Path::new(&home).join("hub")))
-        .or_else(|| Some(folders::of_xdg("XDG_CACHE_HOME", ".cache")?.join("huggingface/hub")));
-
     listed
         .chain(folders::data().map(|data| data.join("models")))
         .chain(brought_along())
         .chain(python_package())
         .map(Place::Plain)
-        .chain(hub.map(Place::Hub))
+        .chain(hub::cache().map(Place::Hub))
         .chain([Place::Here(PathBuf::from("models"))])
         .collect()
 }
@@ -180,12 +181,11 @@ pub fn find(places: &[Place]) -> Vec<Found> {
                 vec![path.clone()]
             }
             Place::Plain(path) | Place::Here(path) => {
-                let folders = subfolders(path).into_iter().filter(|path| !path.ends_with(LORAS));
+                let is_model_folder = |path: &PathBuf| !PARTS.iter().any(|part| path.ends_with(part));
+                let folders = subfolders(path).into_iter().filter(is_model_folder);
                 folders.chain(files(path).into_iter().filter(|path| is_model(path))).collect()
             }
-            Place::Hub(path) => {
-                subfolders(path).iter().filter_map(|repository| snapshot(repository)).collect()
-            }
+            Place::Hub(path) => snapshots(path).iter().flat_map(|path| models_in(path)).collect(),
         };
         for path in paths {
             if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
@@ -247,6 +247,14 @@ fn choose_plain(places: &[Place], wanted: Option<&str>) -> Result<Found, Error> 
     if path.exists() || path.is_absolute() || wanted.starts_with('.') {
         return Ok(Found::new(path, false));
     }
+    if let Some(found) = in_hub(places, wanted) {
+        return Ok(found);
+    }
+    if let Ok(name) = wanted.parse::<HubName>() {
+        return Err(Error::ModelChoice(format!(
+            "no model or folder is called `{wanted}`; if it is a model on the hub, `dgx-pixels pull {name}` fetches it"
+        )));
+    }
     let there_are = match found.as_slice() {
         [] => format!("{}; `dgx-pixels doctor` says how to get one", none_found(places)),
         found => format!("there are {}", names(found)),
@@ -271,7 +279,8 @@ pub fn notes(places: &[Place], chosen: &Found, is_named: bool) -> Vec<Note> {
 /// [`Error::ModelChoice`] with the name, the places, and `--model` as the way to say where the
 /// model is.
 pub fn named(places: &[Place], recorded: &str) -> Result<Found, Error> {
-    find(places).into_iter().find(|found| found.name == recorded).ok_or_else(|| {
+    let found = find(places).into_iter().find(|found| found.name == recorded);
+    found.or_else(|| in_hub(places, recorded)).ok_or_else(|| {
         let places: Vec<_> = places.iter().map(|place| format!("`{}`", place.path().display())).collect();
         Error::ModelChoice(format!(
             "the image records the model `{recorded}`, and no model of this name is in {}; say where it is with `--model PATH`",
@@ -332,6 +341,12 @@ fn subfolders(path: &Path) -> Vec<PathBuf> {
 
 /// The folder in a place that has LoRAs.
 const LORAS: &str = "loras";
+/// The folder in a place that has textual inversions.
+const EMBEDDINGS: &str = "embeddings";
+/// The folder in a place that has VAEs.
+const VAES: &str = "vae";
+/// The folders in a place that have no models.
+const PARTS: [&str; 3] = [LORAS, EMBEDDINGS, VAES];
 
 /// The safetensors files in `path` by name, hidden ones left out.
 fn files(path: &Path) -> Vec<PathBuf> {
@@ -349,52 +364,83 @@ fn files(path: &Path) -> Vec<PathBuf> {
 /// `true` for a file that is a model, or should be one: what changes a model or is a part of one is
 /// left out.
 fn is_model(path: &Path) -> bool {
-    let kind = Shard::open(path.to_owned()).map(|file| FileKind::of(&file));
-    !matches!(kind, Ok(FileKind::Lora | FileKind::Vae))
+    !matches!(kind(path), Some(FileKind::Lora | FileKind::Vae | FileKind::Embedding))
+}
+
+/// The kind of a safetensors file; `None` if it cannot be read.
+fn kind(path: &Path) -> Option<FileKind> {
+    Shard::open(path.to_owned()).ok().map(|file| FileKind::of(&file))
 }
 
 /// The LoRA files in `places` by name, each name once: those in the folder `loras` of a place, and
-/// those beside its models. In Hugging Face's cache none are looked for.
+/// those beside its models. In Hugging Face's cache a LoRA is called `ORG/NAME/FILE`.
 pub fn loras(places: &[Place]) -> Vec<(String, PathBuf)> {
+    parts(places, LORAS, FileKind::Lora)
+}
+
+/// The textual inversions in `places`, as [`loras`] lists LoRAs: the folder is `embeddings`.
+pub fn embeddings(places: &[Place]) -> Vec<(String, PathBuf)> {
+    parts(places, EMBEDDINGS, FileKind::Embedding)
+}
+
+/// The VAEs in `places` that are files of their own, as [`loras`] lists LoRAs: the folder is `vae`.
+pub fn vaes(places: &[Place]) -> Vec<(String, PathBuf)> {
+    parts(places, VAES, FileKind::Vae)
+}
+
+fn parts(places: &[Place], folder: &str, wanted: FileKind) -> Vec<(String, PathBuf)> {
     let mut seen = HashSet::new();
-    let folders = places.iter().filter(|place| !matches!(place, Place::Hub(_))).map(Place::path);
-    let paths = folders.flat_map(|path| {
-        let beside = files(path)
-            .into_iter()
-            .filter(|path| Shard::open(path.clone()).is_ok_and(|file| FileKind::of(&file) == FileKind::Lora));
-        files(&path.join(LORAS)).into_iter().chain(beside)
+    let paths = places.iter().flat_map(|place| {
+        let is_wanted = |path: &PathBuf| kind(path) == Some(wanted);
+        match place {
+            Place::Hub(cache) => {
+                snapshots(cache).iter().flat_map(|path| files_in(path)).filter(is_wanted).collect::<Vec<_>>()
+            }
+            Place::Plain(path) | Place::Here(path) => {
+                // A model's own folder `vae` is a part of it.
+                let is_own = folder == VAES && path.join("model_index.json").is_file();
+                let inside = if is_own { vec![] } else { files(&path.join(folder)) };
+                inside.into_iter().chain(files(path).into_iter().filter(is_wanted)).collect()
+            }
+        }
     });
-    let named = paths.filter_map(|path| Some((path.file_stem()?.to_string_lossy().into_owned(), path)));
+    let named = paths.map(|path| (name(&path), path));
     named.filter(|(name, _)| seen.insert(name.clone())).collect()
 }
 
-/// The snapshot of a cached repository that `main` points at, or the last by name, if it holds an
-/// SDXL pipeline.
-fn snapshot(repository: &Path) -> Option<PathBuf> {
-    let snapshots = subfolders(&repository.join("snapshots"));
-    let main = read_text(&repository.join("refs/main")).unwrap_or_default();
-    let is_main = |path: &&PathBuf| path.file_name().is_some_and(|name| name == main.trim());
-    let path = snapshots.iter().find(is_main).or(snapshots.last())?;
-    let index = read_text(&path.join("model_index.json")).ok()?;
-    index.contains("\"StableDiffusionXL").then(|| path.clone())
+/// The model in Hugging Face's cache that `ORG/NAME` or `ORG/NAME@REVISION` stands for: the
+/// pipeline, or the only model of a repository of files.
+fn in_hub(places: &[Place], wanted: &str) -> Option<Found> {
+    let mut models = models_in(&snapshots::named(places, wanted)?).into_iter();
+    let path = models.next().filter(|_| models.next().is_none())?;
+    Some(Found { name: wanted.to_owned(), ..Found::new(path, false) })
 }
 
 /// The folder's name, as it was given, or the file's without its ending; `ORG/NAME` for a snapshot
-/// in Hugging Face's cache.
+/// in Hugging Face's cache, and `ORG/NAME/FILE` for a file in one.
 fn name(path: &Path) -> String {
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let repository = |folder: &Path| {
+        let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"));
+        let repository = snapshots.and_then(Path::parent).and_then(last);
+        Some(repository?.strip_prefix("models--")?.replace("--", "/"))
+    };
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if path.is_file()
         && let Some(stem) = path.file_stem()
     {
-        return stem.to_string_lossy().into_owned();
+        let stem = stem.to_string_lossy();
+        // The file is a link there, so its folder says where it is.
+        return match path.parent().map(real).and_then(|folder| repository(&folder)) {
+            Some(repository) => format!("{repository}/{stem}"),
+            None => stem.into_owned(),
+        };
     }
-    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let snapshots = real.parent().filter(|parent| parent.ends_with("snapshots"));
-    let repository = snapshots.and_then(Path::parent).and_then(last);
-    match repository.as_deref().and_then(|name| name.strip_prefix("models--")) {
-        Some(repository) => repository.replace("--", "/"),
-        None => last(path).or_else(|| last(&real)).unwrap_or_else(|| path.display().to_string()),
-    }
+    let real = real(path);
+    repository(&real)
+        .or_else(|| last(path))
+        .or_else(|| last(&real))
+        .unwrap_or_else(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -459,6 +505,40 @@ pub(crate) mod tests {
         fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionXLPipeline"}"#)
             .unwrap();
         assert_eq!(named(&[Place::Hub(folder.path().into())], "org/frog").unwrap().path, snapshot);
+    }
+
+    #[test]
+    fn files_in_huggingfaces_cache_are_found_through_their_links() {
+        let cache = tempfile::tempdir().unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        let link = |repository: &str, name: &str, fixture: &str| {
+            let folder = cache.path().join(format!("models--{}", repository.replace('/', "--")));
+            for inside in ["blobs", "refs", "snapshots/0a1b"] {
+                fs::create_dir_all(folder.join(inside)).unwrap();
+            }
+            fs::write(folder.join("refs/v1"), "0a1b").unwrap();
+            fs::copy(fixtures.join(fixture), folder.join("blobs/e7a9")).unwrap();
+            let path = folder.join("snapshots/0a1b").join(name);
+            std::os::unix::fs::symlink("../../blobs/e7a9", &path).unwrap();
+            path
+        };
+        let model = link("org/frog", "frog-xl.safetensors", "tiny_sdxl_a.safetensors");
+        let lora = link("org/pixel", "style.safetensors", "lora/kohya.safetensors");
+        let places = [Place::Hub(cache.path().into())];
+
+        let names: Vec<_> = find(&places).into_iter().map(|found| found.name).collect();
+        assert_eq!(names, ["org/frog/frog-xl"]);
+        for wanted in ["org/frog/frog-xl", "org/frog@v1", "org/frog@0a1b"] {
+            let found = choose(&places, Some(wanted)).unwrap();
+            assert_eq!((found.name.as_str(), &found.path), (wanted, &model));
+            assert_eq!(named(&places, wanted).unwrap().path, model);
+        }
+        assert_eq!(loras(&places), [("org/pixel/style".to_owned(), lora.clone())]);
+        assert_eq!(lora_in_hub(&places, "org/pixel@v1"), Some(lora));
+        assert_eq!(lora_in_hub(&places, "org/frog@v1"), None);
+
+        let error = choose(&places, Some("org/toad@v2")).unwrap_err().to_string();
+        assert!(error.ends_with("`dgx-pixels pull org/toad@v2` fetches it"), "{error}");
     }
 
     #[test]

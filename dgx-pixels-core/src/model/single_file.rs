@@ -12,9 +12,8 @@ use super::config::{ClipConfig, OneOrMany, UNetConfig, VaeConfig};
 use super::files::{Shard, Weight, WeightFiles};
 use super::header::{Header, shown};
 use super::kind::{DIFFUSERS_PREFIXES, FileKind, UNET_PREFIXES, VAE_PREFIXES, prefix_of};
-use super::{Component, Model, sgm};
+use super::{Component, Model, marks, scales, sgm};
 use crate::error::Error;
-use crate::scheduler::{PredictionType, TimestepSpacing};
 
 /// Width of an attention head, in every model of the family.
 const HEAD_WIDTH: i64 = 64;
@@ -64,7 +63,7 @@ pub(super) fn open(path: &Path, base: Option<&Model>) -> Result<Model, Error> {
     let (components, averages, unknown, layers) = match kind {
         FileKind::Sdxl => sorted(header).map_err(fault)?,
         FileKind::SdxlUNet => {
-            let (unet, unknown) = named_unet(header);
+            let (unet, unknown) = named_unet(header).map_err(fault)?;
             ([None, None, Some(unet), None], 0, unknown, 2)
         }
         other => return Err(fault(other.refusal(header))),
@@ -122,17 +121,9 @@ pub(super) fn open(path: &Path, base: Option<&Model>) -> Result<Model, Error> {
     model.text_encoder.check().and_then(|()| model.text_encoder_2.check()).map_err(fault)?;
     model.unet.check().and_then(|()| model.vae.check()).map_err(fault)?;
 
-    // The marks of NoobAI and Illustrious. Other models leave no mark of what they predict.
-    let note = |name: &str| header.notes.get(name).map(|note| &**note);
-    let predicts_v = matches!(note("modelspec.prediction_type"), Some("v" | "v_prediction"));
-    if header.tensor("v_pred").is_some() || predicts_v {
-        model.scheduler.prediction_type = Some(PredictionType::VPrediction);
-    }
-    if header.tensor("ztsnr").is_some() {
-        model.scheduler.rescale_betas_zero_snr = Some(true);
-        model.scheduler.timestep_spacing = Some(TimestepSpacing::Trailing);
-    }
-    model.licence = note("modelspec.license").filter(|text| !text.is_empty()).map(shown);
+    marks::apply(&file, &mut model).map_err(fault)?;
+    let note = header.notes.get("modelspec.license").map(|note| &**note);
+    model.licence = note.filter(|text| !text.is_empty()).map(shown);
     model.single = Some(Arc::new(SingleFile { file, components, averages, unknown }));
     model.base = base.cloned().map(Box::new);
     model.check_widths()?;
@@ -165,10 +156,10 @@ fn sorted(
     let (mut averages, mut unknown) = (0, vec![]);
     for tensor in &header.tensors {
         let name = &*tensor.name;
-        let mut weight = Weight::of(tensor);
-        if holds_nothing(name) {
+        if holds_nothing(name) || scales::is_scale(name) {
             continue;
         }
+        let mut weight = scales::weight(header, tensor)?;
         if name.starts_with("model_ema.") {
             averages += 1;
             continue;
@@ -227,23 +218,22 @@ fn sorted(
 }
 
 /// The UNet under diffusers' names, and the names that are not the UNet's.
-fn named_unet(header: &Header) -> (Tensors, Vec<String>) {
+fn named_unet(header: &Header) -> Result<(Tensors, Vec<String>), String> {
     let prefix = prefix_of(header, &DIFFUSERS_PREFIXES, "add_embedding.linear_1.weight").unwrap_or_default();
     let (mut unet, mut unknown) = (Tensors::new(), vec![]);
     for tensor in &header.tensors {
         match tensor.name.strip_prefix(prefix) {
-            Some(name) => drop(unet.insert(name.to_owned(), Weight::of(tensor))),
+            Some(name) if holds_nothing(name) || scales::is_scale(name) => {}
+            Some(name) => drop(unet.insert(name.to_owned(), scales::weight(header, tensor)?)),
             None => unknown.push(tensor.name.to_string()),
         }
     }
-    (unet, unknown)
+    Ok((unet, unknown))
 }
 
 /// `true` for tensors that hold nothing learned: tables, marks, and what training needed.
 fn holds_nothing(name: &str) -> bool {
-    const NAMES: [&str; 12] = [
-        "v_pred",
-        "ztsnr",
+    const NAMES: [&str; 10] = [
         "alphas_cumprod",
         "alphas_cumprod_prev",
         "betas",
@@ -256,6 +246,7 @@ fn holds_nothing(name: &str) -> bool {
         "denoiser.sigmas",
     ];
     NAMES.contains(&name)
+        || marks::NAMES.contains(&name)
         || name.ends_with(".position_ids")
         || name.ends_with(".logit_scale")
         || name.ends_with(".attn_mask")
@@ -275,6 +266,11 @@ fn third(weight: &Weight, thirds: std::ops::Range<usize>) -> Option<Weight> {
         return None;
     }
     part.shape[0] = rows / 3 * thirds.len();
+    if let Some(scale) = part.scale.as_mut().filter(|scale| scale.count > 1) {
+        let bytes = scale.bytes.len() / 3;
+        scale.count = part.shape[0];
+        scale.bytes = scale.bytes.start + thirds.start * bytes..scale.bytes.start + thirds.end * bytes;
+    }
     let bytes = weight.bytes.len() / 3;
     part.bytes = weight.bytes.start + thirds.start * bytes..weight.bytes.start + thirds.end * bytes;
     Some(part)

@@ -12,6 +12,8 @@ mod a1111;
 #[cfg(any(feature = "torch", test))]
 pub(crate) mod chunks;
 mod comfyui;
+#[cfg(any(feature = "torch", test))]
+pub(crate) mod inversions;
 #[cfg(test)]
 mod tests;
 
@@ -105,6 +107,14 @@ pub enum PromptError {
         words: String,
         /// The weight as it follows from the brackets.
         weight: f64,
+    },
+    /// A textual inversion that no file has.
+    #[error("names `embedding:{name}`, and no textual inversion is called so; there are {known}")]
+    Embedding {
+        /// The name in the prompt.
+        name: String,
+        /// The names that would be right.
+        known: String,
     },
     /// Too many brackets inside each other.
     #[error("has brackets nested {depth} deep; expected at most {MAX_DEPTH}")]

@@ -47,9 +47,9 @@ use crate::scheduler::{SchedulerName, Steps, TimestepSpacing};
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateRequest {
     /// The subject, in English, with its colors, for example "a green slime". Brackets weigh words,
-    /// for example `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A text longer
-    /// than the model's length, 77 tokens for SDXL, takes more chunks, up to 8; words past them are
-    /// dropped, with a warning.
+    /// for example `(brass:1.3)`, and `BREAK` ends a chunk (see `prompt_syntax`). A word
+    /// `embedding:NAME` stands for a textual inversion. A text longer than the model's length, 77
+    /// tokens for SDXL, takes more chunks, up to 8; words past them are dropped, with a warning.
     #[cfg_attr(feature = "fields", arg(skip))]
     pub prompt: String,
 

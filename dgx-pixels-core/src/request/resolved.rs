@@ -105,6 +105,11 @@ impl GenerateRequest {
         }
         self.validate()?;
         let scheduler = self.scheduler.unwrap_or(defaults.scheduler);
+        if defaults.scheduler.is_edm() && !scheduler.is_edm() {
+            let expected = "`edm_euler` or `edm_dpmpp_2m`, as the model was trained by EDM".into();
+            let value = scheduler.to_string();
+            return Err(SchedulerError::Option { option: "scheduler", value, expected }.into());
+        }
         let listed = self.list_of_steps()?;
         if let Some(steps) = &listed {
             steps.check_for(scheduler)?;
@@ -235,6 +240,12 @@ mod tests {
         assert_eq!((resolved.steps, resolved.size), (3, size(64, 128)));
         assert_eq!((resolved.original_size, resolved.target_size), (size(64, 128), size(9, 9)));
 
+        let edm = ModelDefaults { scheduler: SchedulerName::EdmEuler, ..defaults.clone() };
+        let euler = GenerateRequest { scheduler: Some(SchedulerName::Euler), ..Default::default() };
+        assert_eq!(
+            euler.resolve(&edm).unwrap_err().to_string(),
+            "`scheduler` is `euler`; expected `edm_euler` or `edm_dpmpp_2m`, as the model was trained by EDM"
+        );
         let odd = GenerateRequest::default().with_size(size(68, 64)).resolve(&defaults).unwrap_err();
         assert_eq!(odd.to_string(), "`width` is 68; expected a multiple of 8, 64 to 2048");
     }

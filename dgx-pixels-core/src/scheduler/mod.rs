@@ -235,6 +235,12 @@ impl SchedulerName {
         SchedulerName::EdmDpmpp2m,
     ];
 
+    /// `true` for the schedulers of models that were trained by EDM, which no other model can draw
+    /// with.
+    pub fn is_edm(self) -> bool {
+        matches!(self, SchedulerName::EdmEuler | SchedulerName::EdmDpmpp2m)
+    }
+
     /// The word, as in `euler_ancestral`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -66,13 +66,42 @@ impl TextEncoder {
         self.layers.len()
     }
 
-    /// `ids [b, tokens]`, integers below `vocab_size`; `skip` layers before the last give no hidden
-    /// states, at most all.
-    pub(super) fn forward(&self, ids: &Tensor, skip: usize) -> Result<Encoded> {
+    /// The precision of its weights.
+    pub(super) fn kind(&self) -> tch::Kind {
+        self.token_embedding.kind()
+    }
+
+    /// The numbers of a token's vector.
+    pub(super) fn width(&self) -> i64 {
+        self.config.hidden_size
+    }
+
+    /// The most tokens of a text, with its start and end.
+    pub(super) fn positions(&self) -> i64 {
+        self.config.max_position_embeddings
+    }
+
+    /// `ids [b, tokens]`, integers below `vocab_size`; with `vectors [n, hidden_size]` the `n` ids
+    /// from there on stand for these. `skip` layers before the last give no hidden states, at most
+    /// all.
+    pub(super) fn forward(&self, ids: &Tensor, vectors: Option<&Tensor>, skip: usize) -> Result<Encoded> {
         // 1. embeddings
         let tokens = ids.size()[1];
-        let mut hidden = Tensor::f_embedding(&self.token_embedding, ids, -1, false, false)?
-            .f_add_(&self.position_embedding.f_narrow(0, 0, tokens)?)?;
+        let table = |table: &Tensor, ids: &Tensor| Tensor::f_embedding(table, ids, -1, false, false);
+        let (ids, embedded) = match vectors {
+            None => (ids.shallow_clone(), table(&self.token_embedding, ids)?),
+            Some(vectors) => {
+                let words = self.config.vocab_size;
+                let is_vector = ids.f_ge(words)?;
+                // The end token is found by the largest id, so a vector has the least.
+                let plain = ids.f_masked_fill(&is_vector, 0)?;
+                let rows = ids.f_sub_scalar(words)?.f_clamp_min(0)?;
+                let inserted = table(vectors, &rows)?;
+                let of_words = table(&self.token_embedding, &plain)?;
+                (plain, inserted.f_where_self(&is_vector.f_unsqueeze(-1)?, &of_words)?)
+            }
+        };
+        let mut hidden = embedded.f_add(&self.position_embedding.f_narrow(0, 0, tokens)?)?;
         // 2. layers
         let (last, earlier) = self.layers.split_last().expect("the config asks for at least two layers");
         let kept = earlier.len().saturating_sub(skip);

@@ -13,6 +13,7 @@ mod embeddings;
 mod flops;
 mod guidance;
 mod image;
+mod inversions;
 mod layers;
 mod lora;
 mod memory;

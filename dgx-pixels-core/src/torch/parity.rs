@@ -119,7 +119,7 @@ impl Golden {
             let weights = self.weights(component);
             let text_encoder = TextEncoder::load(&weights, config, suffix == "_2").unwrap();
             weights.finish().unwrap();
-            let encoded = text_encoder.forward(self.get(&format!("text.ids{suffix}")), 0).unwrap();
+            let encoded = text_encoder.forward(self.get(&format!("text.ids{suffix}")), None, 0).unwrap();
             self.assert_close(&format!("text.penultimate{suffix}"), &encoded.hidden, TOLERANCE);
             self.assert_close(&format!("text.pooled{suffix}"), &encoded.pooled, TOLERANCE);
         }

@@ -7,8 +7,9 @@ use tch::{Kind, Tensor};
 use super::clip::{Encoded, TextEncoder};
 use super::device::place;
 use super::failed;
+use super::inversions::Inversions;
 use super::layers::Result as TorchResult;
-use super::tokenizer::{PaddedChunk, Tokenizer};
+use super::tokenizer::{Chunks, PaddedChunk, Tokenizer};
 use super::unet::UNet;
 use crate::device::Device;
 use crate::error::Error;
@@ -64,6 +65,7 @@ pub(super) struct Prompts {
     device: Device,
     tokenizers: [Tokenizer; 2],
     text_encoders: [TextEncoder; 2],
+    inversions: Inversions,
     /// Newest first.
     texts: VecDeque<(Words, Text)>,
 }
@@ -73,8 +75,9 @@ impl Prompts {
         device: Device,
         tokenizers: [Tokenizer; 2],
         text_encoders: [TextEncoder; 2],
+        inversions: Inversions,
     ) -> Prompts {
-        Prompts { device, tokenizers, text_encoders, texts: VecDeque::new() }
+        Prompts { device, tokenizers, text_encoders, inversions, texts: VecDeque::new() }
     }
 
     /// The tokens of a chunk.
@@ -101,6 +104,8 @@ impl Prompts {
             }
         }
         for words in new {
+            let prompt = words.text.as_deref().unwrap_or_default();
+            self.inversions.load(prompt, words.syntax, &self.text_encoders, self.device)?;
             let text = self.encode(words, unet)?;
             self.texts.push_front((words.clone(), text));
         }
@@ -128,9 +133,7 @@ impl Prompts {
     /// images to come.
     fn encode(&self, words: &Words, unet: &UNet) -> Result<Text, Error> {
         let text = words.text.as_deref().unwrap_or_default();
-        let [first, second] = self.tokenizers.each_ref();
-        let chunks =
-            [first.chunks(text, words.syntax, MOST_CHUNKS)?, second.chunks(text, words.syntax, MOST_CHUNKS)?];
+        let chunks = [self.chunks(0, text, words.syntax)?, self.chunks(1, text, words.syntax)?];
         // ComfyUI cuts the longer one too, where the vocabularies differ.
         let count = chunks.iter().map(|one| one.chunks.len()).min().unwrap_or(1);
         let skip = usize::from(words.skip);
@@ -158,6 +161,12 @@ impl Prompts {
         Ok(Text { keys_values, pooled, tokens, dropped_words })
     }
 
+    /// The chunks of a text for one of the text encoders.
+    fn chunks(&self, encoder: usize, text: &str, syntax: PromptSyntax) -> Result<Chunks, Error> {
+        let rows = |name: &str| self.inversions.rows(encoder, name);
+        self.tokenizers[encoder].chunks(text, syntax, MOST_CHUNKS, &rows)
+    }
+
     /// What one of the text encoders makes of chunks: their weighed states one after the other, and
     /// what it pools of the first.
     fn states(
@@ -168,8 +177,11 @@ impl Prompts {
         skip: usize,
     ) -> TorchResult<Encoded> {
         let forward = |ids: &[i64]| -> TorchResult<Encoded> {
+            let (first, text_encoder) = (self.tokenizers[encoder].vocab_size(), &self.text_encoders[encoder]);
+            let has_vectors = ids.iter().any(|id| *id >= first);
+            let vectors = self.inversions.table(encoder).filter(|_| has_vectors);
             let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
-            self.text_encoders[encoder].forward(&place(&ids, self.device.tch())?, skip)
+            text_encoder.forward(&place(&ids, self.device.tch())?, vectors, skip)
         };
         let is_weighed = chunks.iter().any(|chunk| chunk.weights.is_some());
         let empty = match syntax {

@@ -11,6 +11,7 @@ use super::super::weights::Weights;
 use super::*;
 use crate::backend::{Backend, Canvas, begin};
 use crate::device::Dtype;
+use crate::model::search::Place;
 use crate::model::{Component, Options};
 use crate::request::GenerateRequest;
 use crate::torch::Sdxl;
@@ -62,13 +63,14 @@ fn prompts(model: &Model) -> Prompts {
             TextEncoder::load(&weights(Component::TextEncoder), first, false).unwrap(),
             TextEncoder::load(&weights(Component::TextEncoder2), second, true).unwrap(),
         ],
+        Inversions::in_places(vec![Place::Plain(fixtures().join("prompts"))]),
     )
 }
 
 /// The states of both text encoders for `text`, side by side, and what is pooled.
 fn encoded(prompts: &Prompts, text: &str, syntax: PromptSyntax, skip: u8) -> (Tensor, Tensor) {
     let states = [0, 1].map(|i| {
-        let chunks = prompts.tokenizers[i].chunks(text, syntax, MOST_CHUNKS).unwrap();
+        let chunks = prompts.chunks(i, text, syntax).unwrap();
         prompts.states(i, &chunks.chunks, syntax, skip.into()).unwrap()
     });
     (Tensor::cat(&[&states[0].hidden, &states[1].hidden], -1), states[1].pooled.shallow_clone())
@@ -76,16 +78,29 @@ fn encoded(prompts: &Prompts, text: &str, syntax: PromptSyntax, skip: u8) -> (Te
 
 #[test]
 fn weighted_and_long_prompts_equal_the_formulas() {
+    compare("prompts");
+}
+
+/// `tests/fixtures/prompts/make_embeddings.py` puts the vectors into the text encoders' tables.
+#[test]
+fn textual_inversions_equal_the_formula() {
+    compare("embeddings");
+}
+
+/// Compares what a prompt becomes with the numbers in `NAME.json` and `NAME.safetensors`.
+fn compare(name: &str) {
     let _guard = InferenceMode::enter();
-    let prompts = prompts(&model("b"));
-    let golden = std::fs::read_to_string(fixtures().join("prompts/prompts.json")).unwrap();
+    let mut prompts = prompts(&model("b"));
+    let golden = std::fs::read_to_string(fixtures().join(format!("prompts/{name}.json"))).unwrap();
     let golden: Golden = serde_json::from_str(&golden).unwrap();
-    let tensors = Tensor::read_safetensors(fixtures().join("prompts/prompts.safetensors")).unwrap();
+    let tensors = Tensor::read_safetensors(fixtures().join(format!("prompts/{name}.safetensors"))).unwrap();
     let tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
     for (n, Case { prompt, syntax, skip, chunks }) in golden.cases.iter().enumerate() {
         let what = format!("{syntax}: {prompt:?}");
-        for (tokenizer, theirs) in prompts.tokenizers.iter().zip(chunks) {
-            let ours = tokenizer.chunks(prompt, *syntax, MOST_CHUNKS).unwrap();
+        let Prompts { inversions, text_encoders, device, .. } = &mut prompts;
+        inversions.load(prompt, *syntax, text_encoders, *device).unwrap();
+        for (encoder, theirs) in chunks.iter().enumerate() {
+            let ours = prompts.chunks(encoder, prompt, *syntax).unwrap();
             assert_eq!((ours.chunks.len(), ours.dropped), (theirs.len(), None), "{what}");
             for (ours, theirs) in ours.chunks.iter().zip(theirs) {
                 assert_eq!(ours.ids, theirs.ids, "{what}");
@@ -125,14 +140,47 @@ fn words_past_the_last_chunk_are_dropped_and_told() {
     for syntax in [PromptSyntax::Comfyui, PromptSyntax::A1111] {
         // This word is two tokens.
         let text = "key ".repeat(10_000);
-        let chunks = prompts.tokenizers[0].chunks(&text, syntax, MOST_CHUNKS).unwrap();
+        let chunks = prompts.chunks(0, &text, syntax).unwrap();
         assert_eq!(chunks.chunks.len(), MOST_CHUNKS);
         let dropped = chunks.dropped.unwrap();
         assert_eq!(dropped.split_whitespace().count(), 10_000 - MOST_CHUNKS * room);
         // Words that just fit are not.
         let fitting = "key ".repeat(MOST_CHUNKS * room);
-        assert_eq!(prompts.tokenizers[0].chunks(&fitting, syntax, MOST_CHUNKS).unwrap().dropped, None);
+        assert_eq!(prompts.chunks(0, &fitting, syntax).unwrap().dropped, None);
     }
+}
+
+#[test]
+fn a_textual_inversion_that_is_not_there_or_for_another_model_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = prompts(&model("b"));
+    let width = |i: usize| prompts.text_encoders[i].width();
+    let vectors = |count: i64, width: i64| Tensor::ones([count, width], (Kind::Float, tch::Device::Cpu));
+    let write = |name: &str, tensors: &[(&str, Tensor)]| {
+        Tensor::write_safetensors(tensors, folder.path().join(format!("{name}.safetensors"))).unwrap();
+    };
+    write("half", &[("clip_l", vectors(2, width(0)))]);
+    write("wide", &[("clip_l", vectors(2, width(0) + 1)), ("clip_g", vectors(2, width(1)))]);
+    write("long", &[("clip_l", vectors(99, width(0))), ("clip_g", vectors(2, width(1)))]);
+    let none = vectors(1, width(0)) / 0.0;
+    write("infinite", &[("clip_l", none), ("clip_g", vectors(2, width(1)))]);
+    let load = |name: &str| {
+        let mut inversions = Inversions::in_places(vec![Place::Plain(folder.path().into())]);
+        let prompt = format!("a key, (embedding:{name}:1.2)");
+        let loaded = inversions.load(&prompt, PromptSyntax::Comfyui, &prompts.text_encoders, Device::Cpu);
+        crate::one_line(&loaded.unwrap_err())
+    };
+    assert_eq!(
+        load("../half"),
+        "`prompt` names `embedding:../half`, and no textual inversion is called so; there are `half`, `infinite`, \
+         `long`, `wide`"
+    );
+    assert!(load("half").ends_with("it has no `clip_g`; expected vectors for both text encoders of SDXL"));
+    let (wide, long) = (load("wide"), load("long"));
+    let right = format!("vectors with {} numbers each", width(0));
+    assert!(wide.contains(&format!("`clip_l` is [2, {}]; expected", width(0) + 1)) && wide.ends_with(&right));
+    assert!(long.contains("`clip_l` is [99, ") && long.ends_with(&right), "{long}");
+    assert!(load("infinite").contains("`clip_l` has numbers that are not finite"));
 }
 
 fn drawn(sdxl: &mut Sdxl, requests: &[GenerateRequest]) -> Vec<Vec<f32>> {

@@ -14,6 +14,7 @@ use super::embeddings::{guidance_embedding, time_ids};
 use super::failed;
 use super::guidance::guide;
 use super::image::{images, pixels};
+use super::inversions::Inversions;
 use super::layers::Result as TorchResult;
 use super::passes::{PassRow, Passes};
 use super::preview::Preview;
@@ -259,7 +260,7 @@ impl Sdxl {
         let vae = Vae::load(vae_weights.root(), &model.vae, options.vae_tiling)?;
         vae_weights.finish()?;
 
-        let prompts = Prompts::new(device, tokenizers, text_encoders);
+        let prompts = Prompts::new(device, tokenizers, text_encoders, Inversions::of(model));
         Ok(Sdxl {
             passes: Passes::new(device, kernels),
             behind: None,

@@ -1,6 +1,7 @@
 //! Words to ids, with the vocabulary in the model's folder or, for a model in a single file, CLIP's
 //! own.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -15,6 +16,7 @@ use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
 use crate::model::read_text;
 use crate::prompt::chunks::{self, Chunk, TokenPart};
+use crate::prompt::inversions::{self, Piece};
 use crate::prompt::{self, Part, PromptSyntax};
 use crate::request::RequestError;
 
@@ -61,6 +63,11 @@ impl Tokenizer {
     /// Ids of a text.
     pub(super) fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// The number of ids that the text encoder has.
+    pub(super) fn vocab_size(&self) -> i64 {
+        self.vocab_size
     }
 
     /// Makes texts as long as the text encoder takes, whatever the folder says.
@@ -149,27 +156,42 @@ impl Tokenizer {
         Ok(Tokens { ids: self.padded(kept), dropped })
     }
 
-    /// The chunks of a prompt, at most `most`. What does not fit is dropped.
+    /// The chunks of a prompt, at most `most`. What does not fit is dropped. `rows` says which rows
+    /// of a table the vectors of a textual inversion are; row 0 has the first id that no word has.
     ///
     /// # Errors
     /// [`RequestError::Prompt`] for a prompt that cannot be read.
-    pub(super) fn chunks(&self, text: &str, syntax: PromptSyntax, most: usize) -> Result<Chunks, Error> {
+    pub(super) fn chunks(
+        &self,
+        text: &str,
+        syntax: PromptSyntax,
+        most: usize,
+        rows: &dyn Fn(&str) -> Range<u32>,
+    ) -> Result<Chunks, Error> {
         if syntax == PromptSyntax::Plain {
             let Tokens { ids, dropped } = self.encode(text)?;
             return Ok(Chunks { chunks: vec![PaddedChunk { ids, weights: None }], dropped });
         }
         // It says what is wrong with the special ids, where a prompt has no others.
         self.ids("")?;
-        let parts = prompt::parse(text, syntax)
-            .map_err(|fault| RequestError::Prompt { field: "prompt", fault })?
-            .into_iter()
-            .map(|part| match part {
-                Part::Text { text, weight } => {
-                    Ok(TokenPart::Text { ids: self.ids(&text)?, weight: weight as f32 })
-                }
-                Part::Break => Ok(TokenPart::Break),
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+        let words = u32::try_from(self.vocab_size).unwrap_or(u32::MAX);
+        let mut parts = vec![];
+        for part in
+            prompt::parse(text, syntax).map_err(|fault| RequestError::Prompt { field: "prompt", fault })?
+        {
+            let Part::Text { text, weight } = part else {
+                parts.push(TokenPart::Break);
+                continue;
+            };
+            let weight = weight as f32;
+            for piece in inversions::pieces(&text) {
+                let ids = match piece {
+                    Piece::Words(text) => self.ids(text)?,
+                    Piece::Vectors(name) => rows(name).map(|row| words + row).collect(),
+                };
+                parts.push(TokenPart::Text { ids, weight });
+            }
+        }
         let comma = self.inner.token_to_id(",</w>");
         let mut chunks = chunks::lay(&parts, self.max_length - 2, comma, syntax);
         let rest: Vec<u32> = chunks.drain(most.min(chunks.len())..).flat_map(|chunk| chunk.ids).collect();

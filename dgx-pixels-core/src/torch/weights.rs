@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::model::Component;
 use crate::model::files::{Shard, Weight, WeightFiles, dtype_word};
 use crate::model::lora::LoraSet;
+use crate::model::scales::is_fp8;
 
 /// One component's weights, and which of them nobody has asked for yet.
 pub(super) struct Weights<'a> {
@@ -176,7 +177,20 @@ impl<'a> Weights<'a> {
             let (start, len) = (weight.bytes.start, weight.bytes.len());
             shard.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)
         };
-        let stored = copied.f_to_device(self.device.tch())?;
+        let mut stored = copied.f_to_device(self.device.tch())?;
+        // 8 bits are for storage: libtorch computes with wider numbers.
+        if is_fp8(weight.dtype) {
+            stored = stored.f_to_kind(Kind::Float)?;
+        }
+        if let Some(scale) = &weight.scale {
+            let sides: Vec<i64> = match scale.count {
+                1 => vec![],
+                count => std::iter::once(count as i64).chain(shape[1..].iter().map(|_| 1)).collect(),
+            };
+            let kind = stored_kind(scale.dtype).unwrap_or(Kind::Float);
+            let factors = Tensor::f_from_data_size(&shard.bytes[scale.bytes.clone()], &sides, kind)?;
+            stored = stored.f_mul_(&factors.f_to_kind(Kind::Float)?.f_to_device(self.device.tch())?)?;
+        }
         if weight.is_transposed { stored.f_transpose(0, 1)?.f_contiguous() } else { Ok(stored) }
     }
 
@@ -235,6 +249,48 @@ pub(super) fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
         StoredDtype::F32 => Some(Kind::Float),
         StoredDtype::F16 => Some(Kind::Half),
         StoredDtype::BF16 => Some(Kind::BFloat16),
+        StoredDtype::F8_E4M3 => Some(Kind::Float8e4m3fn),
+        StoredDtype::F8_E5M2 => Some(Kind::Float8e5m2),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::Model;
+
+    /// `tests/fixtures/make_fp8.py` computes the numbers that are expected.
+    #[test]
+    fn weights_in_8_bits_are_those_of_the_formula_to_the_bit() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        let base = Model::open(fixtures.join("tiny_sdxl_a")).unwrap();
+        let expected = Tensor::read_safetensors(fixtures.join("fp8/expected.safetensors")).unwrap();
+        let expected: HashMap<String, Tensor> = expected.into_iter().collect();
+        for file in ["plain", "scaled"] {
+            let path = fixtures.join(format!("fp8/{file}.safetensors"));
+            let model = Model::open_on(path, Some(&base)).unwrap();
+            assert_eq!(model.single_file().unwrap().unknown, [] as [&str; 0], "{file}");
+            let of_file = expected.iter().filter_map(|(name, tensor)| {
+                name.strip_prefix(file)?.strip_prefix('.').map(|name| (name, tensor))
+            });
+            let mut compared = 0;
+            for (name, tensor) in of_file {
+                let component = Component::ALL
+                    .into_iter()
+                    .find(|one| name.strip_prefix(one.name()).is_some_and(|rest| rest.starts_with('.')));
+                let component = component.unwrap();
+                let name = &name[component.name().len() + 1..];
+                let files = model.weights(component, false).unwrap();
+                let weights = Weights::new(files, Device::Cpu, Dtype::F32, &|_| ());
+                let ours = weights.root().tensor(name, &tensor.size()).unwrap();
+                assert!(ours.equal(tensor), "{file}: {name}");
+                compared += 1;
+            }
+            assert!(compared >= 4, "{file}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `list_models`.
 
+use std::path::PathBuf;
+
 use dgx_pixels_core::model::search;
 use dgx_pixels_core::pixel::Palette;
 use dgx_pixels_core::scheduler::SchedulerName;
@@ -17,8 +19,8 @@ pub(super) fn tools() -> Vec<Kind> {
     vec![kind.with_output::<Choices>()]
 }
 
-/// Lists what `generate_sprite` can be given: models, LoRAs, style presets, palettes and
-/// schedulers.
+/// Lists what `generate_sprite` can be given: models, LoRAs, textual inversions, style presets,
+/// palettes and schedulers.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListModels {}
 
@@ -27,6 +29,8 @@ struct Choices {
     models: Vec<ModelCard>,
     /// The names that `lora` takes.
     loras: Vec<String>,
+    /// The names that `embedding:NAME` in a prompt takes.
+    embeddings: Vec<String>,
     styles: Vec<StyleLine>,
     palettes: Vec<&'static str>,
     schedulers: Vec<String>,
@@ -40,9 +44,12 @@ struct StyleLine {
 
 async fn list_models(call: Call, _: ListModels) -> Answer {
     let styles = styles::all().iter();
+    let places = search::places();
+    let names = |found: Vec<(String, PathBuf)>| found.into_iter().map(|(name, _)| name).collect();
     structured(&Choices {
         models: call.studio.models().to_vec(),
-        loras: search::loras(&search::places()).into_iter().map(|(name, _)| name).collect(),
+        loras: names(search::loras(&places)),
+        embeddings: names(search::embeddings(&places)),
         styles: styles
             .map(|style| StyleLine { name: &style.name, description: &style.description })
             .collect(),

@@ -8,7 +8,7 @@ use super::Desk;
 fn without_a_model_the_doctor_says_how_to_get_one() {
     let ran = Desk::new().run(["doctor"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
-    for text in ["problem    no model is in `", "mend       hf download ", "cannot draw with a model"] {
+    for text in ["problem    no model is in `", "mend       dgx-pixels pull ", "cannot draw with a model"] {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
     }
 }

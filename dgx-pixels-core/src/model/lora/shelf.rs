@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Component as Part, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::LoraUse;
 use crate::error::Error;
 use crate::model::hash_file;
+use crate::model::hub::HubName;
 use crate::model::search::{self, Place};
 use crate::request::LoraChoice;
 
@@ -36,31 +37,30 @@ impl Loras {
     /// [`Error::ModelChoice`] with the names there are; [`Error::Model`] for a file that cannot be
     /// read.
     pub fn find(&self, choice: &LoraChoice) -> Result<LoraUse, Error> {
-        let path = self.path(&choice.name)?;
+        let (name, path) = self.named(&choice.name)?;
         let hash = self.hash(&path)?;
-        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(LoraUse { name, path, hash, weight: choice.weight, text_weight: choice.text_weight() })
     }
 
-    fn path(&self, name: &str) -> Result<PathBuf, Error> {
-        let mut parts = Path::new(name).components();
-        let is_name =
-            matches!((parts.next(), parts.next()), (Some(Part::Normal(part)), None) if part == name);
-        if is_name
-            && let Some((_, path)) = search::loras(&self.places).into_iter().find(|(known, _)| known == name)
-        {
-            return Ok(path);
+    /// The file called `name`, and the name to record. A name is compared with those that are
+    /// known, and never leads to a file by itself.
+    fn named(&self, name: &str) -> Result<(String, PathBuf), Error> {
+        let known = search::loras(&self.places);
+        if let Some(found) = known.iter().find(|(known, _)| known == name) {
+            return Ok(found.clone());
         }
         let path = PathBuf::from(name);
         if self.takes_paths && path.is_file() {
-            return Ok(path);
+            return Ok((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path));
         }
-        let names: Vec<_> =
-            search::loras(&self.places).into_iter().map(|(name, _)| format!("`{name}`")).collect();
-        let there_are = if names.is_empty() {
-            "there are none in the folders `loras` of the model folders".to_owned()
-        } else {
-            format!("there are {}", names.join(", "))
+        if let Some(path) = search::lora_in_hub(&self.places, name) {
+            return Ok((name.to_owned(), path));
+        }
+        let names: Vec<_> = known.into_iter().map(|(name, _)| format!("`{name}`")).collect();
+        let there_are = match (name.parse::<HubName>(), names.is_empty()) {
+            (Ok(name), _) => format!("if it is on the hub, `dgx-pixels pull {name}` fetches it"),
+            (Err(_), true) => "there are none in the folders `loras` of the model folders".to_owned(),
+            (Err(_), false) => format!("there are {}", names.join(", ")),
         };
         let or_file = if self.takes_paths { " or file" } else { "" };
         Err(Error::ModelChoice(format!("no LoRA{or_file} is called `{name}`; {there_are}")))
@@ -135,7 +135,9 @@ mod tests {
         assert_eq!(by_hash, folder.path().join("beside.safetensors"));
 
         let path = fixture.to_str().unwrap();
-        for name in [path, "../style", "loras/style", "absent", "."] {
+        let hub_like = find(&loras, "loras/style").unwrap_err().to_string();
+        assert!(hub_like.ends_with("`dgx-pixels pull loras/style` fetches it"), "{hub_like}");
+        for name in [path, "../style", "absent", "."] {
             let error = find(&loras, name).unwrap_err().to_string();
             assert_eq!(error, format!("no LoRA is called `{name}`; there are `style`, `beside`"));
         }
