@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::request::ImageSize;
 use crate::submission::Priority;
 
 /// One that waits.
@@ -32,6 +33,29 @@ pub(crate) struct Waiting<T> {
     pub(crate) work: u64,
     /// Bytes that it takes while it waits.
     pub(crate) bytes: u64,
+    pub(crate) needs: Needs,
+}
+
+/// The facts of a job that decide how much memory and time it needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    pub(crate) size: ImageSize,
+    /// The rows of a forward pass with guidance.
+    pub(crate) rows: usize,
+    /// The bytes of its model's weights.
+    pub(crate) weight_bytes: u64,
+}
+
+impl Needs {
+    /// The work of one step, in rows times pixels.
+    pub(crate) fn step_work(&self) -> f64 {
+        self.rows as f64 * f64::from(self.size.width) * f64::from(self.size.height)
+    }
+
+    /// The work of this many steps.
+    pub(crate) fn work(&self, steps: usize) -> u64 {
+        (self.step_work() * steps as f64) as u64
+    }
 }
 
 /// The limits of the queue.
@@ -352,6 +376,15 @@ impl<T> Queue<T> {
         lanes.flat_map(|(_, lane)| lane.clients.values()).map(|line| line.places.len()).sum()
     }
 
+    /// The numbers of the jobs that wait for this model, the oldest first.
+    pub(crate) fn numbers_of(&self, model: &str) -> Vec<u64> {
+        let lanes = self.lanes.iter().filter(|((_, known), _)| &**known == model);
+        let places = lanes.flat_map(|(_, lane)| lane.clients.values()).flat_map(|line| &line.places);
+        let mut numbers: Vec<u64> = places.map(|(_, number)| *number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Different clients that wait.
     pub(crate) fn clients(&self) -> HashSet<&Arc<str>> {
         self.entries.values().map(|entry| &entry.waiting.client).collect()
@@ -359,10 +392,14 @@ impl<T> Queue<T> {
 
     /// Takes all out that wait for this model, or all there are.
     pub(crate) fn drain(&mut self, model: Option<&str>) -> Vec<Waiting<T>> {
-        let wanted = |entry: &Entry<T>| model.is_none_or(|model| &*entry.waiting.model == model);
-        let mut numbers: Vec<u64> =
-            self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(number, _)| *number).collect();
-        numbers.sort_unstable();
+        let numbers = match model {
+            Some(model) => self.numbers_of(model),
+            None => {
+                let mut numbers: Vec<u64> = self.entries.keys().copied().collect();
+                numbers.sort_unstable();
+                numbers
+            }
+        };
         numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
@@ -409,6 +446,71 @@ impl<T> Queue<T> {
     /// The jobs that wait.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Waiting<T>)> {
         self.entries.iter().map(|(number, entry)| (*number, &entry.waiting))
+    }
+}
+
+/// A choice among the waiting jobs that leaves the queue as it is.
+///
+/// Jobs that are taken here, and turns that are counted here, count for this choice alone. So a
+/// plan can be worked out, and dropped, without a trace.
+pub(crate) struct Choice<'a, T> {
+    queue: &'a Queue<T>,
+    /// The turns that differ from the queue's.
+    turns: HashMap<Arc<str>, usize>,
+    taken: BTreeSet<u64>,
+}
+
+impl<'a, T> Choice<'a, T> {
+    pub(crate) fn new(queue: &'a Queue<T>) -> Self {
+        Choice { queue, turns: HashMap::new(), taken: BTreeSet::new() }
+    }
+
+    /// The turn of the client's next job.
+    pub(crate) fn turn(&self, client: &Arc<str>) -> usize {
+        self.turns.get(client).copied().unwrap_or_else(|| self.queue.turn(client))
+    }
+
+    /// One of the client's is chosen.
+    pub(crate) fn count(&mut self, client: &Arc<str>) {
+        let turn = self.turn(client);
+        self.turns.insert(client.clone(), turn + 1);
+    }
+
+    /// One of the client's that runs is not chosen yet.
+    pub(crate) fn leave(&mut self, client: &Arc<str>) {
+        let turn = self.turn(client);
+        self.turns.insert(client.clone(), turn.saturating_sub(1));
+    }
+
+    /// Takes a job that waits.
+    pub(crate) fn take(&mut self, number: u64) {
+        if let Some(waiting) = self.queue.get(number) {
+            self.taken.insert(number);
+            self.count(&waiting.client);
+        }
+    }
+
+    /// The first of the models that are `usable` among the jobs that were not taken.
+    pub(crate) fn first(&self, usable: impl Fn(&str) -> bool) -> Option<Rank> {
+        let mut first: Option<Rank> = None;
+        for ((level, model), lane) in &self.queue.lanes {
+            if first.is_some_and(|first| first.level < *level) {
+                break;
+            }
+            let mut heads = lane.heads.iter();
+            let untouched = heads.find(|(_, _, client)| !self.turns.contains_key(client));
+            let touched = self.turns.iter().filter_map(|(client, turn)| {
+                let mut places = lane.clients.get(client)?.places.iter();
+                Some((*turn, *places.find(|(_, number)| !self.taken.contains(number))?))
+            });
+            let heads = touched.chain(untouched.map(|(turn, place, _)| (*turn, *place)));
+            let Some((turn, (work, number))) = heads.min() else { continue };
+            let rank = Rank { level: *level, turn, work, number };
+            if first.is_none_or(|first| rank < first) && usable(model) {
+                first = Some(rank);
+            }
+        }
+        first
     }
 }
 

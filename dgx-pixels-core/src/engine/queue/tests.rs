@@ -17,6 +17,7 @@ fn waiting(client: &str, priority: Priority, since: Instant) -> Waiting<()> {
         steps: 10,
         work: 100,
         bytes: 10,
+        needs: Needs { size: ImageSize { width: 64, height: 64 }, rows: 1, weight_bytes: 0 },
     }
 }
 
