@@ -1,9 +1,9 @@
 //! A canvas as a plan sees it: plain facts, without its latents.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::queue::{Needs, Rank, level};
+use super::queue::{Needs, Rank, standing};
 use crate::request::ImageSize;
 use crate::submission::Priority;
 
@@ -65,8 +65,9 @@ impl Facts {
     }
 
     /// Its rank beside the jobs that wait, turns aside.
-    pub(super) fn rank(&self, now: Instant, ageing: std::time::Duration) -> Rank {
-        let level = level(self.priority, self.submitted, now, ageing);
-        Rank { level, turn: 0, work: self.needs.work(self.steps_left), number: self.number }
+    pub(super) fn rank(&self, now: Instant, ageing: Duration) -> Rank {
+        let work = self.needs.work(self.steps_left);
+        let (level, work) = standing(self.priority, work, self.submitted, now, ageing);
+        Rank { level, turn: 0, work, number: self.number }
     }
 }

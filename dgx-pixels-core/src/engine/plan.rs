@@ -133,16 +133,16 @@ pub(super) fn plan<T, L>(at: &Situation<T, L>) -> Next {
     }
     match at.loads() {
         Loads::Now(next) => next,
-        Loads::Later => at.goes_on(true),
-        Loads::Nothing => at.goes_on(false),
+        Loads::Later(number) => at.goes_on(Some(number)),
+        Loads::Nothing => at.goes_on(None),
     }
 }
 
 /// The answer to the wish for another model.
 enum Loads {
     Now(Next),
-    /// Jobs of other models have to wait until there is room for it.
-    Later,
+    /// The jobs that are not before this one have to wait until there is room for its model.
+    Later(u64),
     Nothing,
 }
 
@@ -173,7 +173,13 @@ impl<T, L> Situation<'_, T, L> {
         };
         let Some(rank) = self.queue.first(wanted) else { return Loads::Nothing };
         let Some(waiting) = self.queue.get(rank.number) else { return Loads::Nothing };
-        if self.residence.fits(self.used_bytes, self.canvases, waiting.needs.weight_bytes) {
+        // Beside it there must be room for the canvases, and for a job that goes before it. Else
+        // nothing could be begun while it loads.
+        let before = self.queue.first(|model| self.residence.is_ready(model));
+        let before = before.filter(|before| *before < rank).and_then(|before| self.queue.get(before.number));
+        let before = before.map(|before| (&*before.model, &before.needs));
+        let with_it = self.used_bytes + waiting.needs.weight_bytes;
+        if self.residence.has_room_for(with_it, self.canvases, before.into_iter()) {
             return Loads::Now(Next::Load(rank.number));
         }
         let outranked = |model: &str| {
@@ -185,15 +191,18 @@ impl<T, L> Situation<'_, T, L> {
             None if self.residence.is_empty() => {
                 Loads::Now(Next::Refuse(self.queue.numbers_of(&waiting.model)))
             }
-            // Those in use leave when they are done; an old job makes new ones wait for that.
-            None if self.now.saturating_duration_since(waiting.since) > self.config.ageing => Loads::Later,
+            // Those in use leave when they are done; an old job makes later ones wait for that. Those
+            // before it go on, as their models do not leave for it.
+            None if self.now.saturating_duration_since(waiting.since) > self.config.ageing => {
+                Loads::Later(rank.number)
+            }
             None => Loads::Nothing,
         }
     }
 
     /// A round, if there is anything to do; else a nap, or the end.
-    fn goes_on(&self, waits_for_model: bool) -> Next {
-        let next = self.round(waits_for_model);
+    fn goes_on(&self, before: Option<u64>) -> Next {
+        let next = self.round(before);
         let is_decoded = self.canvases.iter().any(|canvas| !canvas.is_denoising());
         if is_decoded || next != Next::Round(Round::default()) {
             return next;
@@ -209,13 +218,12 @@ impl<T, L> Situation<'_, T, L> {
     }
 
     /// Live canvases and waiting jobs in one order: the first go the next step. A live canvas that
-    /// others outrank pauses.
-    fn round(&self, waits_for_model: bool) -> Next {
+    /// others outrank pauses. Only jobs `before` that one are begun.
+    fn round(&self, before: Option<u64>) -> Next {
         let mut live: Vec<&Facts> = self.canvases.iter().filter(|canvas| canvas.is_denoising()).collect();
         let most = self.most_together(&live);
         let alone = self.suspects > 0;
-        let mut closed = waits_for_model
-            || self.unwritten >= MOST_UNWRITTEN
+        let mut closed = self.unwritten >= MOST_UNWRITTEN
             || live.is_empty() && self.waits_for_company().is_some()
             || alone && !self.is_quiet;
         // Turns count those that are chosen, not those that were.
@@ -224,7 +232,9 @@ impl<T, L> Situation<'_, T, L> {
         let mut round = Round::default();
         let mut admitted: Vec<(&str, &Needs)> = vec![];
         while round.step.len() + round.begin.len() < most {
+            let limit = before.and_then(|number| choice.rank(number));
             let waiting = choice.first(|model| !closed && self.residence.is_ready(model));
+            let waiting = waiting.filter(|rank| limit.is_none_or(|limit| *rank < limit));
             let rank = |canvas: &Facts| {
                 let turn = choice.turn(&canvas.client);
                 Rank { turn, ..canvas.rank(self.now, self.config.ageing) }
@@ -253,7 +263,8 @@ impl<T, L> Situation<'_, T, L> {
                     if let Some(model) = spare(self.queue, self.residence, self.canvases, loaded, is_chosen) {
                         return Next::Evict(model);
                     }
-                    if self.canvases.is_empty() && round.begin.is_empty() {
+                    let is_alone = self.canvases.is_empty() && self.loading == Loading::Nothing;
+                    if is_alone && round.begin.is_empty() {
                         return Next::Refuse(vec![number]);
                     }
                     // It goes first when those that are there have left.
@@ -363,3 +374,8 @@ pub(super) fn decodes<L>(
     numbers.truncate(residence.together(used_bytes, &model, CallKind::Finish, size, &rows));
     Some(Group { model, size, numbers })
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -88,9 +88,11 @@ struct Share {
 /// The rank of a job. The smaller one goes first.
 ///
 /// Those that are marked `first` have level 0. The level of others is the priority, from 1, less
-/// one for each `ageing` that a job has waited, so that nothing starves. Within a level clients
-/// take turns: the first job of each goes before the second of any. Then the one with the least
-/// left to do, as that lets jobs wait the least on average (Schrage 1968); then order of arrival.
+/// one for each `ageing` that a job has waited. Within a level clients take turns: the first job of
+/// each goes before the second of any. Then the one with the least left to do, as that lets jobs
+/// wait the least on average (Schrage 1968); then order of arrival. A job that has risen to the
+/// highest level, and an urgent one after one `ageing`, counts as one without work, so that shorter
+/// jobs that keep coming do not starve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     pub(crate) level: u8,
@@ -122,6 +124,8 @@ pub(crate) struct Queue<T> {
 #[derive(Debug)]
 struct Entry<T> {
     level: u8,
+    /// The work that counts for its rank.
+    work: u64,
     /// The time at which it rises to the next level.
     rises: Option<Instant>,
     waiting: Waiting<T>,
@@ -245,7 +249,8 @@ impl<T> Queue<T> {
         self.steps += waiting.steps;
         self.add_share(&waiting.client, waiting.bytes);
         let (level, since) = (if waiting.first { FIRST } else { base(waiting.priority) }, waiting.since);
-        self.entries.insert(number, Entry { level, rises: None, waiting });
+        let work = waiting.work;
+        self.entries.insert(number, Entry { level, work, rises: None, waiting });
         self.line_up(number, level, since);
     }
 
@@ -253,13 +258,14 @@ impl<T> Queue<T> {
     fn line_up(&mut self, number: u64, level: u8, since: Instant) {
         let entry = self.entries.get_mut(&number).expect("only entries line up; this is a bug");
         entry.level = level;
-        entry.rises = (level > base(Priority::Urgent)).then(|| since + self.ageing);
+        let rises = level > base(Priority::Urgent) || level > FIRST && entry.work != OVERDUE;
+        entry.rises = rises.then(|| since + self.ageing);
         self.rises.extend(entry.rises.map(|rises| (rises, number)));
         let client = entry.waiting.client.clone();
         let turn = self.turn(&client);
         let entry = &self.entries[&number];
         let lane = self.lanes.entry((level, entry.waiting.model.clone())).or_default();
-        lane.clients.entry(client.clone()).or_default().places.insert((entry.waiting.work, number));
+        lane.clients.entry(client.clone()).or_default().places.insert((entry.work, number));
         lane.settle(&client, turn);
     }
 
@@ -339,7 +345,7 @@ impl<T> Queue<T> {
         let turn = self.turn(client);
         let lane = self.lanes.get_mut(&key).expect("an entry stands in its lane; this is a bug");
         if let Some(line) = lane.clients.get_mut(client) {
-            line.places.remove(&(entry.waiting.work, number));
+            line.places.remove(&(entry.work, number));
         }
         lane.settle(client, turn);
         if lane.clients.is_empty() {
@@ -350,9 +356,13 @@ impl<T> Queue<T> {
     /// Lets those rise whose time has come.
     pub(crate) fn rise(&mut self, now: Instant) {
         while let Some((since, number)) = self.rises.first().copied().filter(|(rises, _)| *rises <= now) {
-            let level = self.entries[&number].level;
             self.step_out(number);
-            self.line_up(number, level - 1, since);
+            let entry = self.entries.get_mut(&number).expect("only entries rise; this is a bug");
+            let level = (entry.level - 1).max(base(Priority::Urgent));
+            if level == base(Priority::Urgent) {
+                entry.work = OVERDUE;
+            }
+            self.line_up(number, level, since);
         }
     }
 
@@ -406,8 +416,8 @@ impl<T> Queue<T> {
     /// The position of the entry, where 1 is the next, and the denoising steps of the jobs before
     /// it.
     pub(crate) fn position(&self, number: u64) -> Option<(usize, f64)> {
-        let Entry { level, waiting, .. } = self.entries.get(&number)?;
-        let place = (waiting.work, number);
+        let Entry { level, work, waiting, .. } = self.entries.get(&number)?;
+        let place = (*work, number);
         let own = &self.lanes.get(&(*level, waiting.model.clone()))?.clients.get(&waiting.client)?.places;
         let turn = self.turn(&waiting.client) + own.range(..place).count();
         let mut before = 0;
@@ -490,6 +500,12 @@ impl<'a, T> Choice<'a, T> {
         }
     }
 
+    /// The rank of a job that waits, as if it were the next of its client.
+    pub(crate) fn rank(&self, number: u64) -> Option<Rank> {
+        let Entry { level, work, waiting, .. } = self.queue.entries.get(&number)?;
+        Some(Rank { level: *level, turn: self.turn(&waiting.client), work: *work, number })
+    }
+
     /// The first of the models that are `usable` among the jobs that were not taken.
     pub(crate) fn first(&self, usable: impl Fn(&str) -> bool) -> Option<Rank> {
         let mut first: Option<Rank> = None;
@@ -522,10 +538,22 @@ fn base(priority: Priority) -> u8 {
     priority as u8 + 1
 }
 
-/// The level of one that was submitted at `since`, as [`Queue::rise`] would have it.
-pub(crate) fn level(priority: Priority, since: Instant, now: Instant, ageing: Duration) -> u8 {
+/// The work that counts of a job that has waited for as long as all levels take.
+const OVERDUE: u64 = 0;
+
+/// The level of a job that was submitted at `since`, and the part of its `work` that counts, as
+/// [`Queue::rise`] has them.
+pub(crate) fn standing(
+    priority: Priority,
+    work: u64,
+    since: Instant,
+    now: Instant,
+    ageing: Duration,
+) -> (u8, u64) {
     let risen = now.saturating_duration_since(since).as_nanos() / ageing.as_nanos().max(1);
-    base(priority).saturating_sub(u8::try_from(risen).unwrap_or(u8::MAX)).max(base(Priority::Urgent))
+    let levels = u128::from(base(priority) - base(Priority::Urgent));
+    let level = base(priority) - levels.min(risen) as u8;
+    (level, if risen >= levels.max(1) { OVERDUE } else { work })
 }
 
 #[cfg(test)]

@@ -166,12 +166,6 @@ impl<L> Residence<L> {
         calls.max().unwrap_or(0)
     }
 
-    /// `true` if this many more bytes leave room for the most expensive call of one image.
-    pub(super) fn fits(&self, used_bytes: u64, canvases: &[Facts], more: u64) -> bool {
-        let all = || self.resident(used_bytes) + more + self.dearest(canvases);
-        self.budget.is_none_or(|budget| all() <= budget)
-    }
-
     /// The memory that a job of this model keeps once it has begun, and that of the most expensive
     /// of its calls, in bytes.
     fn needs(&self, model: &str, needs: &Needs) -> (u64, u64) {
@@ -183,7 +177,8 @@ impl<L> Residence<L> {
         (known.costs.canvas.predict(size, rows).unwrap_or(0), dearest.unwrap_or(0))
     }
 
-    /// `true` if the canvases of new jobs, given with their models, fit beside the present ones.
+    /// `true` if the canvases of new jobs, given with their models, fit beside the present ones, with
+    /// the most expensive call of one image.
     pub(super) fn has_room_for<'a>(
         &self,
         used_bytes: u64,
