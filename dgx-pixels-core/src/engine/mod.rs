@@ -60,26 +60,32 @@
 
 mod attempts;
 mod budget;
+mod canvas;
 mod config;
 mod costs;
+mod drawing;
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
+mod handover;
+mod host;
 mod journal;
 mod metrics;
 mod pace;
+mod plan;
 mod post;
 mod queue;
 mod recover;
 mod residence;
-mod round;
 mod shared;
 mod submit;
+mod task;
 mod trace;
 mod watchdog;
 mod worker;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -88,6 +94,7 @@ use prometheus::Registry;
 pub use budget::Budget;
 pub use config::{EngineConfig, Shutdown};
 
+use self::host::Host;
 use self::journal::{Journal, Opened};
 use self::metrics::Metrics;
 use self::post::Hashes;
@@ -174,16 +181,14 @@ impl Engine {
         };
         metrics.queue_capacity.set(config.queue_capacity as i64);
         let names: Vec<Arc<str>> = devices.iter().map(|device| device.name().into()).collect();
-        let (sender, receiver) = mpsc::channel();
-        let shared = Arc::new(Shared::new(config, metrics, journal, sender, names.clone()));
+        let shared = Arc::new(Shared::new(config, metrics, journal, names.clone()));
         let models = Arc::new(models);
 
         let mut threads = vec![];
-        let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..WRITERS {
-            let (shared, models, receiver) = (shared.clone(), models.clone(), receiver.clone());
+            let (shared, models) = (shared.clone(), models.clone());
             let hashes: Hashes = Arc::new(move |model| models.hash(model));
-            threads.push(thread::spawn(move || post::run(&shared, &hashes, &receiver)));
+            threads.push(thread::spawn(move || post::run(&shared, &hashes)));
         }
         let first = names[0].clone();
         let (described, described_on) = (models.clone(), first.clone());
@@ -193,22 +198,9 @@ impl Engine {
         recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {
             shared.metrics.opened(&name);
-            let worker = Worker {
-                shared: shared.clone(),
-                models: models.clone(),
-                is_open: false,
-                budget: None,
-                device,
-                name,
-                index,
-                loaded: vec![],
-                loading: None,
-                loading_for: None,
-                taken: vec![],
-                round: Duration::ZERO,
-                finish_each: Duration::ZERO,
-            };
-            let builder = thread::Builder::new().name(format!("dgx-pixels {}", worker.name));
+            let builder = thread::Builder::new().name(format!("dgx-pixels {name}"));
+            let host = Host::new(shared.clone(), models.clone(), device, name, index);
+            let worker = Worker::new(shared.clone(), host);
             threads.push(
                 builder
                     .spawn(move || worker.run())
@@ -349,7 +341,7 @@ impl Inner {
             }
         }
         // Ended only now: the workers' last words are posted.
-        self.shared.close_posts();
+        self.shared.posts.close();
         writers.into_iter().for_each(|(_, writer)| drop(writer.join()));
         self.shared.close_journal();
     }

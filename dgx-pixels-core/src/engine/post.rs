@@ -7,20 +7,20 @@
 //! that hears of the end therefore finds the file, also after a crash. A job whose sprite has no
 //! visible pixel returns to the queue with the seed of the next draw.
 
-use std::any::Any;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use image::{DynamicImage, RgbImage};
+use image::DynamicImage;
 
+use super::guard::panic_message;
+use super::handover::{Decoded, Post};
 use super::journal::{NOWHERE, Record};
-use super::shared::{Course, Shared, Task};
+use super::shared::{Course, Shared};
+use super::task::Task;
 use super::trace::Stage;
-use crate::backend::Latents;
 use crate::error::{Cause, Error, ErrorKind, one_line};
 use crate::files::write_whole;
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
@@ -28,38 +28,15 @@ use crate::job::{Finished, JobEvent, JobTimings};
 use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite};
 use crate::pixel::{Pixelized, is_empty, pixelize};
 use crate::redraw::MOST_REDRAWS;
-use crate::request::ResolvedRequest;
-
-/// The message that a device's thread hands on.
-pub(super) enum Post {
-    Decoded(Box<Decoded>),
-    Failed { task: Arc<Task>, error: Error },
-}
-
-/// A picture as the model gave it.
-pub(super) struct Decoded {
-    pub(super) task: Arc<Task>,
-    /// The number in the queue, to which the job returns if it is drawn again.
-    pub(super) number: u64,
-    pub(super) image: RgbImage,
-    pub(super) latents: Option<Latents>,
-    /// The request with every default filled in.
-    pub(super) request: ResolvedRequest,
-    pub(super) dropped_words: Option<String>,
-    pub(super) device: Arc<str>,
-    pub(super) timings: JobTimings,
-    pub(super) last_step: Instant,
-}
 
 /// The models' hashes, which take seconds the first time.
 pub(super) type Hashes = Arc<dyn Fn(&str) -> Result<Option<String>, Error> + Send + Sync>;
 
-/// Takes what is posted until nobody is left to post.
-pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>>) {
-    loop {
-        let post = posts.lock().unwrap_or_else(PoisonError::into_inner).recv();
+/// Takes what is handed over until nothing comes any more.
+pub(super) fn run(shared: &Shared, hashes: &Hashes) {
+    while let Some(post) = shared.posts.take() {
         match post {
-            Ok(Post::Decoded(decoded)) => {
+            Post::Decoded(decoded) => {
                 let (task, number) = (decoded.task.clone(), decoded.number);
                 let span = task.trace.span();
                 let _entered = span.enter();
@@ -69,17 +46,16 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes, posts: &Mutex<Receiver<Post>
                     Ok(Ok(Some(finished))) => Some(Ok(finished)),
                     Ok(Ok(None)) => draw_again(shared, &task, number).err().map(Err),
                     Ok(Err(error)) => Some(Err(error)),
-                    Err(panic) => Some(Err(Error::internal("making a sprite", words(&*panic)))),
+                    Err(panic) => Some(Err(Error::internal("making a sprite", panic_message(&*panic)))),
                 };
-                shared.unwritten.fetch_sub(1, Ordering::SeqCst);
+                shared.posts.written();
                 shared.lock().observe_tail(last_step.elapsed());
                 if let Some(result) = result {
                     end(shared, &task, result);
                 }
                 shared.wake.notify_all();
             }
-            Ok(Post::Failed { task, error }) => end(shared, &task, Err(error)),
-            Err(_) => return,
+            Post::Failed { task, error } => end(shared, &task, Err(error)),
         }
     }
 }
@@ -295,10 +271,4 @@ pub(super) fn read_back(record: Record) -> Result<Finished, Error> {
         path: Some(path),
         timings: record.timings,
     })
-}
-
-/// The message of a panic.
-pub(super) fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".into())
 }

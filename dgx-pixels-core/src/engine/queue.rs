@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::request::ImageSize;
 use crate::submission::Priority;
 
 /// One that waits.
@@ -32,6 +33,29 @@ pub(crate) struct Waiting<T> {
     pub(crate) work: u64,
     /// Bytes that it takes while it waits.
     pub(crate) bytes: u64,
+    pub(crate) needs: Needs,
+}
+
+/// The facts of a job that decide how much memory and time it needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    pub(crate) size: ImageSize,
+    /// The rows of a forward pass with guidance.
+    pub(crate) rows: usize,
+    /// The bytes of its model's weights.
+    pub(crate) weight_bytes: u64,
+}
+
+impl Needs {
+    /// The work of one step, in rows times pixels.
+    pub(crate) fn step_work(&self) -> f64 {
+        self.rows as f64 * f64::from(self.size.width) * f64::from(self.size.height)
+    }
+
+    /// The work of this many steps.
+    pub(crate) fn work(&self, steps: usize) -> u64 {
+        (self.step_work() * steps as f64) as u64
+    }
 }
 
 /// The limits of the queue.
@@ -64,9 +88,11 @@ struct Share {
 /// The rank of a job. The smaller one goes first.
 ///
 /// Those that are marked `first` have level 0. The level of others is the priority, from 1, less
-/// one for each `ageing` that a job has waited, so that nothing starves. Within a level clients
-/// take turns: the first job of each goes before the second of any. Then the one with the least
-/// left to do, as that lets jobs wait the least on average (Schrage 1968); then order of arrival.
+/// one for each `ageing` that a job has waited. Within a level clients take turns: the first job of
+/// each goes before the second of any. Then the one with the least left to do, as that lets jobs
+/// wait the least on average (Schrage 1968); then order of arrival. A job that has risen to the
+/// highest level, and an urgent one after one `ageing`, counts as one without work, so that shorter
+/// jobs that keep coming do not starve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     pub(crate) level: u8,
@@ -98,6 +124,8 @@ pub(crate) struct Queue<T> {
 #[derive(Debug)]
 struct Entry<T> {
     level: u8,
+    /// The work that counts for its rank.
+    work: u64,
     /// The time at which it rises to the next level.
     rises: Option<Instant>,
     waiting: Waiting<T>,
@@ -221,7 +249,8 @@ impl<T> Queue<T> {
         self.steps += waiting.steps;
         self.add_share(&waiting.client, waiting.bytes);
         let (level, since) = (if waiting.first { FIRST } else { base(waiting.priority) }, waiting.since);
-        self.entries.insert(number, Entry { level, rises: None, waiting });
+        let work = waiting.work;
+        self.entries.insert(number, Entry { level, work, rises: None, waiting });
         self.line_up(number, level, since);
     }
 
@@ -229,13 +258,14 @@ impl<T> Queue<T> {
     fn line_up(&mut self, number: u64, level: u8, since: Instant) {
         let entry = self.entries.get_mut(&number).expect("only entries line up; this is a bug");
         entry.level = level;
-        entry.rises = (level > base(Priority::Urgent)).then(|| since + self.ageing);
+        let rises = level > base(Priority::Urgent) || level > FIRST && entry.work != OVERDUE;
+        entry.rises = rises.then(|| since + self.ageing);
         self.rises.extend(entry.rises.map(|rises| (rises, number)));
         let client = entry.waiting.client.clone();
         let turn = self.turn(&client);
         let entry = &self.entries[&number];
         let lane = self.lanes.entry((level, entry.waiting.model.clone())).or_default();
-        lane.clients.entry(client.clone()).or_default().places.insert((entry.waiting.work, number));
+        lane.clients.entry(client.clone()).or_default().places.insert((entry.work, number));
         lane.settle(&client, turn);
     }
 
@@ -315,7 +345,7 @@ impl<T> Queue<T> {
         let turn = self.turn(client);
         let lane = self.lanes.get_mut(&key).expect("an entry stands in its lane; this is a bug");
         if let Some(line) = lane.clients.get_mut(client) {
-            line.places.remove(&(entry.waiting.work, number));
+            line.places.remove(&(entry.work, number));
         }
         lane.settle(client, turn);
         if lane.clients.is_empty() {
@@ -326,9 +356,13 @@ impl<T> Queue<T> {
     /// Lets those rise whose time has come.
     pub(crate) fn rise(&mut self, now: Instant) {
         while let Some((since, number)) = self.rises.first().copied().filter(|(rises, _)| *rises <= now) {
-            let level = self.entries[&number].level;
             self.step_out(number);
-            self.line_up(number, level - 1, since);
+            let entry = self.entries.get_mut(&number).expect("only entries rise; this is a bug");
+            let level = (entry.level - 1).max(base(Priority::Urgent));
+            if level == base(Priority::Urgent) {
+                entry.work = OVERDUE;
+            }
+            self.line_up(number, level, since);
         }
     }
 
@@ -352,6 +386,15 @@ impl<T> Queue<T> {
         lanes.flat_map(|(_, lane)| lane.clients.values()).map(|line| line.places.len()).sum()
     }
 
+    /// The numbers of the jobs that wait for this model, the oldest first.
+    pub(crate) fn numbers_of(&self, model: &str) -> Vec<u64> {
+        let lanes = self.lanes.iter().filter(|((_, known), _)| &**known == model);
+        let places = lanes.flat_map(|(_, lane)| lane.clients.values()).flat_map(|line| &line.places);
+        let mut numbers: Vec<u64> = places.map(|(_, number)| *number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Different clients that wait.
     pub(crate) fn clients(&self) -> HashSet<&Arc<str>> {
         self.entries.values().map(|entry| &entry.waiting.client).collect()
@@ -359,18 +402,22 @@ impl<T> Queue<T> {
 
     /// Takes all out that wait for this model, or all there are.
     pub(crate) fn drain(&mut self, model: Option<&str>) -> Vec<Waiting<T>> {
-        let wanted = |entry: &Entry<T>| model.is_none_or(|model| &*entry.waiting.model == model);
-        let mut numbers: Vec<u64> =
-            self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(number, _)| *number).collect();
-        numbers.sort_unstable();
+        let numbers = match model {
+            Some(model) => self.numbers_of(model),
+            None => {
+                let mut numbers: Vec<u64> = self.entries.keys().copied().collect();
+                numbers.sort_unstable();
+                numbers
+            }
+        };
         numbers.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
     /// The position of the entry, where 1 is the next, and the denoising steps of the jobs before
     /// it.
     pub(crate) fn position(&self, number: u64) -> Option<(usize, f64)> {
-        let Entry { level, waiting, .. } = self.entries.get(&number)?;
-        let place = (waiting.work, number);
+        let Entry { level, work, waiting, .. } = self.entries.get(&number)?;
+        let place = (*work, number);
         let own = &self.lanes.get(&(*level, waiting.model.clone()))?.clients.get(&waiting.client)?.places;
         let turn = self.turn(&waiting.client) + own.range(..place).count();
         let mut before = 0;
@@ -412,6 +459,77 @@ impl<T> Queue<T> {
     }
 }
 
+/// A choice among the waiting jobs that leaves the queue as it is.
+///
+/// Jobs that are taken here, and turns that are counted here, count for this choice alone. So a
+/// plan can be worked out, and dropped, without a trace.
+pub(crate) struct Choice<'a, T> {
+    queue: &'a Queue<T>,
+    /// The turns that differ from the queue's.
+    turns: HashMap<Arc<str>, usize>,
+    taken: BTreeSet<u64>,
+}
+
+impl<'a, T> Choice<'a, T> {
+    pub(crate) fn new(queue: &'a Queue<T>) -> Self {
+        Choice { queue, turns: HashMap::new(), taken: BTreeSet::new() }
+    }
+
+    /// The turn of the client's next job.
+    pub(crate) fn turn(&self, client: &Arc<str>) -> usize {
+        self.turns.get(client).copied().unwrap_or_else(|| self.queue.turn(client))
+    }
+
+    /// One of the client's is chosen.
+    pub(crate) fn count(&mut self, client: &Arc<str>) {
+        let turn = self.turn(client);
+        self.turns.insert(client.clone(), turn + 1);
+    }
+
+    /// One of the client's that runs is not chosen yet.
+    pub(crate) fn leave(&mut self, client: &Arc<str>) {
+        let turn = self.turn(client);
+        self.turns.insert(client.clone(), turn.saturating_sub(1));
+    }
+
+    /// Takes a job that waits.
+    pub(crate) fn take(&mut self, number: u64) {
+        if let Some(waiting) = self.queue.get(number) {
+            self.taken.insert(number);
+            self.count(&waiting.client);
+        }
+    }
+
+    /// The rank of a job that waits, as if it were the next of its client.
+    pub(crate) fn rank(&self, number: u64) -> Option<Rank> {
+        let Entry { level, work, waiting, .. } = self.queue.entries.get(&number)?;
+        Some(Rank { level: *level, turn: self.turn(&waiting.client), work: *work, number })
+    }
+
+    /// The first of the models that are `usable` among the jobs that were not taken.
+    pub(crate) fn first(&self, usable: impl Fn(&str) -> bool) -> Option<Rank> {
+        let mut first: Option<Rank> = None;
+        for ((level, model), lane) in &self.queue.lanes {
+            if first.is_some_and(|first| first.level < *level) {
+                break;
+            }
+            let mut heads = lane.heads.iter();
+            let untouched = heads.find(|(_, _, client)| !self.turns.contains_key(client));
+            let touched = self.turns.iter().filter_map(|(client, turn)| {
+                let mut places = lane.clients.get(client)?.places.iter();
+                Some((*turn, *places.find(|(_, number)| !self.taken.contains(number))?))
+            });
+            let heads = touched.chain(untouched.map(|(turn, place, _)| (*turn, *place)));
+            let Some((turn, (work, number))) = heads.min() else { continue };
+            let rank = Rank { level: *level, turn, work, number };
+            if first.is_none_or(|first| rank < first) && usable(model) {
+                first = Some(rank);
+            }
+        }
+        first
+    }
+}
+
 /// The level of those that go before all others.
 const FIRST: u8 = 0;
 
@@ -420,10 +538,22 @@ fn base(priority: Priority) -> u8 {
     priority as u8 + 1
 }
 
-/// The level of one that was submitted at `since`, as [`Queue::rise`] would have it.
-pub(crate) fn level(priority: Priority, since: Instant, now: Instant, ageing: Duration) -> u8 {
+/// The work that counts of a job that has waited for as long as all levels take.
+const OVERDUE: u64 = 0;
+
+/// The level of a job that was submitted at `since`, and the part of its `work` that counts, as
+/// [`Queue::rise`] has them.
+pub(crate) fn standing(
+    priority: Priority,
+    work: u64,
+    since: Instant,
+    now: Instant,
+    ageing: Duration,
+) -> (u8, u64) {
     let risen = now.saturating_duration_since(since).as_nanos() / ageing.as_nanos().max(1);
-    base(priority).saturating_sub(u8::try_from(risen).unwrap_or(u8::MAX)).max(base(Priority::Urgent))
+    let levels = u128::from(base(priority) - base(Priority::Urgent));
+    let level = base(priority) - levels.min(risen) as u8;
+    (level, if risen >= levels.max(1) { OVERDUE } else { work })
 }
 
 #[cfg(test)]

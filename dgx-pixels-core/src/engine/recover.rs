@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Instant;
 
 use super::journal::{Entry, EntryState, Unfinished};
-use super::shared::{Shared, State, Task};
+use super::shared::{Shared, State};
+use super::task::Task;
 use super::trace::Trace;
 use super::{Describe, post};
 use crate::backend::ModelInfo;

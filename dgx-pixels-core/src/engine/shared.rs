@@ -5,25 +5,19 @@
 //! change wakes.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::EngineConfig;
+use super::handover::{HandOver, Post};
 use super::journal::{Journal, NOWHERE, Pending};
 use super::metrics::Metrics;
 use super::pace::Pace;
-use super::post::Post;
-use super::queue::{Limits, Queue, Waiting};
-use super::trace::{Stage, Trace};
-use crate::backend::ModelInfo;
+use super::queue::{Limits, Queue};
+use super::task::Task;
 use crate::error::Error;
-use crate::job::{Job, JobEvent, JobId, JobWriter};
-use crate::redraw::redraw_seed;
-use crate::request::{ImageSize, ResolvedRequest};
-use crate::submission::Resolved;
+use crate::job::{Job, JobEvent, JobId};
 
 /// Bytes of pictures of ended jobs that can still be found by id where no journal is kept.
 const KEPT_BYTES: usize = 64 << 20;
@@ -31,106 +25,6 @@ const KEPT_BYTES: usize = 64 << 20;
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(500);
 /// Most waiting jobs whose places are told at once.
 const MOST_ANNOUNCED: usize = 256;
-
-/// One accepted job, on its way.
-pub(super) struct Task {
-    pub(super) writer: JobWriter,
-    pub(super) trace: Trace,
-    pub(super) info: Arc<ModelInfo>,
-    /// The request with every default filled in.
-    pub(super) resolved: Resolved,
-    /// The path of the job's file, if it writes one.
-    pub(super) output: Option<PathBuf>,
-    pub(super) client: Arc<str>,
-    /// Bytes that it takes while it waits.
-    pub(super) bytes: u64,
-    pub(super) model: Arc<str>,
-    /// Taken up again after an earlier run ended without it.
-    pub(super) recovered: bool,
-    /// The process died while it ran: it runs before all others, and no other beside it.
-    pub(super) suspect: bool,
-    /// Reasons for which the journal knows that it runs: it is drawn, or its model is loaded for
-    /// it.
-    pub(super) marks: AtomicUsize,
-    /// It was in a call that panicked, and goes alone from then on.
-    pub(super) alone: AtomicBool,
-    /// Times it was begun.
-    pub(super) attempts: AtomicUsize,
-    /// The steps that are done in the present draw.
-    pub(super) steps_done: AtomicUsize,
-    /// Times it was drawn again, as the sprite had no visible pixel.
-    pub(super) redraws: AtomicU32,
-}
-
-impl Task {
-    pub(super) fn id(&self) -> JobId {
-        self.writer.job().id()
-    }
-
-    /// The request as it is drawn now, from its beginning, with the seed of this draw.
-    pub(super) fn draw(&self) -> ResolvedRequest {
-        self.steps_done.store(0, Ordering::Relaxed);
-        ResolvedRequest {
-            seed: self.seed(self.redraws.load(Ordering::SeqCst)),
-            ..self.resolved.request.clone()
-        }
-    }
-
-    /// The seed of a draw.
-    pub(super) fn seed(&self, redraw: u32) -> u64 {
-        redraw_seed(self.resolved.request.seed, redraw)
-    }
-
-    pub(super) fn size(&self) -> ImageSize {
-        self.resolved.request.size
-    }
-
-    pub(super) fn steps(&self) -> usize {
-        self.resolved.request.steps
-    }
-
-    /// The rows that it takes in a forward pass with guidance.
-    pub(super) fn rows(&self) -> usize {
-        self.resolved.request.rows(&self.info.defaults)
-    }
-
-    /// None for a deadline past the end of the clock.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.writer.submitted().checked_add(self.writer.job().submission().deadline?)
-    }
-
-    /// Begins to wait in the queue.
-    pub(super) fn waiting(self: &Arc<Task>) -> Waiting<Arc<Task>> {
-        self.trace.enter(Stage::Queue);
-        Waiting {
-            item: self.clone(),
-            model: self.model.clone(),
-            client: self.client.clone(),
-            priority: self.writer.job().submission().priority,
-            first: self.suspect,
-            since: self.writer.submitted(),
-            deadline: self.deadline(),
-            steps: self.steps(),
-            work: self.work(self.steps()),
-            bytes: self.bytes,
-        }
-    }
-
-    /// The work of this many of its steps.
-    pub(super) fn work(&self, steps: usize) -> u64 {
-        (work(self) * steps as f64) as u64
-    }
-
-    pub(super) fn is_alone(&self) -> bool {
-        self.alone.load(Ordering::Relaxed)
-    }
-
-    /// Its deadline has passed, after so many steps.
-    pub(super) fn too_late(&self, steps_done: usize) -> Error {
-        let deadline = self.writer.job().submission().deadline.unwrap_or_default();
-        Error::DeadlineExceeded { deadline, steps_done, steps: self.steps() }
-    }
-}
 
 /// The engine's mode of running or stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,10 +40,8 @@ pub(super) struct Shared {
     pub(super) config: EngineConfig,
     pub(super) metrics: Metrics,
     journal: RwLock<Option<Journal>>,
-    /// The channel to the threads that write; `None` once everything was posted.
-    posts: Mutex<Option<Sender<Post>>>,
-    /// Decoded pictures that are not written yet.
-    pub(super) unwritten: AtomicUsize,
+    /// The way to the threads that write.
+    pub(super) posts: HandOver<Post>,
     state: Mutex<State>,
     pub(super) wake: Condvar,
 }
@@ -195,7 +87,6 @@ impl Shared {
         config: EngineConfig,
         metrics: Metrics,
         journal: Option<Journal>,
-        posts: Sender<Post>,
         devices: Vec<Arc<str>>,
     ) -> Self {
         let device = |name| DeviceState {
@@ -228,21 +119,13 @@ impl Shared {
             config,
             metrics,
             journal: RwLock::new(journal),
-            posts: Mutex::new(Some(posts)),
-            unwritten: AtomicUsize::new(0),
+            posts: HandOver::new(),
             wake: Condvar::new(),
         }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands something to the threads that write.
-    pub(super) fn post(&self, post: Post) {
-        let posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Without them the task is dropped, which ends its job too.
-        let _ = posts.as_ref().map(|posts| posts.send(post));
     }
 
     /// The journal, while the engine runs.
@@ -255,14 +138,10 @@ impl Shared {
         self.journal.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Lets the threads that write end once they have done what was posted.
-    pub(super) fn close_posts(&self) {
-        self.posts.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
     /// Ends a job with an error, off this thread: the journal is told first.
     pub(super) fn fail(&self, task: Arc<Task>, error: Error) {
-        self.post(Post::Failed { task, error });
+        // Once it is closed the task is dropped, which ends its job too.
+        self.posts.hand(Post::Failed { task, error });
     }
 
     /// Notes where a job is that runs alone, in case that the process dies there.
@@ -299,8 +178,7 @@ impl Shared {
 
     /// `true` if nothing is begun that has not ended. To be asked under the lock.
     pub(super) fn is_quiet(&self, state: &State) -> bool {
-        state.devices.iter().all(|device| device.canvases == 0 || !device.up)
-            && self.unwritten.load(Ordering::SeqCst) == 0
+        state.devices.iter().all(|device| device.canvases == 0 || !device.up) && self.posts.unwritten() == 0
     }
 
     /// Tells the metrics of the queue as it is now.
@@ -409,14 +287,8 @@ impl State {
 
     pub(super) fn tell_place(&self, number: u64, task: &Task, most: usize) {
         if let Some((position, steps_before)) = self.queue.position(number) {
-            let eta = self.eta(task.steps(), work(task), position - 1, steps_before, most);
+            let eta = self.eta(task.steps(), task.needs().step_work(), position - 1, steps_before, most);
             task.writer.tell(JobEvent::Queued { position, eta });
         }
     }
-}
-
-/// The work of one step of a job, in rows times pixels.
-pub(super) fn work(task: &Task) -> f64 {
-    let ImageSize { width, height } = task.size();
-    task.rows() as f64 * f64::from(width) * f64::from(height)
 }

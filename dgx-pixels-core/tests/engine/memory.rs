@@ -106,6 +106,16 @@ fn models_that_do_not_fit_together_take_turns() {
 }
 
 #[test]
+fn old_jobs_of_models_that_do_not_fit_together_do_not_wait_for_each_other() {
+    let rig = Rig::slow(std::time::Duration::ZERO);
+    let ageing = std::time::Duration::from_nanos(1);
+    let engine = rig.engine_with(1 << 30, EngineConfig { ageing, ..config(WEIGHTS + 700) });
+    let of = |model: &str, seed| Submission { model: Some(model.into()), ..sized(64, seed) };
+    let jobs: Vec<_> = (0..20).map(|n| engine.submit(of(["a", "b"][n % 2], n as u64)).unwrap()).collect();
+    jobs.iter().for_each(|job| drop(job.wait().unwrap()));
+}
+
+#[test]
 fn costs_are_measured_once_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let costs = Some(folder.path().join("costs.json"));

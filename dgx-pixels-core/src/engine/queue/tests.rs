@@ -17,6 +17,7 @@ fn waiting(client: &str, priority: Priority, since: Instant) -> Waiting<()> {
         steps: 10,
         work: 100,
         bytes: 10,
+        needs: Needs { size: ImageSize { width: 64, height: 64 }, rows: 1, weight_bytes: 0 },
     }
 }
 
@@ -96,11 +97,28 @@ fn one_that_is_first_goes_before_all_others_however_old() {
 #[test]
 fn a_live_one_ranks_as_it_would_in_the_queue() {
     let start = Instant::now();
-    for (waited, expected) in [(0, 4), (29, 4), (30, 3), (60, 2), (90, 1), (900_000, 1)] {
+    let levels = [
+        (0, (4, 7)),
+        (29, (4, 7)),
+        (30, (3, 7)),
+        (60, (2, 7)),
+        (89, (2, 7)),
+        (90, (1, 0)),
+        (900_000, (1, 0)),
+    ];
+    for (waited, expected) in levels {
         let now = start + Duration::from_secs(waited);
-        assert_eq!(level(Priority::Low, start, now, AGEING), expected);
+        assert_eq!(standing(Priority::Low, 7, start, now, AGEING), expected);
+        let mut queue = of(1);
+        queue.push(Waiting { work: 7, ..waiting("a", Priority::Low, start) });
+        queue.rise(now);
+        let rank = queue.first(|_| true).unwrap();
+        assert_eq!((rank.level, rank.work), expected, "after {waited} s");
     }
-    assert_eq!(level(Priority::Normal, start + AGEING, start, AGEING), 3, "a clock that goes backwards");
+    let urgent = |seconds| standing(Priority::Urgent, 7, start, start + Duration::from_secs(seconds), AGEING);
+    assert_eq!((urgent(29), urgent(30)), ((1, 7), (1, 0)));
+    let back = standing(Priority::Normal, 7, start + AGEING, start, AGEING);
+    assert_eq!(back, (3, 7), "a clock that goes backwards");
 }
 
 #[test]
@@ -143,6 +161,43 @@ fn a_client_that_has_its_share_leaves_room_for_others() {
     assert!(queue.shares.is_empty());
 }
 
+/// Jobs that are taken, with their numbers.
+type Taken = Vec<(u64, Waiting<()>)>;
+
+/// Three that go next beside the taken ones, whose clients have given up their turns, by a choice.
+fn chosen(queue: &Queue<()>, taken: &Taken, usable: impl Fn(&str) -> bool) -> Vec<Rank> {
+    let mut choice = Choice::new(queue);
+    taken.iter().for_each(|(_, running)| choice.leave(&running.client));
+    let mut ranks = vec![];
+    while let Some(rank) = choice.first(&usable).filter(|_| ranks.len() < 3) {
+        assert_eq!(choice.rank(rank.number), Some(rank));
+        choice.take(rank.number);
+        ranks.push(rank);
+    }
+    ranks
+}
+
+/// The same by changing the queue, and changing it back.
+fn taken_at_once(queue: &mut Queue<()>, taken: &Taken, usable: impl Fn(&str) -> bool) -> Vec<Rank> {
+    taken.iter().for_each(|(_, running)| queue.leave(&running.client));
+    let mut ranks = vec![];
+    let mut out = vec![];
+    while let Some(rank) = queue.first(&usable).filter(|_| ranks.len() < 3) {
+        let Entry { level, work, rises, .. } = queue.entries[&rank.number];
+        out.push((rank.number, level, work, rises, queue.take(rank.number).unwrap()));
+        ranks.push(rank);
+    }
+    for (number, level, work, rises, waiting) in out {
+        queue.leave(&waiting.client);
+        queue.put(number, waiting);
+        queue.step_out(number);
+        queue.entries.get_mut(&number).unwrap().work = work;
+        queue.line_up(number, level, rises.map_or_else(Instant::now, |rises| rises - AGEING));
+    }
+    taken.iter().for_each(|(_, running)| queue.count(&running.client));
+    ranks
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Push { client: u8, priority: usize, model: u8, work: u64, deadline: Option<u64> },
@@ -172,7 +227,7 @@ proptest! {
         let mut now = start;
         let mut queue = of(1000);
         let mut inside = BTreeSet::new();
-        let mut taken: Vec<(u64, Waiting<()>)> = vec![];
+        let mut taken: Taken = vec![];
         for act in acts {
             match act {
                 Act::Push { client, priority, model, work, deadline } => {
@@ -191,17 +246,18 @@ proptest! {
                     // The same, the slow way.
                     let slow = inside.iter().filter(|number| usable(&queue.get(**number).unwrap().model)).map(|number| {
                         let one = queue.get(*number).unwrap();
-                        let level = level(one.priority, one.since, now, AGEING);
+                        let (level, work) = standing(one.priority, one.work, one.since, now, AGEING);
                         let running = taken.iter().filter(|(_, other)| other.client == one.client).count();
                         let before = inside.iter().filter(|other| {
                             let entry = queue.get(**other).unwrap();
+                            let standing = standing(entry.priority, entry.work, entry.since, now, AGEING);
                             entry.client == one.client && entry.model == one.model
-                                && (entry.work, *other) < (one.work, number)
-                                && super::level(entry.priority, entry.since, now, AGEING) == level
+                                && (standing.1, *other) < (work, number) && standing.0 == level
                         });
-                        Rank { level, turn: running + before.count(), work: one.work, number: *number }
+                        Rank { level, turn: running + before.count(), work, number: *number }
                     }).min();
                     prop_assert_eq!(first, slow);
+                    prop_assert_eq!(chosen(&queue, &taken, usable), taken_at_once(&mut queue, &taken, usable));
                     if let Some(Rank { number, .. }) = first {
                         prop_assert!(inside.remove(&number));
                         taken.push((number, queue.take(number).unwrap()));
