@@ -21,7 +21,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: help setup setup-test setup-python setup-delivery setup-book torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-semver check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench fixtures
+.PHONY: help setup setup-test setup-python setup-delivery setup-book setup-counts torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game recording gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-semver check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench bench-counts record-counts fixtures
 
 help: ## List the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
@@ -41,6 +41,10 @@ setup-delivery: ## Install the linters of check-delivery into .venv, without tor
 
 setup-book: ## Install mdBook and a checker of links into .venv, without torch
 	@$(SETUP) book
+
+# The version is that of `gungraun` in benches/counts/Cargo.toml.
+setup-counts: ## Build gungraun-runner, which bench-counts takes beside valgrind, into .venv
+	cargo install --locked --root .venv gungraun-runner@$$(sed -n 's/^gungraun = "=\(.*\)"$$/\1/p' benches/counts/Cargo.toml)
 
 torch: setup ## Build libdgx_pixels_torch.so, which the programs load to draw
 	cargo build $(CARGO_FLAGS) $(TORCH) --lib --test two_ways
@@ -111,6 +115,11 @@ test-bevy: ## The Bevy plugin and the example game
 
 game: ## Play the example game
 	cargo run --locked --package bevy_game
+
+recording: demo setup-book ## Record docs/images/prompt-to-game.gif: a prompt, its sprite, and the game that shows it; takes Bevy
+	cargo build $(BEVY) --bins --test it
+	.venv/bin/python tools/docs/recording.py docs/images/prompt-to-game.gif --programs $(PROGRAMS) \
+		--game $(or $(CARGO_TARGET_DIR),target)/debug
 
 gate-m4: ## From prompt to play: the real server, the real game, a line for each criterion
 	scripts/check_integration_m4_gate.sh
@@ -191,8 +200,8 @@ check-advisories: setup-delivery ## The dependencies against the advisories of R
 check-features: setup setup-delivery ## Every pair of the library's features compiles
 	PATH="$$PWD/.venv/bin:$$PATH" cargo hack check $(CARGO_FLAGS) --package dgx-pixels-core --feature-powerset --depth 2
 
-check-semver: ## The libraries have changed as far as their version says, since the last release; takes cargo-semver-checks
-	tools/delivery/semver.sh
+check-semver: ## The libraries have changed as far as their version says, since the last release or the commit SINCE; takes cargo-semver-checks
+	tools/delivery/semver.sh $(SINCE)
 
 check-linkage: ## The built programs need no libtorch, and every library that they need is found
 	@for program in dgx-pixels dgx-pixels-mcp; do \
@@ -237,6 +246,12 @@ check-docs: setup ## The library's documentation
 
 bench: torch ## The three stages of a request, each alone, the pixel stages, and what the engine itself takes
 	cargo bench --locked --bench stages --bench pixel --bench engine
+
+bench-counts: ## The instructions of pixel stages, queue and plans against the baseline; takes valgrind, no libtorch
+	PATH="$$PWD/.venv/bin:$$PATH" python3 tools/delivery/counts.py check
+
+record-counts: ## Write the instructions of this checkout as the baseline
+	PATH="$$PWD/.venv/bin:$$PATH" python3 tools/delivery/counts.py record
 
 fixtures: setup-test ## Make the parity fixtures anew
 	for script in tests/fixtures/make_*.py tests/fixtures/schedulers/make_*.py; do .venv/bin/python $$script || exit; done

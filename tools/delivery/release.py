@@ -73,7 +73,7 @@ def put(new: str) -> None:
         path.write_text(re.sub(pattern, replaced, path.read_text(), flags=re.MULTILINE))
     manifest = ROOT / "Cargo.toml"
     manifest.write_text(WORKSPACE.sub(new, manifest.read_text()))
-    for folder in (ROOT, ROOT / "fuzz"):
+    for folder in (ROOT, ROOT / "benches/counts", ROOT / "fuzz"):
         subprocess.run(["cargo", "update", "--workspace", "--quiet"], cwd=folder, check=True)
 
 

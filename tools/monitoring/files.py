@@ -119,3 +119,23 @@ def anchors(markdown):
         words = re.sub(r"[^\w\- ]", "", heading.lower())
         found.add(words.replace(" ", "-"))
     return found
+
+
+def named():
+    """Every metric that is named, as {name: places}."""
+    found = {}
+
+    def add(names, place):
+        for name in names:
+            found.setdefault(name, set()).add(place)
+
+    for rule in rules():
+        add(metrics_in(rule["expr"]), rule.get("alert") or rule["record"])
+    for name, board in dashboards().items():
+        for panel, target in queries(board):
+            add(metrics_in(target["expr"]), f"{name}/{panel['title']}")
+        for variable in board["templating"]["list"][1:]:
+            add(re.findall(r"label_values\((\w+)", variable["query"]["query"]), f"{name}/${variable['name']}")
+    for path, case in unit_tests():
+        add({re.match(r"\w+", series["series"])[0] for series in case["input_series"]}, path.name)
+    return found
