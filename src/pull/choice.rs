@@ -4,6 +4,7 @@ use dgx_pixels_core::model::Component;
 
 /// The most bytes of a file's path.
 const MAX_PATH: usize = 512;
+const PICKLE: &str = "is a pickle, which can run any code when it is opened";
 
 /// Chooses the files to fetch from the `files` of a repository, in their order of fetching: small
 /// ones first, so that a repository of another kind is refused before gigabytes.
@@ -20,6 +21,10 @@ pub(super) fn choose(files: &[String], wanted: &[String], prefers_fp16: bool) ->
                 return Err(format!("it has no file `{}`; it has {}", shown(name), listed(files)));
             }
             check(name)?;
+            if is_pickle(name) {
+                let name = shown(name);
+                return Err(format!("`{name}` {PICKLE}; expected a `.safetensors` file"));
+            }
         }
         return Ok(wanted.to_vec());
     }
@@ -69,11 +74,8 @@ fn weights(files: &[String], component: Component, prefers_fp16: bool) -> Result
     };
     let found = [prefers_fp16, !prefers_fp16].into_iter().map(of).find(|names| !names.is_empty());
     let names = found.ok_or_else(|| {
-        let pickle =
-            inside.iter().find(|name| [".bin", ".ckpt", ".pt"].iter().any(|end| name.ends_with(end)));
-        let only = pickle.map(|name| {
-            format!("; `{folder}/{}` is a pickle, which can run any code when it is opened", shown(name))
-        });
+        let pickle = inside.iter().find(|name| is_pickle(name));
+        let only = pickle.map(|name| format!("; `{folder}/{}` {PICKLE}", shown(name)));
         let only = only.unwrap_or_default();
         format!("`{folder}` has no weights in the format safetensors{only}; expected `{stem}.safetensors`")
     })?;
@@ -100,6 +102,11 @@ fn alone(files: &[String]) -> Result<Vec<String>, String> {
             Err(format!("it has several models; name one of the files after it: {}", listed(&names)))
         }
     }
+}
+
+/// `true` for a name that files of Python's pickles have.
+fn is_pickle(name: &str) -> bool {
+    [".bin", ".ckpt", ".pkl", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// `true` for a small text of a component's folder.
@@ -205,6 +212,8 @@ mod tests {
         );
         assert_eq!(choose(&two, &list(&["8step.safetensors"]), false).unwrap(), ["8step.safetensors"]);
         assert!(choose(&two, &list(&["1step.safetensors"]), false).is_err());
+        let pickle = list(&["model.ckpt"]);
+        assert!(choose(&pickle, &pickle, false).unwrap_err().starts_with("`model.ckpt` is a pickle"));
     }
 
     #[test]

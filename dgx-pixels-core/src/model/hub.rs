@@ -55,7 +55,16 @@ impl HubName {
         self.revision.as_deref().unwrap_or(DEFAULT_REVISION)
     }
 
-    /// The folder of this repository in the cache.
+    /// The folder of this repository in the cache, whether it is there or not.
+    ///
+    /// # Example
+    /// ```
+    /// use std::path::Path;
+    /// use dgx_pixels_core::model::hub::HubName;
+    /// let name: HubName = "org/frog-xl@v1.0".parse()?;
+    /// assert_eq!(name.folder_in(Path::new("hub")), Path::new("hub/models--org--frog-xl"));
+    /// # Ok::<(), dgx_pixels_core::ValueError>(())
+    /// ```
     pub fn folder_in(&self, cache: &Path) -> PathBuf {
         cache.join(format!("models--{}", self.repository.replace('/', "--")))
     }
@@ -112,6 +121,15 @@ fn is_part(text: &str) -> bool {
 /// The folder that Python's `huggingface_hub` keeps its files in: `$HF_HUB_CACHE`, `hub` in
 /// `$HF_HOME`, or `huggingface/hub` in `$XDG_CACHE_HOME` (usually `~/.cache`). `None` without a
 /// home.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::hub::{DEFAULT_REVISION, HubName, cache};
+/// let name: HubName = "org/never-fetched".parse()?;
+/// assert_eq!(name.revision(), DEFAULT_REVISION);
+/// assert!(cache().is_none_or(|cache| name.snapshot_in(&cache).is_none()));
+/// # Ok::<(), dgx_pixels_core::ValueError>(())
+/// ```
 pub fn cache() -> Option<PathBuf> {
     variable("HF_HUB_CACHE").or_else(|| Some(home()?.join("hub")))
 }

@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(scheduler.prediction_type, Some(PredictionType::VPrediction));
         let schedule = scheduler.build(4).unwrap();
         assert_eq!(schedule.initial_sigma(), 14401f64.sqrt());
-        // With a spread of 1 the picture is sample / (1 + sigma²) - output * sigma / sqrt(1 + sigma²).
+        // With a spread of 1 it is sample / (1 + sigma²) - output * sigma / sqrt(1 + sigma²).
         let first = schedule.denoised(0);
         assert!((first.sample - 1.0 / 14401.0).abs() < 1e-9);
         assert!((first.output + 120.0 / 14401f64.sqrt()).abs() < 1e-6);

@@ -374,16 +374,33 @@ fn kind(path: &Path) -> Option<FileKind> {
 
 /// The LoRA files in `places` by name, each name once: those in the folder `loras` of a place, and
 /// those beside its models. In Hugging Face's cache a LoRA is called `ORG/NAME/FILE`.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::search::{Place, loras};
+/// # let folder = tempfile::tempdir()?;
+/// # std::fs::create_dir(folder.path().join("loras"))?;
+/// // A file in the folder `loras` is listed by its name, whatever is in it.
+/// let file = folder.path().join("loras/pixel-style.safetensors");
+/// std::fs::write(&file, "")?;
+/// assert_eq!(loras(&[Place::Plain(folder.path().into())]), [("pixel-style".into(), file)]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn loras(places: &[Place]) -> Vec<(String, PathBuf)> {
     parts(places, LORAS, FileKind::Lora)
 }
 
 /// The textual inversions in `places`, as [`loras`] lists LoRAs: the folder is `embeddings`.
+///
+/// A prompt names one as `embedding:NAME`. A file beside the models is one if it has the tensors
+/// `clip_l` or `clip_g`.
 pub fn embeddings(places: &[Place]) -> Vec<(String, PathBuf)> {
     parts(places, EMBEDDINGS, FileKind::Embedding)
 }
 
 /// The VAEs in `places` that are files of their own, as [`loras`] lists LoRAs: the folder is `vae`.
+///
+/// The folder `vae` of a model in diffusers' layout is a part of the model, and is left out.
 pub fn vaes(places: &[Place]) -> Vec<(String, PathBuf)> {
     parts(places, VAES, FileKind::Vae)
 }
@@ -505,40 +522,6 @@ pub(crate) mod tests {
         fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionXLPipeline"}"#)
             .unwrap();
         assert_eq!(named(&[Place::Hub(folder.path().into())], "org/frog").unwrap().path, snapshot);
-    }
-
-    #[test]
-    fn files_in_huggingfaces_cache_are_found_through_their_links() {
-        let cache = tempfile::tempdir().unwrap();
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
-        let link = |repository: &str, name: &str, fixture: &str| {
-            let folder = cache.path().join(format!("models--{}", repository.replace('/', "--")));
-            for inside in ["blobs", "refs", "snapshots/0a1b"] {
-                fs::create_dir_all(folder.join(inside)).unwrap();
-            }
-            fs::write(folder.join("refs/v1"), "0a1b").unwrap();
-            fs::copy(fixtures.join(fixture), folder.join("blobs/e7a9")).unwrap();
-            let path = folder.join("snapshots/0a1b").join(name);
-            std::os::unix::fs::symlink("../../blobs/e7a9", &path).unwrap();
-            path
-        };
-        let model = link("org/frog", "frog-xl.safetensors", "tiny_sdxl_a.safetensors");
-        let lora = link("org/pixel", "style.safetensors", "lora/kohya.safetensors");
-        let places = [Place::Hub(cache.path().into())];
-
-        let names: Vec<_> = find(&places).into_iter().map(|found| found.name).collect();
-        assert_eq!(names, ["org/frog/frog-xl"]);
-        for wanted in ["org/frog/frog-xl", "org/frog@v1", "org/frog@0a1b"] {
-            let found = choose(&places, Some(wanted)).unwrap();
-            assert_eq!((found.name.as_str(), &found.path), (wanted, &model));
-            assert_eq!(named(&places, wanted).unwrap().path, model);
-        }
-        assert_eq!(loras(&places), [("org/pixel/style".to_owned(), lora.clone())]);
-        assert_eq!(lora_in_hub(&places, "org/pixel@v1"), Some(lora));
-        assert_eq!(lora_in_hub(&places, "org/frog@v1"), None);
-
-        let error = choose(&places, Some("org/toad@v2")).unwrap_err().to_string();
-        assert!(error.ends_with("`dgx-pixels pull org/toad@v2` fetches it"), "{error}");
     }
 
     #[test]

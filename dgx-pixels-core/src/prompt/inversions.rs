@@ -2,6 +2,7 @@
 //!
 //! Source of the rule: ComfyUI, `comfy/sd1_clip.py`, `SDTokenizer.tokenize_with_weights`.
 
+#[cfg(feature = "torch")]
 use super::{Part, PromptError, PromptSyntax, parse};
 
 /// The word that a name follows.

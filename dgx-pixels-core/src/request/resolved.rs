@@ -107,7 +107,7 @@ impl GenerateRequest {
         let scheduler = self.scheduler.unwrap_or(defaults.scheduler);
         if defaults.scheduler.is_edm() && !scheduler.is_edm() {
             let expected = "`edm_euler` or `edm_dpmpp_2m`, as the model was trained by EDM".into();
-            let value = scheduler.to_string();
+            let value = format!("`{scheduler}`");
             return Err(SchedulerError::Option { option: "scheduler", value, expected }.into());
         }
         let listed = self.list_of_steps()?;

@@ -237,6 +237,12 @@ impl SchedulerName {
 
     /// `true` for the schedulers of models that were trained by EDM, which no other model can draw
     /// with.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::scheduler::SchedulerName;
+    /// assert!(SchedulerName::EdmEuler.is_edm() && !SchedulerName::Euler.is_edm());
+    /// ```
     pub fn is_edm(self) -> bool {
         matches!(self, SchedulerName::EdmEuler | SchedulerName::EdmDpmpp2m)
     }

@@ -49,7 +49,14 @@ pub(super) fn files_in(snapshot: &Path) -> Vec<PathBuf> {
 }
 
 /// The LoRA in Hugging Face's cache that `ORG/NAME` or `ORG/NAME@REVISION` stands for: the only one
-/// of the repository.
+/// of the repository. `None` if it was not fetched, or if the repository has several.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::search::{lora_in_hub, places};
+/// // A path is no name of the hub.
+/// assert_eq!(lora_in_hub(&places(), "../style.safetensors"), None);
+/// ```
 pub fn lora_in_hub(places: &[Place], wanted: &str) -> Option<PathBuf> {
     let mut loras = named(places, wanted)
         .map(|snapshot| files_in(&snapshot))
@@ -57,4 +64,47 @@ pub fn lora_in_hub(places: &[Place], wanted: &str) -> Option<PathBuf> {
         .into_iter()
         .filter(|path| kind(path) == Some(FileKind::Lora));
     loras.next().filter(|_| loras.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::{Place, choose, find, loras, named};
+    use super::lora_in_hub;
+
+    #[test]
+    fn files_in_huggingfaces_cache_are_found_through_their_links() {
+        let cache = tempfile::tempdir().unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        let link = |repository: &str, name: &str, fixture: &str| {
+            let folder = cache.path().join(format!("models--{}", repository.replace('/', "--")));
+            for inside in ["blobs", "refs", "snapshots/0a1b"] {
+                fs::create_dir_all(folder.join(inside)).unwrap();
+            }
+            fs::write(folder.join("refs/v1"), "0a1b").unwrap();
+            fs::copy(fixtures.join(fixture), folder.join("blobs/e7a9")).unwrap();
+            let path = folder.join("snapshots/0a1b").join(name);
+            std::os::unix::fs::symlink("../../blobs/e7a9", &path).unwrap();
+            path
+        };
+        let model = link("org/frog", "frog-xl.safetensors", "tiny_sdxl_a.safetensors");
+        let lora = link("org/pixel", "style.safetensors", "lora/kohya.safetensors");
+        let places = [Place::Hub(cache.path().into())];
+
+        let names: Vec<_> = find(&places).into_iter().map(|found| found.name).collect();
+        assert_eq!(names, ["org/frog/frog-xl"]);
+        for wanted in ["org/frog/frog-xl", "org/frog@v1", "org/frog@0a1b"] {
+            let found = choose(&places, Some(wanted)).unwrap();
+            assert_eq!((found.name.as_str(), &found.path), (wanted, &model));
+            assert_eq!(named(&places, wanted).unwrap().path, model);
+        }
+        assert_eq!(loras(&places), [("org/pixel/style".to_owned(), lora.clone())]);
+        assert_eq!(lora_in_hub(&places, "org/pixel@v1"), Some(lora));
+        assert_eq!(lora_in_hub(&places, "org/frog@v1"), None);
+
+        let error = choose(&places, Some("org/toad@v2")).unwrap_err().to_string();
+        assert!(error.ends_with("`dgx-pixels pull org/toad@v2` fetches it"), "{error}");
+    }
 }
