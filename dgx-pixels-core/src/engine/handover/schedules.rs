@@ -21,6 +21,7 @@ fn each_image_is_written_once_and_all_threads_end() {
                     // As a plan: first what is unwritten, then what waits, since an image is put
                     // back before it counts as written.
                     let unwritten = posts.unwritten();
+                    assert!(unwritten <= 3, "an image counts before a writer has it");
                     let next = queue.lock().unwrap().pop();
                     match next {
                         Some(image) => posts.hand_image(image),
