@@ -21,7 +21,7 @@ BEVY := --locked --package dgx-pixels-bevy --package bevy_game
 SETUP := LIBTORCH='$(LIBTORCH)' tools/setup.sh
 unexport LIBTORCH LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_BYPASS_VERSION_CHECK
 
-.PHONY: help setup setup-test setup-python setup-delivery setup-book setup-counts torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy game recording gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-semver check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench bench-counts record-counts fixtures
+.PHONY: help setup setup-test setup-python setup-delivery setup-book setup-counts torch python python-parts wheel demo dist dist-folder image image-push image-merge test test-core test-programs test-torch test-python test-bevy schedules game recording gate-m4 gate-m5 gate-m5-here gate-programs fuzz conformance kills coverage book site check-deploy check-delivery check-advisories check-book check-links check-features check-semver check-linkage check-fmt check-lint check-docs check-release release-notes publish publish-dry-run act bench bench-counts record-counts fixtures
 
 help: ## List the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" read -r target text; do \
@@ -91,6 +91,10 @@ image-merge:
 	tools/delivery/image.sh merge $(IMAGE)
 
 test: test-torch test-programs test-python ## All tests but those of the Bevy plugin (make test-bevy)
+
+schedules: ## A thousand schedules of the threads of a job, the journal and the writers, with shuttle
+	RUSTFLAGS='--cfg shuttle' cargo test --locked --package dgx-pixels-core --features engine \
+		--target-dir target/shuttle --lib schedules
 
 # Leaves out the tests that need the object; `make test-programs` runs them.
 NO_OBJECT := -- --skip with_the_object_

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use dgx_pixels_core::fields::FieldError;
 pub(crate) use dgx_pixels_core::one_line;
 use dgx_pixels_core::{Error, ErrorKind, Reason, ValueError};
-use serde_json::json;
 
-use crate::{interrupt, output};
+use crate::interrupt::Interrupted;
 
 /// The one word and the exit code of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +148,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Interrupted> for Failure {
+    fn from(Interrupted: Interrupted) -> Failure {
+        Failure::Interrupted
+    }
+}
+
 impl From<ValueError> for Failure {
     fn from(error: ValueError) -> Failure {
         Failure::Core(error.into())
@@ -185,20 +189,6 @@ impl Failure {
             Failure::Faults { .. } => FailureKind::Faults,
             Failure::Interrupted | Failure::Paused { .. } => FailureKind::Core(ErrorKind::Cancelled),
         }
-    }
-
-    /// Says why on stderr in one line, with `json` on stdout too, and gives the exit code.
-    pub(crate) fn report(&self, json: bool) -> ExitCode {
-        let (kind, message) = (self.kind(), one_line(self));
-        output::note(format_args!("error: {message}"));
-        if json {
-            // Nobody is left to be told that stdout does not take it.
-            let _ = output::say_json(&json!({ "error": { "kind": kind.as_str(), "message": message } }));
-        }
-        if kind == FailureKind::Core(ErrorKind::Cancelled) {
-            interrupt::exit_now();
-        }
-        ExitCode::from(kind.exit_code())
     }
 }
 

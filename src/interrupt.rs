@@ -5,8 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use dgx_pixels_core::ErrorKind;
 
-use crate::failure::Failure;
-
 /// The exit code that a shell reports for a program that Ctrl-C ended: 128 plus the signal's
 /// number.
 const EXIT_CODE: u8 = ErrorKind::Cancelled.exit_code();
@@ -31,9 +29,16 @@ pub(crate) fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-/// [`Failure::Interrupted`] once Ctrl-C was pressed.
-pub(crate) fn check() -> Result<(), Failure> {
-    if asked() { Err(Failure::Interrupted) } else { Ok(()) }
+/// The error of work that stops because Ctrl-C was pressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted;
+
+/// Goes on, unless Ctrl-C was pressed.
+///
+/// # Errors
+/// [`Interrupted`].
+pub(crate) fn check() -> Result<(), Interrupted> {
+    if asked() { Err(Interrupted) } else { Ok(()) }
 }
 
 /// Runs `work`, which a second Ctrl-C does not break off: while a temporary file lies there.

@@ -18,6 +18,7 @@ mod picture;
 mod pixelize;
 mod progress;
 mod pull;
+mod report;
 mod reproduce;
 mod setup;
 mod sheet;
@@ -31,6 +32,7 @@ use clap::{Parser, Subcommand};
 use dgx_pixels_core::telemetry::{LogStyle, Telemetry};
 
 use crate::failure::{Failure, exit_codes};
+use crate::report::report;
 
 /// Game-ready pixel art from a prompt, on your own machine.
 #[derive(Parser)]
@@ -107,7 +109,8 @@ fn main() -> ExitCode {
             error.exit()
         }
         Err(error) => {
-            return Failure::Flags(one_line(&error)).report(std::env::args_os().any(|arg| arg == "--json"));
+            let json = std::env::args_os().any(|arg| arg == "--json");
+            return report(&Failure::Flags(one_line(&error)), json);
         }
     };
     let _span = tracing::info_span!("command", otel.name = cli.command.name()).entered();
@@ -127,7 +130,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => (false, setup::run(args).map(|()| ExitCode::SUCCESS)),
         Command::Completions(args) => (false, completions::run::<Cli>(args).map(|()| ExitCode::SUCCESS)),
     };
-    result.unwrap_or_else(|failure| failure.report(json))
+    result.unwrap_or_else(|failure| report(&failure, json))
 }
 
 /// The message of clap without its advice on usage, for example

@@ -10,11 +10,8 @@ mod writer;
 
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-
-use event_listener::{Listener as _, listener};
 
 pub use self::event::{Finished, JobEvent, JobTimings};
 pub use self::events::Events;
@@ -22,6 +19,8 @@ pub use self::id::JobId;
 pub use self::writer::JobWriter;
 use crate::error::Error;
 use crate::submission::Submission;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Event, Listener as _, Mutex, MutexGuard};
 
 /// A job that was submitted. Dropping it cancels nothing; see [`Job::cancel_on_drop`].
 ///
@@ -51,7 +50,7 @@ struct Shared {
     submission: Submission,
     submitted: Instant,
     state: Mutex<State>,
-    changed: event_listener::Event,
+    changed: Event,
     cancel_asked: AtomicBool,
     on_cancel: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// [`Events`] that exist, so that nothing is worked out for nobody.
@@ -104,7 +103,7 @@ impl Job {
             submission,
             submitted,
             state: Mutex::default(),
-            changed: event_listener::Event::new(),
+            changed: Event::new(),
             cancel_asked: AtomicBool::new(false),
             on_cancel: OnceLock::new(),
             watchers: AtomicUsize::new(0),
@@ -167,7 +166,7 @@ impl Job {
     /// Why there is no picture; [`Error::Cancelled`] if it was cancelled.
     pub fn wait(&self) -> Result<Arc<Finished>, Error> {
         loop {
-            listener!(self.0.changed => changed);
+            let changed = self.0.changed.listen();
             if let Some(result) = self.result() {
                 return result;
             }
@@ -190,7 +189,7 @@ impl Job {
     pub fn wait_for(&self, time: Duration) -> Option<Result<Arc<Finished>, Error>> {
         let until = Instant::now() + time;
         loop {
-            listener!(self.0.changed => changed);
+            let changed = self.0.changed.listen();
             if let Some(result) = self.result() {
                 return Some(result);
             }
@@ -216,7 +215,7 @@ impl Job {
     /// ```
     pub async fn finished(&self) -> Result<Arc<Finished>, Error> {
         loop {
-            listener!(self.0.changed => changed);
+            let changed = self.0.changed.listen();
             if let Some(result) = self.result() {
                 return result;
             }
@@ -352,6 +351,8 @@ impl Shared {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod schedules;
 #[cfg(test)]
 mod tests {
     use std::thread;

@@ -70,6 +70,8 @@ pub mod scheduler;
 mod stored;
 #[cfg(feature = "engine")]
 mod submission;
+#[cfg(feature = "engine")]
+mod sync;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 #[cfg(feature = "torch")]

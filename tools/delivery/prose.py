@@ -39,7 +39,9 @@ FRAGMENTS = (
 FRAGMENT = re.compile(rf"(?:{'|'.join(FRAGMENTS)})\b")
 BEGINNING = re.compile(r"[A-Z0-9`\[<(*#|!\"'-]")
 TEST_FILE = re.compile(r"(?:^|/)(?:tests|benches|examples|fuzz)/|(?:^|/)(?:\w+_)?tests\.rs$")
-TEST_MODULE = re.compile(r"^#\[cfg\(test\)\]\nmod (\w+);$", re.MULTILINE)
+TEST_MODULE = re.compile(
+    r"^#\[cfg\((?:test|all\(test, shuttle\))\)\]\nmod (\w+);$", re.MULTILINE
+)
 # The crates whose doc comments of private fields are help texts.
 PROGRAMS = ("src/", "dgx-pixels-mcp/src/")
 MODULE = "//!"

@@ -33,15 +33,20 @@ impl Stage {
 pub(super) struct Facts {
     /// The number in the queue, to which the job returns if its model is lost.
     pub(super) number: u64,
+    /// The client whose turn it takes while it has steps to go.
     pub(super) client: Arc<str>,
     /// The key of its model.
     pub(super) model: Arc<str>,
     pub(super) priority: Priority,
+    /// The time since which the job ages.
     pub(super) submitted: Instant,
+    /// The time at which it is too late, if there is one.
     pub(super) deadline: Option<Instant>,
+    /// The job's needs, by which it was admitted.
     pub(super) needs: Needs,
     /// The rows of its coming step.
     pub(super) rows: usize,
+    /// The steps that it has to go.
     pub(super) steps_left: usize,
     pub(super) stage: Stage,
     /// It was in a call that panicked, and goes alone from then on.
@@ -51,10 +56,12 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// The size of its image.
     pub(super) fn size(&self) -> ImageSize {
         self.needs.size
     }
 
+    /// `true` if it has steps to go.
     pub(super) fn is_denoising(&self) -> bool {
         self.stage == Stage::Denoising
     }

@@ -1,7 +1,13 @@
 //! The canvases of one device, and the calls of the backend that move them on: beginning, a step
 //! for each, decoding.
 //!
-//! `attempts.rs` has the answers to calls that fail.
+//! Nothing is chosen here. A round names the jobs that begin and the canvases that go a step, and
+//! `plan.rs` cuts them into groups and calls. A call may fail, and `attempts.rs` has the answers.
+//! Whatever the answer, each job of the call is afterwards in one of four places: it has a canvas
+//! still, it waits in the queue, it was handed over, or it has failed.
+//!
+//! The device's thread holds the engine's lock only to count clients' turns and to put jobs back
+//! into the queue, never during a call.
 
 mod decode;
 mod step;

@@ -1,10 +1,7 @@
 //! The hand-over from the threads of devices to the threads that write: a queue that several take
 //! from, and that ends once it is closed and empty.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use image::RgbImage;
@@ -14,6 +11,9 @@ use crate::backend::Latents;
 use crate::error::Error;
 use crate::job::JobTimings;
 use crate::request::ResolvedRequest;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::mpsc::{self, Receiver, Sender};
 
 /// The message that a device's thread hands over.
 pub(super) enum Post {
@@ -87,3 +87,6 @@ impl<T> HandOver<T> {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
+
+#[cfg(all(test, shuttle))]
+mod schedules;

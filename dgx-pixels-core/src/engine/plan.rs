@@ -39,12 +39,15 @@ const BLINK: Duration = Duration::from_micros(100);
 /// Everything that a decision depends on.
 pub(super) struct Situation<'a, T, L> {
     pub(super) now: Instant,
+    /// The sizes and times that the user set.
     pub(super) config: &'a EngineConfig,
+    /// The engine's mode of running or stopping.
     pub(super) course: Course,
     /// The jobs that wait, after those were taken out whose time has passed.
     pub(super) queue: &'a Queue<T>,
     /// The canvases of this device, in the order in which they were begun.
     pub(super) canvases: &'a [Facts],
+    /// The models, their costs and the budget.
     pub(super) residence: &'a Residence<L>,
     /// The bytes in use on the device; 0 where memory is not counted.
     pub(super) used_bytes: u64,
@@ -53,6 +56,7 @@ pub(super) struct Situation<'a, T, L> {
     pub(super) loading: Loading,
     /// The keys of the models that other devices have.
     pub(super) elsewhere: &'a [Arc<str>],
+    /// The durations of the rounds so far.
     pub(super) pace: Pace,
     /// Images that are decoded and not written yet.
     pub(super) unwritten: usize,
@@ -88,6 +92,7 @@ pub(super) enum Next {
     Evict(Arc<str>),
     /// Jobs fail that do not fit into the budget even alone.
     Refuse(Vec<u64>),
+    /// A round goes, in which jobs begin, canvases step, and images are decoded.
     Round(Round),
     /// Nothing is to be done before so much time has passed, or something changes.
     Sleep(Duration),
@@ -107,8 +112,11 @@ pub(super) struct Round {
 /// Canvases that can share calls.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Group {
+    /// The key of their model.
     pub(super) model: Arc<str>,
+    /// The size of their images.
     pub(super) size: ImageSize,
+    /// Their numbers, in the order in which they go.
     pub(super) numbers: Vec<u64>,
 }
 
@@ -191,8 +199,8 @@ impl<T, L> Situation<'_, T, L> {
             None if self.residence.is_empty() => {
                 Loads::Now(Next::Refuse(self.queue.numbers_of(&waiting.model)))
             }
-            // Those in use leave when they are done; an old job makes later ones wait for that. Those
-            // before it go on, as their models do not leave for it.
+            // Those in use leave when they are done; an old job makes later ones wait for that.
+            // Those before it go on, as their models do not leave for it.
             None if self.now.saturating_duration_since(waiting.since) > self.config.ageing => {
                 Loads::Later(rank.number)
             }
@@ -377,5 +385,3 @@ pub(super) fn decodes<L>(
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;

@@ -4,6 +4,10 @@
 //! Plain values: the memory in use is an argument, so that a plan can be tested without a device.
 //! The bytes in use are those that the allocator reports, which include weights, canvases, and what
 //! libraries keep. Only what the next call needs on top is predicted.
+//!
+//! If a job's model does not fit, the model that was unused for longest leaves, as long as no job
+//! that goes before needs it. The type `L` is what is kept of a loaded model: its backend, or
+//! nothing in tests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,6 +44,7 @@ impl CallKind {
         }
     }
 
+    /// The measured peaks of such calls.
     fn peaks(self, costs: &Costs) -> &Peaks {
         match self {
             CallKind::Begin => &costs.begin,
@@ -48,6 +53,7 @@ impl CallKind {
         }
     }
 
+    /// The measured peaks of such calls, to be changed.
     fn peaks_mut(self, costs: &mut Costs) -> &mut Peaks {
         match self {
             CallKind::Begin => &mut costs.begin,
@@ -93,6 +99,7 @@ pub(super) struct Residence<L> {
 }
 
 impl<L> Residence<L> {
+    /// A device without models, whose memory is not counted yet.
     pub(super) fn new() -> Self {
         Residence { budget: None, coming_bytes: 0, models: vec![] }
     }
@@ -102,27 +109,33 @@ impl<L> Residence<L> {
         self.models.push(Resident { key, loaded, costs, costs_changed: false, is_ready: false, used: now });
     }
 
+    /// Takes a model out, if it is there.
     pub(super) fn remove(&mut self, model: &str) -> Option<Resident<L>> {
         let place = self.models.iter().position(|known| *known.key == *model)?;
         Some(self.models.swap_remove(place))
     }
 
+    /// The model of this key.
     pub(super) fn get(&self, model: &str) -> Option<&Resident<L>> {
         self.models.iter().find(|known| *known.key == *model)
     }
 
+    /// The model of this key, to be changed.
     pub(super) fn get_mut(&mut self, model: &str) -> Option<&mut Resident<L>> {
         self.models.iter_mut().find(|known| *known.key == *model)
     }
 
+    /// All models, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Resident<L>> {
         self.models.iter()
     }
 
+    /// `true` without any model.
     pub(super) fn is_empty(&self) -> bool {
         self.models.is_empty()
     }
 
+    /// `true` if the model is there, measured or not.
     pub(super) fn is_loaded(&self, model: &str) -> bool {
         self.get(model).is_some()
     }
@@ -177,8 +190,8 @@ impl<L> Residence<L> {
         (known.costs.canvas.predict(size, rows).unwrap_or(0), dearest.unwrap_or(0))
     }
 
-    /// `true` if the canvases of new jobs, given with their models, fit beside the present ones, with
-    /// the most expensive call of one image.
+    /// `true` if the canvases of new jobs, given with their models, fit beside the present ones,
+    /// with the most expensive call of one image.
     pub(super) fn has_room_for<'a>(
         &self,
         used_bytes: u64,

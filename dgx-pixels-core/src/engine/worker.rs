@@ -1,5 +1,10 @@
 //! The thread of one device: it alone owns models and canvases. It asks for a plan, acts, and asks
 //! again (`plan.rs`).
+//!
+//! A plan is made under the engine's lock, and what it changes of the shared state is changed under
+//! the same lock: jobs are taken from the queue or refused, and the device's books are kept. Calls
+//! of the backend, and everything else that takes time, come after the lock is released. Sleeping
+//! releases it too, so that a change after the plan wakes the thread.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;

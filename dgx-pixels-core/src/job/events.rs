@@ -1,10 +1,8 @@
 //! The end of a job that its events are read from.
 
-use std::sync::atomic::Ordering;
-
-use event_listener::{Listener as _, listener};
-
 use super::{Job, JobEvent, Reaction};
+use crate::sync::Listener as _;
+use crate::sync::atomic::Ordering;
 
 /// The events of one job. A slow reader skips to the newest of each kind; the end is never skipped.
 pub struct Events {
@@ -17,7 +15,7 @@ impl Events {
     pub fn next_blocking(&mut self) -> Option<JobEvent> {
         let job = self.job.clone();
         loop {
-            listener!(job.0.changed => changed);
+            let changed = job.0.changed.listen();
             if let Some(next) = self.unseen() {
                 return next;
             }
@@ -44,7 +42,7 @@ impl Events {
     pub async fn next(&mut self) -> Option<JobEvent> {
         let job = self.job.clone();
         loop {
-            listener!(job.0.changed => changed);
+            let changed = job.0.changed.listen();
             if let Some(next) = self.unseen() {
                 return next;
             }

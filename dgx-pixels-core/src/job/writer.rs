@@ -1,11 +1,11 @@
 //! The end of a job that reports its events.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Finished, Job, JobEvent, Shared};
 use crate::error::Error;
+use crate::sync::atomic::Ordering;
 
 /// The end of a job that tells of it. Dropped without an end told, the job fails as an internal
 /// error.

@@ -239,8 +239,9 @@ fn a_deadline_that_passes_ends_the_job_waiting_or_running() {
     // Its model is loaded before time counts.
     engine.submit(raw("a", 1, 1)).unwrap().wait().unwrap();
     let within = |seed| Submission { deadline: Some(300 * MS), ..raw("a", seed, 1000) };
-    let jobs = [engine.submit(within(1)).unwrap(), engine.submit(within(2)).unwrap()];
-    let errors = jobs.map(|job| job.wait().unwrap_err());
+    // Submitted at once, they are too late at the same moment.
+    let jobs = engine.submit_all([within(1), within(2)]).into_iter();
+    let errors: Vec<_> = jobs.map(|job| job.unwrap().wait().unwrap_err()).collect();
     assert!(matches!(errors[0], Error::DeadlineExceeded { steps_done: 1.., .. }), "{:?}", errors[0]);
     assert_eq!(errors[1].to_string(), "the deadline of 0.3 s passed after 0 of 1000 steps");
 }

@@ -13,7 +13,7 @@ use redb::Database;
 use uuid::Uuid;
 
 use super::file::{Fault, attempt, put_aside, sync_folder};
-use super::store::{lock, read};
+use super::opening::{lock, read};
 use super::tables::{self, Left};
 use crate::error::one_line;
 use crate::job::JobId;

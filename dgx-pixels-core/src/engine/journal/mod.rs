@@ -5,7 +5,9 @@
 //! that the disk syncs.
 
 mod adopt;
+mod commit;
 mod file;
+mod opening;
 mod place;
 mod record;
 mod store;
@@ -15,23 +17,21 @@ mod tests;
 #[cfg(test)]
 mod tests_left;
 
-use std::iter;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 
-use event_listener::{Event, Listener as _, listener};
 use prometheus::IntCounterVec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::commit::Pending;
+use self::commit::{Commit, Committer, promise};
 use self::place::PlaceFile;
 pub(crate) use self::record::{Entry, EntryState, LOADING, NOWHERE, Record, Unfinished};
 use self::store::Store;
 pub(crate) use self::tables::OPERATIONS;
 use self::tables::{Change, Left};
-use crate::error::{Error, ErrorKind, Reason, one_line};
+use crate::error::{Error, ErrorKind, Reason};
 use crate::job::JobId;
 use crate::stored;
 use crate::submission::Submission;
@@ -49,12 +49,28 @@ struct Handle {
     store: Arc<Store>,
     results: PathBuf,
     place: PlaceFile,
-    changes: Option<Sender<Vec<Wanted>>>,
-    thread: Option<JoinHandle<()>>,
+    committer: Committer,
 }
 
-/// A change of one job, and who is told once it is on the disk.
-type Wanted = (JobId, Change, Promise);
+/// The store, and the counter of the changes that it does not take.
+struct Counted {
+    store: Arc<Store>,
+    errors: IntCounterVec,
+}
+
+impl Commit for Counted {
+    fn commit(
+        &mut self,
+        revoked: &[JobId],
+        changes: &[(JobId, Change)],
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        self.store.commit(revoked, changes).inspect_err(|_| {
+            for (_, change) in changes {
+                self.errors.with_label_values(&[change.operation()]).inc();
+            }
+        })
+    }
+}
 
 /// A journal, and what an earlier run left in it.
 pub(crate) struct Opened {
@@ -103,13 +119,9 @@ impl Journal {
         std::fs::create_dir_all(&results).map_err(|error| store.error(error))?;
         let place = PlaceFile::open(folder).map_err(|error| store.error(error))?;
         let store = Arc::new(store);
-        let (changes, received) = mpsc::channel();
-        let thread = thread::Builder::new().name("journal".into()).spawn({
-            let store = store.clone();
-            move || commit_all(&store, &received, &errors)
-        });
-        let thread = Some(thread.map_err(|error| store.error(error))?);
-        let handle = Handle { store, results, place, changes: Some(changes), thread };
+        let committer = Committer::start(Counted { store: store.clone(), errors });
+        let committer = committer.map_err(|error| store.error(error))?;
+        let handle = Handle { store, results, place, committer };
         Ok(Opened { journal: Journal(Arc::new(handle)), unfinished, given_up, unreadable, set_aside })
     }
 
@@ -201,123 +213,15 @@ impl Journal {
     fn change_all(&self, changes: impl IntoIterator<Item = (JobId, Result<Change, Error>)>) -> Vec<Pending> {
         let mut wanted = vec![];
         let ask = |(id, change)| {
-            let answer = Arc::new(Answer::default());
-            let promise = Promise(answer.clone());
+            let (promise, pending) = promise();
             match change {
                 Ok(change) => wanted.push((id, change, promise)),
                 Err(error) => promise.keep(Err(error)),
             }
-            Pending(answer)
+            pending
         };
         let pending = changes.into_iter().map(ask).collect();
-        let sender = self.0.changes.as_ref().expect("taken before the last drop; this is a bug");
-        // Those that cannot be sent are dropped, and so answered.
-        let _ = sender.send(wanted);
+        self.0.committer.send(wanted);
         pending
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.changes = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The journal's thread, until nobody can send any more.
-fn commit_all(store: &Store, changes: &Receiver<Vec<Wanted>>, errors: &IntCounterVec) {
-    // A commit that fails may be on the disk nevertheless; its jobs were refused, so they must not
-    // be found later.
-    let mut revoked = Vec::new();
-    while let Ok(first) = changes.recv() {
-        let mut batch = Vec::new();
-        let mut promises = Vec::new();
-        for (id, change, promise) in iter::once(first).chain(changes.try_iter()).flatten() {
-            batch.push((id, change));
-            promises.push(promise);
-        }
-        match store.commit(&revoked, &batch) {
-            Ok(results) => {
-                revoked.clear();
-                promises.into_iter().zip(results).for_each(|(promise, result)| promise.keep(result));
-            }
-            Err(error) => {
-                for (_, change) in &batch {
-                    errors.with_label_values(&[change.operation()]).inc();
-                }
-                let accepted =
-                    |(id, change): &(JobId, Change)| matches!(change, Change::Accept { .. }).then_some(*id);
-                revoked.extend(batch.iter().filter_map(accepted));
-                promises.into_iter().for_each(|promise| promise.keep(Err(error.clone())));
-            }
-        }
-    }
-    if !revoked.is_empty()
-        && let Err(error) = store.commit(&revoked, &[])
-    {
-        tracing::warn!(
-            error = one_line(&error),
-            jobs = revoked.len(),
-            "jobs that were refused may run after the next start"
-        );
-    }
-}
-
-/// A change on its way to the disk. Dropping it takes nothing back.
-#[must_use = "the change is durable only once this is done"]
-pub(crate) struct Pending(Arc<Answer>);
-
-#[derive(Default)]
-struct Answer {
-    result: OnceLock<Result<(), Error>>,
-    given: Event,
-}
-
-impl Pending {
-    /// Waits, blocking this thread.
-    ///
-    /// # Errors
-    /// [`Error::Journal`] for a full disk and the like: nothing is changed, and the next change may
-    /// succeed.
-    pub(crate) fn wait(self) -> Result<(), Error> {
-        loop {
-            listener!(self.0.given => given);
-            if let Some(result) = self.0.result.get() {
-                return result.clone();
-            }
-            given.wait();
-        }
-    }
-
-    /// Waits, as a future of any runtime.
-    ///
-    /// # Errors
-    /// As [`wait`](Pending::wait).
-    pub(crate) async fn done(self) -> Result<(), Error> {
-        loop {
-            listener!(self.0.given => given);
-            if let Some(result) = self.0.result.get() {
-                return result.clone();
-            }
-            given.await;
-        }
-    }
-}
-
-/// The end of a [`Pending`] that answers. Dropped without an answer, it is an internal error.
-struct Promise(Arc<Answer>);
-
-impl Promise {
-    fn keep(self, result: Result<(), Error>) {
-        let _ = self.0.result.set(result);
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        let _ = self.0.result.set(Err(Error::internal("writing the journal", "its thread ended")));
-        self.0.given.notify(usize::MAX);
     }
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::task::{Context, Waker};
+use std::thread;
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase as _, TableDefinition};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 use super::super::metrics::Metrics;
 use super::*;
+use crate::error::one_line;
 use crate::job::JobTimings;
 use crate::pixel::Verdict;
 

@@ -1,11 +1,13 @@
 //! What plans promise, whatever comes: no job is lost, none starves, the budget holds, and clients
 //! take turns.
 
+mod world;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::*;
+use self::world::*;
 use crate::submission::Priority;
 
 fn spec(client: u8, side: u32, steps: usize) -> Spec {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::super::*;
 
 use crate::engine::queue::Limits;
 use crate::submission::Priority;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Facts, Group, Next, Round, decodes, groups, spare};
+use super::super::super::{Facts, Group, Next, Round, decodes, groups, spare};
 use super::{CANVAS, Drawn, End, Fault, MEASURED, MS, STEP_ROW, Spec, WEIGHTS, World, needs};
 use crate::engine::attempts::{Answer, answer};
 use crate::engine::canvas::Stage;
