@@ -16,6 +16,7 @@ mod image;
 mod layers;
 mod lora;
 mod memory;
+mod norms;
 #[cfg(test)]
 mod parity;
 mod passes;
