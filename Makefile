@@ -191,11 +191,19 @@ book: ## Build the book into site; takes mdBook
 	rm -rf site
 	PATH="$$PWD/.venv/bin:$$PATH" mdbook build docs --dest-dir "$$PWD/site"
 
-# `doc-only` documents what needs libtorch without it. The crates that need Bevy are left out.
-DOC_FEATURES := --features dgx-pixels-core/doc-only
+# The crates that others depend on, with the features that docs.rs documents: `doc-only` is for what needs libtorch. The
+# crates that need Bevy are left out, and so is what an earlier `cargo doc` left. They are documented one after another,
+# because rustdoc links to another crate only if that has its pages already.
+DOC_FEATURES := dgx-pixels-core/deploy,dgx-pixels-core/fields,dgx-pixels-core/monitor,dgx-pixels-core/telemetry,dgx-pixels-core/doc-only
+DOCS := $(or $(CARGO_TARGET_DIR),target)/doc
 site: setup-book book ## Build the book into site, and the documentation of the Rust crates and the Python package beside it
-	RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) $(MEMBERS) $(DOC_FEATURES) --no-deps
-	cp -r $(or $(CARGO_TARGET_DIR),target)/doc site/api
+	rm -rf $(DOCS)
+	for package in dgx-pixels-manifest 'dgx-pixels-core --features $(DOC_FEATURES)' 'dgx-pixels-mcp --features $(DOC_FEATURES)'; do \
+		RUSTDOCFLAGS="--deny warnings" cargo doc $(CARGO_FLAGS) --lib --no-deps --package $$package || exit; \
+	done
+	cp -r $(DOCS) site/api
+	echo '<!doctype html><title>Rust crates</title><meta http-equiv="refresh" content="0; url=dgx_pixels_core/index.html">' \
+		>site/api/index.html
 	tools/docs/python_api.sh site/python
 
 check-advisories: setup-delivery ## The dependencies against the advisories of RustSec; takes the network

@@ -7,7 +7,8 @@ use tch::{TchError, Tensor};
 use super::cuda::Kernels;
 use super::failed_to_build;
 use super::flops;
-use super::layers::{Conv2d, GroupNorm, Lack, LayerNorm, Linear, MAX_ROUNDED, Result, Rows};
+use super::layers::{Conv2d, Lack, Linear, MAX_ROUNDED, Result, Rows};
+use super::norms::{GroupNorm, LayerNorm};
 use super::weights::Node;
 use crate::error::Error;
 

@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use super::attention::attend;
-use super::layers::{LayerNorm, Linear, Result};
+use super::layers::{Linear, Result};
+use super::norms::LayerNorm;
 use super::weights::{Node, Weights};
 use crate::error::Error;
 use crate::model::config::{Activation, ClipConfig};

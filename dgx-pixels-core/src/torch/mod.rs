@@ -17,6 +17,7 @@ mod inversions;
 mod layers;
 mod lora;
 mod memory;
+mod norms;
 #[cfg(test)]
 mod parity;
 mod passes;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tch::{TchError, Tensor};
 
 use super::cuda::{Doubling, Kernels, Parts};
-use super::layers::{Conv2d, GroupNorm, Linear, Result, Shortcut, add_open};
+use super::layers::{Conv2d, Linear, Result, Shortcut, add_open};
+use super::norms::GroupNorm;
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::{Activation, TimeScaleShift};

@@ -4,7 +4,8 @@ use tch::Tensor;
 
 use super::attention::SelfAttention;
 use super::device::place;
-use super::layers::{Conv2d, GroupNorm, Result};
+use super::layers::{Conv2d, Result};
+use super::norms::GroupNorm;
 use super::resnet::{Downsample, ResnetBlock, ResnetShape, Upsample};
 use super::weights::Node;
 use crate::error::Error;
