@@ -41,6 +41,7 @@ from damage import CATEGORIES, Damaged, as_it_is, spoil
 from damage import GROUPS as DAMAGES
 from doubt import doubt
 from drawings import drawings
+from fourth import drawn_art
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sources import DATA, Pixels, Source, load, native, no_grid, rng_of, subsample
@@ -316,6 +317,9 @@ def run(args: argparse.Namespace) -> None:
         tasks = [(DRAWINGS, source) for source in drawings(args.sources or 120, args.seed)]
     elif args.set == NATIVE:
         tasks = [(NATIVE, source) for source in native(args.sources or 120, args.seed)]
+    elif args.set == "fourth":
+        sources = drawn_art(args.sources or 20, args.seed)
+        tasks = [(category, source) for source in sources for category in args.only or DAMAGES[args.group]]
     else:
         folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
         sources = load(folder)
