@@ -177,15 +177,17 @@ def alignment(answer: Result, size: tuple[int, int], out: Pixels, centres: NDArr
     return float((shared == 1).sum() / max(rows * cols, centres.shape[0] * centres.shape[1]))
 
 
+def common_step(edges: list[float]) -> float:
+    """Pixels of a cell, gutters of another width left out."""
+    widths = np.diff(edges)
+    return float(widths[abs(widths - np.median(widths)) <= 1].mean())
+
+
 def is_right(damaged: Damaged, answer: Result, out: Pixels) -> bool:
     """The right size; of a sheet whose parts lie apart, the right step."""
     if damaged.judge == "size":
         return out.shape[:2] == damaged.truth.shape[:2]
-    steps = [
-        (edges[-1] - edges[0]) / (len(edges) - 1)
-        for edges in (answer["edges_x"], answer["edges_y"])
-        if edges is not None and len(edges) > 1
-    ]
+    steps = [common_step(edges) for edges in (answer["edges_x"], answer["edges_y"]) if edges is not None and len(edges) > 1]
     true = (damaged.step_x, damaged.step_y)
     return damaged.judge == "step" and len(steps) == 2 and all(abs(a / b - 1) < 0.01 for a, b in zip(steps, true, strict=True))
 

@@ -9,7 +9,20 @@ from collections.abc import Callable
 
 import numpy as np
 from canvas import Canvas, Rng, tilted, warped
-from kinds import BICUBIC, BILINEAR, BOX, LANCZOS, NEAREST, Category, lined, lit, shaded_cells, speckled, straight, supersampled
+from kinds import (
+    BICUBIC,
+    BILINEAR,
+    BOX,
+    LANCZOS,
+    NEAREST,
+    Category,
+    lined,
+    lit,
+    shaded_cells,
+    speckled,
+    straight,
+    supersampled,
+)
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from sources import Pixels, rng_of

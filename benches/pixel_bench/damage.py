@@ -6,8 +6,8 @@
 
 A damage takes a source at its true size and gives a picture some 128 to 1100 px a side. Everything
 random comes from (seed, source, category), so one picture can be made again alone. `kinds.py` has
-the sixty damages of the report, `wild.py` those of public complaints, and `held_out.py` those that
-nothing was fitted on.
+the sixty damages of the report, `wild.py` and `held_out.py` those of public complaints, `chains.py`
+random recipes, and `fourth.py` those that nothing was fitted on.
 """
 
 import argparse

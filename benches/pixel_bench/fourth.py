@@ -5,7 +5,7 @@ shares nothing with the tiles in `data/`. Neither weights nor rules of dgx-pixel
 """
 
 import numpy as np
-from canvas import Axis, Canvas, Damaged, Rng, blur, smooth_noise
+from canvas import LONG_SIDE, Axis, Canvas, Damaged, Rng, blur, smooth_noise
 from kinds import BICUBIC, BILINEAR, LANCZOS, NEAREST, Category, straight, supersampled
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy import ndimage
@@ -221,7 +221,7 @@ def anamorphic(rng: Rng, truth: Pixels) -> Canvas:
 
 def moved_layer(rng: Rng, truth: Pixels) -> Canvas:
     """Some things stand half a cell off, as in a game that moves them by pixels of the screen."""
-    canvas = whole_cells(rng, truth, 4, 10)
+    canvas = whole_cells(rng, truth, 6, 10)
     for _ in range(3):
         part = truth[: int(rng.integers(6, 12)), : int(rng.integers(6, 12))]
         thing = of_step(np.ascontiguousarray(part), canvas.step).resized(NEAREST)
@@ -232,7 +232,8 @@ def moved_layer(rng: Rng, truth: Pixels) -> Canvas:
 
 def three_frames(rng: Rng, truth: Pixels) -> Damaged:
     """A strip of frames with gaps of any width, enlarged softly."""
-    frame = of_step(truth, float(rng.integers(4, 8))).resized(BILINEAR)
+    most = min(8, (LONG_SIDE - 160) // (3 * truth.shape[1]))
+    frame = of_step(truth, float(rng.integers(3, max(4, most)))).resized(BILINEAR)
     height, width = frame.image.shape[:2]
     gap = int(rng.integers(3, 40))
     page = np.zeros((height + 2 * gap, 3 * width + 4 * gap, 4), np.float32)
