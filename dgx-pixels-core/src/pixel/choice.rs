@@ -149,7 +149,7 @@ pub(super) fn choose(
     }
     if confidence < LIKELY && options.unsure == Unsure::Best {
         let (verdict, method) = (Verdict::Unsure, Method::Reduce);
-        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: found });
+        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - any, others: found });
     }
     in_doubt(image, options.unsure, found, confidence)
 }
