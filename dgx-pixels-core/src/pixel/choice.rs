@@ -102,7 +102,9 @@ pub(super) fn choose(
         && !on_board
         && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
-    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast, confidence)) {
+    let is_of_tiles = found.first().is_some_and(grid::is_of_tiles);
+    let outweighs = |native: Native| native.outweighs(contrast, confidence, is_of_tiles);
+    if may_be_native && Native::of(image).is_some_and(outweighs) {
         let doubted = found.first().is_some_and(|grid| any >= UNLIKELY && grid::rivals_native(grid));
         let (confidence, others) =
             if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0 - any.min(UNLIKELY), vec![]) };

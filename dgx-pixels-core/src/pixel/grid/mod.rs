@@ -81,6 +81,8 @@ const DOUBTFUL: f64 = 0.15;
 /// Tiles of native art are so large, or a part of it. What repeats at a part of them is the
 /// content.
 const TILES: f64 = 96.0;
+/// Sides of tiles, in pixels.
+const TILE_SIDES: [f64; 5] = [8.0, 12.0, 16.0, 24.0, 32.0];
 /// Grids that are named where none is sure.
 const CANDIDATES: usize = 3;
 /// Axes may differ where each alone is this much better.
@@ -314,6 +316,11 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
 pub(crate) fn rivals_native(grid: &Grid) -> bool {
     let parts = TILES / grid.x.step;
     grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05
+}
+
+/// `true` for cells of the size that tiles of native art have.
+pub(crate) fn is_of_tiles(grid: &Grid) -> bool {
+    [&grid.x, &grid.y].iter().any(|axis| TILE_SIDES.iter().any(|side| (axis.step / side - 1.0).abs() < 0.005))
 }
 
 /// Steps at which the profile repeats, in pixels.
