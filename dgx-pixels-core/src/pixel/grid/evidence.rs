@@ -1,4 +1,10 @@
 //! The evidence for a grid and against it, and the confidence that follows from it.
+//!
+//! A grid is measured alone first: how flat its cells are, which distances between edges it
+//! explains, where edges lie in its cells, and what a finer or a coarser grid would gain. Then it
+//! is compared with the other candidates of its picture. Trees that are fitted on many kinds of
+//! pictures weigh all of it. A few rules keep them from being sure of what is known to mislead:
+//! blocks of lossy files, few cells, and pictures that are turned.
 
 use super::edges::{Edges, OnBorders, comb, longest};
 use super::fit::{Judged as _, Pair};

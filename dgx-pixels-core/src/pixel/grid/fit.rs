@@ -142,8 +142,8 @@ impl Fit {
         self.contrast * self.witnesses.sqrt()
     }
 
-    /// The axis: drifting if the fit is likely and that fits clearly better; exactly divided if that
-    /// is as good, as most pictures have whole cells.
+    /// The axis: drifting if the fit is likely and that fits clearly better; exactly divided if
+    /// that is as good, as most pictures have whole cells.
     fn axis(self, profile: &Profile, is_likely: bool) -> Axis {
         if !is_likely {
             return self.regular(profile);

@@ -2,6 +2,10 @@
 //!
 //! A grid that is two or three times too fine has borders that change at every second or third
 //! place alone. One that is too coarse has cells whose halves or thirds differ as neighbors do.
+//!
+//! Each measure compares the grid with one that is finer or coarser by a whole factor and has the
+//! same borders, so the step need not be searched again. All of them use the sums of the lines that
+//! the profile keeps, and cost little more than one look at the spread within cells.
 
 use super::Axis;
 use super::profile::Profile;

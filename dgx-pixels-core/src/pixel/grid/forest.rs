@@ -2,27 +2,37 @@
 //!
 //! They are fitted by `benches/pixel_bench/fit.py`, which writes them as text: a line with the bias
 //! and the two numbers that calibrate their sum, then a tree a line, in the order of a walk that
-//! turns left first. `12<0.5` asks whether value 12 is at most 0.5; a lone number ends a branch.
+//! turns left first. The values are those of `Evidence`, by their number. `12<0.5` asks whether
+//! value 12 is at most 0.5; a lone number ends a branch.
+//!
+//! There are three forests. One judges the grid that is looked at first, by its own measures alone:
+//! where it is sure, no other grid is measured. One judges all candidates of a picture, by how they
+//! compare too. The last one judges by the likeliest candidate whether the picture has any grid.
+//!
+//! The sums are calibrated on kinds of pictures that the trees had not seen, so the confidence is
+//! the share of right answers that a new kind may expect.
 
 use std::sync::LazyLock;
 
 /// A number of trees, and what their sum means.
 #[derive(Debug)]
 pub(super) struct Forest {
+    /// The sum of no trees.
     bias: f64,
+    /// The factor that calibrates the sum.
     slope: f64,
+    /// The number that is added to the calibrated sum.
     shift: f64,
+    /// The nodes of each tree, in the order of a walk that turns left first.
     trees: Vec<Vec<Node>>,
 }
 
+/// A place in a tree: a question, or the answer at the end of a branch.
 #[derive(Debug)]
 enum Node {
     /// The next node if the value is at most the threshold, else the one at `above`.
-    Split {
-        value: usize,
-        threshold: f64,
-        above: usize,
-    },
+    Split { value: usize, threshold: f64, above: usize },
+    /// The end of a branch, and what it adds to the sum.
     Leaf(f64),
 }
 
@@ -34,6 +44,10 @@ pub(super) static ANY: LazyLock<Forest> = LazyLock::new(|| Forest::built_in(incl
 pub(super) static FIRST: LazyLock<Forest> = LazyLock::new(|| Forest::built_in(include_str!("first.forest")));
 
 impl Forest {
+    /// Reads a forest of this library's own.
+    ///
+    /// # Panics
+    /// If the text is no forest, which the tests rule out.
     fn built_in(text: &str) -> Forest {
         Forest::parse(text).expect("a built-in forest does not parse; this is a bug")
     }

@@ -109,6 +109,9 @@ pub(super) struct Found {
 }
 
 /// Looks for the grids of `image` as [`find`] does.
+///
+/// A picture may surely have a grid while none of the candidates is sure, for example a sheet of
+/// two pitches. Then it must not be said that it has none, so that question is answered apart.
 pub(super) fn look(image: &RgbaImage) -> Found {
     let found = search(image, false);
     let second = found.get(1).map_or(0.0, |(grid, _)| grid.confidence);
@@ -121,6 +124,12 @@ pub(super) fn look(image: &RgbaImage) -> Found {
     Found { grids: found.into_iter().map(|(grid, _)| grid).collect(), any }
 }
 
+/// The grids that the picture may have.
+///
+/// The likeliest is measured first. If it is sure, the search ends; else multiples and parts of
+/// the strongest steps, the steps of distances between edges, and grids with a phase for each part
+/// of a sheet are measured too.
+///
 /// The grids, best first, each with its evidence unless every pixel lies on it. A search that is
 /// `thorough` looks at all candidates also where the first is sure.
 fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {

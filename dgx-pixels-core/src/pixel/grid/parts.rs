@@ -1,7 +1,13 @@
 //! Sheets: parts between gutters, each at a phase of its own, all with one step.
 //!
-//! Gutters are columns and rows of one color. Between two of them lies a part, whose edges say where
-//! its cells begin. The gutters themselves become as many cells as fit.
+//! Gutters are columns and rows of one color. Between two of them lies a part, whose edges say
+//! where its cells begin. The gutters themselves become as many cells as fit.
+//!
+//! Only sheets whose gutters cross the whole picture are taken apart. Parts that are packed at any
+//! place have no phase in common along an axis, and stay in doubt.
+//!
+//! The step is one for all parts. It is the one at which the edges of each part lie most in one
+//! phase, whatever the phase of that part is; a whole number of pixels is preferred.
 
 use std::f32::consts::TAU;
 
@@ -28,6 +34,7 @@ const SQUARE: f64 = 0.04;
 
 /// The stretches between gutters, of the columns and of the rows of one picture.
 pub(super) struct Parts {
+    /// The first pixel of each part and the one past its last, along x and along y.
     axes: [Vec<(usize, usize)>; 2],
 }
 
@@ -83,8 +90,8 @@ impl Parts {
         most
     }
 
-    /// The grid of cells of about `step` pixels in each part; `None` if one regular grid would do as
-    /// well, or parts are no whole number of cells.
+    /// The grid of cells of about `step` pixels in each part; `None` if one regular grid would do
+    /// as well, or parts are no whole number of cells.
     pub(super) fn grid(&self, profiles: &[Profile; 2], steps: [f64; 2]) -> Option<Grid> {
         let fit = |axis: usize, step: f64| self.coherence(&profiles[axis], axis, step);
         let is_square = (steps[0] / steps[1] - 1.0).abs() < SQUARE;

@@ -248,6 +248,9 @@ impl Profile {
     }
 
     /// The distance between the mean levels of two spans, summed over lines and channels.
+    ///
+    /// It is 0 for spans of one color, and for a span without pixels. A slope that goes through
+    /// both spans counts as a change.
     pub(super) fn distance(&self, (a, b): (usize, usize), (c, d): (usize, usize)) -> f64 {
         if b <= a || d <= c {
             return 0.0;
