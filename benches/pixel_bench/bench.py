@@ -41,6 +41,7 @@ from damage import CATEGORIES, Damaged, as_it_is, spoil
 from damage import GROUPS as DAMAGES
 from doubt import doubt
 from drawings import drawings
+from fourth import drawn_art
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sources import DATA, Pixels, Source, load, native, no_grid, rng_of, subsample
@@ -176,15 +177,17 @@ def alignment(answer: Result, size: tuple[int, int], out: Pixels, centres: NDArr
     return float((shared == 1).sum() / max(rows * cols, centres.shape[0] * centres.shape[1]))
 
 
+def common_step(edges: list[float]) -> float:
+    """Pixels of a cell, gutters of another width left out."""
+    widths = np.diff(edges)
+    return float(widths[abs(widths - np.median(widths)) <= 1].mean())
+
+
 def is_right(damaged: Damaged, answer: Result, out: Pixels) -> bool:
     """The right size; of a sheet whose parts lie apart, the right step."""
     if damaged.judge == "size":
         return out.shape[:2] == damaged.truth.shape[:2]
-    steps = [
-        (edges[-1] - edges[0]) / (len(edges) - 1)
-        for edges in (answer["edges_x"], answer["edges_y"])
-        if edges is not None and len(edges) > 1
-    ]
+    steps = [common_step(edges) for edges in (answer["edges_x"], answer["edges_y"]) if edges is not None and len(edges) > 1]
     true = (damaged.step_x, damaged.step_y)
     return damaged.judge == "step" and len(steps) == 2 and all(abs(a / b - 1) < 0.01 for a, b in zip(steps, true, strict=True))
 
@@ -316,6 +319,9 @@ def run(args: argparse.Namespace) -> None:
         tasks = [(DRAWINGS, source) for source in drawings(args.sources or 120, args.seed)]
     elif args.set == NATIVE:
         tasks = [(NATIVE, source) for source in native(args.sources or 120, args.seed)]
+    elif args.set == "fourth":
+        sources = drawn_art(args.sources or 20, args.seed)
+        tasks = [(category, source) for source in sources for category in args.only or DAMAGES[args.group]]
     else:
         folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
         sources = load(folder)

@@ -6,8 +6,8 @@
 
 A damage takes a source at its true size and gives a picture some 128 to 1100 px a side. Everything
 random comes from (seed, source, category), so one picture can be made again alone. `kinds.py` has
-the sixty damages of the report, `wild.py` those of public complaints, and `held_out.py` those that
-nothing was fitted on.
+the sixty damages of the report, `wild.py` and `held_out.py` those of public complaints, `chains.py`
+random recipes, and `fourth.py` those that nothing was fitted on.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from canvas import LONG_SIDE, Canvas, Damaged, flattened
+from chains import CHAINS
+from fourth import FOURTH, drawn_art
 from held_out import HELD_OUT
 from kinds import CATEGORIES as REPORT
 from kinds import Category
@@ -25,7 +27,7 @@ from wild import WILD
 
 __all__ = ["CATEGORIES", "GROUPS", "LONG_SIDE", "Damaged", "as_it_is", "spoil"]
 
-GROUPS: dict[str, dict[str, Category]] = {"report": REPORT, "wild": WILD, "held-out": HELD_OUT}
+GROUPS: dict[str, dict[str, Category]] = {"report": REPORT, "wild": WILD, "held-out": HELD_OUT, "chains": CHAINS, "fourth": FOURTH}
 CATEGORIES: dict[str, Category] = {name: kind for group in GROUPS.values() for name, kind in group.items()}
 
 
@@ -99,8 +101,11 @@ def main() -> None:
             for name, category in kinds.items():
                 print(f"{group:10} {category.group:10} {name}")
         return
-    folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
-    sources = subsample(load(folder), args.sources, args.seed)
+    if args.set == "fourth":
+        sources = drawn_art(args.sources, args.seed)
+    else:
+        folder = DATA / args.set if (DATA / args.set).is_dir() else Path(args.set)
+        sources = subsample(load(folder), args.sources, args.seed)
     if args.command == "write":
         write(sources, args.group, args.seed, args.output)
     else:

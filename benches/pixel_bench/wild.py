@@ -2,7 +2,7 @@
 copies of copies.
 
 They are a development set: thresholds and the confidence of dgx-pixels were set on them.
-`held_out.py` has kinds that were not. The kinds were found in issue threads and forum posts about
+`fourth.py` has kinds that were not. The kinds were found in issue threads and forum posts about
 tools that reduce pixel art.
 """
 

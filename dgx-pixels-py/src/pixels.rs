@@ -102,6 +102,7 @@ pub(crate) fn pixelize<'py>(
         "confidence": made.confidence,
         "grid": grid(&made.grid),
         "others": made.others.iter().map(grid).collect::<Vec<_>>(),
+        "unsure_background": made.unsure_background.map(|[r, g, b]| format!("#{r:02X}{g:02X}{b:02X}")),
         "certificate": made.certificate,
     });
     Ok((rgba(py, &made.sprite), info.to_string()))

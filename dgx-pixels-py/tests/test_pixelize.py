@@ -33,6 +33,20 @@ def test_a_sprite_has_a_verdict_and_a_certificate(expected: dp.Sprite) -> None:
         assert set(other) == {"columns", "rows", "step_x", "step_y"}
 
 
+def test_a_background_that_is_not_sure_is_named() -> None:
+    import numpy as np
+
+    # Black eyes on black.
+    y, x = np.mgrid[0:24, 0:24]
+    head = np.zeros((24, 24, 3), np.uint8)
+    inside = (x - 12) ** 2 + (y - 12) ** 2 < 70
+    head[inside] = np.stack([190 + 0 * x, 140 + 0 * x, 60 + 5 * x], axis=-1)[inside]
+    head[9:11, [8, 9, 14, 15]] = 0
+    large = head.repeat(10, axis=0).repeat(10, axis=1)
+    assert dp.pixelize(large).unsure_background == "#000000"
+    assert dp.pixelize(large, transparent="#000000").unsure_background is None
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "P", "PA", "CMYK", "RGBX"])
 def test_pillows_modes_with_color_give_the_same(
     mode: str, image: dp.Sprite, expected: dp.Sprite

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use image::RgbaImage;
 
-use super::grid::{self, Axis, Grid};
+use super::grid::{self, Axis, Found, Grid};
 use super::native::Native;
 use super::pipeline::{PixelError, Verdict};
 use super::{GridChoice, PixelOptions, Unsure};
@@ -93,7 +93,7 @@ pub(super) fn choose(
     {
         return given(grid);
     }
-    let mut found = grid::find(image);
+    let Found { grids: mut found, any } = grid::look(image);
     let confidence = found.first().map_or(0.0, |grid| grid.confidence);
     let comes_first = confidence >= LIMIT;
     // What a generator made is enlarged, as is what a program showed on a board, and frames divide
@@ -102,9 +102,12 @@ pub(super) fn choose(
         && !on_board
         && options.strip.is_none_or(|frames| width % frames.max(1) == 0);
     let contrast = found.first().filter(|_| confidence >= UNLIKELY).map_or(0.0, |grid| grid.contrast);
-    if may_be_native && Native::of(image).is_some_and(|native| native.outweighs(contrast, confidence)) {
-        let doubted = found.first().is_some_and(|grid| confidence >= UNLIKELY && grid::rivals_native(grid));
-        let (confidence, others) = if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0, vec![]) };
+    let is_of_tiles = found.first().is_some_and(grid::is_of_tiles);
+    let outweighs = |native: Native| native.outweighs(contrast, confidence, is_of_tiles);
+    if may_be_native && Native::of(image).is_some_and(outweighs) {
+        let doubted = found.first().is_some_and(|grid| any >= UNLIKELY && grid::rivals_native(grid));
+        let (confidence, others) =
+            if doubted { (NATIVE_BESIDE_GRID, found) } else { (1.0 - any.min(UNLIKELY), vec![]) };
         return Ok(kept(image, Verdict::Native, confidence, others));
     }
     if comes_first {
@@ -133,8 +136,8 @@ pub(super) fn choose(
     let is_flat = found.first().is_some_and(|grid| grid.contrast >= FLAT);
     let is_small = width.min(height) < SMALL && !is_flat;
     if is_sprite && (confidence < LIKELY || is_small) && may_be_native {
-        let others = if confidence < UNLIKELY { vec![] } else { found };
-        return Ok(kept(image, Verdict::Native, 1.0 - confidence, others));
+        let others = if any < UNLIKELY { vec![] } else { found };
+        return Ok(kept(image, Verdict::Native, 1.0 - any, others));
     }
     let reduced = || Grid {
         x: Axis::regular(width as usize, step, 0.0),
@@ -142,13 +145,13 @@ pub(super) fn choose(
         contrast: 0.0,
         confidence: 0.0,
     };
-    if confidence < UNLIKELY {
+    if any < UNLIKELY {
         let (verdict, method) = (Verdict::NoGrid, Method::Reduce);
-        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: vec![] });
+        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - any, others: vec![] });
     }
     if confidence < LIKELY && options.unsure == Unsure::Best {
         let (verdict, method) = (Verdict::Unsure, Method::Reduce);
-        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - confidence, others: found });
+        return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - any, others: found });
     }
     in_doubt(image, options.unsure, found, confidence)
 }

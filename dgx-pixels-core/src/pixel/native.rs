@@ -94,12 +94,13 @@ impl Native {
         (spikes >= FEWEST_SPIKES && (native.isolated || native.repeats)).then_some(native)
     }
 
-    /// `true` if this is more than a grid of this contrast and confidence explains.
-    pub(super) fn outweighs(&self, contrast: f64, confidence: f64) -> bool {
+    /// `true` if this is more than a grid of this contrast and confidence explains. A grid of the
+    /// size of tiles is never beyond doubt, as art repeats at its tiles.
+    pub(super) fn outweighs(&self, contrast: f64, confidence: f64, is_of_tiles: bool) -> bool {
         if self.repeats || confidence < LIMIT {
             return true;
         }
-        confidence < BEYOND_DOUBT
+        (confidence < BEYOND_DOUBT || is_of_tiles)
             && self.isolated
             && contrast < CERTAIN
             && self.spikes >= CERTAIN * contrast - 0.07

@@ -127,7 +127,19 @@ fn make(studio: &Studio, stop: &Stop, path: &Path, options: &PixelOptions, name:
     let asset = library.add(reserved.id(), Some(made.verdict), notes)?;
     reserved.keep();
     let mut all = facts(library, &asset);
-    let next = "Look at the image: if the grid is wrong, call again with `width` and `height`.";
+    all.insert("confidence".into(), json!(made.confidence));
+    if !made.others.is_empty() {
+        let others =
+            made.others.iter().map(|grid| json!({ "width": grid.x.cells(), "height": grid.y.cells() }));
+        all.insert("other_grids".into(), others.collect());
+    }
+    let mut next =
+        "Look at the image: if the grid is wrong, call again with `width` and `height`.".to_owned();
+    if let Some([r, g, b]) = made.unsure_background {
+        let color = format!("#{r:02X}{g:02X}{b:02X}");
+        next += &format!(" If {color} is its background, call again with `transparent` set to it.");
+        all.insert("unsure_background".into(), json!(color));
+    }
     all.insert("next".into(), json!(next));
     if !picture.warnings.is_empty() {
         all.insert("warnings".into(), json!(picture.warnings));

@@ -263,6 +263,7 @@ fn pictures_are_read_only_where_it_is_allowed() {
     let mut client = desk.stdio(&[]);
     let facts = client.facts("pixelize_image", json!({ "path": art, "transparent": false }));
     assert_eq!((&facts["width"], &facts["asset_id"]), (&json!(8), &json!("art")));
+    assert_eq!((&facts["confidence"], &facts["unsure_background"]), (&json!(1.0), &Value::Null));
     assert!(Path::new(facts["path"].as_str().unwrap()).is_file());
     for (path, message) in [
         (outside.path().join("art.png"), "may not be used: it lies outside"),

@@ -51,6 +51,9 @@ class Sprite:
     #: The other grids that the image may have, the likeliest first; `columns`, `rows`, `step_x`,
     #: `step_y`.
     others: list[dict[str, Any]] = field(default_factory=list)
+    #: The color, such as `#000000`, that may be the background where that is not sure: the sprite
+    #: is opaque then, and `transparent` decides it.
+    unsure_background: str | None = None
     #: Seconds by stage: `waiting`, `begin`, `denoise`, `finish`, `pixel`, `total`.
     timings: dict[str, float] = field(default_factory=dict)
     #: The file that the engine wrote, if one was asked for.

@@ -155,7 +155,15 @@ impl Edges {
 
     /// The degree to which parts of the picture have one phase: 1 if all have, near 0 if each has
     /// its own.
-    pub(super) fn coherence(&self, step: f64, len: usize) -> f64 {
+    pub(super) fn coherence(&self, axis: &Axis) -> f64 {
+        if axis.is_in_parts() {
+            return self.on_borders(axis).near.max(0.0).sqrt();
+        }
+        self.coherence_of(axis.step, axis.span(axis.cells() - 1).1)
+    }
+
+    /// The same for a regular axis of `len` pixels.
+    pub(super) fn coherence_of(&self, step: f64, len: usize) -> f64 {
         let turn = 1024.0 / step as f32;
         let part_len = (len as f32 / PARTS as f32).max(1.0);
         let mut parts = [[(0.0f32, 0.0f32); PARTS]; PARTS];
@@ -177,6 +185,19 @@ impl Edges {
         if alone > 0.0 { f64::from(re.hypot(im) / alone) } else { 0.0 }
     }
 
+    /// The direction in which the edges of `from..to` lie in a cell of `step` pixels: the sum of
+    /// their weights as points of a circle.
+    pub(super) fn phase(&self, step: f64, from: f32, to: f32) -> (f32, f32) {
+        let turn = 1024.0 / step as f32;
+        let (mut re, mut im) = (0.0, 0.0);
+        for (at, weight) in self.places.iter().filter(|(at, _)| (from..=to).contains(at)) {
+            let angle = (at * turn) as usize;
+            re += weight * self.waves[angle % 1024];
+            im += weight * self.waves[(angle + 768) % 1024];
+        }
+        (re, im)
+    }
+
     /// The step that distances of up to three cells have on average, if there are any.
     pub(super) fn mean_step(&self, step: f64) -> Option<f64> {
         let quarters = step as f32 * FINE;
@@ -192,9 +213,8 @@ impl Edges {
         (steps > 0.0).then(|| sum / steps / f64::from(FINE))
     }
 
-    /// The nearness of edges to the borders of `axis`, 1 on them, -1 in the middle of cells; and
-    /// the share of its borders, from the first that has edges to the last, that have some.
-    pub(super) fn on_borders(&self, axis: &Axis) -> (f64, f64) {
+    /// The places of edges within the cells of `axis`.
+    pub(super) fn on_borders(&self, axis: &Axis) -> OnBorders {
         let len = axis.span(axis.cells() - 1).1;
         // Where in its cell each quarter of a pixel lies.
         let mut waves = vec![0.0f32; (len + 2) * 4];
@@ -213,17 +233,20 @@ impl Edges {
             nearest[middle + 1..=to].fill(cell + 1);
         }
         let mut borders = vec![0.0f32; axis.cells() + 1];
-        let (mut sum, mut all) = (0.0f64, 0.0f64);
+        let (mut sum, mut twice, mut thrice, mut all) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
         for (at, weight) in &self.places {
             let wave = waves.get((at * 4.0).round() as usize).copied().unwrap_or(0.0);
             sum += f64::from(wave * weight);
+            // The cosines of the doubled and the tripled angle.
+            twice += f64::from((2.0 * wave * wave - 1.0) * weight);
+            thrice += f64::from((4.0 * wave * wave - 3.0) * wave * weight);
             all += f64::from(*weight);
             if wave > 0.3 {
                 borders[nearest[(*at as usize).min(len)]] += weight;
             }
         }
         if all == 0.0 {
-            return (0.0, 0.0);
+            return OnBorders::default();
         }
         let enough = (all / borders.len() as f64 * HAS_EDGES) as f32;
         let has = |border: &f32| *border > enough;
@@ -232,8 +255,21 @@ impl Edges {
             let within = &borders[first..=last];
             within.iter().filter(|border| has(border)).count() as f64 / within.len() as f64
         });
-        (sum / all, filled)
+        OnBorders { near: sum / all, halves: twice / all, thirds: thrice / all, filled }
     }
+}
+
+/// The places of edges within the cells of an axis.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OnBorders {
+    /// The nearness to borders: 1 on them, -1 in the middle of cells.
+    pub(super) near: f64,
+    /// The nearness to borders of halves of cells.
+    pub(super) halves: f64,
+    /// The nearness to borders of thirds of cells.
+    pub(super) thirds: f64,
+    /// The share of borders, from the first that has edges to the last, that have some.
+    pub(super) filled: f64,
 }
 
 /// Both axes at one step: the comb, and the share of all distances that it was made of.

@@ -1,8 +1,17 @@
 //! The evidence for a grid and against it, and the confidence that follows from it.
+//!
+//! A grid is measured alone first: how flat its cells are, which distances between edges it
+//! explains, where edges lie in its cells, and what a finer or a coarser grid would gain. Then it
+//! is compared with the other candidates of its picture. Trees that are fitted on many kinds of
+//! pictures weigh all of it. A few rules keep them from being sure of what is known to mislead:
+//! blocks of lossy files, few cells, and pictures that are turned.
 
-use super::Grid;
-use super::edges::{Edges, comb, longest};
+use super::edges::{Edges, OnBorders, comb, longest};
 use super::fit::{Judged as _, Pair};
+use super::folds::Folds;
+use super::forest::{ALL, ANY, FIRST};
+use super::profile::Profile;
+use super::{Axis, Grid};
 
 /// The steps that the distances between edges have in common.
 pub(super) struct Combs {
@@ -17,8 +26,6 @@ const BEYOND_DOUBT: f64 = 0.97;
 /// A longer step that explains this share as much is right: what a finer one adds it would need no
 /// less.
 const AS_MUCH: f64 = 0.85;
-/// Above this, distances have a step in common.
-const IN_COMMON: f64 = 0.5;
 /// Below this a step does not explain distances.
 const POOR: f64 = 0.4;
 /// A multiple of the step explains no more than this of what has cells that stand alone.
@@ -38,19 +45,13 @@ impl Combs {
         Combs { both: of(lines), axes: lines.map(|axis| of([axis, axis])) }
     }
 
-    /// `true` if distances have a step in common, whichever it is: this is pixel art.
-    pub(super) fn has_steps(&self) -> bool {
-        let [x, y] = self.axes.map(|axis| axis.1);
-        self.both.1 > IN_COMMON || x.min(y) > IN_COMMON || x.max(y) > CLEAR
-    }
-
     /// Steps worth a look.
     pub(super) fn steps(&self) -> impl Iterator<Item = f64> {
         [self.both.0, self.axes[0].0, self.axes[1].0].into_iter().filter(|step| *step > 1.75)
     }
 
     /// The steps of both axes, square or nearly.
-    fn best(&self, lines: [&Edges; 2]) -> ([f64; 2], f64) {
+    pub(super) fn best(&self, lines: [&Edges; 2]) -> ([f64; 2], f64) {
         let [x, y] = self.axes;
         let apart = [x.0, y.0];
         let ratio = if y.0 > 0.0 { x.0 / y.0 } else { 0.0 };
@@ -123,24 +124,49 @@ impl Combs {
     }
 }
 
-/// The measures that the confidence is computed from.
+/// The measures of one grid, for and against it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evidence {
-    values: [f64; Evidence::COUNT],
-    is_strange: bool,
-    is_noisy: bool,
-    is_linear: bool,
+    pub(super) values: [f64; Evidence::COUNT],
+    /// The steps are those of a lossy file's own blocks.
+    is_block: bool,
 }
 
-impl Evidence {
-    const COUNT: usize = 16;
+/// The picture that a grid is judged in.
+#[derive(Clone, Copy)]
+pub(super) struct Circumstances<'a> {
+    /// The steps that distances between edges have in common.
+    pub(super) combs: &'a Combs,
+    /// The strength that any step has in this picture.
+    pub(super) usual: f64,
+    /// The most by which a part of a sheet lies off the grid, in cells.
+    pub(super) apart: f64,
+    /// Every pixel lies on the grid.
+    pub(super) is_exact: bool,
+}
 
-    pub(super) fn of(grid: &Grid, pair: &Pair, lines: [&Edges; 2], combs: &Combs, usual: f64) -> Evidence {
-        let steps = [grid.x.step, grid.y.step];
+/// What is compared between the candidates of one picture.
+const COMPARED: [usize; 5] = [0, 1, 2, 3, 4];
+impl Evidence {
+    /// The number of measures of one grid alone.
+    pub(super) const ALONE: usize = 45;
+    /// The number of measures, those that compare it with others last.
+    pub(super) const COUNT: usize = Self::ALONE + 2 * COMPARED.len();
+
+    pub(super) fn of(
+        profiles: &[Profile; 2],
+        grid: &Grid,
+        pair: &Pair,
+        circumstances: Circumstances,
+    ) -> Evidence {
+        let Circumstances { combs, usual, apart, is_exact } = circumstances;
+        let lines = [&profiles[0].lines, &profiles[1].lines];
+        let axes = [&grid.x, &grid.y];
+        let steps = axes.map(|axis| axis.step);
         let (explained, covered) = comb(lines, steps);
-        let borders = [lines[0].on_borders(&grid.x), lines[1].on_borders(&grid.y)];
-        let (on_borders, filled) = (borders[0].0.min(borders[1].0), borders[0].1.min(borders[1].1));
-        let cells = [grid.x.cells(), grid.y.cells()];
+        let borders = [0, 1].map(|axis| lines[axis].on_borders(axes[axis]));
+        let folds = [0, 1].map(|axis| Folds::of(&profiles[axis], axes[axis]));
+        let cells = axes.map(Axis::cells);
         let columns_off = (0..2).filter_map(|axis| {
             let mean = lines[axis].mean_step(steps[axis])?;
             Some((mean / steps[axis] - 1.0).abs() * cells[axis] as f64)
@@ -162,122 +188,130 @@ impl Evidence {
                 better = better.max(value - f64::from(lines[axis].comb(steps[axis]).0));
             }
         }
-        let lens = [&grid.x, &grid.y].map(|axis| axis.span(axis.cells() - 1).1);
-        let coherence = (0..2).map(|axis| lines[axis].coherence(steps[axis], lens[axis])).fold(1.0, f64::min);
+        let coherence = (0..2).map(|axis| lines[axis].coherence(axes[axis])).fold(1.0, f64::min);
         let flag = |holds: bool| f64::from(u8::from(holds));
-        let ratio = steps[0] / steps[1];
-        let few = grid.x.cells().min(grid.y.cells()) < FEW_CELLS;
-        let single = combs.single(lines, steps);
         let edges = (lines[0].count() + lines[1].count()) as f64;
-        let drifts = grid.x.drifts() || grid.y.drifts();
-        let is_strange = coherence < COHERENT
-            || off > OFF
-            || single < FEWEST_SINGLE
-            || few
-            || !(1.0 / WIDEST..WIDEST).contains(&ratio) && explained < CLEAR
-            || drifts && explained > DRIFTS_LITTLE
-            || filled < FILLED
-            || explained > DRIFTS_LITTLE && columns_off > COLUMNS_OFF
-            || combs.disagrees_with_axis(steps);
-        let is_noisy = explained < NOISY;
-        let is_square = (0.97..1.03).contains(&ratio);
-        let is_linear = bends >= LINEAR_BENDS
-            && grid.contrast >= LINEAR_CONTRAST
-            && explained < POOR
-            && is_square
-            && !few;
-        let values = [
-            pair.strength().max(1e-2).ln(),
-            usual.max(1e-2).ln(),
+        let least = |value: fn(&OnBorders) -> f64| borders.iter().map(value).fold(1.0, f64::min);
+        let smaller = |value: fn(&Folds) -> f64| folds.iter().map(value).fold(f64::INFINITY, f64::min);
+        let larger = |value: fn(&Folds) -> f64| folds.iter().map(value).fold(f64::NEG_INFINITY, f64::max);
+        let off_block = |step: f64| {
+            let times = step / 8.0;
+            (times - times.round().max(1.0)).abs().min((1.0 / times - (1.0 / times).round().max(1.0)).abs())
+        };
+        let off_whole = |step: f64| (step - step.round()).abs();
+        let alone: [f64; Self::ALONE] = [
+            pair.strength(),
+            explained,
+            pair.gain(),
             bends,
-            flag(!is_square),
-            flag(few),
-            grid.contrast,
-            on_borders,
+            pair.standing(),
+            usual,
+            (steps[0] / steps[1]).ln().abs(),
+            (cells[0].min(cells[1]) as f64).ln(),
+            (steps[0] * steps[1]).ln(),
+            pair.x.contrast.min(pair.y.contrast),
+            pair.x.contrast.max(pair.y.contrast),
+            least(|axis| axis.near),
+            least(|axis| axis.halves),
+            least(|axis| axis.thirds),
+            least(|axis| axis.filled),
             better,
-            single,
+            combs.single(lines, steps),
             covered,
             off,
-            (edges / (lines[0].pixels() + lines[1].pixels()).max(1.0)).min(1.0),
+            edges / (lines[0].pixels() + lines[1].pixels()).max(1.0),
             coherence,
-            (-explained).max(0.0),
-            filled,
-            explained.max(0.0),
+            columns_off.min(9.0),
+            flag(combs.disagrees_with_axis(steps)),
+            larger(|axis| axis.every_second),
+            smaller(|axis| axis.every_second),
+            larger(|axis| axis.every_third),
+            smaller(|axis| axis.every_third),
+            larger(|axis| axis.halves),
+            smaller(|axis| axis.halves),
+            larger(|axis| axis.thirds),
+            smaller(|axis| axis.thirds),
+            larger(|axis| axis.residual),
+            smaller(|axis| axis.finer),
+            smaller(|axis| axis.finest),
+            smaller(|axis| axis.coarser),
+            steps.map(off_block).into_iter().fold(0.0, f64::max),
+            steps.map(off_whole).into_iter().fold(0.0, f64::max),
+            flag(grid.x.drifts() || grid.y.drifts()),
+            profiles[0].weakest.max(profiles[1].weakest).ln(),
+            apart,
+            flag(grid.x.is_in_parts()),
+            flag(is_exact),
+            combs.both.1,
+            combs.axes[0].1.min(combs.axes[1].1),
+            combs.axes[0].1.max(combs.axes[1].1),
         ];
-        Evidence { values, is_strange, is_noisy, is_linear }
+        let mut values = [0.0; Evidence::COUNT];
+        values[..Self::ALONE].copy_from_slice(&alone);
+        Evidence { values, is_block: pair.is_block() }
     }
 
-    /// The confidence that the grid has the right columns and rows. What is strange to the pictures
-    /// that it was fitted on is never sure.
+    /// Adds how each compares with the best of the others: of all, and of those with longer steps.
+    pub(super) fn compare(all: &mut [&mut Evidence]) {
+        let rows: Vec<_> = all.iter().map(|one| one.values).collect();
+        for (i, one) in all.iter_mut().enumerate() {
+            for (k, at) in COMPARED.into_iter().enumerate() {
+                let others = rows.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, row)| row);
+                let longer = others.clone().filter(|row| row[8] > rows[i][8] + 0.1);
+                let best = others.map(|row| row[at]).fold(0.0, f64::max);
+                let best_longer = longer.map(|row| row[at]).fold(0.0, f64::max);
+                one.values[Self::ALONE + 2 * k] = rows[i][at] - best;
+                one.values[Self::ALONE + 2 * k + 1] = rows[i][at] - best_longer;
+            }
+        }
+    }
+
+    /// The confidence that the grid has the right columns and rows, before others were looked at.
+    pub(super) fn first_confidence(&self) -> f64 {
+        FIRST.confidence(&self.values).min(self.most())
+    }
+
+    /// The confidence that the grid has the right columns and rows.
     pub(super) fn confidence(&self) -> f64 {
-        let evidence: f64 = WEIGHTS.iter().zip(&self.values).map(|((_, weight), value)| weight * value).sum();
-        let confidence = 1.0 / (1.0 + (-(evidence + BIAS)).exp());
-        if self.is_linear {
-            return confidence.max(LINEAR_SURE);
-        }
-        match (self.is_strange, self.is_noisy) {
-            (true, _) => confidence.min(STRANGE),
-            (false, true) => confidence.min(NEARLY_SURE),
-            (false, false) => confidence,
-        }
+        ALL.confidence(&self.values).min(self.most())
+    }
+
+    /// The most that the confidence may be, whatever the trees say: less than sure for what looks
+    /// like a grid and is known to be something else.
+    fn most(&self) -> f64 {
+        let [explained, bends, contrast] = [1, 3, 9].map(|i| self.values[i]);
+        let [cells, near, coherence, columns_off] = [7, 11, 20, 21].map(|i| self.values[i]);
+        let is_block = self.is_block && contrast < FAINT;
+        let is_few = cells < FEW_CELLS && near < ON_BORDERS;
+        let is_bent =
+            explained < NOISY && columns_off > COLUMNS_OFF && coherence < COHERENT && bends < LINEAR_BENDS;
+        if is_block || is_few || is_bent { DOUBTFUL } else { 1.0 }
+    }
+
+    /// The confidence that the picture has some grid, this one or another, if this is the likeliest
+    /// one and `second` the confidence of the next.
+    pub(super) fn any_confidence(&self, second: f64) -> f64 {
+        let own = self.confidence();
+        let mut values = self.values.to_vec();
+        values.extend([own, second]);
+        ANY.confidence(&values).max(own)
     }
 }
 
-/// A logistic regression over damaged pictures of pixel art and pictures without a grid:
-/// benches/pixel_bench/fit.py.
-const WEIGHTS: [(&str, f64); Evidence::COUNT] = [
-    ("contrast above chance", 1.196),
-    ("what any step has of it in this picture", -1.123),
-    ("bends", 0.079),
-    ("not square", -1.741),
-    ("few cells", -1.247),
-    ("contrast", 1.407),
-    ("edges on borders", 1.508),
-    ("a step that explains distances better", -1.100),
-    ("distances of one cell", 0.925),
-    ("distances that are looked at", 4.991),
-    ("steps of the axes off by", -0.890),
-    ("edges a pixel", -17.417),
-    ("parts have one phase", 3.514),
-    ("distances that speak against it", 0.005),
-    ("borders that have edges", 1.773),
-    ("distances that the step explains", 0.193),
-];
-const BIAS: f64 = -10.121;
-
-/// Below this, parts of the picture have phases of their own: a sheet, or a picture that is turned
-/// or drifts.
-const COHERENT: f64 = 0.84;
-/// Above this, distances along an axis are multiples of quite another step.
-const OFF: f64 = 0.3;
-/// So few cells are no sprite, but a gradient's bands.
-const FEW_CELLS: usize = 14;
-/// Cells are hardly wider than this factor of their height.
-const WIDEST: f64 = 1.28;
-/// A picture whose borders drift does not have distances that are such good multiples of a step; a
-/// sheet has.
-const DRIFTS_LITTLE: f64 = 0.84;
-/// Share of distances that are one cell: art has cells that stand alone. Two pictures of 6 and of 9
-/// pixels a cell lie on a grid of 3 pixels, and have none.
-const FEWEST_SINGLE: f64 = 0.04;
-/// Share of borders, between the first and the last that have edges, that have some. Bars of a
-/// chart leave many out.
-const FILLED: f64 = 0.72;
-/// Columns or rows that the grid would have more or fewer with the mean distance between edges as
-/// its step.
-const COLUMNS_OFF: f64 = 0.5;
-/// Below this, distances between edges speak against the step: the picture is full of noise, or of
-/// something else.
+/// The most that a doubtful grid may have.
+const DOUBTFUL: f64 = 0.75;
+/// Blocks of a lossy file have less contrast than this.
+const FAINT: f64 = 0.15;
+/// The logarithm of so few cells that chance may have made them: edges have to lie on all borders.
+const FEW_CELLS: f64 = 2.5;
+const ON_BORDERS: f64 = 0.9;
+/// Below this, distances between edges speak against the step: of a picture that is turned or bent,
+/// whose columns are off by this much, whose parts are less coherent, and that has fewer bends than
+/// linear enlarging makes.
 const NOISY: f64 = -0.2;
-const NEARLY_SURE: f64 = 0.75;
-/// A picture that was enlarged linearly changes all along its cells, so it has no edges to measure
-/// between. Of those that bend so much at the step, in cells so flat, while edges say nothing, none
-/// was wrong.
+const COLUMNS_OFF: f64 = 0.5;
+const COHERENT: f64 = 0.965;
 const LINEAR_BENDS: f64 = 9.0;
-const LINEAR_CONTRAST: f64 = 0.2;
-const LINEAR_SURE: f64 = 0.9;
-/// Of strange pictures, about this share is right.
-const STRANGE: f64 = 0.55;
 
 #[cfg(test)]
 mod tests {
@@ -293,14 +327,17 @@ mod tests {
         for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "png")) {
             let image = image::open(file).unwrap().into_rgba8();
             let name = file.file_name().unwrap().to_string_lossy();
-            for (grid, evidence) in grid::search(&image).into_iter().take(1) {
+            let started = std::time::Instant::now();
+            let grids = grid::search(&image, true);
+            let ms = started.elapsed().as_secs_f64() * 1e3;
+            for (grid, evidence) in grids {
                 let Some(evidence) = evidence else { continue };
                 let (cells, step) = ([grid.x.cells(), grid.y.cells()], [grid.x.step, grid.y.step]);
                 println!(
                     "{}",
                     serde_json::json!({
-                        "file": name, "cells": cells, "step": step,
-                        "values": evidence.values, "strange": evidence.is_strange, "noisy": evidence.is_noisy,
+                        "file": name, "cells": cells, "step": step, "values": evidence.values.to_vec(),
+                        "ms": ms, "parts": [grid.x.is_in_parts(), grid.y.is_in_parts()],
                     })
                 );
             }

@@ -132,17 +132,25 @@ impl Fit {
             .max_by(|a, b| a.contrast.total_cmp(&b.contrast))
     }
 
+    /// At fewer phases: a step that is a multiple or a part of one that was fitted well.
+    pub(super) fn derived(profile: &Profile, step: f64) -> Option<Fit> {
+        Fit::new(profile, step, 12)
+    }
+
     /// Chance gives few witnesses more contrast than many.
     pub(super) fn strength(&self) -> f64 {
         self.contrast * self.witnesses.sqrt()
     }
 
-    /// The axis: drifting if that may be and fits clearly better; exactly divided if that is as
-    /// good, as most pictures have whole cells.
-    fn axis(self, profile: &Profile) -> Axis {
+    /// The axis: drifting if the fit is likely and that fits clearly better; exactly divided if
+    /// that is as good, as most pictures have whole cells.
+    fn axis(self, profile: &Profile, is_likely: bool) -> Axis {
+        if !is_likely {
+            return self.regular(profile);
+        }
         let fine = self.refined(profile);
         if fine.contrast < FITS
-            && profile.lines.coherence(fine.step, profile.len) < ONE_PHASE
+            && profile.lines.coherence_of(fine.step, profile.len) < ONE_PHASE
             && let Some(axis) = lattice::drifting(profile, fine.step, fine.spread)
         {
             return axis;
@@ -233,21 +241,33 @@ impl Pair {
         self.x.strength() + self.y.strength()
     }
 
-    /// Both axes' cells, of no confidence yet.
-    pub(super) fn grid(&self, profiles: &[Profile; 2]) -> Grid {
-        let (x, y) = (self.x.axis(&profiles[0]), self.y.axis(&profiles[1]));
+    /// The same steps with the cells of `grid`.
+    pub(super) fn of(&self, profiles: &[Profile; 2], grid: &Grid) -> Pair {
+        let with = |fit: Fit, profile: &Profile, axis: &Axis| {
+            let spread = (0..axis.cells()).map(|i| axis.span(i)).map(|(from, to)| profile.spread(from, to));
+            let spread: f64 = spread.sum();
+            let contrast = 1.0 - (1.0 - fit.contrast) * spread / fit.spread.max(1e-9);
+            Fit { step: axis.step, contrast: contrast.clamp(0.0, 1.0), spread, ..fit }
+        };
+        Pair { x: with(self.x, &profiles[0], &grid.x), y: with(self.y, &profiles[1], &grid.y) }
+    }
+
+    /// Both axes' cells, of no confidence yet; measured closely if the pair is likely.
+    pub(super) fn grid(&self, profiles: &[Profile; 2], is_likely: bool) -> Grid {
+        let (x, y) = (self.x.axis(&profiles[0], is_likely), self.y.axis(&profiles[1], is_likely));
         Grid { x, y, contrast: 0.5 * (self.x.contrast + self.y.contrast), confidence: 0.0 }
+    }
+
+    /// `true` if the steps are those of JPEG's own blocks.
+    pub(super) fn is_block(&self) -> bool {
+        let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
+        is_block(self.x.step) && is_block(self.y.step)
     }
 
     /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the
     /// picture.
     pub(super) fn bends_beside_blocks(&self) -> f64 {
-        let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
-        if is_block(self.x.step) && is_block(self.y.step) {
-            0.0
-        } else {
-            self.x.bend_power + self.y.bend_power
-        }
+        if self.is_block() { 0.0 } else { self.x.bend_power + self.y.bend_power }
     }
 }
 

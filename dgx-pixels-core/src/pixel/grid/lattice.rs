@@ -26,6 +26,8 @@ pub struct Axis {
     /// The first pixel of each cell, and the end of the last.
     borders: Vec<usize>,
     drifts: bool,
+    /// Parts of the axis have phases of their own.
+    in_parts: bool,
 }
 
 impl Axis {
@@ -35,7 +37,7 @@ impl Axis {
         let phase = phase + ((-0.5 * step - phase) / step - 1e-6).ceil() * step;
         let cells = ((len as f64 + 0.5 * step - phase) / step - 1e-6).floor().max(1.0) as usize;
         let borders = (0..=cells).map(|i| border(phase + i as f64 * step).min(len)).collect();
-        Axis { step, phase, borders, drifts: false }
+        Axis { step, phase, borders, drifts: false, in_parts: false }
     }
 
     /// The axis whose cells are those that `coarser` makes of this one's.
@@ -45,7 +47,22 @@ impl Axis {
             phase: self.phase + self.step * coarser.phase,
             borders: coarser.borders.iter().map(|border| self.borders[*border]).collect(),
             drifts: self.drifts,
+            in_parts: self.in_parts,
         }
+    }
+
+    /// Cells of `step` pixels in parts of `0..len`, between `borders`; `None` if there is no cell.
+    pub(super) fn of_parts(len: usize, step: f64, borders: &[f64]) -> Option<Axis> {
+        let mut places: Vec<usize> = borders.iter().map(|place| border(*place).min(len)).collect();
+        places.dedup();
+        let phase = *borders.first()?;
+        let is_rising = places.is_sorted() && places.len() > 1;
+        is_rising.then_some(Axis { step, phase, borders: places, drifts: true, in_parts: true })
+    }
+
+    /// `true` if parts of it have phases of their own.
+    pub(super) fn is_in_parts(&self) -> bool {
+        self.in_parts
     }
 
     /// Returns the number of cells.
@@ -127,7 +144,7 @@ pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axi
         borders.pop();
     }
     let cells = borders.len() - 1;
-    Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders, drifts: true })
+    Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders, drifts: true, in_parts: false })
 }
 
 /// See [`drifting`].

@@ -11,7 +11,10 @@ mod edges;
 mod enlarged;
 mod evidence;
 mod fit;
+mod folds;
+mod forest;
 mod lattice;
+mod parts;
 mod profile;
 mod spectrum;
 
@@ -19,9 +22,10 @@ use image::RgbaImage;
 
 pub(crate) use enlarged::coarser;
 use enlarged::enlarged;
-use evidence::{Combs, Evidence};
+use evidence::{Circumstances, Combs, Evidence};
 use fit::{AS_GOOD, Fit, Judged as _, Pair, STANDS, coarsest, is_overtone};
 pub use lattice::Axis;
+use parts::Parts;
 use profile::Profile;
 use spectrum::Spectrum;
 
@@ -77,6 +81,8 @@ const DOUBTFUL: f64 = 0.15;
 /// Tiles of native art are so large, or a part of it. What repeats at a part of them is the
 /// content.
 const TILES: f64 = 96.0;
+/// Sides of tiles, in pixels.
+const TILE_SIDES: [f64; 5] = [8.0, 12.0, 16.0, 24.0, 32.0];
 /// Grids that are named where none is sure.
 const CANDIDATES: usize = 3;
 /// Axes may differ where each alone is this much better.
@@ -92,26 +98,53 @@ const NOT_SQUARE: f64 = 1.35;
 /// assert!(grid::find(&RgbaImage::new(4, 4)).is_empty());
 /// ```
 pub fn find(image: &RgbaImage) -> Vec<Grid> {
-    search(image).into_iter().map(|(grid, _)| grid).collect()
+    look(image).grids
 }
 
-/// The grids, each with its evidence unless every pixel lies on it.
-fn search(image: &RgbaImage) -> Vec<(Grid, Option<Evidence>)> {
+/// The likeliest grids, and the confidence that the picture has any.
+pub(super) struct Found {
+    pub(super) grids: Vec<Grid>,
+    /// The confidence that the picture has a grid, one of these or another.
+    pub(super) any: f64,
+}
+
+/// Looks for the grids of `image` as [`find`] does.
+///
+/// A picture may surely have a grid while none of the candidates is sure, for example a sheet of
+/// two pitches. Then it must not be said that it has none, so that question is answered apart.
+pub(super) fn look(image: &RgbaImage) -> Found {
+    let found = search(image, false);
+    let second = found.get(1).map_or(0.0, |(grid, _)| grid.confidence);
+    let any = match found.first() {
+        Some((grid, None)) => grid.confidence,
+        Some((grid, Some(evidence))) if grid.confidence < SURE_AT_ONCE => evidence.any_confidence(second),
+        Some((grid, Some(_))) => grid.confidence,
+        None => 0.0,
+    };
+    Found { grids: found.into_iter().map(|(grid, _)| grid).collect(), any }
+}
+
+/// The grids that the picture may have.
+///
+/// The likeliest is measured first. If it is sure, the search ends; else multiples and parts of
+/// the strongest steps, the steps of distances between edges, and grids with a phase for each part
+/// of a sheet are measured too.
+///
+/// The grids, best first, each with its evidence unless every pixel lies on it. A search that is
+/// `thorough` looks at all candidates also where the first is sure.
+fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
     let exact = enlarged(image);
-    if let Some(grid) = exact.as_ref().filter(|grid| grid.confidence < 1.0) {
-        return vec![(grid.clone(), None)];
-    }
     let profiles = Profile::both(image);
     let lines = [&profiles[0].lines, &profiles[1].lines];
     let shortest = profiles[0].len.min(profiles[1].len) as f64;
     let comb = Combs::new(lines, (shortest / FEWEST_CELLS).min(LONGEST_STEP));
-    if let Some(mut grid) = exact {
-        let steps = [grid.x.step, grid.y.step];
-        if !comb.explains_more(lines, steps) && comb.without_scan_lines(steps).is_none() {
-            if comb.single(lines, steps) < FEWEST_EXACT || comb.disagrees_with_axis(steps) {
-                grid.confidence = UNLIKE_ART;
-            }
-            return vec![(grid, None)];
+    let steps_of = |grid: &Grid| [grid.x.step, grid.y.step];
+    if let Some(grid) = exact.as_ref().filter(|grid| grid.confidence == 1.0) {
+        let steps = steps_of(grid);
+        let is_explained = !comb.explains_more(lines, steps) && comb.without_scan_lines(steps).is_none();
+        let is_art = comb.single(lines, steps) >= FEWEST_EXACT && !comb.disagrees_with_axis(steps);
+        if is_explained && is_art {
+            return vec![(grid.clone(), None)];
         }
     }
     let mut steps = vec![];
@@ -178,41 +211,95 @@ fn search(image: &RgbaImage) -> Vec<(Grid, Option<Evidence>)> {
     if let Some(other) = comb.instead_of(lines, steps(&pair)).and_then(fitted) {
         pair = other;
     }
-    let describe = |pair: &Pair| {
-        let grid = pair.grid(&profiles);
-        let evidence = Evidence::of(&grid, pair, lines, &comb, usual);
+    let parts = Parts::of(image);
+    let describe = |grid: &Grid, pair: &Pair, is_exact: bool| {
+        let apart = parts.as_ref().map_or(0.0, |parts| parts.off(&profiles, grid));
+        Evidence::of(&profiles, grid, pair, Circumstances { combs: &comb, usual, apart, is_exact })
+    };
+    let mut found: Vec<(Grid, Evidence)> = vec![];
+    let cells = |grid: &Grid| [grid.x.cells(), grid.y.cells()];
+    if let Some(grid) = exact {
+        let Some(pair) = fitted(steps_of(&grid)) else { return vec![(grid, None)] };
+        let evidence = describe(&grid, &pair.of(&profiles, &grid), true);
+        found.push((grid, evidence));
+    } else {
+        let grid = pair.grid(&profiles, true);
+        let evidence = describe(&grid, &pair, false);
+        let confidence = evidence.first_confidence();
+        let in_parts = parts.as_ref().is_some_and(|parts| parts.off(&profiles, &grid) > IN_PARTS);
+        if confidence >= SURE_AT_ONCE && !in_parts && !thorough {
+            return vec![(Grid { confidence, ..grid }, Some(evidence))];
+        }
+        found.push((grid, evidence));
+    }
+    // 5. all that it may be
+    let mut ranked: Vec<_> = pairs.iter().collect();
+    ranked.sort_by(|a, b| b.standing().total_cmp(&a.standing()));
+    let mut likely = vec![pair];
+    likely.extend(ranked.iter().take(MOST_LIKELY).copied());
+    let strong: Vec<Pair> = likely.iter().take(STRONGEST).copied().collect();
+    let related = strong.iter().flat_map(|pair| RELATED.map(|times| steps(pair).map(|step| times * step)));
+    let apart = comb.best(lines).0;
+    let derived = |steps: [f64; 2]| {
+        let [x, y] = [0, 1].map(|axis| Fit::derived(&profiles[axis], steps[axis]));
+        Some(Pair { x: x?, y: y? })
+    };
+    likely.extend(related.filter_map(derived));
+    let of_distances = likely.len();
+    likely.extend(comb.steps().map(|step| [step; 2]).chain([apart]).filter_map(fitted));
+    let best = likely.iter().map(Pair::standing).fold(0.0, f64::max);
+    for pair in &likely {
+        let grid = pair.grid(&profiles, pair.standing() >= LIKELY * best);
+        if !found.iter().any(|(other, _)| cells(other) == cells(&grid)) {
+            let evidence = describe(&grid, pair, false);
+            found.push((grid, evidence));
+        }
+    }
+    // Distances between edges know no phases, so their steps come first.
+    let strong = likely[..of_distances].iter().filter(|pair| pair.standing() >= LIKELY * best);
+    for pair in likely[of_distances..].iter().chain(strong).take(MOST_IN_PARTS) {
+        let Some(grid) = parts.as_ref().and_then(|parts| parts.grid(&profiles, steps(pair))) else {
+            continue;
+        };
+        if !found.iter().any(|(other, _)| cells(other) == cells(&grid) && other.x.is_in_parts()) {
+            let pair = pair.of(&profiles, &grid);
+            let grid = Grid { contrast: 0.5 * (pair.x.contrast + pair.y.contrast), ..grid };
+            let evidence = describe(&grid, &pair, false);
+            found.push((grid, evidence));
+        }
+    }
+    Evidence::compare(&mut found.iter_mut().map(|found| &mut found.1).collect::<Vec<_>>());
+    let sure = |(grid, evidence): (Grid, Evidence)| {
         (Grid { confidence: evidence.confidence(), ..grid }, Some(evidence))
     };
-    // 5. what else it may be
-    let mut grids = vec![describe(&pair)];
-    if comb.has_steps() {
-        grids[0].0.confidence = grids[0].0.confidence.max(HAS_STEPS);
-    }
-    if grids[0].0.confidence < SURE {
-        let mut others: Vec<_> = pairs.iter().collect();
-        others.sort_by(|a, b| b.standing().total_cmp(&a.standing()));
-        for other in others {
-            let found = describe(other);
-            let known = |grid: &Grid, other: &Grid| (grid.x.step / other.x.step - 1.0).abs() < 0.1;
-            if !grids.iter().any(|(other, _)| known(&found.0, other)) {
-                grids.push(found);
-            }
-            if grids.len() == CANDIDATES {
-                break;
-            }
-        }
+    let mut grids: Vec<_> = found.into_iter().map(sure).collect();
+    if !thorough {
+        grids.sort_by(|a, b| b.0.confidence.total_cmp(&a.0.confidence));
+        grids.truncate(CANDIDATES);
     }
     grids
 }
 
+/// Steps that are looked at in each part of a sheet.
+const MOST_IN_PARTS: usize = 6;
+/// From this confidence on the first look is enough.
+const SURE_AT_ONCE: f64 = 0.95;
+/// Parts of a sheet that lie this much of a cell off the grid may have phases of their own.
+const IN_PARTS: f64 = 0.04;
+/// A grid that stands worse than this share of the best is measured roughly.
+const LIKELY: f64 = 0.5;
+
+/// Steps of which multiples and parts are looked at.
+const STRONGEST: usize = 3;
+/// Multiples and parts of a step that is mistaken for another.
+const RELATED: [f64; 6] = [0.5, 2.0, 1.0 / 3.0, 3.0, 1.5, 2.0 / 3.0];
+/// Steps that are looked at beside them.
+const MOST_LIKELY: usize = 8;
+
 /// Longer steps are looked for by the other measures alone.
 const LONGEST_STEP: f64 = 90.0;
-/// Least confidence where distances between edges have a step in common: there is some grid.
-const HAS_STEPS: f64 = 0.35;
 /// Share of distances that are one cell, of art on which every change lies on the grid.
 const FEWEST_EXACT: f64 = 0.12;
-/// Confidence of an exact grid that is unlike that of art.
-const UNLIKE_ART: f64 = 0.55;
 
 /// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner
 /// where that is as good.
@@ -238,6 +325,11 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
 pub(crate) fn rivals_native(grid: &Grid) -> bool {
     let parts = TILES / grid.x.step;
     grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05
+}
+
+/// `true` for cells of the size that tiles of native art have.
+pub(crate) fn is_of_tiles(grid: &Grid) -> bool {
+    [&grid.x, &grid.y].iter().any(|axis| TILE_SIDES.iter().any(|side| (axis.step / side - 1.0).abs() < 0.005))
 }
 
 /// Steps at which the profile repeats, in pixels.
@@ -323,18 +415,32 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_two_steps_and_parts_of_two_phases_are_doubted() {
+    fn parts_of_two_steps_and_parts_that_lie_half_a_row_apart_are_doubted() {
         let large = |step: u32| resize(&art(), 40 * step, 28 * step, FilterType::Nearest);
         let mut steps = RgbaImage::from_pixel(600, 168, Rgba([255; 4]));
         image::imageops::replace(&mut steps, &large(6), 0, 0);
         image::imageops::replace(&mut steps, &large(9), 240, 0);
-        let mut phases = RgbaImage::from_pixel(660, 226, Rgba([255; 4]));
+        let mut phases = RgbaImage::from_pixel(660, 230, Rgba([255; 4]));
         image::imageops::replace(&mut phases, &large(8), 0, 0);
-        image::imageops::replace(&mut phases, &large(8), 325, 2);
+        image::imageops::replace(&mut phases, &large(8), 325, 4);
         for picture in [steps, phases] {
             let (.., confidence) = likeliest(&picture);
-            assert!(confidence < 0.6, "{confidence}");
+            assert!(confidence < SURE, "{confidence}");
         }
+    }
+
+    #[test]
+    fn each_part_of_a_sheet_has_its_own_phase() {
+        let large = resize(&art(), 320, 224, FilterType::Nearest);
+        let mut sheet = RgbaImage::from_pixel(1003, 487, Rgba([250, 250, 250, 255]));
+        for (left, top) in [(13, 11), (346, 11), (679, 11), (13, 254), (346, 254), (679, 254)] {
+            image::imageops::replace(&mut sheet, &large, left, top);
+        }
+        let grid = find(&sheet).swap_remove(0);
+        assert!(grid.confidence >= SURE && (grid.x.step, grid.y.step) == (8.0, 8.0), "{grid:?}");
+        let begins = |axis: &Axis, at: usize| (0..axis.cells()).any(|i| axis.span(i).0 == at);
+        assert!([13, 346, 679].iter().all(|at| begins(&grid.x, *at)), "{:?}", grid.x);
+        assert!([11, 254].iter().all(|at| begins(&grid.y, *at)), "{:?}", grid.y);
     }
 
     #[test]
@@ -356,7 +462,7 @@ mod tests {
         });
         let (columns, rows, confidence) = likeliest(&resize(&cross, 256, 256, FilterType::Nearest));
         assert_eq!((columns, rows), (8, 8));
-        assert!(confidence < 0.6, "{confidence}");
+        assert!(confidence < SURE, "{confidence}");
     }
 
     #[test]

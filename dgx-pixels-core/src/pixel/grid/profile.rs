@@ -32,6 +32,8 @@ pub(super) struct Profile {
     pub(super) places: f64,
     /// The edges of single lines.
     pub(super) lines: Edges,
+    /// The change that is an edge in this picture.
+    pub(super) weakest: f64,
     /// Sums up to position `i` of each line's levels, `[len + 1][width]`.
     sums: Vec<f32>,
     /// Sum up to position `i` of all squares.
@@ -200,7 +202,18 @@ impl Profile {
         let bends = flattened(&bends);
         let bend_variance = bends.iter().map(|bend| f64::from(bend * bend)).sum::<f64>().max(1e-9);
         let lines = edges_of_lines;
-        Profile { len, edges: flattened(&edges), bends, bend_variance, places, lines, sums, squares, width }
+        Profile {
+            len,
+            edges: flattened(&edges),
+            bends,
+            bend_variance,
+            places,
+            lines,
+            weakest: f64::from(weakest),
+            sums,
+            squares,
+            width,
+        }
     }
 
     /// Power of the bends at one frequency, in units of what noise has on average; 0 where there is
@@ -232,6 +245,21 @@ impl Profile {
             sum += (b - a) * (b - a);
         }
         (self.squares[to] - self.squares[from] - f64::from(sum) / (to - from) as f64).max(0.0)
+    }
+
+    /// The distance between the mean levels of two spans, summed over lines and channels.
+    ///
+    /// It is 0 for spans of one color, and for a span without pixels. A slope that goes through
+    /// both spans counts as a change.
+    pub(super) fn distance(&self, (a, b): (usize, usize), (c, d): (usize, usize)) -> f64 {
+        if b <= a || d <= c {
+            return 0.0;
+        }
+        let at = |i: usize| &self.sums[i * self.width..][..self.width];
+        let (one, other) = (1.0 / (b - a) as f32, 1.0 / (d - c) as f32);
+        let spans = at(a).iter().zip(at(b)).zip(at(c).iter().zip(at(d)));
+        let sum: f32 = spans.map(|((a, b), (c, d))| ((b - a) * one - (d - c) * other).abs()).sum();
+        f64::from(sum)
     }
 
     /// Squares in all, about the mean of the whole: what [`spread`](Self::spread) is compared with.
