@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::backend::{Backend as _, Sketch};
-use crate::pixel::{GridChoice, MaxColors, PixelOptions};
+use crate::pixel::{GridChoice, MaxColors, PixelOptions, Wrap};
 use crate::prompt::PromptSyntax;
 use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
@@ -43,6 +43,7 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
             original_size: sizes.1,
             crop: Crop { left: sizes.3.into(), top: 3 },
             target_size: sizes.2,
+            wrap: (schedule.4 > 2).then_some(Wrap { x: schedule.4 == 3, y: true }),
         }
     })
 }
