@@ -170,9 +170,12 @@ impl Submission {
         let asked = self.request.size()?;
         let is_open = pixel.grid == GridChoice::Auto;
         let planned = canvas::plan(defaults.size, asked, &mut pixel).map_err(RequestError::from)?;
+        let mut request = self.request.clone();
+        // The model draws on across the edges that the pixel stages take for neighbors.
+        request.wrap.get_or_insert(pixel.wrap());
         let request = match planned {
-            Some(size) => self.request.clone().with_size(size).resolve(defaults)?,
-            None => self.request.resolve(defaults)?,
+            Some(size) => request.with_size(size).resolve(defaults)?,
+            None => request.resolve(defaults)?,
         };
         // An image of a model lies exactly on its grid, and has more colors than any artist takes.
         if pixel.max_colors == MaxColors::Auto {

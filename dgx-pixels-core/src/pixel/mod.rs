@@ -62,3 +62,17 @@ pub struct Wrap {
     /// Top meets bottom: `tile_y`.
     pub y: bool,
 }
+
+impl Wrap {
+    /// `true` if no edge meets another.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::pixel::Wrap;
+    /// assert!(Wrap::default().is_none());
+    /// assert!(!Wrap { x: false, y: true }.is_none());
+    /// ```
+    pub fn is_none(&self) -> bool {
+        !self.x && !self.y
+    }
+}

@@ -110,6 +110,12 @@ pub enum RequestError {
         /// The fault in it.
         fault: PromptError,
     },
+    /// Edges are to meet, and the model's convolutions cannot go on at the opposite side.
+    #[error("`{field}` is true; expected false in the mode `fp8`, whose convolutions end at the edges")]
+    Wrap {
+        /// `tile_x` or `tile_y`.
+        field: &'static str,
+    },
     /// The schedule cannot be made so.
     #[error(transparent)]
     Schedule(#[from] SchedulerError),
@@ -181,6 +187,7 @@ impl RequestError {
             RequestError::StepsOfList { .. } => "steps",
             RequestError::TwoLists { .. } => "sigmas",
             RequestError::Eta { .. } => "eta",
+            RequestError::Wrap { field } => field,
         }
     }
 }

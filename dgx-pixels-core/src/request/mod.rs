@@ -19,6 +19,7 @@ pub use self::resolved::{ModelDefaults, ResolvedRequest};
 pub use self::size::{Crop, ImageSize, SizeError};
 #[cfg(feature = "fields")]
 use crate::fields::flags;
+use crate::pixel::Wrap;
 use crate::prompt::{self, PromptSyntax};
 use crate::scheduler::{SchedulerName, Steps, TimestepSpacing};
 
@@ -219,6 +220,12 @@ pub struct GenerateRequest {
     /// Sides: 1 to 65535. Default: the image's own size.
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub target_size: Option<ImageSize>,
+
+    /// The edges that meet in what the model draws: the image goes on at the opposite side. Default:
+    /// those of `tile_x` and `tile_y`, so it is no field of its own at a door.
+    #[cfg_attr(feature = "fields", arg(skip), schemars(skip))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrap: Option<Wrap>,
 }
 
 /// Timesteps of training. The flag takes them in one value, which clap would not do for a `Vec`.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Crop, GenerateRequest, ImageSize, LoraChoice, RequestError};
+use crate::pixel::Wrap;
 use crate::prompt::PromptSyntax;
 use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 
@@ -79,6 +80,9 @@ pub struct ResolvedRequest {
     pub crop: Crop,
     /// Size conditioning: the size that a training image was cropped to.
     pub target_size: ImageSize,
+    /// The edges that meet.
+    #[serde(default, skip_serializing_if = "Wrap::is_none")]
+    pub wrap: Wrap,
 }
 
 impl GenerateRequest {
@@ -141,6 +145,7 @@ impl GenerateRequest {
             original_size: self.original_size.unwrap_or(size),
             crop: self.crop,
             target_size: self.target_size.unwrap_or(size),
+            wrap: self.wrap.unwrap_or_default(),
         })
     }
 }
@@ -200,6 +205,7 @@ impl From<ResolvedRequest> for GenerateRequest {
             original_size: Some(resolved.original_size),
             crop: resolved.crop,
             target_size: Some(resolved.target_size),
+            wrap: Some(resolved.wrap),
         }
     }
 }

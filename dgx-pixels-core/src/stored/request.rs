@@ -54,11 +54,14 @@ pub(crate) struct Request {
     original_size: Option<ImageSize>,
     crop: Crop,
     target_size: Option<ImageSize>,
+    /// Since version 4. A record of an image without it is of a model that knew no edges.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wrap: Option<Wrap>,
 }
 
 impl Request {
     /// The newest version of a record that has a request, as this program reads it.
-    pub(super) const NEWEST: u32 = 3;
+    pub(super) const NEWEST: u32 = 4;
 
     /// Returns the oldest version that can hold this request: records do not change with the
     /// program.
@@ -73,6 +76,7 @@ impl Request {
             || is_new_name
             || !self.lora.is_empty();
         match self.clip_skip {
+            _ if self.wrap.is_some() => 4,
             _ if is_of_version_3 => 3,
             Some(_) => 2,
             None => 1,
@@ -83,7 +87,8 @@ impl Request {
     pub(super) fn of_image(request: ResolvedRequest) -> Request {
         let request = Request::from(GenerateRequest::from(request));
         let prompt_syntax = request.prompt_syntax.filter(|syntax| *syntax != PromptSyntax::Plain);
-        Request { prompt_syntax, ..request }
+        let wrap = request.wrap.filter(|wrap| !wrap.is_none());
+        Request { prompt_syntax, wrap, ..request }
     }
 }
 
@@ -116,6 +121,7 @@ impl From<GenerateRequest> for Request {
             original_size: request.original_size,
             crop: request.crop,
             target_size: request.target_size,
+            wrap: request.wrap,
         }
     }
 }
@@ -145,6 +151,7 @@ impl From<Request> for GenerateRequest {
             original_size: stored.original_size,
             crop: stored.crop,
             target_size: stored.target_size,
+            wrap: stored.wrap,
         }
     }
 }
@@ -177,6 +184,7 @@ impl TryFrom<Request> for ResolvedRequest {
             original_size: stored.original_size.unwrap_or(size),
             crop: stored.crop,
             target_size: stored.target_size.unwrap_or(size),
+            wrap: stored.wrap.unwrap_or_default(),
         })
     }
 }

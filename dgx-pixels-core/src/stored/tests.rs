@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::backend::{Backend as _, Sketch};
-use crate::pixel::{GridChoice, MaxColors, PixelOptions};
+use crate::pixel::{GridChoice, MaxColors, PixelOptions, Wrap};
 use crate::prompt::PromptSyntax;
 use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
@@ -43,6 +43,7 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
             original_size: sizes.1,
             crop: Crop { left: sizes.3.into(), top: 3 },
             target_size: sizes.2,
+            wrap: (schedule.4 > 2).then_some(Wrap { x: schedule.4 == 3, y: true }),
         }
     })
 }
@@ -140,7 +141,7 @@ fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its record of how it was made has format version 9; expected at most 3: a newer program wrote it"
+        "its record of how it was made has format version 9; expected at most 4: a newer program wrote it"
     );
 }
 

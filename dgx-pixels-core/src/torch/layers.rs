@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tch::{TchError, Tensor};
 
 use super::cuda::{Doubling, Fp8, Fp8Conv, Gated, Kernels, Parts};
+use super::edges;
 use super::flops;
 use super::norms::GroupNorm;
 use super::weights::Node;
@@ -272,9 +273,9 @@ impl Conv2d {
     }
 
     fn convolved(&self, input: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         let weight = self.weight.whole()?;
-        let output = input.f_conv2d(weight, bias, stride, padding, [1, 1], 1)?;
+        let (input, padding) = edges::continued(input, self.padding)?;
+        let output = input.f_conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1)?;
         let (_, c_in, h, w) = weight.size4()?;
         flops::add(output.numel() as i64 * c_in * h * w);
         Ok(output)
@@ -288,9 +289,10 @@ impl Conv2d {
         Ok(self)
     }
 
-    /// Whether the kernels add what is to be added to the output.
+    /// Whether the kernels add what is to be added to the output. They know no edges that meet.
     pub(super) fn adds(&self) -> bool {
         match &self.weight {
+            _ if !edges::are_closed() => false,
             ConvWeight::Fp8(_) => true,
             ConvWeight::Whole(weight) => {
                 let size = weight.size();

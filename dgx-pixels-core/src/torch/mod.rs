@@ -9,6 +9,7 @@ mod checkpoints;
 mod clip;
 mod cuda;
 mod device;
+mod edges;
 mod embeddings;
 mod flops;
 mod guidance;

@@ -196,7 +196,7 @@ impl Golden {
             }
         }
         let expected: Vec<&str> = match self.committed {
-            true => vec!["default_scheduler", "wide", "three"],
+            true => vec!["default_scheduler", "wide", "wrap", "three"],
             false => self.told.runs.iter().map(|run| run.name.as_str()).collect(),
         };
         assert_eq!(compared, expected, "{}: runs whose images were compared", self.name);

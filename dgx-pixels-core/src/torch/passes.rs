@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::cuda::{Graph, Kernels, Pool};
 use super::device::channels_last;
+use super::edges;
 use super::flops;
 use super::is_out_of_memory;
 use super::layers::Result;
@@ -14,6 +15,7 @@ use super::memory::{MemoryStats, hold, memory_stats};
 use super::recent::Recent;
 use super::unet::{Conditioning, UNet};
 use crate::device::Device;
+use crate::pixel::Wrap;
 
 /// Recorded shapes; the one that was not used for longest goes.
 const MOST_RECORDED: usize = 12;
@@ -75,6 +77,8 @@ struct Shape {
     tokens: i64,
     /// Whether the inner levels are left out.
     shallow: bool,
+    /// The edges that meet.
+    wrap: Wrap,
 }
 
 struct Recorded {
@@ -121,12 +125,20 @@ impl Passes {
         }
     }
 
-    /// The UNet's answer for `rows`, which have samples of one size and texts of this many tokens.
-    pub(super) fn forward(&mut self, unet: &UNet, rows: &[PassRow], tokens: i64) -> Result<Passed> {
+    /// The UNet's answer for `rows`, which have samples of one size, texts of this many tokens, and
+    /// the same edges that meet.
+    pub(super) fn forward(
+        &mut self,
+        unet: &UNet,
+        rows: &[PassRow],
+        tokens: i64,
+        wrap: Wrap,
+    ) -> Result<Passed> {
         let texts: Vec<_> = rows.iter().filter_map(|row| row.text).collect();
         let mut sample = rows[0].sample.size();
         sample[0] = rows.len() as i64;
-        let shape = Shape { sample, texts: texts.len() as i64, tokens, shallow: rows[0].deep.is_some() };
+        let shallow = rows[0].deep.is_some();
+        let shape = Shape { sample, texts: texts.len() as i64, tokens, shallow, wrap };
         let known = self.seen.iter().find(|(seen, _)| *seen == shape).map(|(_, flops)| *flops);
         self.flops = known.unwrap_or_default();
         let answer = match self.recorded.take(|one| one.shape == shape) {
@@ -149,6 +161,11 @@ impl Passes {
             self.recorded.clear();
         }
         answer
+    }
+
+    /// Whether layers are of 8-bit floats.
+    pub(super) fn are_fp8(&self) -> bool {
+        self.kernels.as_ref().is_some_and(|kernels| kernels.is_fp8())
     }
 
     /// Multiplications and additions of the last pass.
@@ -184,7 +201,8 @@ impl Passes {
         let texts = &self.joined[place].texts;
         let conditioning = Conditioning { time: &time, texts, tokens: shape.tokens };
         let deep = joined_deep(rows)?;
-        let (passed, flops) = flops::count(|| pass(unet, &sample, &conditioning, deep.as_ref()));
+        let pass = || pass(unet, &sample, &conditioning, deep.as_ref());
+        let (passed, flops) = flops::count(|| edges::within(shape.wrap, pass));
         if self.seen.iter().all(|(seen, _)| *seen != shape) {
             self.seen.push((shape, flops));
             self.flops = flops;
@@ -250,7 +268,8 @@ impl Passes {
         let conditioning = Conditioning { time: &time, texts: &texts, tokens: shape.tokens };
         let set = |records| self.kernels.iter().for_each(|kernels| kernels.set_records(records));
         set(true);
-        let recorded = Graph::record(pool, || pass(unet, &sample, &conditioning, deep.as_ref()));
+        let pass = || pass(unet, &sample, &conditioning, deep.as_ref());
+        let recorded = Graph::record(pool, || edges::within(shape.wrap, pass));
         set(false);
         let (graph, passed) = recorded?;
         let bytes = memory_stats(self.device).map_or(0, reserved).saturating_sub(before);

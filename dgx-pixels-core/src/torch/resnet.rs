@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tch::{TchError, Tensor};
 
 use super::cuda::{Doubling, Kernels, Parts};
+use super::edges;
 use super::layers::{Conv2d, Linear, Result, Shortcut, add_open};
 use super::norms::GroupNorm;
 use super::weights::Node;
@@ -189,7 +190,7 @@ impl Downsample {
     pub(super) fn forward(&self, sample: &Tensor) -> Result<Tensor> {
         match self.padding {
             // Without padding of its own, one row and column more at the far edges.
-            0 => self.conv.forward(&sample.f_constant_pad_nd([0, 1, 0, 1])?),
+            0 => self.conv.forward(&edges::extended(sample)?),
             _ => self.conv.forward(sample),
         }
     }
@@ -217,7 +218,7 @@ impl Upsample {
     pub(super) fn forward(&self, sample: &Tensor, size: Option<(i64, i64)>) -> Result<Tensor> {
         let (_, _, h, w) = sample.size4()?;
         let doubles = size.is_none_or(|size| size == (2 * h, 2 * w));
-        if let Some(doubling) = self.doubling.as_ref().filter(|_| doubles)
+        if let Some(doubling) = self.doubling.as_ref().filter(|_| doubles && edges::are_closed())
             && let Some(output) = self.conv.forward_doubled(sample, doubling)?
         {
             return Ok(output);

@@ -12,6 +12,7 @@ use super::canvas::{Answer, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
 use super::device::{Generator, InferenceMode, fetch, place};
+use super::edges;
 use super::embeddings::{guidance_embedding, time_ids};
 use super::failed;
 use super::guidance::guide;
@@ -30,7 +31,8 @@ use crate::device::{Device, Dtype};
 use crate::error::Error;
 use crate::model::lora::{LoraSet, LoraUse};
 use crate::model::{Component, Model, Options};
-use crate::request::{ImageSize, ResolvedRequest};
+use crate::pixel::Wrap;
+use crate::request::{ImageSize, RequestError, ResolvedRequest};
 use crate::scheduler::Scheduler;
 
 /// An SDXL model on one device.
@@ -86,6 +88,7 @@ struct Draft {
 struct Group {
     size: Vec<i64>,
     shallow: bool,
+    wrap: Wrap,
     canvases: Vec<usize>,
 }
 
@@ -338,19 +341,21 @@ impl Sdxl {
                 .f_to_kind(self.dtype.kind())
         };
         let placed = place().map_err(|error| failed(error, self.device, "decoding"))?;
-        Ok(self.decode(&[placed])?.wait()?.remove(0))
+        Ok(self.decode(&[(placed, Wrap::default())])?.wait()?.remove(0))
     }
 
-    /// Each `[b, channels, h, w]` in the model's dtype → the pictures of all, in order.
+    /// Each `[b, channels, h, w]` in the model's dtype, with the edges that meet → the pictures of
+    /// all, in order.
     ///
     /// Nothing waits for the device here: it may be given more to do before the pictures are asked
     /// for.
-    fn decode(&self, latents: &[Tensor]) -> Result<Decoding, Error> {
+    fn decode(&self, latents: &[(Tensor, Wrap)]) -> Result<Decoding, Error> {
         let Sdxl { device, dtype, vae_dtype, .. } = *self;
         let refused = move |error| failed(error, device, "decoding");
         let are_finite = |tensor: &Tensor| fetch(&tensor.f_isfinite()?.f_all()?);
-        let draw = |latents: &Tensor| -> TorchResult<Drawn> {
-            let pictures = self.vae.decode_scaled(&latents.f_to_kind(vae_dtype.kind())?)?;
+        let draw = |(latents, wrap): &(Tensor, Wrap)| -> TorchResult<Drawn> {
+            let scaled = latents.f_to_kind(vae_dtype.kind())?;
+            let pictures = edges::within(*wrap, || self.vae.decode_scaled(&scaled))?;
             Ok(Drawn {
                 latents_are_finite: are_finite(latents)?,
                 pictures_are_finite: are_finite(&pictures)?,
@@ -380,6 +385,10 @@ impl Sdxl {
 
     /// The schedule of a request, and the texts that it conditions on.
     fn draft(&self, request: &ResolvedRequest) -> Result<Draft, Error> {
+        if !request.wrap.is_none() && self.passes.are_fp8() {
+            let field = if request.wrap.x { "tile_x" } else { "tile_y" };
+            return Err(RequestError::Wrap { field }.into());
+        }
         let mut schedule = self.model.scheduler.clone();
         if request.scheduler != schedule.name() {
             schedule = schedule.with_name(request.scheduler);
@@ -450,7 +459,8 @@ impl Sdxl {
         })
     }
 
-    /// The UNet's answer for each canvas. All have latents of one size, and are shallow or none is.
+    /// The UNet's answer for each canvas. All have latents of one size and the same edges that meet,
+    /// and are shallow or none is.
     fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Answer>> {
         // 1. rows: the negative ones, those of zeros first, then the positive ones
         let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
@@ -484,7 +494,7 @@ impl Sdxl {
                 Ok(PassRow { sample: &scaled[*i], time: canvases[*i].time(row)?, text, deep })
             });
             let rows = rows.collect::<TorchResult<Vec<_>>>()?;
-            let passed = self.passes.forward(&self.unet, &rows, tokens)?;
+            let passed = self.passes.forward(&self.unet, &rows, tokens, canvases[0].request.wrap)?;
             for (at, &n) in places.iter().enumerate() {
                 let row = |tensor: &Tensor| tensor.f_narrow(0, at as i64, 1);
                 // The next pass writes over this one.

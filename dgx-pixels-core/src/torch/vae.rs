@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use super::attention::SelfAttention;
 use super::device::place;
+use super::edges;
 use super::layers::{Conv2d, Result};
 use super::norms::GroupNorm;
 use super::resnet::{Downsample, ResnetBlock, ResnetShape, Upsample};
@@ -99,7 +100,8 @@ impl Vae {
     pub(super) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = latents.size4()?;
         match self.tiles {
-            Some(tiles) if h.max(w) > tiles.latent_min_size => {
+            // A tile of it has no edge of the picture to go on at.
+            Some(tiles) if h.max(w) > tiles.latent_min_size && edges::are_closed() => {
                 tiled(latents, tiles.latent_min_size, tiles.sample_min_size, |tile| self.decode_whole(tile))
             }
             _ => self.decode_whole(latents),
@@ -111,7 +113,7 @@ impl Vae {
     pub(super) fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = pictures.size4()?;
         match self.tiles {
-            Some(tiles) if h.max(w) > tiles.sample_min_size => {
+            Some(tiles) if h.max(w) > tiles.sample_min_size && edges::are_closed() => {
                 tiled(pictures, tiles.sample_min_size, tiles.latent_min_size, |tile| self.encode_whole(tile))
             }
             _ => self.encode_whole(pictures),

@@ -6,6 +6,7 @@ use tch::Tensor;
 use super::{Group, Sdxl, Turn};
 use crate::backend::{Backend, Canvas, Decoding, Latents};
 use crate::error::Error;
+use crate::pixel::Wrap;
 use crate::request::{ModelDefaults, ResolvedRequest};
 use crate::torch::canvas::{SdxlCanvas, State};
 use crate::torch::cuda::Event;
@@ -40,17 +41,20 @@ impl Backend for Sdxl {
         let refused = |error| failed(error, device, "denoising");
 
         // 1. groups that can share a forward pass: those whose latents have one size, with the
-        //    inner levels or without
+        //    inner levels or without, and with the same edges that meet
         let mut groups: Vec<Group> = Vec::new();
         for (i, canvas) in canvases.iter_mut().enumerate() {
             if canvas.steps_done() == canvas.steps() {
                 continue;
             }
             canvas.draw_noise().map_err(refused)?;
-            let (size, shallow) = (canvas.state.latents.size(), canvas.is_shallow());
-            match groups.iter_mut().find(|group| group.size == size && group.shallow == shallow) {
+            let size = canvas.state.latents.size();
+            let (shallow, wrap) = (canvas.is_shallow(), canvas.request.wrap);
+            let fits =
+                |group: &&mut Group| (&group.size, group.shallow, group.wrap) == (&size, shallow, wrap);
+            match groups.iter_mut().find(fits) {
                 Some(group) => group.canvases.push(i),
-                None => groups.push(Group { size, shallow, canvases: vec![i] }),
+                None => groups.push(Group { size, shallow, wrap, canvases: vec![i] }),
             }
         }
 
@@ -82,13 +86,19 @@ impl Backend for Sdxl {
 
     fn finish(&mut self, canvases: &[&SdxlCanvas]) -> Result<Decoding, Error> {
         let _turn = Turn::begin(self.device)?;
-        let latents: Vec<&Tensor> = canvases.iter().map(|canvas| &canvas.state.latents).collect();
-        let same_size = latents.windows(2).all(|pair| pair[0].size() == pair[1].size());
-        if self.vae_slicing || !same_size || canvases.is_empty() {
-            return self.decode(&latents.into_iter().map(Tensor::shallow_clone).collect::<Vec<_>>());
+        let latents: Vec<(Tensor, Wrap)> = canvases
+            .iter()
+            .map(|canvas| (canvas.state.latents.shallow_clone(), canvas.request.wrap))
+            .collect();
+        let kind = |(latents, wrap): &(Tensor, Wrap)| (latents.size(), *wrap);
+        let alike = latents.windows(2).all(|pair| kind(&pair[0]) == kind(&pair[1]));
+        if self.vae_slicing || !alike || canvases.is_empty() {
+            return self.decode(&latents);
         }
+        let wrap = canvases[0].request.wrap;
+        let latents: Vec<Tensor> = latents.into_iter().map(|(latents, _)| latents).collect();
         let together = Tensor::f_cat(&latents, 0).map_err(|error| failed(error, self.device, "decoding"))?;
-        self.decode(&[together])
+        self.decode(&[(together, wrap)])
     }
 
     fn preview(&mut self, canvas: &SdxlCanvas) -> Result<RgbImage, Error> {
