@@ -30,7 +30,7 @@ help: ## List the targets
 setup: ## Find or install torch 2.11.0 and link it as .torch
 	@$(SETUP) build
 
-setup-test: ## The same, with Python and diffusers for the live parity test
+setup-test: ## The same, with Python and diffusers for the live parity test, and NVIDIA's compiler for kernels
 	@$(SETUP) test
 
 setup-python: setup ## The same, with all that building and testing the Python package takes

@@ -14,12 +14,19 @@ fn torch() {
     for path in sources.iter().chain(&["src/torch/guarded.h"]) {
         println!("cargo::rerun-if-changed={path}");
     }
+    // libtorch's headers are the system's: their warnings are not ours.
+    let headers = ["include", "include/torch/csrc/api/include"];
+    let headers = headers.map(|path| format!("-isystem{}", root.join(path).display()));
+    // In a checkout of the project. Elsewhere a newer compiler with new warnings must not stop a
+    // build.
+    let is_checkout = std::path::Path::new("../dgx-pixels-torch").exists();
     cc::Build::new()
         .cpp(true)
         .std("c++20")
-        .warnings(false)
-        .include(root.join("include"))
-        .include(root.join("include/torch/csrc/api/include"))
+        .warnings(true)
+        .extra_warnings(true)
+        .warnings_into_errors(is_checkout)
+        .flags(headers)
         .files(sources)
         .compile("dgx_pixels_device");
     // torch-sys's own rpath never reaches a final link; build.rs of a program repeats this line

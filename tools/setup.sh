@@ -2,7 +2,8 @@
 # Finds or installs torch 2.11.0 and links it as `.torch`, where cargo looks for libtorch. `make` calls it.
 #
 #   tools/setup.sh build     all that building and running the programs takes
-#   tools/setup.sh test      the same, and in `.venv` a Python with torch and diffusers, for the live parity test
+#   tools/setup.sh test      the same, and in `.venv` a Python with torch and diffusers, for the live parity test, and
+#                            NVIDIA's compiler, which a test compiles the kernels with
 #   tools/setup.sh python    as build, and in `.venv` a Python with all that building and testing the package takes
 #   tools/setup.sh gate      as build, and in `.venv` a Python with an MCP client, for the gate of M4
 #   tools/setup.sh delivery  only the linters of `make check-delivery`, in `.venv`; takes no torch and no C++ compiler
@@ -123,7 +124,9 @@ command -v cargo >/dev/null || fail "found no \`cargo\`; install Rust 1.95 or ne
 command -v "${CXX:-c++}" >/dev/null || fail "found no C++ compiler \`${CXX:-c++}\`; install one: sudo apt install g++"
 
 # 1. what is there
+test=
 if [ "$mode" = test ]; then
+    test=1
     if [ -n "$(find_python 11)" ]; then
         oldest=11
     else
@@ -166,6 +169,15 @@ if [ "$mode" = gate ]; then
     install_all gate scripts/requirements.txt "an MCP client"
 elif [ "$mode" = python ]; then
     install_all python dgx-pixels-py/tests/requirements.txt "what the Python package is built and tested with"
+fi
+
+if [ -n "$test" ]; then
+    install_all nvrtc tests/nvrtc.txt "NVIDIA's compiler of kernels"
+    nvrtc=$(.venv/bin/python -c "
+import importlib.metadata as m
+print(*(file.locate().parent for file in m.files('nvidia-cuda-nvrtc') if file.name == 'libnvrtc.so.13'))")
+    [ -n "$nvrtc" ] || fail "the package nvidia-cuda-nvrtc lacks libnvrtc.so.13; remove .venv and try again"
+    ln -sfn "$nvrtc" .venv/nvrtc
 fi
 
 # 3. the link

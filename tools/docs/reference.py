@@ -29,7 +29,7 @@ COMMAND = re.compile(r"^  ([a-z][a-z-]*)(?:  |$)", re.MULTILINE)
 LITERAL = re.compile(r'"((?:DGX_PIXELS|XDG|LIBTORCH|OTEL|BRP|HF|VIRTUAL|CONDA|OMP)(?:_[A-Z0-9]+)*)"')
 READ = re.compile(r'\b(?:var|var_os|environ\.get)\(\s*"([A-Z][A-Z0-9_]*)"')
 # Those with `TEST` are for a test that starts itself.
-FOR_TESTS = re.compile(r'"(DGX_PIXELS_(?!TEST_)[A-Z0-9_]+|UPDATE_DOCS)"')
+FOR_TESTS = re.compile(r'"(DGX_PIXELS_(?!TEST_)[A-Z0-9_]+|UPDATE_[A-Z]+)"')
 COMPOSE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
 # The first column of a table.
 ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]*)` \|", re.MULTILINE)

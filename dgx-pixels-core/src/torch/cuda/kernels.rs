@@ -11,11 +11,12 @@ use super::convolution::Convolutions;
 use super::driver::{Function, Launch, Number};
 use super::fp8::{Fp8, HopperFp8};
 use super::matmul::MatMul;
-use super::nvrtc::{self, Source};
+use super::nvrtc;
 use super::pixels::MAX_IMAGES;
 use super::products::GEGLU_SHARED_BYTES;
 use super::rows::VECTORS;
 use super::stream;
+use super::texts::{self, Text};
 use crate::device::{Device, Dtype, Mode};
 use crate::gpu::Driver;
 
@@ -77,20 +78,24 @@ unsafe impl Send for Kernels {}
 unsafe impl Sync for Kernels {}
 
 impl Hopper {
-    fn load(driver: &Driver, source: &Source, mode: Mode) -> std::result::Result<Hopper, String> {
-        let load = |text| nvrtc::cubin(&Source { text, architecture: "sm_90a", ..*source });
-        let cubin = load(concat!(include_str!("hopper.cu"), include_str!("linear_geglu.cu")))?;
+    /// `compiled` makes machine code of a text.
+    fn load(
+        driver: &Driver,
+        compiled: &dyn Fn(Text) -> std::result::Result<Vec<u8>, String>,
+        mode: Mode,
+    ) -> std::result::Result<Hopper, String> {
+        let cubin = compiled(Text::LinearGeglu)?;
         let linear_geglu = driver.load(&cubin)?.function("linear_geglu")?;
         driver.allow_shared(linear_geglu, GEGLU_SHARED_BYTES)?;
         let convolutions = match mode {
             Mode::Exact => None,
-            _ => load(concat!(include_str!("hopper.cu"), include_str!("convolve.cu")))
+            _ => compiled(Text::Convolve)
                 .and_then(|cubin| Convolutions::load(driver, &cubin))
                 .inspect_err(|reason| tracing::warn!("convolutions are cuDNN's: {reason}"))
                 .ok(),
         };
         let fp8 = match mode {
-            Mode::Fp8 => load(concat!(include_str!("hopper.cu"), include_str!("products_e4m3.cu")))
+            Mode::Fp8 => compiled(Text::ProductsE4m3)
                 .and_then(|cubin| HopperFp8::load(driver, &cubin))
                 .inspect_err(|reason| tracing::warn!("products of 8-bit floats are cuBLASLt's: {reason}"))
                 .ok(),
@@ -111,32 +116,20 @@ impl Kernels {
         let Device::Cuda(index) = device else {
             return Err("they are for NVIDIA GPUs".into());
         };
-        let bf16 = match dtype {
-            Dtype::Bf16 => "-DBF16=1",
-            Dtype::F16 => "-DBF16=0",
-            Dtype::F32 => return Err("they are for `bf16` and `f16`".into()),
-        };
+        let options = texts::options(dtype)?;
         let driver = Driver::open()?;
         let compute_capability = driver.compute_capability(index)?;
-        if compute_capability < (8, 0) {
-            let (major, minor) = compute_capability;
-            return Err(format!("the GPU has compute capability {major}.{minor}; they need 8.0"));
-        }
-        let (major, minor) = compute_capability;
-        let source = Source {
-            text: include_str!("kernels.cu"),
-            options: &[bf16],
-            architecture: &format!("sm_{major}{minor}"),
-            driver: driver.version()?,
-        };
+        let driver_version = driver.version()?;
+        let compiled =
+            |text: Text| nvrtc::cubin(&text.source(compute_capability, options, driver_version)?);
         let _stream = stream::OnStream::enter(device).map_err(|error| error.to_string())?;
         let arrived =
             Tensor::f_zeros([MAX_IMAGES], (Kind::Int, device.tch())).map_err(|error| error.to_string())?;
-        let cubin = nvrtc::cubin(&source)?;
+        let cubin = compiled(Text::Kernels)?;
         let module = driver.load(&cubin)?;
-        let hopper = match compute_capability {
-            (9, 0) => Some(Hopper::load(&driver, &source, mode)?),
-            _ => None,
+        let hopper = match Text::LinearGeglu.architecture(compute_capability) {
+            Some(_) => Some(Hopper::load(&driver, &compiled, mode)?),
+            None => None,
         };
         let of_each_width = |name: &str| -> std::result::Result<[Function; 4], String> {
             let [a, b, c, d] = VECTORS.map(|vectors| module.function(&format!("{name}_{vectors}")));
@@ -153,7 +146,7 @@ impl Kernels {
         let group_norm_e4m3 = [function("group_norm_e4m3_plain")?, function("group_norm_e4m3_open")?];
         let (geglu, add, upsample) = (function("geglu")?, function("add")?, function("upsample")?);
         let fast = mode != Mode::Exact;
-        let gpu = format!("{}, driver {}", driver.gpu(index)?.name, source.driver);
+        let gpu = format!("{}, driver {}", driver.gpu(index)?.name, driver_version);
         let matmul = MatMul::new(dtype.kind(), device.tch(), &gpu, fast);
         if let Err(reason) = &matmul {
             tracing::warn!("matrix products are libtorch's: {reason}");

@@ -16,6 +16,9 @@ mod rows;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod texts;
+#[cfg(test)]
+mod texts_tests;
 
 pub(super) use convolution::Doubling;
 pub(super) use fp8::{Fp8, Fp8Conv, Fp8Picture, Gated};

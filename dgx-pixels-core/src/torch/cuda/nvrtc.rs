@@ -16,6 +16,8 @@ use crate::folders;
 
 /// CUDA's libraries come with libtorch: of CUDA 13.
 const NVRTC: &str = "libnvrtc.so.13";
+/// The library that NVRTC loads when it first compiles; its name ends with CUDA's minor version.
+const NVRTC_BUILTINS: &str = "libnvrtc-builtins.so.13.";
 
 /// Bytes before the machine code in a kept file: the BLAKE3 of what follows.
 const HASH_BYTES: usize = 32;
@@ -25,8 +27,8 @@ pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     /// As `-DBF16=1`.
     pub(super) options: &'a [&'a str],
-    /// As `sm_90`; with an `a` behind it, for what only this one GPU has.
-    pub(super) architecture: &'a str,
+    /// The compiler's name of the GPU, for example `sm_90`; `sm_90a` adds what only that GPU has.
+    pub(super) architecture: String,
     /// The driver's CUDA.
     pub(super) driver: c_int,
 }
@@ -37,7 +39,10 @@ pub(super) fn cubin(source: &Source) -> Result<Vec<u8>, String> {
     if let Some(cubin) = kept.as_deref().and_then(read) {
         return Ok(cubin);
     }
-    let cubin = Nvrtc::open()?.compile(source)?;
+    let Compiled { cubin, log } = Nvrtc::open()?.compile(source, &[])?;
+    if !log.is_empty() {
+        tracing::debug!("NVRTC says of kernels for `{}`: {log}", source.architecture);
+    }
     if let Some(path) = kept
         && let Err(error) = write(&path, &cubin)
     {
@@ -86,33 +91,61 @@ fn write(path: &Path, cubin: &[u8]) -> Result<(), Error> {
 }
 
 /// NVIDIA's compiler as a library.
-struct Nvrtc(Library);
+pub(super) struct Nvrtc {
+    library: Library,
+    /// Kept loaded, as `library` looks for it by its bare name.
+    _builtins: Option<Library>,
+}
+
+/// The outcome of one compilation.
+pub(super) struct Compiled {
+    pub(super) cubin: Vec<u8>,
+    /// The compiler's warnings, and whatever an option made it print.
+    pub(super) log: String,
+}
 
 type Program = *mut c_void;
 
 impl Nvrtc {
     fn open() -> Result<Nvrtc, String> {
-        let mut places = vec![PathBuf::from(NVRTC)];
+        // The system's own comes first: a bare name is looked for where the loader looks.
+        let mut folders = vec![PathBuf::new()];
         if let Ok(torch) = libtorch_folder() {
             // In a libtorch archive, and beside torch's wheel.
-            places.push(torch.join(NVRTC));
-            places.push(torch.join("../../nvidia/cu13/lib").join(NVRTC));
+            folders.push(torch.clone());
+            folders.push(torch.join("../../nvidia/cu13/lib"));
         }
-        for place in &places {
-            // SAFETY: its initialisers ask nothing of us.
-            if let Ok(library) = unsafe { Library::new(place) } {
-                return Ok(Nvrtc(library));
+        for folder in &folders {
+            if let Ok(nvrtc) = Nvrtc::open_in(folder) {
+                return Ok(nvrtc);
             }
         }
         Err(format!("NVRTC, NVIDIA's compiler, is not installed (`{NVRTC}` is not found)"))
     }
 
-    unsafe fn call<T>(&self, name: &str) -> Result<Symbol<'_, T>, String> {
-        // SAFETY: the caller names a function of this type.
-        unsafe { self.0.get(name.as_bytes()) }.map_err(|error| format!("NVRTC is too old: {error}"))
+    /// Opens the compiler that lies in `folder`.
+    pub(super) fn open_in(folder: &Path) -> Result<Nvrtc, String> {
+        let path = folder.join(NVRTC);
+        let open = |path: &Path| {
+            // SAFETY: its initialisers ask nothing of us.
+            unsafe { Library::new(path) }
+                .map_err(|error| format!("cannot load `{}`: {error}", path.display()))
+        };
+        let builtins = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut builtins =
+            builtins.filter(|entry| entry.file_name().to_string_lossy().starts_with(NVRTC_BUILTINS));
+        // NVRTC asks the loader for its bare name, and a wheel's copy does not say where it lies.
+        let builtins = builtins.next().map(|entry| open(&entry.path())).transpose()?;
+        Ok(Nvrtc { library: open(&path)?, _builtins: builtins })
     }
 
-    fn compile(&self, source: &Source) -> Result<Vec<u8>, String> {
+    unsafe fn call<T>(&self, name: &str) -> Result<Symbol<'_, T>, String> {
+        // SAFETY: the caller names a function of this type.
+        unsafe { self.library.get(name.as_bytes()) }.map_err(|error| format!("NVRTC is too old: {error}"))
+    }
+
+    /// Compiles `source`; `more` are options that change nothing in the machine code.
+    pub(super) fn compile(&self, source: &Source, more: &[&str]) -> Result<Compiled, String> {
         let text = CString::new(source.text).expect("our kernels have no zero in their text; this is a bug");
         let mut program = ptr::null_mut();
         // SAFETY: signatures as in NVRTC's header; all places and texts outlive the calls; the
@@ -129,7 +162,7 @@ impl Nvrtc {
             let code =
                 create(&mut program, text.as_ptr(), c"kernels.cu".as_ptr(), 0, ptr::null(), ptr::null());
             self.answered("nvrtcCreateProgram", code)?;
-            let compiled = self.compile_program(program, source);
+            let compiled = self.compile_program(program, source, more);
             let destroy = self.call::<unsafe extern "C" fn(*mut Program) -> c_int>("nvrtcDestroyProgram")?;
             destroy(&mut program);
             compiled
@@ -138,11 +171,17 @@ impl Nvrtc {
 
     /// # Safety
     /// `program` was made and not destroyed.
-    unsafe fn compile_program(&self, program: Program, source: &Source) -> Result<Vec<u8>, String> {
+    unsafe fn compile_program(
+        &self,
+        program: Program,
+        source: &Source,
+        more: &[&str],
+    ) -> Result<Compiled, String> {
         let architecture = format!("--gpu-architecture={}", source.architecture);
         let options: Vec<CString> = source
             .options
             .iter()
+            .chain(more)
             .copied()
             .chain([architecture.as_str(), "--std=c++17"])
             .map(|option| CString::new(option).expect("an option has no zero; this is a bug"))
@@ -154,16 +193,14 @@ impl Nvrtc {
                 "nvrtcCompileProgram",
             )?;
             let code = compile(program, pointers.len() as c_int, pointers.as_ptr());
-            if code != 0 {
-                let log = self.text(program, "nvrtcGetProgramLog").unwrap_or_default();
-                let log = String::from_utf8_lossy(&log);
+            let log = self.text(program, "nvrtcGetProgramLog").unwrap_or_default();
+            // It ends with a zero.
+            let log = String::from_utf8_lossy(&log).trim_end_matches(['\0', '\n']).to_owned();
+            self.answered("nvrtcCompileProgram", code).map_err(|error| {
                 let first = log.lines().find(|line| line.contains("error")).unwrap_or_default();
-                return self
-                    .answered("nvrtcCompileProgram", code)
-                    .map_err(|error| format!("{error} {first}"))
-                    .map(|()| vec![]);
-            }
-            self.text(program, "nvrtcGetCUBIN")
+                format!("{error} {first}")
+            })?;
+            Ok(Compiled { cubin: self.text(program, "nvrtcGetCUBIN")?, log })
         }
     }
 
@@ -218,8 +255,9 @@ mod tests {
 
     #[test]
     fn another_gpu_driver_option_or_text_has_another_key() {
-        let source =
-            |text, options, architecture, driver| Source { text, options, architecture, driver }.key();
+        let source = |text, options, architecture: &str, driver| {
+            Source { text, options, architecture: architecture.into(), driver }.key()
+        };
         let one = source("a", &["-DBF16=1"], "sm_90", 13000);
         assert_eq!(one, source("a", &["-DBF16=1"], "sm_90", 13000));
         for other in [
