@@ -221,8 +221,8 @@ pub struct GenerateRequest {
     #[cfg_attr(feature = "fields", arg(long, value_name = "WxH"))]
     pub target_size: Option<ImageSize>,
 
-    /// The edges that meet in what the model draws: the image goes on at the opposite side. Default:
-    /// those of `tile_x` and `tile_y`, so it is no field of its own at a door.
+    /// The edges that meet in what the model draws: the image goes on at the opposite side.
+    /// Default: those of `tile_x` and `tile_y`, so it is no field of its own at a door.
     #[cfg_attr(feature = "fields", arg(skip), schemars(skip))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrap: Option<Wrap>,

@@ -120,8 +120,8 @@ mod tests {
         }
     }
 
-    /// Latents after four steps from `noise` moved by `by`, moved back; drawn beside a picture whose
-    /// edges are closed.
+    /// Latents after four steps from noise moved by `by`, moved back; drawn beside a picture with
+    /// closed edges.
     fn drawn(sdxl: &mut Sdxl, wrap: Option<Wrap>, by: &[i64; 2]) -> Tensor {
         let cell = sdxl.defaults().multiple;
         let request = GenerateRequest {

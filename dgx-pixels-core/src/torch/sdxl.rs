@@ -459,8 +459,8 @@ impl Sdxl {
         })
     }
 
-    /// The UNet's answer for each canvas. All have latents of one size and the same edges that meet,
-    /// and are shallow or none is.
+    /// The UNet's answer for each canvas. All have latents of one size and the same edges that
+    /// meet, and are shallow or none is.
     fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Answer>> {
         // 1. rows: the negative ones, those of zeros first, then the positive ones
         let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
