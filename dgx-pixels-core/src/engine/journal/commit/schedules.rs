@@ -38,10 +38,10 @@ fn each_change_is_answered_and_a_refused_job_is_not_kept() {
                 let committer = committer.clone();
                 thread::spawn(move || {
                     let ids = [JobId::new(), JobId::new()];
-                    let mut pendings = vec![];
+                    let mut open = vec![];
                     let wanted = ids.map(|id| {
                         let (promise, pending) = promise();
-                        pendings.push(pending);
+                        open.push(pending);
                         (id, Change::Accept { submission: String::new(), key: None }, promise)
                     });
                     committer.send(wanted.into());
@@ -50,7 +50,7 @@ fn each_change_is_answered_and_a_refused_job_is_not_kept() {
                         0 => shuttle::future::block_on(pending.done()),
                         _ => pending.wait(),
                     };
-                    let answers: Vec<_> = pendings.into_iter().map(|pending| wait(pending).is_ok()).collect();
+                    let answers: Vec<_> = open.into_iter().map(|pending| wait(pending).is_ok()).collect();
                     assert_eq!(answers[0], answers[1], "they were sent together");
                     ids.map(|id| (id, answers[0]))
                 })
