@@ -1,5 +1,5 @@
-//! The queue of the engine for the benches. It is private to the library, and needs nothing of it
-//! but `submission::Priority`. So its file is compiled here as it is.
+//! The queue of the engine for the benches. It is private to the library, and needs little of it.
+//! So its file is compiled here as it is.
 
 #[expect(dead_code, reason = "the benches call a part of it")]
 #[rustfmt::skip] // It is formatted where it is.
@@ -10,12 +10,16 @@ mod submission {
     pub(crate) use dgx_pixels_core::Priority;
 }
 
+mod request {
+    pub(crate) use dgx_pixels_core::ImageSize;
+}
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dgx_pixels_core::Priority;
+use dgx_pixels_core::{ImageSize, Priority};
 
-use self::queue::{Limits, Queue, Waiting};
+use self::queue::{Limits, Needs, Queue, Waiting};
 
 /// The number of jobs in each bench of the queue.
 pub const JOBS: usize = 1000;
@@ -41,6 +45,7 @@ impl Jobs {
             steps: 12 + n % 19,
             work: (n as u64 * 7919) % 1000,
             bytes: 400,
+            needs: Needs { size: ImageSize { width: 256, height: 256 }, rows: 2, weight_bytes: 1 << 26 },
         };
         Jobs((0..JOBS).map(job).collect())
     }
