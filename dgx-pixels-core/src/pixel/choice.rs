@@ -149,7 +149,8 @@ pub(super) fn choose(
         let (verdict, method) = (Verdict::NoGrid, Method::Reduce);
         return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - any, others: vec![] });
     }
-    if confidence < LIKELY && options.unsure == Unsure::Best {
+    // Where there surely is a grid, the likeliest is nearer to it than a reduction.
+    if confidence < LIKELY && any < grid::SURE && options.unsure == Unsure::Best {
         let (verdict, method) = (Verdict::Unsure, Method::Reduce);
         return Ok(Choice { grid: reduced(), verdict, method, confidence: 1.0 - any, others: found });
     }

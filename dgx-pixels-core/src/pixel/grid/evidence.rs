@@ -130,6 +130,8 @@ pub(super) struct Evidence {
     pub(super) values: [f64; Evidence::COUNT],
     /// The steps are those of a lossy file's own blocks.
     is_block: bool,
+    /// Every pixel lies on the grid, of a picture with changes enough.
+    pub(super) is_enlarged: bool,
 }
 
 /// The picture that a grid is judged in.
@@ -248,7 +250,7 @@ impl Evidence {
         ];
         let mut values = [0.0; Evidence::COUNT];
         values[..Self::ALONE].copy_from_slice(&alone);
-        Evidence { values, is_block: pair.is_block() }
+        Evidence { values, is_block: pair.is_block(), is_enlarged: is_exact && grid.confidence == 1.0 }
     }
 
     /// Adds how each compares with the best of the others: of all, and of those with longer steps.
