@@ -114,7 +114,7 @@ pub(super) struct Found {
 /// two pitches. Then it must not be said that it has none, so that question is answered apart.
 pub(super) fn look(image: &RgbaImage) -> Found {
     let found = search(image, false);
-    // Every change lies on cells of 2 pixels or more. That is no chance, whatever the right multiple.
+    // Every change lies on cells of 2 pixels or more: no chance, whatever the right multiple.
     let is_enlarged =
         found.iter().any(|(_, evidence)| evidence.as_ref().is_some_and(|evidence| evidence.is_enlarged));
     let second = found.get(1).map_or(0.0, |(grid, _)| grid.confidence);
