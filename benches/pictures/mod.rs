@@ -22,10 +22,10 @@ fn sprite(side: u32) -> RgbaImage {
 }
 
 /// The names of the pictures, in their order.
-pub const NAMES: [&str; 5] = ["nearest", "lanczos", "lanczos_noise", "bicubic_7.6", "no_grid"];
+pub(crate) const NAMES: [&str; 5] = ["nearest", "lanczos", "lanczos_noise", "bicubic_7.6", "no_grid"];
 
 /// Makes the picture of one of the [`NAMES`].
-pub fn picture(name: &str) -> RgbaImage {
+pub(crate) fn picture(name: &str) -> RgbaImage {
     let enlarged = |filter| resize(&sprite(128), 1024, 1024, filter);
     match name {
         "nearest" => enlarged(FilterType::Nearest),
