@@ -1,5 +1,5 @@
-//! The queue of the engine for the benches. It is private to the library, and needs little of it.
-//! So its file is compiled here as it is.
+//! The queue of the engine for the benches. It is private to the library and needs little of it, so
+//! the file is compiled here as it is.
 
 #[expect(dead_code, reason = "the benches call a part of it")]
 #[rustfmt::skip] // It is formatted where it is.

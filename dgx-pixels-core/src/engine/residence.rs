@@ -145,7 +145,7 @@ impl<L> Residence<L> {
         self.get(model).is_some_and(|known| known.is_ready)
     }
 
-    /// Of the models that no canvas has and that `may_go`, the one that was unused for longest.
+    /// The model unused for longest, of those that no canvas has and that `may_go`.
     pub(super) fn longest_unused(
         &self,
         canvases: &[Facts],

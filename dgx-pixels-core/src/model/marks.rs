@@ -96,7 +96,7 @@ fn numbers(file: &Shard, name: &str) -> Result<Option<Vec<f64>>, String> {
 }
 
 /// The number that 16 bits are in half precision (IEEE 754).
-fn of_half(bits: u16) -> f64 {
+pub(super) fn of_half(bits: u16) -> f64 {
     let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
     let size = match exponent {
         0 => fraction * 2f64.powi(-14),

@@ -46,7 +46,7 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
 /// The names of the textual inversions in a prompt. A plain prompt has none.
 ///
 /// # Errors
-/// As [`parse`].
+/// Those of [`parse`].
 #[cfg(feature = "torch")]
 pub(crate) fn names(prompt: &str, syntax: PromptSyntax) -> Result<Vec<String>, PromptError> {
     if syntax == PromptSyntax::Plain || !prompt.contains(MARK) {

@@ -132,7 +132,7 @@ impl Pending {
     /// Waits, as a future of any runtime.
     ///
     /// # Errors
-    /// As [`wait`](Pending::wait).
+    /// Those of [`wait`](Pending::wait).
     pub(crate) async fn done(self) -> Result<(), Error> {
         loop {
             let given = self.0.given.listen();

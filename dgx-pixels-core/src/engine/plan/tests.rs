@@ -1,4 +1,4 @@
-//! What plans promise, whatever comes: no job is lost, none starves, the budget holds, and clients
+//! The promises of plans, whatever comes: no job is lost, none starves, the budget holds, clients
 //! take turns.
 
 mod world;

@@ -22,6 +22,7 @@ pub use self::shelf::Loras;
 use super::files::{Shard, WeightFiles};
 use super::header::{StoredTensor, shown};
 use super::kind::FileKind;
+use super::marks::of_half;
 pub use super::variant::LoraUse;
 use super::{Component, Model, Options};
 use crate::error::Error;
@@ -113,18 +114,6 @@ fn number_in(file: &Shard, tensor: &StoredTensor) -> Result<f64, String> {
         }
     };
     if number.is_finite() { Ok(number) } else { Err(format!("`{name}` is {number}; expected a number")) }
-}
-
-/// A number in half precision.
-fn of_half(bits: u16) -> f64 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
-    let size = match exponent {
-        0 => fraction * 2f64.powi(-14),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        exponent => (1.0 + fraction) * 2f64.powi(exponent - 15),
-    };
-    if bits >> 15 == 1 { -size } else { size }
 }
 
 /// What PEFT notes of ranks and alphas, which it does not store as tensors.

@@ -147,7 +147,7 @@ pub(super) struct Circumstances<'a> {
     pub(super) is_exact: bool,
 }
 
-/// What is compared between the candidates of one picture.
+/// The values that are compared between the candidates of one picture.
 const COMPARED: [usize; 5] = [0, 1, 2, 3, 4];
 impl Evidence {
     /// The number of measures of one grid alone.

@@ -123,7 +123,7 @@ pub(super) struct World {
     loading: Option<(Arc<str>, Instant)>,
     /// Jobs that are written, with the time at which each is done.
     writing: Vec<(Instant, usize, u64)>,
-    /// What happens from outside, in order of time: a job comes, or is cancelled.
+    /// The events from outside, in order of time: a job comes, or is cancelled.
     events: BTreeMap<(Duration, usize), Vec<(usize, bool)>>,
     pace: Pace,
     beat: Beat,
@@ -242,7 +242,7 @@ impl World {
         next
     }
 
-    /// What must hold for each round, however it was found.
+    /// The rules that each round must hold, however it was found.
     fn check_round(&self, at: &Situation<usize, ()>, round: &Round) {
         let count = round.begin.len() + round.step.len();
         assert!(count <= self.setup.max_batch);
