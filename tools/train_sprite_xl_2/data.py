@@ -23,8 +23,7 @@ from transformers import CLIPTokenizer
 # Canvases of the prepared sprites, in their order, and the sizes that are trained.
 CANVASES = [16, 24, 32, 40, 48, 64]
 SIZES = [16, 24, 32, 48, 64]
-# Shares of a kind's samples by style.
-STYLE_SHARES = {"pixel": 0.56, "emoji": 0.33, "1-bit": 0.06, "shaded icon": 0.05}
+STYLES = ["pixel", "emoji", "1-bit", "shaded icon"]
 # For each size: canvases that are used for it, how (as it is, in the middle of more room, or doubled), and how often.
 SOURCES = {
     16: [(16, 1, 1.0)],
@@ -101,11 +100,13 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> np.ndarray:
 class Batches(IterableDataset):
     """Endless batches: size, straight RGBA `[rows, size, size, 4]` u8, token ids `[rows, tokens]` i16.
 
-    `rows[size]` are drawn at once, and sizes take turns by `shares`.
+    `rows[size]` are drawn at once, and sizes take turns by `shares`. `styles` are the shares of a kind's samples by style.
     """
 
-    def __init__(self, sprites: Sprites, tokenizer: CLIPTokenizer, rows: dict[int, int], shares: dict[int, float], seed: int):
-        self.sprites, self.tokenizer, self.rows, self.shares, self.seed = sprites, tokenizer, rows, shares, seed
+    def __init__(
+        self, sprites: Sprites, tokenizer: CLIPTokenizer, rows: dict[int, int], shares: dict[int, float], styles: dict[str, float], seed: int
+    ):
+        self.sprites, self.tokenizer, self.rows, self.shares, self.styles, self.seed = sprites, tokenizer, rows, shares, styles, seed
         # Composites take small sprites, whatever sizes are trained.
         self.pools = {size: self._pool(size) for size in SIZES}
         self.grounds: dict[str, list[int]] = {}
@@ -130,15 +131,15 @@ class Batches(IterableDataset):
                 zooms.append(zoom)
                 weights.append(often * groups[record.group, canvas, 0] ** -0.6)
         kinds = np.array([list(KINDS).index(records[i].kind) for i in chosen])
-        styles = np.array([list(STYLE_SHARES).index(records[i].style) for i in chosen])
+        styles = np.array([STYLES.index(records[i].style) for i in chosen])
         weight = np.array(weights)
         for kind, (mass, _) in enumerate(KINDS.values()):
             here = kinds == kind
-            present = [style for style in range(len(STYLE_SHARES)) if (here & (styles == style)).any()]
+            present = [style for style in range(len(STYLES)) if (here & (styles == style)).any()]
             for style in present:
                 part = here & (styles == style)
                 # A style with few sprites of this kind is not shown over and over.
-                share = list(STYLE_SHARES.values())[style] * min(1.0, part.sum() / 12)
+                share = self.styles[STYLES[style]] * min(1.0, part.sum() / 12)
                 weight[part] *= share / weight[part].sum()
             if here.any():
                 weight[here] *= mass * min(1.0, here.sum() / 10) / weight[here].sum()

@@ -17,7 +17,7 @@ import torch
 from captions import KINDS, Record
 from colour import COLOURS, measure
 from diffusers import StableDiffusionXLPipeline
-from judge import Judge, among, fit, premultiplied, prepared, subject_of
+from judge import Judge, among, fit_whole, premultiplied, prepared, subject_of
 from shared import HERE
 from sheet import SHEET_PROMPTS, draw_sprites, paste_sheet
 from torch import Tensor
@@ -101,7 +101,7 @@ def main() -> None:
         judge.load_state_dict(saved["model"])
         judge.eval()
     else:
-        judge, known, accuracy = fit(args.data, device, args.judge_steps)
+        judge, known, accuracy = fit_whole(args.data, device, args.judge_steps)
     report: dict[str, object] = {"steps": args.steps, "guidance scale": args.guidance_scale}
     report["judge on held-out real sprites"] = {name: round(value, 3) for name, value in accuracy.items()}
     sheets: dict[str, tuple[Tensor, int]] = {}

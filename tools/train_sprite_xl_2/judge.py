@@ -78,8 +78,13 @@ def prepared(data: Path) -> tuple[list[Record], Tensor, list[str]]:
     return records, torch.from_numpy(sprites).permute(0, 3, 1, 2).contiguous(), sorted(name for name, n in counts.items() if n >= LEAST_SPRITES)
 
 
-def fit(data: Path, device: torch.device, steps: int, batch: int = 512, seed: int = 0) -> tuple[Judge, list[str], dict[str, float]]:
-    """The network, the subjects it knows, and its accuracy on held-out sprites: kind, subject, subject among 50."""
+def fit(
+    data: Path, device: torch.device, steps: int, hold_out: bool = True, batch: int = 512, seed: int = 0
+) -> tuple[Judge, list[str], dict[str, float]]:
+    """The network, the subjects it knows, and its accuracy on held-out sprites: kind, subject, subject among 50.
+
+    Without `hold_out` it learns from all sprites, and the accuracy is empty.
+    """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     records, sprites, subjects = prepared(data)
@@ -87,7 +92,7 @@ def fit(data: Path, device: torch.device, steps: int, batch: int = 512, seed: in
     groups = sorted({(subject_of(record), record.source) for record in records})
     sources = {name: [source for subject, source in groups if subject == name] for name in subjects}
     # Held out are sprites of subjects that another source has too, so that the name can be known.
-    held = {(name, rng.choice(found)) for name, found in sources.items() if len(found) > 1 and rng.random() < 3 * HELD_OUT}
+    held = {(name, rng.choice(found)) for name, found in sources.items() if hold_out and len(found) > 1 and rng.random() < 3 * HELD_OUT}
     kept = torch.tensor([(subject_of(record), record.source) not in held for record in records], device=device)
     kinds = torch.tensor([list(KINDS).index(record.kind) for record in records], device=device)
     names = torch.tensor([index.get(subject_of(record), -1) for record in records], device=device)
@@ -112,6 +117,8 @@ def fit(data: Path, device: torch.device, steps: int, batch: int = 512, seed: in
         if step % 500 == 0:
             print(f"judge: step {step}, loss {loss.item():.3f}", flush=True)
     model.eval()
+    if not hold_out:
+        return model, subjects, {}
     with torch.no_grad():
         rows = ((~kept) & (names >= 0)).nonzero().squeeze(1)
         kind, subject = (torch.cat(part) for part in zip(*(model(premultiplied(looks[0, part].float() / 255)) for part in rows.split(512))))
@@ -147,11 +154,18 @@ def among(logits: Tensor, wanted: Tensor, rng: random.Random, count: int) -> Ten
     return torch.stack(found)
 
 
+def fit_whole(data: Path, device: torch.device, steps: int) -> tuple[Judge, list[str], dict[str, float]]:
+    """A network that has learned from all sprites, with the accuracy of one that learned from a part of them."""
+    _, _, accuracy = fit(data, device, steps)
+    model, subjects, _ = fit(data, device, steps, hold_out=False)
+    return model, subjects, accuracy
+
+
 def main() -> None:
     """Trains the judge and saves it: `judge.py DATA STEPS FILE`."""
     data, steps, file = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, subjects, accuracy = fit(data, device, steps)
+    model, subjects, accuracy = fit_whole(data, device, steps)
     print({name: round(value, 3) for name, value in accuracy.items()}, flush=True)
     half = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
     torch.save({"model": half, "subjects": subjects, "accuracy": accuracy}, file)

@@ -36,8 +36,11 @@ TEXT_ROWS, TEXT_WEIGHT = 256, 0.05
 RESERVED_SECONDS = 20.0
 # Rows of a batch by size: about as much work each.
 ROWS = {16: 2.0, 24: 1.75, 32: 1.0, 48: 0.44, 64: 0.25}
-# How often each size is drawn, until a progress.
-SHARES = {0.4: {16: 0.12, 24: 0.18, 32: 0.50, 48: 0.12, 64: 0.08}, 1.0: {16: 0.09, 24: 0.15, 32: 0.46, 48: 0.17, 64: 0.13}}
+# How often each size and style is drawn, until a progress. Plain prompts are to mean pixel art, so the end is mostly that.
+PHASES = {
+    0.5: ({16: 0.10, 24: 0.16, 32: 0.49, 48: 0.14, 64: 0.11}, {"pixel": 0.56, "emoji": 0.33, "1-bit": 0.06, "shaded icon": 0.05}),
+    1.0: ({16: 0.09, 24: 0.15, 32: 0.47, 48: 0.16, 64: 0.13}, {"pixel": 0.71, "emoji": 0.20, "1-bit": 0.05, "shaded icon": 0.04}),
+}
 
 
 def batches(sprites: Batches, workers: int) -> DataLoader:
@@ -124,12 +127,12 @@ def train(args: argparse.Namespace) -> None:
     from_progress, loop_began = state.progress, time.monotonic()
     sheet_at = told_at = saved_at = loop_began
     losses: list[Tensor] = []
-    shares, source = None, iter(())
+    phase, source = None, iter(())
     while (now := time.monotonic()) < deadline:
-        due = next(share for until, share in SHARES.items() if state.progress <= until)
-        if due is not shares:
-            shares = due
-            source = iter(batches(Batches(sprites, tokenizer, rows, shares, args.seed + state.step), args.workers))
+        due = next(shares for until, shares in PHASES.items() if state.progress <= until)
+        if due is not phase:
+            phase = due
+            source = iter(batches(Batches(sprites, tokenizer, rows, *phase, args.seed + state.step), args.workers))
         _, rgba, ids = next(source)
         rate = learning_rate(args.learning_rate, state.step, state.progress)
         for group in optimizer.param_groups:
