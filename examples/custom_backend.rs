@@ -41,6 +41,7 @@ impl Backend for Plasma {
     fn defaults(&self) -> ModelDefaults {
         ModelDefaults {
             size: SIDE,
+            largest: SIDE,
             multiple: CELL_PX,
             steps: DEFAULT_STEPS,
             guidance_scale: DEFAULT_GUIDANCE,

@@ -93,7 +93,7 @@ pub struct Conflict {
 ///
 /// Returns the image's size, and sets `pixel.grid`. Both stay as they are without a `pixel.size`,
 /// where the image's sprite fits into it (the rest of the sprite is transparent), and where the
-/// caller gives the grid.
+/// caller gives the grid. A model made for sprites draws larger ones up to `largest`.
 ///
 /// # Errors
 /// [`Conflict`] if `asked`, the image that the caller wants, becomes a larger sprite.
@@ -105,17 +105,22 @@ pub struct Conflict {
 ///
 /// let square = |side| ImageSize { width: side, height: side };
 /// let mut pixel = PixelOptions { size: Some(square(16)), ..Default::default() };
-/// let image = canvas::plan(square(256), None, &mut pixel)?;
+/// let image = canvas::plan(square(256), square(512), None, &mut pixel)?;
 /// assert_eq!(image, Some(square(128)));
 /// assert_eq!(pixel.grid, GridChoice::Cells(square(16)));
 ///
+/// // A sprite of 80x80 from a model that draws 64x64 at most has transparent room around it.
+/// let mut pixel = PixelOptions { size: Some(square(80)), ..Default::default() };
+/// assert_eq!(canvas::plan(square(256), square(512), None, &mut pixel)?, Some(square(512)));
+///
 /// let mut pixel = PixelOptions { size: Some(square(16)), ..Default::default() };
-/// let conflict = canvas::plan(square(256), Some(square(256)), &mut pixel).unwrap_err();
+/// let conflict = canvas::plan(square(256), square(512), Some(square(256)), &mut pixel).unwrap_err();
 /// assert_eq!((conflict.cells, conflict.fitting), (square(32), square(128)));
 /// # Ok::<(), canvas::Conflict>(())
 /// ```
 pub fn plan(
     native: ImageSize,
+    largest: ImageSize,
     asked: Option<ImageSize>,
     pixel: &mut PixelOptions,
 ) -> Result<Option<ImageSize>, Conflict> {
@@ -124,19 +129,23 @@ pub fn plan(
         return Ok(asked);
     }
     let cells = native_sprite(asked.unwrap_or(native));
-    if cells.width <= size.width && cells.height <= size.height {
+    let is_large = !draws_pixel_art(native);
+    let grows = asked.is_none() && !is_large && size != cells && largest != native;
+    if cells.width <= size.width && cells.height <= size.height && !grows {
         return Ok(asked);
     }
     // More cells than the largest image has are left transparent.
-    let most = MAX_SIDE / CELL_PX;
-    let drawn = ImageSize { width: size.width.min(most), height: size.height.min(most) };
+    let most = match grows {
+        true => native_sprite(largest),
+        false => ImageSize { width: MAX_SIDE / CELL_PX, height: MAX_SIDE / CELL_PX },
+    };
+    let drawn = ImageSize { width: size.width.min(most.width), height: size.height.min(most.height) };
     let fitting = for_sprite(native, drawn);
     if let Some(canvas) = asked {
         // Square cells: as wide as high, to a cell.
         let across = f64::from(canvas.width) * f64::from(drawn.height);
         let down = f64::from(canvas.height) * f64::from(drawn.width);
         let is_square = (across / down - 1.0).abs() < 0.05;
-        let is_large = !draws_pixel_art(native);
         let holds = canvas.width >= drawn.width && canvas.height >= drawn.height;
         if canvas != fitting && !(is_large && is_square && holds) {
             return Err(Conflict { size, canvas, cells, fitting });
@@ -166,8 +175,26 @@ mod tests {
         sprite: ImageSize,
     ) -> Result<(Option<ImageSize>, GridChoice), Conflict> {
         let mut pixel = PixelOptions { size: Some(sprite), ..Default::default() };
-        let canvas = plan(square(native), asked, &mut pixel)?;
+        let canvas = plan(square(native), square(native), asked, &mut pixel)?;
         Ok((canvas, pixel.grid))
+    }
+
+    #[test]
+    fn a_model_made_for_sprites_draws_larger_ones_up_to_its_largest() {
+        for (sprite, drawn) in
+            [(square(64), square(64)), (size(48, 32), size(48, 32)), (size(40, 100), size(40, 64))]
+        {
+            let mut pixel = PixelOptions { size: Some(sprite), ..Default::default() };
+            let canvas = plan(square(256), square(512), None, &mut pixel).unwrap();
+            let image = size(drawn.width * CELL_PX, drawn.height * CELL_PX);
+            assert_eq!((canvas, pixel.grid), (Some(image), GridChoice::Cells(drawn)), "{sprite:?}");
+        }
+        // The caller's image, and the model's own sprite, stay as they are.
+        for (asked, sprite) in [(Some(square(256)), square(64)), (None, square(32))] {
+            let mut pixel = PixelOptions { size: Some(sprite), ..Default::default() };
+            assert_eq!(plan(square(256), square(512), asked, &mut pixel), Ok(asked));
+            assert_eq!(pixel.grid, GridChoice::Auto);
+        }
     }
 
     #[test]

@@ -169,7 +169,8 @@ impl Submission {
         };
         let asked = self.request.size()?;
         let is_open = pixel.grid == GridChoice::Auto;
-        let planned = canvas::plan(defaults.size, asked, &mut pixel).map_err(RequestError::from)?;
+        let planned =
+            canvas::plan(defaults.size, defaults.largest, asked, &mut pixel).map_err(RequestError::from)?;
         let mut request = self.request.clone();
         // The model draws on across the edges that the pixel stages take for neighbors.
         request.wrap.get_or_insert(pixel.wrap());

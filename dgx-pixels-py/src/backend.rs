@@ -59,6 +59,7 @@ impl ServedModels {
             size.validate(1).map_err(|error| invalid(py, "size", error.to_string()))?;
             let defaults = ModelDefaults {
                 size,
+                largest: size,
                 multiple: 1,
                 steps: read("steps")?.extract()?,
                 guidance_scale: read("guidance_scale")?.extract()?,

@@ -50,6 +50,7 @@ impl Backend for Sketch {
     fn defaults(&self) -> ModelDefaults {
         ModelDefaults {
             size: Sketch::NATIVE_SIZE,
+            largest: Sketch::NATIVE_SIZE,
             multiple: Sketch::CELL_PX,
             steps: DEFAULT_STEPS,
             guidance_scale: DEFAULT_GUIDANCE,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::Reason;
-use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_GUIDANCE, MAX_STEPS};
+use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, MIN_SIDE};
 
 /// `unet/config.json`. Source: diffusers 0.42.1, `models/unets/unet_2d_condition.py`,
 /// `UNet2DConditionModel`.
@@ -239,6 +239,7 @@ impl Default for VaeConfig {
 /// let config = GenerationConfig::parse(r#"{"num_inference_steps": 8}"#).unwrap();
 /// assert_eq!((config.num_inference_steps, config.guidance_scale), (8, 5.0));
 /// assert!(GenerationConfig::parse(r#"{"num_inference_steps": 0}"#).is_err());
+/// assert!(GenerationConfig::parse(r#"{"max_image_size": 0}"#).is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -248,11 +249,18 @@ pub struct GenerationConfig {
     /// The guidance scale: the strength with which the prompt steers, 0 to 100. Default:
     /// [`DEFAULT_GUIDANCE`].
     pub guidance_scale: f64,
+    /// The longest side of an image that a model made for sprites was trained for, in pixels, up to
+    /// [`MAX_SIDE`]. Default: that of the UNet's `sample_size`.
+    pub max_image_size: Option<u32>,
 }
 
 impl Default for GenerationConfig {
     fn default() -> Self {
-        GenerationConfig { num_inference_steps: DEFAULT_STEPS, guidance_scale: DEFAULT_GUIDANCE }
+        GenerationConfig {
+            num_inference_steps: DEFAULT_STEPS,
+            guidance_scale: DEFAULT_GUIDANCE,
+            max_image_size: None,
+        }
     }
 }
 
@@ -270,6 +278,9 @@ impl GenerationConfig {
         if !(0.0..=MAX_GUIDANCE).contains(&config.guidance_scale) {
             let scale = config.guidance_scale;
             return Err(format!("`guidance_scale` is {scale}; expected 0 to {MAX_GUIDANCE}").into());
+        }
+        if let Some(side) = config.max_image_size.filter(|side| !(MIN_SIDE..=MAX_SIDE).contains(side)) {
+            return Err(format!("`max_image_size` is {side}; expected {MIN_SIDE} to {MAX_SIDE}").into());
         }
         Ok(config)
     }

@@ -272,6 +272,7 @@ impl Model {
     pub fn defaults(&self) -> ModelDefaults {
         ModelDefaults {
             size: self.native_size(),
+            largest: self.largest_size(),
             multiple: self.vae.scale_factor(),
             steps: self.generation.num_inference_steps,
             guidance_scale: self.generation.guidance_scale,
@@ -286,6 +287,14 @@ impl Model {
         let scale = self.vae.scale_factor();
         let side = |i| self.unet.sample_size.as_ref().map_or(128, |size| *size.get(i)) * scale;
         ImageSize { width: side(1), height: side(0) }
+    }
+
+    /// The size of the largest image for a sprite: `max_image_size` of `generation_config.json`, or
+    /// the [`native_size`](Model::native_size).
+    fn largest_size(&self) -> ImageSize {
+        let native = self.native_size();
+        let most = self.generation.max_image_size.unwrap_or(0);
+        ImageSize { width: native.width.max(most), height: native.height.max(most) }
     }
 
     /// Maps the weights of one component.

@@ -19,6 +19,8 @@ use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
 pub struct ModelDefaults {
     /// The size of an image, in pixels.
     pub size: ImageSize,
+    /// The size of the largest image that the model draws for a sprite, in pixels.
+    pub largest: ImageSize,
     /// The number that both sides of an image are multiples of.
     pub multiple: u32,
     /// Denoising steps.
@@ -230,6 +232,7 @@ mod tests {
         let size = |width, height| ImageSize { width, height };
         let defaults = ModelDefaults {
             size: size(512, 256),
+            largest: size(512, 256),
             multiple: 8,
             steps: 12,
             guidance_scale: 4.0,
