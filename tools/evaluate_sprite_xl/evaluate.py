@@ -1,81 +1,82 @@
 """Measures sprite-xl: does it draw what is asked for, in the colour asked for, on a true grid, and things of its own?
 
-    python tools/evaluate_sprite_xl/evaluate.py [--model models/sprite-xl] [--json report.json] [--sheets FOLDER]
+    python tools/evaluate_sprite_xl/evaluate.py [--model models/sprite-xl] [--judge judge.pt] [--json report.json] [--sheets FOLDER]
 
-Prints a table. It takes half a minute on an H100; on a CPU training the judge alone takes the better part of an hour.
+Prints a table with confidence intervals (Wilson, 95 %). It takes a minute on a GPU with a trained judge (`judge.py`), and
+some twenty on two CPU cores.
 """
 
 import argparse
 import json
+import math
+import random
 import time
 from pathlib import Path
 
 import torch
-from classifier import CLASSES, TRAINING, fit, premultiplied
-from colour import COLOURS, measure
-from data import load_records
 from diffusers import StableDiffusionXLPipeline
-from sheet import GUIDANCE_SCALE, STEPS, draw_sprites, paste_sheet
+from judge import KINDS, TRAINING, Judge, Record, among, fit_whole, premultiplied, prepared, subject_of
 from torch import Tensor
-from words import SYNONYMS as WORD_GROUPS
 
-THINGS = {
-    "monster": ["dragon", "goblin", "knight", "skeleton", "wizard", "spider", "demon", "snake", "orc", "ghost"],
-    "weapon": ["sword", "axe", "dagger", "spear", "bow", "mace", "war hammer"],
-    "armour": ["shield", "helmet", "plate armour", "robe", "cloak", "boots", "gloves"],
-    "potion": ["potion", "flask", "bottle"],
-    "scroll or book": ["scroll", "book", "tome"],
-    "jewellery": ["ring", "amulet", "necklace"],
-    "wand or staff": ["wand", "staff"],
-    "food": ["food", "apple", "meat", "bread"],
-    "wall": ["stone wall", "brick wall", "wall", "crystal wall"],
-    "floor": ["floor", "stone floor", "grass floor"],
-    "tree": ["tree"],
-    "door or portal": ["door", "portal"],
-    "statue or altar": ["statue", "altar"],
-    "effect": ["cloud of smoke", "spell effect", "magic cloud"],
-}
-COLOURED_THINGS = ["dragon", "sword", "potion", "shield", "wall", "tree", "book", "robe", "floor", "slime"]
+# `judge` made the training's modules importable.
+from colour import COLOURS, measure  # isort: skip
+from sheet import GUIDANCE_SCALE, SHEET_PROMPTS, STEPS, draw_sprites, paste_sheet  # isort: skip
+
+HERE = Path(__file__).parent
 ASKED_COLOURS = ["red", "orange", "yellow", "green", "teal", "blue", "purple", "pink", "brown", "white"]
-KIND_PROMPTS = 200
-# Words for things that captions have now and then, and the class that each asks for.
-SYNONYMS = {
-    "monster": ["wyrm", "serpent", "gremlin", "arachnid", "sorcerer", "devil"],
-    "weapon": ["blade", "hatchet", "knife", "mallet", "longsword", "dirk"],
-    "armour": ["gown", "buckler", "helm", "cape", "gauntlets", "breastplate"],
-    "potion": ["elixir", "vial"],
-    "scroll or book": ["grimoire", "spellbook", "parchment"],
-    "jewellery": ["pendant", "talisman"],
-    "food": ["steak", "loaf"],
-    "tree": ["oak"],
-    "door or portal": ["gate", "gateway"],
-    "statue or altar": ["shrine", "sculpture"],
-}
-# Words that no caption has.
-UNKNOWN = ["zorblax", "quixotic", "frumious", "borogove", "xyzzy", "slithy", "brillig", "mimsy"]
+COLOURED_THINGS = ["dragon", "sword", "potion", "shield", "car", "tree", "book", "robe", "floor", "slime", "cat", "house", "fish", "hat", "gem", "bird", "flower", "robot", "bag", "ghost"]
+THIN_THINGS = ["spear", "bow", "staff", "wand", "dagger", "key", "arrow", "whip", "sword", "needle", "trident", "fishing rod", "ladder", "rope", "torch", "flute"]
+SUBJECTS, PROMPTS, EMPTIES = 200, 400, 1000
+# Kinds that a prompt by name does not tell apart.
+ALIKE = [{"monster", "animal", "character"}, {"item", "treasure", "tool", "book", "scroll", "potion"}, {"wall", "floor", "terrain", "water", "scenery"}, {"icon", "weather", "effect", "face", "hand", "body part"}, {"armour", "clothing"}, {"weapon", "staff", "wand", "tool"}, {"building", "door", "portal", "altar", "statue", "shop", "furniture", "scenery"}, {"gem", "ring", "amulet", "treasure", "item"}]  # fmt: skip
 
 
-def kind_prompts() -> list[tuple[str, str]]:
-    """200 prompts and the class each asks for: every class in turn, half of them with a colour."""
-    found = []
-    for i in range(KIND_PROMPTS):
-        kind = list(CLASSES)[i % len(CLASSES)]
-        turn = i // len(CLASSES)
-        thing = THINGS[kind][turn % len(THINGS[kind])]
-        found.append((f"{COLOURS[(turn + i) % len(COLOURS)]} {thing}" if turn % 2 else thing, kind))
-    return found
+def wilson(right: int, of: int) -> str:
+    """`right` of `of` as a share with its 95 % interval."""
+    if not of:
+        return "none"
+    share, z = right / of, 1.96
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return f"{right} of {of}: {share:.1%} ({middle - half:.1%} to {middle + half:.1%})"
 
 
-def nearest(these: Tensor, those: Tensor, skip_same: bool = False) -> Tensor:
-    """Root mean square distance of each to the nearest of those, either way round; premultiplied, 0 to 1."""
-    flat = those.flatten(1)
-    found = []
+def subjects_to_ask(records: list[Record], known: list[str]) -> list[tuple[str, str]]:
+    """200 subjects that the judge knows, and their kinds: as many of each kind as training gives it."""
+    rng = random.Random(0)
+    kind_of = {subject_of(record): record.kind for record in records}
+    plain = [name for name in known if name.replace(" ", "").isalpha() and name.count(" ") < 3 and len(name) > 2]
+    found: list[tuple[str, str]] = []
+    for kind, (mass, _) in KINDS.items():
+        names = [name for name in plain if kind_of[name] == kind]
+        found += [(name, kind) for name in rng.sample(names, min(len(names), round(1.25 * SUBJECTS * mass)))]
+    rng.shuffle(found)
+    return found[:SUBJECTS]
+
+
+def alike(one: str, other: str) -> bool:
+    return one == other or any({one, other} <= group for group in ALIKE)
+
+
+def features(sprites: Tensor) -> Tensor:
+    """What stays of premultiplied sprites when they are recoloured: shape, and light and dark within it."""
+    alpha = sprites[:, 3]
+    light = (sprites[:, :3] * torch.tensor([0.3, 0.6, 0.1], device=sprites.device).view(1, 3, 1, 1)).sum(1)
+    count = alpha.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1)
+    mean = (light * alpha).sum((1, 2), keepdim=True) / count
+    spread = (((light - mean) * alpha).square().sum((1, 2), keepdim=True) / count).sqrt().clamp_min(0.02)
+    return torch.stack([alpha, 0.3 * (light - mean) / spread * alpha], 1)
+
+
+def nearest(these: Tensor, those: Tensor, skip: Tensor | None = None) -> Tensor:
+    """Root mean square distance of each to the nearest of those, either way round; pairs in `skip [these, those]` do not count."""
+    flat, turned, found = those.flatten(1), those.flip(-1).flatten(1), []
     for start in range(0, len(these), 256):
         part = these[start : start + 256].flatten(1)
-        gap = torch.cdist(part, flat)
-        if skip_same:
-            gap[torch.arange(len(part)), start + torch.arange(len(part))] = torch.inf
-        found.append(torch.minimum(gap.amin(1), torch.cdist(part, those.flip(-1).flatten(1)).amin(1) if not skip_same else gap.amin(1)))
+        gap = torch.minimum(torch.cdist(part, flat), torch.cdist(part, turned))
+        if skip is not None:
+            gap[skip[start : start + 256]] = torch.inf
+        found.append(gap.amin(1))
     return torch.cat(found) / flat.shape[1] ** 0.5
 
 
@@ -83,122 +84,129 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=Path("models/sprite-xl"))
     parser.add_argument("--data", type=Path, default=TRAINING / "data", help="what prepare.py made")
+    parser.add_argument("--judge", type=Path, help="what judge.py saved; without it one is trained")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--sheets", type=Path, help="folder for what was drawn")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--guidance-scale", type=float, default=GUIDANCE_SCALE)
-    parser.add_argument("--classifier-steps", type=int, default=2500)
+    parser.add_argument("--judge-steps", type=int, default=6000)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     device, began = torch.device(args.device), time.monotonic()
     pipe = StableDiffusionXLPipeline.from_pretrained(args.model, torch_dtype=torch.float32, local_files_only=True).to(device)
-    how = {"steps": args.steps, "guidance_scale": args.guidance_scale}
-    report: dict[str, object] = {"steps": args.steps, "guidance_scale": args.guidance_scale}
+    records, sprites, known = prepared(args.data)
+    if args.judge:
+        saved = torch.load(args.judge, map_location=device, weights_only=True)
+        known, accuracy = saved["subjects"], saved["accuracy"]
+        judge = Judge(len(KINDS), len(known)).to(device)
+        judge.load_state_dict(saved["model"])
+        judge.eval()
+    else:
+        judge, known, accuracy = fit_whole(args.data, device, args.judge_steps)
+    report: dict[str, object] = {"steps": args.steps, "guidance scale": args.guidance_scale}
+    report["judge on held-out real sprites"] = {name: round(value, 3) for name, value in accuracy.items()}
+    sheets: dict[str, tuple[Tensor, int]] = {}
 
-    # 1. kinds
-    judge, accuracy, each = fit(args.data, device, args.classifier_steps)
-    prompts = kind_prompts()
-    drawn = draw_sprites(pipe, [prompt for prompt, _ in prompts], list(range(len(prompts))), **how)
-    with torch.no_grad():
-        named = judge(premultiplied(drawn).to(device)).argmax(1).tolist()
-    right = [list(CLASSES)[name] == kind for name, (_, kind) in zip(named, prompts)]
-    report["classifier, held out, mean over classes"] = round(accuracy, 3)
-    report["classifier, held out"] = each
-    report["kind as asked"] = f"{sum(right)} of {len(right)}"
-    report["kind as asked, by kind"] = {
-        kind: f"{sum(ok for ok, (_, k) in zip(right, prompts) if k == kind)} of {sum(k == kind for _, k in prompts)}" for kind in CLASSES
-    }
-    report["kind, wrong"] = [f"{prompt}: {list(CLASSES)[name]}" for ok, name, (prompt, _) in zip(right, named, prompts) if not ok]
+    def draw(prompts: list[str], seed: int, size: int = 32) -> Tensor:
+        seeds = list(range(seed, seed + len(prompts)))
+        return draw_sprites(pipe, prompts, seeds, steps=args.steps, guidance_scale=args.guidance_scale, size=(size, size))
 
-    # 2. colours
-    asked = [(colour, thing) for colour in ASKED_COLOURS for thing in COLOURED_THINGS]
-    coloured = draw_sprites(pipe, [f"{colour} {thing}" for colour, thing in asked], list(range(1000, 1000 + len(asked))), **how)
-    first = [COLOURS[i] for i in measure(coloured)[0].tolist()]
-    report["colour as asked"] = f"{sum(f == colour for f, (colour, _) in zip(first, asked))} of {len(asked)}"
-    report["colour, wrong"] = [f"{colour} {thing}: {f}" for f, (colour, thing) in zip(first, asked) if f != colour]
+    @torch.no_grad()
+    def judged(made: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [judge(premultiplied(part.to(device))) for part in made.split(256)]
+        return torch.cat([kind for kind, _ in parts]), torch.cat([subject for _, subject in parts])
 
-    # 3. grid
-    shown = [prompt for prompt, _ in prompts[:32]]
-    pictures = pipe(
-        shown,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance_scale,
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in range(len(shown))],
-        output_type="pt",
-    ).images
-    pixels = (pictures.float().cpu() * 255).round()
+    # 1. subjects and kinds
+    asked = subjects_to_ask(records, known)
+    asked = (asked * (1 + PROMPTS // len(asked)))[:PROMPTS]
+    drawn = draw([f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if i % 2 else name for i, (name, _) in enumerate(asked)], 0)
+    kind, subject = judged(drawn)
+    wanted = torch.tensor([known.index(name) for name, _ in asked], device=device)
+    right = among(subject, wanted, random.Random(1), 50)
+    report["subject among 50"] = wilson(int(right.sum()), len(asked))
+    report["subject among 5 likeliest of all"] = wilson(int((subject.topk(5, 1).indices == wanted[:, None]).any(1).sum()), len(asked))
+    named = [list(KINDS)[i] for i in kind.argmax(1).tolist()]
+    report["kind"] = wilson(sum(a == b for a, (_, b) in zip(named, asked)), len(asked))
+    report["kind, or one that looks alike"] = wilson(sum(alike(a, b) for a, (_, b) in zip(named, asked)), len(asked))
+    report["subjects missed"] = sorted({name for (name, _), ok in zip(asked, right.tolist()) if not ok})
+    sheets["subjects"] = (drawn, 20)
+
+    # 2. subjects that no caption has
+    told = {word for record in records for name in [*record.names, *record.words, *record.above, *record.like] for word in [name, *name.split()]}
+    unseen = [(name, line.split(": ")[0]) for line in (HERE / "unseen.txt").read_text().splitlines() for name in line.split(": ")[1].split(", ")]
+    unseen = [(name, kind) for name, kind in unseen if name not in told]
+    made = draw([name for name, _ in unseen for _ in range(2)], 5000)
+    named = [list(KINDS)[i] for i in judged(made)[0].argmax(1).tolist()]
+    pairs = list(zip(named, [kind for _, kind in unseen for _ in range(2)]))
+    report["kind of subjects that no caption has"] = wilson(sum(a == b for a, b in pairs), len(pairs))
+    report["the same, or one that looks alike"] = wilson(sum(alike(a, b) for a, b in pairs), len(pairs))
+    sheets["unseen"] = (made, 20)
+
+    # 3. colours
+    coloured = [(colour, thing) for colour in ASKED_COLOURS for thing in COLOURED_THINGS]
+    made = draw([f"{colour} {thing}" for colour, thing in coloured], 1000)
+    first = [COLOURS[i] for i in measure(made)[0].tolist()]
+    report["colour asked for is dominant"] = wilson(sum(a == b for a, (b, _) in zip(first, coloured)), len(coloured))
+    report["colours missed"] = [f"{colour} {thing}: {a}" for a, (colour, thing) in zip(first, coloured) if a != colour]
+    sheets["colours"] = (made, 20)
+
+    # 4. empty sprites
+    rng = random.Random(2)
+    names = sorted({subject_of(record) for record in records})
+    thin = [thing for thing in THIN_THINGS for _ in range(10)]
+    made = draw(thin + [rng.choice(names) for _ in range(EMPTIES - len(thin))], 2000)
+    seen = made[:, 3].flatten(1).sum(1)
+    report["sprites of fewer than 20 visible pixels"] = wilson(int((seen < 20).sum()), EMPTIES)
+    report["the same, thin things alone"] = wilson(int((seen[: len(thin)] < 20).sum()), len(thin))
+    sheets["thin"] = (made[: len(thin)], 20)
+
+    # 5. copies
+    real = premultiplied(sprites.to(device).float() / 255)
+    group = [record.group for record in records]
+    number = {name: i for i, name in enumerate(dict.fromkeys(group))}
+    numbers = torch.tensor([number[name] for name in group], device=device)
+    some = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:1500].to(device)
+    for name, of in [("pixels", lambda x: x), ("shape and shading, whatever the colour", features)]:
+        own = nearest(of(real[some]), of(real), skip=numbers[some][:, None] == numbers)
+        level = torch.quantile(own, 0.01).item()
+        close = nearest(of(premultiplied(drawn.to(device))), of(real))
+        report[f"copies by {name}: nearer than {level:.4f}, the 1st percentile of real ones"] = wilson(int((close < level).sum()), len(close))
+        report[f"median distance to the nearest real sprite, by {name}; the same of real ones"] = f"{close.median().item():.3f}; {own.median().item():.3f}"
+
+    # 6. grid, seeds, nothing to go by
+    pixels = pipe(
+        [name for name, _ in asked[:32]], num_inference_steps=args.steps, guidance_scale=args.guidance_scale,
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in range(len(asked[:32]))], output_type="pt",
+    ).images  # fmt: skip
+    pixels = (pixels.float().cpu() * 255).round()
     n, _, height, width = pixels.shape
     cells = pixels.view(n, 3, height // 8, 8, width // 8, 8).permute(0, 2, 4, 1, 3, 5).flatten(4)
-    spread = cells.amax(-1) - cells.amin(-1)
-    report["cells of one colour exactly"] = f"{(spread.amax(-1) == 0).float().mean().item():.4%}"
+    report["cells of one colour exactly"] = f"{((cells.amax(-1) - cells.amin(-1)).amax(-1) == 0).float().mean().item():.4%}"
+    several = ["dragon", "sword", "red potion", "cat", "house", "tree", "goblin", "car", "knight", "pizza", "robot", "ghost"]
+    made = draw([prompt for prompt in several for _ in range(8)], 3000)
+    gaps = torch.cat([torch.pdist(premultiplied(part).flatten(1)) / 64 for part in made.split(8)])
+    report["pairs of two seeds nearer than 0.05"] = wilson(int((gaps < 0.05).sum()), len(gaps))
+    strange = ["", "zorblax", "quixotic frumious", "борщ", "猫", "🗡️", "xyzzy " * 100, "a" * 300]
+    made = draw(strange, 4000)
+    report["of nothing and unknown words, drawn (3 to 100 % of the cells)"] = f"{int((made[:, 3].mean((1, 2)) > 0.03).sum())} of {len(strange)}"
+    sheets["seeds"] = (draw([prompt for prompt in several for _ in range(8)], 3000), 8)
 
-    # 4. copies
-    real = premultiplied(load_records(args.data)[0].to(device).float() / 255)
-    own = nearest(real, real, skip_same=True)
-    for name, level in [("nearest among real", torch.quantile(own, 0.01).item()), ("all pairs of real", pairs_quantile(real, 0.01))]:
-        close = nearest(premultiplied(drawn).to(device), real)
-        report[f"copies, by 1st percentile of {name} ({level:.4f})"] = f"{(close < level).float().mean().item():.1%}"
-    report["distance to nearest real sprite, quantiles 1, 10, 50, 90 %"] = [
-        round(torch.quantile(close, q).item(), 4) for q in (0.01, 0.1, 0.5, 0.9)
-    ]
-    report["the same among real sprites"] = [round(torch.quantile(own, q).item(), 4) for q in (0.01, 0.1, 0.5, 0.9)]
-
-    # 5. seeds
-    several = ["dragon", "sword", "red potion", "blue shield", "stone wall", "tree", "goblin", "book", "knight", "ring", "green robe", "ghost"]
-    by_seed = draw_sprites(pipe, [prompt for prompt in several for _ in range(8)], [2000 + i for _ in several for i in range(8)], **how)
-    gaps = [torch.pdist(premultiplied(group).flatten(1)) / 64 for group in by_seed.split(8)]
-    report["seeds: mean distance of two sprites of a prompt"] = {prompt: round(gap.mean().item(), 3) for prompt, gap in zip(several, gaps)}
-    report["seeds: pairs nearer than 0.05"] = f"{sum(int((gap < 0.05).sum()) for gap in gaps)} of {sum(len(gap) for gap in gaps)}"
-
-    # 6. words
-    taught = [(word, kind) for kind, words in SYNONYMS.items() for word in words]
-    beside = [(f"{UNKNOWN[i % len(UNKNOWN)]} {THINGS[kind][0]}", kind) for i, kind in enumerate(list(CLASSES) * 2)]
-    for name, cases in [("kind by a rarer word", taught), ("kind with an unknown word before it", beside)]:
-        made = draw_sprites(pipe, [prompt for prompt, _ in cases], list(range(3000, 3000 + len(cases))), **how)
-        with torch.no_grad():
-            named = [list(CLASSES)[i] for i in judge(premultiplied(made).to(device)).argmax(1).tolist()]
-        report[name] = f"{sum(name == kind for name, (_, kind) in zip(named, cases))} of {len(cases)}"
-        report[f"{name}, wrong"] = [f"{prompt}: {name}" for name, (prompt, kind) in zip(named, cases) if name != kind]
-    right_words, words, wrong_words = nearest_things(pipe)
-    report["synonyms nearest to their own thing"] = f"{right_words} of {words}"
-    report["synonyms nearest to another"] = wrong_words
-    strange = ["", *UNKNOWN, *(" ".join(UNKNOWN[i:]) for i in range(3))]
-    made = draw_sprites(pipe, strange, list(range(4000, 4000 + len(strange))), **how)
-    seen = made[:, 3].mean((1, 2))
-    report["of nothing and unknown words alone, drawn (3 to 100 % of the cells)"] = f"{int((seen > 0.03).sum())} of {len(strange)}"
-
+    # 7. sheets to look at
+    sixty = (HERE / "sixty.txt").read_text().splitlines()
+    sheets["sixty"] = (draw(sixty, 7), 10)
+    sheets["forty-eight"] = (draw(SHEET_PROMPTS, 1), 8)
+    for size in (16,):
+        sheets[f"sixty-{size}"] = (draw(sixty, 7, size), 10)
     if args.sheets:
         args.sheets.mkdir(parents=True, exist_ok=True)
-        for name, sprites, columns in [("kinds", drawn, 20), ("colours", coloured, 10), ("seeds", by_seed, 8)]:
-            paste_sheet(sprites, columns, 2).save(args.sheets / f"{name}.png", optimize=True)
+        for name, (made, columns) in sheets.items():
+            paste_sheet(made, columns, 2).save(args.sheets / f"{name}.png", optimize=True)
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        args.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     report["seconds"] = round(time.monotonic() - began)
     print("| measured | |\n|---|---|")
     for name, value in report.items():
         print(f"| {name} | {value} |")
-
-
-@torch.no_grad()
-def nearest_things(pipe: StableDiffusionXLPipeline) -> tuple[int, int, list[str]]:
-    """Of the synonyms that captions have now and then: how many lie nearest to their own thing, in the pooled text embedding."""
-
-    def embed(words: list[str]) -> Tensor:
-        ids = pipe.tokenizer_2(words, padding="max_length", return_tensors="pt").input_ids.to(pipe.device)
-        return torch.nn.functional.normalize(pipe.text_encoder_2(ids).text_embeds.float(), dim=-1)
-
-    groups = [group for group in WORD_GROUPS if len(group) > 1]
-    heads = embed([group[0] for group in groups])
-    cases = [(word, i) for i, group in enumerate(groups) for word in group[1:]]
-    found = (embed([word for word, _ in cases]) @ heads.T).argmax(1).tolist()
-    wrong = [f"{word}: {groups[near][0]}" for near, (word, own) in zip(found, cases) if near != own]
-    return len(cases) - len(wrong), len(cases), wrong
-
-
-def pairs_quantile(sprites: Tensor, share: float) -> float:
-    """Of the distances of all pairs of a random thousand."""
-    some = sprites[torch.randperm(len(sprites), generator=torch.Generator().manual_seed(0))[:1000]].flatten(1).cpu()
-    return torch.quantile(torch.pdist(some)[::7], share).item() / some.shape[1] ** 0.5
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 TOKENS = 48
+# From full size to a quarter.
+UNET_CHANNELS = (64, 128, 240)
 # Of the training set, in premultiplied RGBA from 0 to 1.
 LATENTS_MEAN = [0.15, 0.14, 0.12, 0.49]
 LATENTS_STD = [0.26, 0.24, 0.23, 0.50]
@@ -56,8 +58,8 @@ class Parts:
         return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
 
 
-def make_parts(vocab_size: int, dropout: float = 0.0, channels: tuple[int, ...] = (64, 128, 192)) -> Parts:
-    """New weights. `channels` are those of the UNet, from full size to a quarter."""
+def make_parts(vocab_size: int, dropout: float = 0.0) -> Parts:
+    """New weights."""
     text = {
         "vocab_size": vocab_size,
         "max_position_embeddings": TOKENS,
@@ -75,7 +77,7 @@ def make_parts(vocab_size: int, dropout: float = 0.0, channels: tuple[int, ...] 
         sample_size=32,
         in_channels=4,
         out_channels=4,
-        block_out_channels=channels,
+        block_out_channels=UNET_CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=[1, 2, 2],

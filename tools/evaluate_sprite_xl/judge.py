@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captions import KINDS, Record
-from data import load_records, outlined
 from torch import Tensor, nn
 from torch.nn import functional
+
+TRAINING = Path(__file__).parent.parent / "train_sprite_xl"
+sys.path.append(str(TRAINING))
+
+from captions import KINDS, Record  # noqa: E402
+from data import load_records, outlined  # noqa: E402
 
 HELD_OUT = 0.12
 LEAST_SPRITES = 3

@@ -3,7 +3,6 @@
 import random
 from dataclasses import dataclass
 
-import shared  # noqa: F401
 from words import COLOUR_SYNONYMS, MATERIALS, OTHER_COLOURS, SYNONYMS
 
 # How often each kind is drawn in training, and other words for it.

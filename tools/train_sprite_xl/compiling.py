@@ -3,7 +3,7 @@
 Compiling takes two to three minutes a size. Its results lie in torch's cache, from which the training loads them in ten
 seconds each.
 
-    python tools/train_sprite_xl_2/compiling.py DATA SIZE ROWS DROPOUT
+    python tools/train_sprite_xl/compiling.py DATA SIZE ROWS DROPOUT
 """
 
 import json
@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from loss import Loss
 from model import TOKENS, make_parts
-from shared import CHANNELS
 from torch import Tensor
 
 
@@ -47,7 +46,7 @@ def main() -> None:
     data, size, rows, dropout = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     device = torch.device("cuda")
     torch.set_float32_matmul_precision("high")
-    parts = make_parts(len(json.loads((data / "vocab.json").read_text())), dropout, CHANNELS)
+    parts = make_parts(len(json.loads((data / "vocab.json").read_text())), dropout)
     for module in parts.modules().values():
         module.to(device, memory_format=torch.channels_last).train()
     loss = Loss(parts, torch.zeros(1, TOKENS, dtype=torch.long, device=device))
