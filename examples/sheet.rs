@@ -28,8 +28,8 @@ struct Arguments {
     #[arg(long, default_value = "sheet.png")]
     output: PathBuf,
     #[arg(default_values = [
-        "a red potion", "a golden sword", "a blue shield", "a green tree",
-        "a purple book", "a brick wall", "a green robe", "a red helmet",
+        "a red potion", "a wizard", "a mushroom", "a golden key",
+        "a pine tree", "a red heart", "a golden sword", "a hamburger",
     ])]
     prompts: Vec<String>,
 }
