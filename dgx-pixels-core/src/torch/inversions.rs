@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use tch::{Kind, Tensor};
 
+use super::Result as TorchResult;
 use super::clip::TextEncoder;
 use super::device::place;
+use super::device::stored_kind;
 use super::failed;
-use super::layers::Result as TorchResult;
-use super::weights::stored_kind;
 use crate::device::Device;
 use crate::error::Error;
 use crate::model::Model;

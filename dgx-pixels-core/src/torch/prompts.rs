@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use tch::{Kind, Tensor};
 
+use super::Result as TorchResult;
 use super::clip::{Encoded, TextEncoder};
 use super::device::place;
 use super::failed;
 use super::inversions::Inversions;
-use super::layers::Result as TorchResult;
 use super::tokenizer::{Chunks, PaddedChunk, Tokenizer};
 use super::unet::UNet;
 use crate::device::Device;
