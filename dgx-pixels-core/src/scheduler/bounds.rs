@@ -42,6 +42,7 @@ mod tests {
 
     use super::*;
     use crate::scheduler::SchedulerName;
+    use crate::scheduler::build::first_not_finite;
 
     fn error(text: &str, steps: usize) -> String {
         let made = SchedulerConfig::from_json(text).and_then(|config| config.build(steps).map(|_| ()));

@@ -64,7 +64,7 @@ impl SchedulerConfig {
 }
 
 /// The first evaluation with a factor that is no number.
-fn first_not_finite(scheduler: &dyn Scheduler) -> Option<usize> {
+pub(super) fn first_not_finite(scheduler: &dyn Scheduler) -> Option<usize> {
     if !scheduler.initial_sigma().is_finite() {
         return Some(0);
     }
