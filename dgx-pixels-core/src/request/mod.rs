@@ -104,6 +104,12 @@ pub struct GenerateRequest {
     )]
     pub lora: Vec<LoraChoice>,
 
+    /// The VAE that decodes in place of the model's own, for a checkpoint without one or with a bad
+    /// one, for example `sdxl-vae`. The name is that of a file or a folder in the folders `vae` of
+    /// the model folders; the program and Python also take a path. Default: the model's own.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "NAME|FOLDER|FILE"))]
+    pub vae: Option<String>,
+
     /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     #[cfg_attr(
         feature = "fields",
