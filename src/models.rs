@@ -253,7 +253,8 @@ fn list(json: bool) -> Result<(), Failure> {
     faults.iter().try_for_each(say)
 }
 
-/// The textual inversions and VAEs that are files or folders of their own, each with the word for its kind.
+/// The textual inversions and VAEs that are files or folders of their own, each with the word for
+/// its kind.
 fn pieces(places: &[Place]) -> impl Iterator<Item = (&'static str, String, PathBuf)> {
     let of =
         |kind, found: Vec<(String, PathBuf)>| found.into_iter().map(move |(name, path)| (kind, name, path));

@@ -47,7 +47,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     lora: Vec<PathBuf>,
 
-    /// The path of a VAE that is in no model folder. It is known by the hash that the image records.
+    /// The path of a VAE that is in no model folder. It is known by the hash that the image
+    /// records.
     #[arg(long, value_name = "PATH")]
     vae: Option<PathBuf>,
 
