@@ -35,7 +35,7 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
-    /// The models that the flags name. They take LoRAs by path too.
+    /// The models that the flags name. They take LoRAs and VAEs by path too.
     ///
     /// # Errors
     /// [`Error::ModelChoice`], or the model's own fault.
@@ -44,7 +44,7 @@ impl Drawing {
             None => LocalModels::open(self.model.as_deref()),
             Some(base) => LocalModels::open_on(self.model.as_deref(), base),
         };
-        Ok(models?.with_lora_files())
+        Ok(models?.with_files_of_requests())
     }
 
     /// Refuses flags that would change nothing.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dgx_pixels_core::local::SKETCH;
 use dgx_pixels_core::model::Component;
-use dgx_pixels_core::model::files::{Shard, dtype_word};
+use dgx_pixels_core::model::files::{Shard, WeightFiles, dtype_word};
 use dgx_pixels_core::model::header::shown;
 use dgx_pixels_core::model::kind::FileKind;
 use dgx_pixels_core::model::lora::LoraFile;
@@ -253,7 +253,8 @@ fn list(json: bool) -> Result<(), Failure> {
     faults.iter().try_for_each(say)
 }
 
-/// The textual inversions and VAEs that are files of their own, each with the word for its kind.
+/// The textual inversions and VAEs that are files or folders of their own, each with the word for
+/// its kind.
 fn pieces(places: &[Place]) -> impl Iterator<Item = (&'static str, String, PathBuf)> {
     let of =
         |kind, found: Vec<(String, PathBuf)>| found.into_iter().map(move |(name, path)| (kind, name, path));
@@ -262,6 +263,11 @@ fn pieces(places: &[Place]) -> impl Iterator<Item = (&'static str, String, PathB
 
 impl Piece {
     fn open(path: &Path) -> Result<Piece, Error> {
+        if path.is_dir() {
+            let files = WeightFiles::open(path, Component::Vae.stem(), false)?;
+            let (tensors, dtype, bytes) = (files.tensors().count(), files.dtypes().join("+"), files.bytes());
+            return Ok(Piece { tensors, dtype, bytes, licence: None });
+        }
         let file = Shard::open(path.to_owned())?;
         let mut dtypes: Vec<_> = file.header.tensors.iter().map(|tensor| dtype_word(tensor.dtype)).collect();
         dtypes.sort_unstable();

@@ -8,7 +8,7 @@ use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
 use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::model::Options;
-use dgx_pixels_core::model::lora::Loras;
+use dgx_pixels_core::model::parts::Parts;
 use dgx_pixels_core::picture_file::Made;
 use dgx_pixels_core::{Cause, ValueError};
 use dgx_pixels_core::{GenerateRequest, LoraChoice, Submission};
@@ -46,6 +46,11 @@ pub(crate) struct Args {
     /// hash that the image records.
     #[arg(long, value_name = "PATH")]
     lora: Vec<PathBuf>,
+
+    /// The path of a VAE that is in no model folder. It is known by the hash that the image
+    /// records.
+    #[arg(long, value_name = "PATH")]
+    vae: Option<PathBuf>,
 
     /// Write the new image to this file that ends in `.png`. With `-` it is the only output on
     /// standard output.
@@ -116,7 +121,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
         (Some(wanted), None) => LocalModels::open(Some(wanted))?,
         (None, None) => LocalModels::recorded(&before.model)?,
     };
-    let models = models.with_lora_files();
+    let models = models.with_files_of_requests();
     output::warn(models.notes());
     let chosen = models.default_model().clone();
     let models = models.with(options(args, before, &chosen)?)?.owning_process()?;
@@ -134,7 +139,10 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     let engine = models.start(EngineConfig::default())?;
     let mut request = GenerateRequest::from(before.request.clone());
     for (lora, hash) in request.lora.iter_mut().zip(&before.lora_hashes) {
-        lora.name = lora_file(args, models.loras(), &lora.name, hash)?;
+        lora.name = lora_file(args, models.parts(), &lora.name, hash)?;
+    }
+    if let (Some(vae), Some(hash)) = (&mut request.vae, &before.vae_hash) {
+        *vae = vae_file(args, models.parts(), vae, hash)?;
     }
     let submission = Submission { pixel: before.pixel.clone(), ..request.into() };
     let finished = follow(&engine.submit(submission)?, args.quiet);
@@ -147,20 +155,32 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     let mut made = Made { model, licence, device: device.clone(), ..finished.made.clone() };
     // A file may have another name now; its hash says that it is the same.
     made.request.lora.clone_from(&before.request.lora);
+    made.request.vae.clone_from(&before.request.vae);
     let bytes = png(&finished, &made)?;
     Ok((made, bytes))
 }
 
 /// The path of the LoRA with this hash: of the files that were given, or in the model folders. A
 /// path in the image is never opened.
-fn lora_file(args: &Args, loras: &Loras, name: &str, hash: &str) -> Result<String, Failure> {
+fn lora_file(args: &Args, parts: &Parts, name: &str, hash: &str) -> Result<String, Failure> {
     for path in &args.lora {
         let given = LoraChoice { name: path.display().to_string(), weight: 1.0, text_weight: None };
-        if loras.find(&given)?.hash == hash {
+        if parts.lora(&given)?.hash == hash {
             return Ok(given.name);
         }
     }
-    Ok(loras.with_hash(name, hash)?.display().to_string())
+    Ok(parts.lora_with_hash(name, hash)?.display().to_string())
+}
+
+/// The path of the VAE with this hash, as [`lora_file`] finds a LoRA.
+fn vae_file(args: &Args, parts: &Parts, name: &str, hash: &str) -> Result<String, Failure> {
+    if let Some(path) = &args.vae {
+        let given = path.display().to_string();
+        if parts.vae(&given)?.hash == hash {
+            return Ok(given);
+        }
+    }
+    Ok(parts.vae_with_hash(name, hash)?.display().to_string())
 }
 
 /// The options of the engine that drew it before.
@@ -199,5 +219,11 @@ fn changes(before: &Made, after: &Made) -> Vec<String> {
         ]
     };
     let both = told(before).into_iter().zip(told(after));
-    both.filter(|(was, is)| was != is).map(|((name, was), (_, is))| format!("{name} {was} to {is}")).collect()
+    let facts =
+        both.filter(|(was, is)| was != is).map(|((name, was), (_, is))| format!("{name} {was} to {is}"));
+    let vectors = before.inversions.iter().filter(|was| !after.inversions.contains(was)).map(|was| {
+        let is = after.inversions.iter().find(|is| is.name == was.name).map_or("none", |is| &is.hash);
+        format!("embedding:{} {} to {is}", was.name, was.hash)
+    });
+    facts.chain(vectors).collect()
 }

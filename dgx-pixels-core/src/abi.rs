@@ -20,12 +20,12 @@ use crate::model::lora::LoraUse;
 
 /// The version of the border. It changes with every change of a type, a function or a message in
 /// this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The name of the object's file.
 pub const FILE_NAME: &str = "libdgx_pixels_torch.so";
 /// The one symbol of the object, a function that returns [`Functions`]. It ends with [`VERSION`],
 /// so that the version is read before the object is loaded.
-pub const ENTRY: &str = "dgx_pixels_torch_2";
+pub const ENTRY: &str = "dgx_pixels_torch_3";
 /// [`ENTRY`] without the version.
 pub const ENTRY_STEM: &str = "dgx_pixels_torch_";
 /// The version of libtorch that every object computes with.
@@ -264,6 +264,8 @@ pub struct Load {
     pub base: Option<PathBuf>,
     /// The LoRAs that change the weights.
     pub loras: Vec<LoraUse>,
+    /// The VAE in place of the model's own, a folder or a file.
+    pub vae: Option<PathBuf>,
     /// The way it is computed.
     pub options: Options,
     /// SDXL base at its full size with weights drawn from this seed, and of the folder the
@@ -335,7 +337,7 @@ mod tests {
 
     /// If this fails, the messages have changed: raise `VERSION`, and rename `ENTRY` after it.
     #[test]
-    fn the_messages_of_version_2_stay_as_they_are() {
+    fn the_messages_of_version_3_stay_as_they_are() {
         let request = GenerateRequest { prompt: "a key".into(), ..Default::default() };
         let options = Options { device: Device::Cuda(1), dtype: Some(Dtype::F16), ..Default::default() };
         let lora = LoraUse {
@@ -345,8 +347,14 @@ mod tests {
             weight: 1.0,
             text_weight: 0.5,
         };
-        let load =
-            Load { path: "models/tiny".into(), base: None, loras: vec![lora], options, random_seed: None };
+        let load = Load {
+            path: "models/tiny".into(),
+            base: None,
+            loras: vec![lora],
+            vae: Some("vae/thin".into()),
+            options,
+            random_seed: None,
+        };
         let fault = Fault::from(&Error::OutOfMemory { device: "cpu".into(), doing: "denoising".into() });
         let messages = [
             serde_json::to_string(&Start { owns_process: true }),
@@ -359,7 +367,7 @@ mod tests {
         let expected = [
             r#"{"owns_process":true}"#,
             r#"{"hopper":true,"fp8":false}"#,
-            r#"{"path":"models/tiny","base":null,"loras":[{"name":"pixel","path":"loras/pixel.safetensors","hash":"0a","weight":1.0,"text_weight":0.5}],"options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
+            r#"{"path":"models/tiny","base":null,"loras":[{"name":"pixel","path":"loras/pixel.safetensors","hash":"0a","weight":1.0,"text_weight":0.5}],"vae":"vae/thin","options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
             r#"{"dropped_words":null}"#,
             r#"{"kind":"out_of_memory","field":null,"message":"out of memory on `cpu` while denoising","out_of_memory":["cpu","denoising"]}"#,
             r#"{"prompt":"a key","negative_prompt":null,"prompt_syntax":"comfyui","clip_skip":null,"seed":0,"steps":30,"guidance_scale":5.0,"guidance_rescale":0.0,"guidance_interval":null,"deep_cache":null,"scheduler":"euler","timestep_spacing":null,"timesteps":null,"sigmas":null,"eta":null,"size":{"width":256,"height":256},"original_size":{"width":256,"height":256},"crop":{"left":0,"top":0},"target_size":{"width":256,"height":256}}"#,

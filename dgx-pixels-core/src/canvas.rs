@@ -11,6 +11,7 @@
 //! ```
 
 use crate::pixel::{GridChoice, PixelOptions};
+pub use crate::request::Conflict;
 use crate::request::{ImageSize, MAX_SIDE, MIN_SIDE};
 
 /// Pixels of a cell of a model's image that becomes one pixel of the sprite: those of a latent.
@@ -68,25 +69,6 @@ pub fn for_sprite(native: ImageSize, sprite: ImageSize) -> ImageSize {
         (CELL_PX * cells).clamp(MIN_SIDE, MAX_SIDE)
     };
     ImageSize { width: side(sprite.width), height: side(sprite.height) }
-}
-
-/// A canvas and a sprite's size that do not go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`size` is {}x{}, and an image of {}x{} becomes a sprite of {}x{}; expected `width` {} and \
-     `height` {}, or neither",
-    size.width, size.height, canvas.width, canvas.height, cells.width, cells.height,
-    fitting.width, fitting.height
-)]
-pub struct Conflict {
-    /// The sprite, as asked for.
-    pub size: ImageSize,
-    /// The image, as asked for.
-    pub canvas: ImageSize,
-    /// The sprite that the image becomes.
-    pub cells: ImageSize,
-    /// The image that would fit.
-    pub fitting: ImageSize,
 }
 
 /// Chooses the image to draw and its grid, so that the sprite has `pixel.size`.

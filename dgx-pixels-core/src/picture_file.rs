@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::error::{Cause, Error};
 use crate::files::{MAX_PICTURE_BYTES, MAX_TEXT_BYTES, check_replaceable, read_regular, write_whole};
+use crate::model::InversionUse;
 use crate::pixel::{Certificate, PixelError, PixelOptions};
 use crate::request::{GenerateRequest, ResolvedRequest};
 use crate::scheduler::PredictionType;
@@ -69,6 +70,10 @@ pub struct Made {
     /// `true` if the model was taken to begin in pure noise, where this was given against what its
     /// files say.
     pub zero_snr: Option<bool>,
+    /// BLAKE3 of the VAE in the request.
+    pub vae_hash: Option<String>,
+    /// The textual inversions that the prompts name, with their hashes.
+    pub inversions: Vec<InversionUse>,
 }
 
 /// The reason why a file's record of how it was made cannot be read.

@@ -201,6 +201,7 @@ impl Submission {
             self.request.negative_prompt.as_ref().map(String::len),
             self.model.as_ref().map(String::len),
             Some(self.request.lora.iter().map(|lora| lora.name.len() + size_of_val(lora)).sum()),
+            self.request.vae.as_ref().map(String::len),
             self.output.as_ref().map(|path| path.as_os_str().len()),
             Some(self.client.len()),
             self.idempotency_key.as_ref().map(String::len),

@@ -16,7 +16,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn engine(folder: &Path) -> Engine {
-    let models = LocalModels::open(fixture("tiny_sdxl_a").to_str()).unwrap().with_lora_files();
+    let models = LocalModels::open(fixture("tiny_sdxl_a").to_str()).unwrap().with_files_of_requests();
     let models = models.with(Options { device: Device::Cpu, ..Default::default() }).unwrap();
     let costs = Some(folder.join("costs.json"));
     models.start(EngineConfig { costs, ..Default::default() }).unwrap()
@@ -84,11 +84,14 @@ fn a_set_that_does_not_fit_is_refused_before_it_waits() {
     let model = fixture("tiny_sdxl_a.safetensors");
     assert!(error(with(model.to_str().unwrap(), 1.0)).ends_with("it is an SDXL checkpoint; expected a LoRA"));
 
-    let sketch =
-        LocalModels::open(Some("sketch")).unwrap().with_lora_files().start(EngineConfig::default()).unwrap();
+    let sketch = LocalModels::open(Some("sketch"))
+        .unwrap()
+        .with_files_of_requests()
+        .start(EngineConfig::default())
+        .unwrap();
     let refused = one_line(&sketch.submit(submission(vec![choice("kohya", 1.0)])).unwrap_err());
     assert!(
-        refused.contains("expected none, as `sketch` computes nothing that a LoRA could change"),
+        refused.contains("expected none, as `sketch` computes nothing that another file could change"),
         "{refused}"
     );
 }

@@ -130,8 +130,11 @@ fn the_precision_of_the_file_changes_nothing_that_it_can_hold() {
 fn what_a_file_lacks_comes_from_the_base() {
     for start in ["first_stage_model.", "conditioner.embedders.0", "conditioner.embedders.1"] {
         let edited = Edited::without(start);
-        let alone = one_line(&Model::open(edited.path()).unwrap_err());
-        assert!(alone.contains("it lacks `") && alone.ends_with("with `--base`"), "{alone}");
+        // A request may name a VAE, so that its absence is no fault yet.
+        if start != "first_stage_model." {
+            let alone = one_line(&Model::open(edited.path()).unwrap_err());
+            assert!(alone.contains("it lacks `") && alone.ends_with("with `--base`"), "{alone}");
+        }
         let model = Model::open_on(edited.path(), Some(&folder())).unwrap();
         assert_eq!(image(&model, &options(None)), image(&folder(), &options(None)), "{start}");
     }

@@ -4,20 +4,24 @@
 
 #![cfg(all(feature = "engine", feature = "torch"))]
 
+mod vaes;
+
 use std::ffi::c_void;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dgx_pixels_core::backend::{Backend, Canvas, DeviceMemory as _, Latents, begin, paint};
+use dgx_pixels_core::backend::{Backend, Canvas, DeviceMemory as _, Latents, Variant, begin, paint};
 use dgx_pixels_core::device::Device;
 use dgx_pixels_core::loaded::{Libtorch, LoadedDevice, LoadedModel, Origin, report};
-use dgx_pixels_core::model::Options;
 use dgx_pixels_core::model::lora::LoraUse;
+use dgx_pixels_core::model::{Options, VaeUse};
 use dgx_pixels_core::scheduler::{PredictionType, SchedulerName};
 use dgx_pixels_core::torch::Sdxl;
 use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Model, PromptSyntax};
 use image::RgbImage;
+
+use self::vaes::inverse_vae;
 
 const CPU: Options = Options {
     device: Device::Cpu,
@@ -165,7 +169,7 @@ fn a_model_that_cannot_be_loaded_is_refused_in_the_same_words() {
 }
 
 #[test]
-fn a_single_file_and_a_lora_cross_the_border() {
+fn a_single_file_a_lora_and_a_vae_cross_the_border() {
     let _alone = alone();
     let base = Model::open(folder("tiny_sdxl_a")).unwrap();
     let model = Model::open_on(folder("tiny_sdxl_a.safetensors"), Some(&base)).unwrap();
@@ -177,9 +181,18 @@ fn a_single_file_and_a_lora_cross_the_border() {
         text_weight: 0.6,
     };
     let options = Options { prediction_type: Some(PredictionType::VPrediction), zero_snr: Some(true), ..CPU };
-    let draw = |loras: &[LoraUse]| {
-        let mut linked = Sdxl::load_merged(&model, &options, loras, &mut |_| ()).unwrap();
-        let mut loaded = LoadedModel::load_merged(libtorch(), &model, &options, loras, &mut |_| ()).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let vae = VaeUse { name: "inverse".into(), path: copy.path().into(), hash: String::new() };
+    inverse_vae(&folder("tiny_sdxl_a/vae"), copy.path());
+    let draw = |loras: &[LoraUse], vae: Option<&VaeUse>| {
+        let variant = Variant { loras: loras.to_vec(), vae: vae.cloned(), ..Default::default() };
+        let of_linked = match vae {
+            Some(vae) => model.clone().with_vae(&vae.path).unwrap(),
+            None => model.clone(),
+        };
+        let mut linked = Sdxl::load_merged(&of_linked, &options, loras, &mut |_| ()).unwrap();
+        let mut loaded =
+            LoadedModel::load_changed(libtorch(), &model, &options, &variant, &mut |_| ()).unwrap();
         let request = [request("a brass key", 1)];
         let on_step = |_| ControlFlow::Continue(());
         let linked = paint(&mut linked, &request, on_step).unwrap().remove(0).image;
@@ -187,7 +200,12 @@ fn a_single_file_and_a_lora_cross_the_border() {
         assert_eq!(linked, loaded);
         linked
     };
-    assert_ne!(draw(&[lora]), draw(&[]));
+    let plain = draw(&[], None);
+    assert_ne!(draw(&[lora], None), plain);
+    let mut inverse = draw(&[], Some(&vae));
+    inverse.iter_mut().for_each(|byte| *byte = 255 - *byte);
+    let largest = inverse.iter().zip(plain.iter()).map(|(one, other)| one.abs_diff(*other)).max();
+    assert!(largest <= Some(1), "{largest:?}");
 }
 
 #[test]

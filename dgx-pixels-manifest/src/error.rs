@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::manifest::MANIFEST_VERSION;
+use crate::format::MANIFEST_VERSION;
 
 /// The reason why a text is not a manifest, or not a name in one.
 ///

@@ -33,15 +33,15 @@
 //! ```
 
 mod error;
+mod format;
 mod game_status;
 mod manifest;
 mod name;
 
 pub use self::error::{ManifestError, ManifestFault};
+pub use self::format::{MANIFEST_PATH, MANIFEST_VERSION};
 pub use self::game_status::{GAME_PORT, GameStatus, SpriteFault};
-pub use self::manifest::{
-    Animation, Frame, MANIFEST_PATH, MANIFEST_VERSION, MadeBy, Manifest, ManifestImage, ManifestSprite, Rect,
-};
+pub use self::manifest::{Animation, Frame, MadeBy, Manifest, ManifestImage, ManifestSprite, Rect};
 pub use self::name::{SpriteName, check_category};
 
 /// The README's example, which is compiled and run as a test.

@@ -6,13 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ManifestError, ManifestFault};
+use crate::format::MANIFEST_VERSION;
 use crate::name::SpriteName;
-
-/// The path of the manifest in a game's `assets` folder.
-pub const MANIFEST_PATH: &str = "sprites/manifest.json";
-
-/// The version of the format: the only one that is written and read.
-pub const MANIFEST_VERSION: u32 = 1;
 
 /// The sprites of a game. The JSON Schema is `docs/manifest.schema.json`.
 ///

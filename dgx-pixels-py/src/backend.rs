@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use dgx_pixels_core::backend::{
-    Backend, Canvas, Decoding, DeviceMemory, Either, ModelInfo, Models, Unmetered, Variant,
+    Backend, Canvas, Decoding, DeviceMemory, Either, ModelInfo, Models, Unmetered, Variant, refuse_changes,
 };
 use dgx_pixels_core::local::{LocalBackend, LocalModels};
 use dgx_pixels_core::model::Options;
 use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{
-    Cause, Error, ErrorKind, ImageSize, LoraChoice, ModelDefaults, ResolvedRequest, ValueError, one_line,
+    Cause, Error, ErrorKind, GenerateRequest, ImageSize, ModelDefaults, ResolvedRequest, one_line,
 };
 use image::RgbImage;
 use pyo3::exceptions::PyMemoryError;
@@ -85,9 +85,9 @@ impl Served {
         let is_python = |name: &&String| python.iter().any(|model| model.name == **name);
         let wanted: Vec<_> = names.iter().filter(|name| !is_python(name)).map(String::as_str).collect();
         let local = match (wanted.as_slice(), python.as_slice()) {
-            ([], []) => Some(LocalModels::open(None)?.with_lora_files()),
+            ([], []) => Some(LocalModels::open(None)?.with_files_of_requests()),
             ([], _) => None,
-            (wanted, _) => Some(LocalModels::named(wanted)?.with_lora_files()),
+            (wanted, _) => Some(LocalModels::named(wanted)?.with_files_of_requests()),
         };
         let local = match local {
             Some(local) if own_process => Some(local.with(options)?.owning_process()?),
@@ -164,19 +164,18 @@ impl Models for Served {
         }
     }
 
-    fn describe_with(
+    fn describe_for(
         &self,
         model: Option<&str>,
-        loras: &[LoraChoice],
+        request: &GenerateRequest,
         device: &str,
     ) -> Result<ModelInfo, Error> {
         let name = model.or(self.names.first().map(String::as_str));
-        match (self.python(name), loras.first()) {
-            (None, _) => self.local(name)?.describe_with(name, loras, device),
-            (Some(_), None) => self.describe(name, device),
-            (Some(model), Some(lora)) => {
-                let expected = format!("none, as `{}` is a backend in Python", model.name);
-                Err(ValueError::new("lora", lora, expected).into())
+        match self.python(name) {
+            None => self.local(name)?.describe_for(name, request, device),
+            Some(model) => {
+                refuse_changes(request, &format!("`{}` is a backend in Python", model.name))?;
+                self.describe(name, device)
             }
         }
     }

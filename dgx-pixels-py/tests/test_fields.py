@@ -63,6 +63,7 @@ SAMPLES: dict[str, Any] = {
     "tile_y": True,
     "transparent": "off",
     "unsure": "keep",
+    "vae": None,
     "width": (128, {"height": 128}),
 }
 

@@ -21,13 +21,17 @@ pub(crate) unsafe extern "C" fn load(
         // SAFETY: the caller's message, its listener and its place for the handle live until we
         // return.
         unsafe {
-            let Load { path, base, loras, options, random_seed } = message(load)?;
+            let Load { path, base, loras, vae, options, random_seed } = message(load)?;
             let mut on_bytes = |bytes| (progress.write)(progress.context, bytes);
             let loaded = match random_seed {
                 Some(seed) => Sdxl::random(&Model::sdxl_base(path), &options, seed)?,
                 None => {
                     let base = base.map(Model::open).transpose()?;
                     let model = Model::open_on(path, base.as_ref())?;
+                    let model = match vae {
+                        Some(vae) => model.with_vae(&vae)?,
+                        None => model,
+                    };
                     Sdxl::load_merged(&model, &options, &loras, &mut on_bytes)?
                 }
             };

@@ -14,8 +14,9 @@ pub use self::deploy::{Change, Deployed, DeployedSprite, NewSprite, Project};
 pub use self::game::{Game, Live};
 pub use self::png::optimized;
 pub use self::sheet::{
-    BEVY_META, DEFAULT_FRAME_MS, MAX_FRAMES, MAX_SHOWN, MAX_SIDE as MAX_SHEET_SIDE, MAX_TAGS, Sheet,
-    SheetFrame, SheetLayout, SheetOptions,
+    BEVY_META, DEFAULT_FRAME_MS, MAX_SIDE as MAX_SHEET_SIDE, Sheet, SheetFrame, SheetLayout, SheetOptions,
 };
-pub use self::sheet_index::{Direction, IndexedFrame, MAX_INDEX_BYTES, SheetIndex, Tag};
+pub use self::sheet_index::{
+    Direction, IndexedFrame, MAX_FRAMES, MAX_INDEX_BYTES, MAX_SHOWN, MAX_TAGS, SheetIndex, Tag,
+};
 pub use self::validate::{Finding, Report, Severity, validate};

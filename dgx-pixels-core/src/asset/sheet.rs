@@ -10,22 +10,12 @@ use rectangle_pack::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::sheet_index::{IndexedFrame, SheetIndex, Tag};
+use super::sheet_index::{IndexedFrame, MAX_FRAMES, SheetIndex, Tag, check_tags};
 use crate::error::Error;
 use crate::value_error::ValueError;
 
 /// The largest texture that every GPU takes, in pixels a side.
 pub const MAX_SIDE: u32 = 4096;
-
-/// The most frames of a sheet.
-pub const MAX_FRAMES: usize = 4096;
-
-/// The most animations of a sheet.
-pub const MAX_TAGS: usize = 1024;
-
-/// The most frames that all animations of a sheet show together. A short list of tags may each show
-/// every frame.
-pub const MAX_SHOWN: usize = 1 << 16;
 
 /// The time that a frame is shown where nothing else is said, in milliseconds.
 pub const DEFAULT_FRAME_MS: u32 = 100;
@@ -177,34 +167,6 @@ fn check(frames: &[SheetFrame], tags: &[Tag]) -> Result<(), Error> {
         }
     }
     check_tags(tags, frames.len())
-}
-
-/// Checks the tags of a sheet of `count` frames.
-///
-/// # Errors
-/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than
-/// [`MAX_SHOWN`].
-pub(super) fn check_tags(tags: &[Tag], count: usize) -> Result<(), Error> {
-    if tags.len() > MAX_TAGS {
-        return Err(fault("tag", format!("{} tags", tags.len()), format!("at most {MAX_TAGS}")));
-    }
-    let mut shown = 0;
-    for tag in tags {
-        if tag.from > tag.to || tag.to >= count {
-            // The name is another's, and may be long.
-            let name: String = tag.name.chars().take(80).collect();
-            let value = format!("{name}={}-{}", tag.from, tag.to);
-            let last = count.saturating_sub(1);
-            return Err(fault("tag", value, format!("frames 0 to {last}, the first not after the last")));
-        }
-        shown += tag.shown();
-    }
-    match shown <= MAX_SHOWN {
-        true => Ok(()),
-        false => {
-            Err(fault("tag", format!("{shown} frames in all tags"), format!("at most {MAX_SHOWN} together")))
-        }
-    }
 }
 
 type Places = ((u32, u32), Vec<(u32, u32)>);

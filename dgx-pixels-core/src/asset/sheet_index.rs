@@ -9,12 +9,21 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
-use super::sheet::{MAX_FRAMES, check_tags};
 use crate::error::Error;
 use crate::value_error::ValueError;
 
 /// The most bytes of the JSON. Aseprite writes some 2 MB for [`MAX_FRAMES`] frames.
 pub const MAX_INDEX_BYTES: usize = 16 << 20;
+
+/// The most frames of a sheet.
+pub const MAX_FRAMES: usize = 4096;
+
+/// The most animations of a sheet.
+pub const MAX_TAGS: usize = 1024;
+
+/// The most frames that all animations of a sheet show together. A short list of tags may each show
+/// every frame.
+pub const MAX_SHOWN: usize = 1 << 16;
 
 /// The longest side of a sheet, in pixels: larger textures exist on no GPU.
 const MAX_INDEX_SIDE: u32 = 1 << 14;
@@ -291,6 +300,33 @@ impl SheetIndex {
     pub fn to_animations(&self) -> BTreeMap<String, Animation> {
         let animation = |tag: &Tag| (tag.name.clone(), Animation { frames: tag.to_frames(), repeat: true });
         self.tags.iter().map(animation).collect()
+    }
+}
+
+/// Checks the tags of a sheet of `count` frames.
+///
+/// # Errors
+/// [`Error::Value`] for frames that are not there, more than [`MAX_TAGS`], and more shown than
+/// [`MAX_SHOWN`].
+pub(super) fn check_tags(tags: &[Tag], count: usize) -> Result<(), Error> {
+    let fault = |value: String, expected: String| Err(ValueError::new("tag", value, expected).into());
+    if tags.len() > MAX_TAGS {
+        return fault(format!("{} tags", tags.len()), format!("at most {MAX_TAGS}"));
+    }
+    let mut shown = 0;
+    for tag in tags {
+        if tag.from > tag.to || tag.to >= count {
+            // The name is another's, and may be long.
+            let name: String = tag.name.chars().take(80).collect();
+            let value = format!("{name}={}-{}", tag.from, tag.to);
+            let last = count.saturating_sub(1);
+            return fault(value, format!("frames 0 to {last}, the first not after the last"));
+        }
+        shown += tag.shown();
+    }
+    match shown <= MAX_SHOWN {
+        true => Ok(()),
+        false => fault(format!("{shown} frames in all tags"), format!("at most {MAX_SHOWN} together")),
     }
 }
 

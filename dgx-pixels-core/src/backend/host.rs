@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::{Backend, Sketch};
 use crate::error::Error;
-use crate::model::LoraUse;
-use crate::request::{LoraChoice, ModelDefaults};
+use crate::model::{InversionUse, LoraUse, VaeUse};
+use crate::request::{GenerateRequest, ModelDefaults};
 use crate::scheduler::PredictionType;
 use crate::value_error::ValueError;
 
@@ -40,27 +40,22 @@ pub trait Models: Send + Sync + 'static {
     /// [`Error::Model`]; [`Error::Device`]; [`Error::OutOfMemory`].
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Self::Backend, Error>;
 
-    /// The facts of a model that LoRAs change, as [`describe`](Self::describe) has them. The files
-    /// are found and checked.
+    /// The facts of a model as a request changes it, with LoRAs or another VAE, as
+    /// [`describe`](Self::describe) has them. The files are found and checked.
     ///
     /// # Errors
     /// Those of [`describe`](Self::describe); [`Error::Value`] from models that take none, which is
     /// the default; [`Error::ModelChoice`] for a name that no file has, and [`Error::Model`] for a
     /// file that is for another model.
-    fn describe_with(
+    fn describe_for(
         &self,
         model: Option<&str>,
-        loras: &[LoraChoice],
+        request: &GenerateRequest,
         device: &str,
     ) -> Result<ModelInfo, Error> {
         let info = self.describe(model, device)?;
-        match loras.first() {
-            None => Ok(info),
-            Some(lora) => {
-                let expected = format!("none, as the model `{}` takes no LoRA", info.name);
-                Err(ValueError::new("lora", lora, expected).into())
-            }
-        }
+        refuse_changes(request, &format!("the model `{}` takes no other files", info.name))?;
+        Ok(info)
     }
 
     /// Loads a model as it was described, with what changes it.
@@ -82,6 +77,28 @@ pub trait Models: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Model`] for a file that cannot be read.
     fn hash(&self, model: &str) -> Result<Option<String>, Error>;
+}
+
+/// Refuses a LoRA or a VAE for a model that takes none, because of `reason`.
+///
+/// # Errors
+/// [`Error::Value`] naming the field.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::GenerateRequest;
+/// use dgx_pixels_core::backend::refuse_changes;
+/// let request = GenerateRequest { vae: Some("sdxl-vae".into()), ..Default::default() };
+/// let error = refuse_changes(&request, "`sketch` computes nothing").unwrap_err();
+/// assert_eq!(error.to_string(), "`vae` is `sdxl-vae`; expected none, as `sketch` computes nothing");
+/// ```
+pub fn refuse_changes(request: &GenerateRequest, reason: &str) -> Result<(), Error> {
+    let expected = || format!("none, as {reason}");
+    match (request.lora.first(), &request.vae) {
+        (Some(lora), _) => Err(ValueError::new("lora", lora, expected()).into()),
+        (None, Some(vae)) => Err(ValueError::new("vae", vae, expected()).into()),
+        (None, None) => Ok(()),
+    }
 }
 
 /// The facts of a model that are known before it is loaded.
@@ -110,11 +127,11 @@ pub struct ModelInfo {
     pub libtorch: Option<String>,
     /// The license of the model, if it is known, for example `openrail++`.
     pub licence: Option<String>,
-    /// The settings that win over the model's files, and the LoRAs that change it.
+    /// The settings that win over the model's files, and the files that change it.
     pub variant: Variant,
 }
 
-/// The settings and LoRAs that a loaded model has besides its files.
+/// The settings and the files of others that a loaded model has besides its own files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Variant {
     /// The meaning of the UNet's answer.
@@ -123,20 +140,27 @@ pub struct Variant {
     pub zero_snr: Option<bool>,
     /// The LoRAs, in the order of the request.
     pub loras: Vec<LoraUse>,
+    /// The VAE in place of the model's own.
+    pub vae: Option<VaeUse>,
+    /// The textual inversions that the prompts name. They change no weights.
+    pub inversions: Vec<InversionUse>,
 }
 
 impl ModelInfo {
-    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs their
-    /// names, hashes and weights. Two jobs with one key can share a forward pass.
+    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs or
+    /// another VAE their names, hashes and weights. Two jobs with one key can share a forward pass.
     pub fn key(&self) -> Cow<'_, str> {
-        if self.variant.loras.is_empty() {
+        let Variant { loras, vae, .. } = &self.variant;
+        if loras.is_empty() && vae.is_none() {
             return Cow::Borrowed(&self.name);
         }
-        let loras = self.variant.loras.iter().map(|lora| {
+        let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
+        let loras = loras.iter().map(|lora| {
             let LoraUse { name, hash, weight, text_weight, .. } = lora;
-            format!(" + {name}@{}:{weight}:{text_weight}", hash.get(..16).unwrap_or(hash))
+            format!(" + {name}@{}:{weight}:{text_weight}", short(hash))
         });
-        Cow::Owned([self.name.clone()].into_iter().chain(loras).collect())
+        let vae = vae.iter().map(|vae| format!(" + vae {}@{}", vae.name, short(&vae.hash)));
+        Cow::Owned([self.name.clone()].into_iter().chain(loras).chain(vae).collect())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 
 pub use either::Either;
-pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered, Variant};
+pub use host::{DeviceMemory, Memory, ModelInfo, Models, Sketches, Unmetered, Variant, refuse_changes};
 pub use sketch::{Sketch, SketchCanvas};
 
 use crate::error::Error;

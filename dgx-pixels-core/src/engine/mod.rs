@@ -104,6 +104,7 @@ use self::worker::Worker;
 use crate::backend::{DeviceMemory, ModelInfo, Models};
 use crate::error::Error;
 use crate::job::{Job, JobId};
+use crate::request::GenerateRequest;
 
 /// Threads that make sprites and write files.
 const WRITERS: usize = 2;
@@ -136,7 +137,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-type Describe = Box<dyn Fn(Option<&str>, &[crate::LoraChoice]) -> Result<ModelInfo, Error> + Send + Sync>;
+type Describe = Box<dyn Fn(Option<&str>, &GenerateRequest) -> Result<ModelInfo, Error> + Send + Sync>;
 
 impl Engine {
     /// Opens the journal, takes up what an earlier run left, and serves `models` on `devices`. No
@@ -193,7 +194,7 @@ impl Engine {
         let first = names[0].clone();
         let (described, described_on) = (models.clone(), first.clone());
         let describe: Describe =
-            Box::new(move |model, loras| described.describe_with(model, loras, &described_on));
+            Box::new(move |model, request| described.describe_for(model, request, &described_on));
         let mut recovered = recover(&shared, &describe, unfinished);
         recovered.extend(given_up_jobs(&shared, given_up)?);
         for (index, (device, name)) in devices.into_iter().zip(names).enumerate() {

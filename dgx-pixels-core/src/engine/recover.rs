@@ -43,6 +43,9 @@ pub(super) fn task(
     for (choice, lora) in resolved.request.lora.iter_mut().zip(&info.variant.loras) {
         choice.name.clone_from(&lora.name);
     }
+    if let (Some(name), Some(vae)) = (&mut resolved.request.vae, &info.variant.vae) {
+        name.clone_from(&vae.name);
+    }
     let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
     let output = submission.output.clone().or(results);
     let (client, model) = (submission.client.as_str().into(), (&*info.key()).into());
@@ -90,9 +93,8 @@ pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec
     let mut jobs = vec![];
     for Unfinished { id, submission, deaths } in unfinished {
         // A journal is a file: what it asks for passes the same door as a caller's request.
-        let described = submission
-            .validate()
-            .and_then(|()| describe(submission.model.as_deref(), &submission.request.lora));
+        let described =
+            submission.validate().and_then(|()| describe(submission.model.as_deref(), &submission.request));
         let resolved = described.and_then(|info| Ok((submission.resolve(&info.defaults)?, info)));
         let job = match resolved {
             Ok((resolved, info)) => {

@@ -114,7 +114,7 @@ impl Engine {
         let shared = &self.0.shared;
         // 1. the request
         submission.validate()?;
-        let info = (self.0.describe)(submission.model.as_deref(), &submission.request.lora)?;
+        let info = (self.0.describe)(submission.model.as_deref(), &submission.request)?;
         let resolved = submission.resolve(&info.defaults)?;
 
         // 2. its key: the same again is the same job

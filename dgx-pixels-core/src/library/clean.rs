@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::asset::gone;
 use super::name::AssetId;
+use super::place::gone;
 use super::{Library, fault};
 use crate::error::{Error, one_line};
 

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use event_listener::{Event, listener};
 use serde::{Deserialize, Serialize};
 
-use super::asset::{Asset, Stamp};
+use super::asset::Asset;
 use super::clean::Usage;
 use super::name::{AssetId, shown};
+use super::place::Stamp;
 use crate::value_error::ValueError;
 
 /// The most assets on one page.

@@ -8,9 +8,8 @@ use image::RgbImage;
 
 use super::{Libtorch, json, text};
 use crate::abi::{self, Begun, ByteSink, CanvasState, ImageSink, LatentSink, Load};
-use crate::backend::{Backend, Canvas, Decoding, Latents};
+use crate::backend::{Backend, Canvas, Decoding, Latents, Variant};
 use crate::error::Error;
-use crate::model::lora::LoraUse;
 use crate::model::{Model, Options};
 use crate::request::{ModelDefaults, ResolvedRequest};
 
@@ -47,22 +46,23 @@ impl LoadedModel {
         options: &Options,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<LoadedModel, Error> {
-        LoadedModel::load_merged(libtorch, model, options, &[], on_bytes)
+        LoadedModel::load_changed(libtorch, model, options, &Variant::default(), on_bytes)
     }
 
-    /// Loads a model as [`load`](Self::load) does, with weights that `loras` change.
+    /// Loads a model as [`load`](Self::load) does, as the files in `variant` change it.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load), and [`Error::Model`] for a LoRA that is for another model.
-    pub fn load_merged(
+    /// Those of [`load`](Self::load), and [`Error::Model`] for a file that is for another model.
+    pub fn load_changed(
         libtorch: Libtorch,
         model: &Model,
         options: &Options,
-        loras: &[LoraUse],
+        variant: &Variant,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<LoadedModel, Error> {
         let (path, base) = (model.path.clone(), model.base_path().map(Path::to_owned));
-        let load = Load { path, base, loras: loras.to_vec(), options: *options, random_seed: None };
+        let (loras, vae) = (variant.loras.clone(), variant.vae.as_ref().map(|vae| vae.path.clone()));
+        let load = Load { path, base, loras, vae, options: *options, random_seed: None };
         LoadedModel::new(libtorch, &load, model.defaults(), on_bytes)
     }
 
@@ -78,8 +78,14 @@ impl LoadedModel {
         seed: u64,
     ) -> Result<LoadedModel, Error> {
         let (path, seed) = (path.to_owned(), Some(seed));
-        let load =
-            Load { path: path.clone(), base: None, loras: vec![], options: *options, random_seed: seed };
+        let load = Load {
+            path: path.clone(),
+            base: None,
+            loras: vec![],
+            vae: None,
+            options: *options,
+            random_seed: seed,
+        };
         LoadedModel::new(libtorch, &load, Model::sdxl_base(path).defaults(), &mut |_| ())
     }
 

@@ -1,13 +1,13 @@
 //! Model folders by name, and the devices that compute them.
 
 use super::{Libtorch, LoadedModel, find};
-use crate::backend::{ModelInfo, Models};
+use crate::backend::{ModelInfo, Models, Variant};
 use crate::device::Device;
 use crate::error::{Cause, Error};
 use crate::gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::lora::LoraUse;
-use crate::model::{Model, Options};
+use crate::model::{Model, Options, VaeUse};
 use crate::value_error::ValueError;
 
 /// Model folders, each under a name, that the loaded libtorch computes. Facts and hashes are read
@@ -51,20 +51,28 @@ impl LoadedModels {
 }
 
 impl LoadedModels {
-    /// Loads a model as `loras` change it.
+    /// Loads a model as the files in `variant` change it.
     ///
     /// # Errors
-    /// Those of [`Models::load`], and [`Error::Model`] for a LoRA that is for another model.
-    pub fn load_merged(
+    /// Those of [`Models::load`], and [`Error::Model`] for a file that is for another model.
+    pub fn load_changed(
         &self,
         model: &str,
-        loras: &[LoraUse],
+        variant: &Variant,
         device: &str,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<LoadedModel, Error> {
         let (checkpoint, options) = (self.find(Some(model))?, self.options_on(device)?);
         let libtorch = Libtorch::load(self.owns_process)?;
-        LoadedModel::load_merged(libtorch, &checkpoint.model, &options, loras, on_bytes)
+        LoadedModel::load_changed(libtorch, &checkpoint.model, &options, variant, on_bytes)
+    }
+
+    /// The facts of a model with another VAE, as [`Models::describe`] has them.
+    ///
+    /// # Errors
+    /// Those of [`Models::describe`], and [`Error::Model`] for a VAE that is for another model.
+    pub fn describe_with_vae(&self, model: &str, vae: &VaeUse, device: &str) -> Result<ModelInfo, Error> {
+        self.find(Some(model))?.with_vae(vae)?.describe(&self.options_on(device)?)
     }
 
     /// Checks that LoRAs are for a model, by the headers of all files.
@@ -84,7 +92,7 @@ impl Models for LoadedModels {
     }
 
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<LoadedModel, Error> {
-        self.load_merged(model, &[], device, on_bytes)
+        self.load_changed(model, &Variant::default(), device, on_bytes)
     }
 
     fn hash(&self, model: &str) -> Result<Option<String>, Error> {

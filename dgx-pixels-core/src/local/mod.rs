@@ -32,14 +32,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::libtorch::{Folders, Sdxl};
-use crate::backend::{Backend as _, DeviceMemory, Either, ModelInfo, Models, Sketch, Sketches, Unmetered};
+use crate::backend::{
+    Backend as _, DeviceMemory, Either, ModelInfo, Models, Sketch, Sketches, Unmetered, Variant,
+    refuse_changes,
+};
 use crate::engine::{Engine, EngineConfig};
 use crate::error::Error;
-use crate::model::lora::Loras;
+use crate::model::parts::Parts;
 use crate::model::search::{self, Found, Note, Place};
 use crate::model::{Model, Options};
-use crate::request::{LoraChoice, ModelDefaults};
-use crate::value_error::ValueError;
+use crate::request::{GenerateRequest, ModelDefaults};
 use crate::{canvas, folders};
 
 /// The name of the built-in model, which needs no files and no libtorch: it paints a figure from
@@ -117,7 +119,7 @@ pub struct LocalModels {
     opened: Vec<(String, Model)>,
     /// The same, ready to be computed; `None` if there are none.
     folders: Option<Arc<Folders>>,
-    loras: Arc<Loras>,
+    parts: Arc<Parts>,
 }
 
 impl LocalModels {
@@ -146,15 +148,15 @@ impl LocalModels {
         LocalModels::of_folders(vec![chosen], notes)
     }
 
-    /// Lets requests ask for LoRAs by path too, for a door whose callers may read all files anyway.
-    /// By default they are files in the model folders, by name.
-    pub fn with_lora_files(self) -> LocalModels {
-        LocalModels { loras: Arc::new(Loras::new(search::places(), true)), ..self }
+    /// Lets requests ask for LoRAs and VAEs by path too, for a door whose callers may read all
+    /// files anyway. By default they are files in the model folders, by name.
+    pub fn with_files_of_requests(self) -> LocalModels {
+        LocalModels { parts: Arc::new(Parts::new(search::places(), true)), ..self }
     }
 
-    /// The LoRAs that requests may ask for.
-    pub fn loras(&self) -> &Loras {
-        &self.loras
+    /// The files besides models that requests may ask for.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     fn open_in(places: &[Place], model: Option<&str>) -> Result<LocalModels, Error> {
@@ -254,7 +256,7 @@ impl LocalModels {
             owns_process: false,
             opened: vec![],
             folders: None,
-            loras: Arc::new(Loras::new(search::places(), false)),
+            parts: Arc::new(Parts::new(search::places(), false)),
         }
     }
 
@@ -395,24 +397,37 @@ impl Models for LocalModels {
         }
     }
 
-    fn describe_with(
+    fn describe_for(
         &self,
         model: Option<&str>,
-        loras: &[LoraChoice],
+        request: &GenerateRequest,
         device: &str,
     ) -> Result<ModelInfo, Error> {
         let model = self.find(model)?;
-        let mut info = self.describe(Some(&model.name), device)?;
-        let Some(first) = loras.first() else { return Ok(info) };
         let Some(folders) = self.folder_of(model) else {
-            let expected = format!("none, as `{}` computes nothing that a LoRA could change", model.name);
-            return Err(ValueError::new("lora", first, expected).into());
+            refuse_changes(
+                request,
+                &format!("`{}` computes nothing that another file could change", model.name),
+            )?;
+            return self.describe(Some(&model.name), device);
         };
-        info.variant.loras = loras.iter().map(|lora| self.loras.find(lora)).collect::<Result<_, _>>()?;
-        // Weights change nothing in what goes together.
-        let hashes = info.variant.loras.iter().map(|lora| lora.hash.as_str());
-        let key = [info.name.as_str()].into_iter().chain(hashes).collect::<Vec<_>>().join(" ");
-        self.loras.check_once(&key, || folders.check_loras(&model.name, &info.variant.loras))?;
+        let vae = request.vae.as_deref().map(|name| self.parts.vae(name)).transpose()?;
+        let mut info = match &vae {
+            Some(vae) => folders.describe_with_vae(&model.name, vae, device)?,
+            None => folders.describe(Some(&model.name), device)?,
+        };
+        let loras = request.lora.iter().map(|lora| self.parts.lora(lora)).collect::<Result<Vec<_>, _>>()?;
+        if !loras.is_empty() {
+            // Weights change nothing in what goes together.
+            let hashes = loras.iter().map(|lora| lora.hash.as_str());
+            let key = [info.name.as_str()].into_iter().chain(hashes).collect::<Vec<_>>().join(" ");
+            self.parts.check_once(&key, || folders.check_loras(&model.name, &loras))?;
+        }
+        let inversions = match &model.path {
+            Some(path) => self.parts.inversions(path, request)?,
+            None => vec![],
+        };
+        info.variant = Variant { loras, vae, inversions, ..info.variant };
         Ok(info)
     }
 
@@ -424,7 +439,7 @@ impl Models for LocalModels {
     ) -> Result<LocalBackend, Error> {
         match self.folder_of(self.find(Some(&info.name))?) {
             Some(folders) => {
-                folders.load_merged(&info.name, &info.variant.loras, device, on_bytes).map(Either::Second)
+                folders.load_changed(&info.name, &info.variant, device, on_bytes).map(Either::Second)
             }
             None => Ok(Either::First(Sketch)),
         }

@@ -1,12 +1,14 @@
 //! The facts of a model folder that an engine needs before the model is loaded.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use safetensors::Dtype as StoredDtype;
 
 use super::lora::{LoraSet, LoraUse};
 use super::scales::is_fp8;
-use super::{Component, Model, Options};
+use super::{Component, Model, Options, VaeUse};
 use crate::abi::LIBTORCH_VERSION;
 use crate::backend::{ModelInfo, Variant};
 use crate::error::Error;
@@ -18,11 +20,19 @@ pub(crate) struct Checkpoint {
     /// Numbers in the weights of each component.
     parameters: OnceLock<[u64; Component::ALL.len()]>,
     hash: Mutex<Option<String>>,
+    /// The model with other VAEs, by their paths and hashes.
+    with_vaes: Mutex<HashMap<(PathBuf, String), Arc<Checkpoint>>>,
 }
 
 impl Checkpoint {
     pub(crate) fn new(name: String, model: Model) -> Checkpoint {
-        Checkpoint { name, model, parameters: OnceLock::new(), hash: Mutex::new(None) }
+        Checkpoint {
+            name,
+            model,
+            parameters: OnceLock::new(),
+            hash: Mutex::new(None),
+            with_vaes: Mutex::default(),
+        }
     }
 
     /// The facts of the model on the device of `options`, which is not `auto`.
@@ -51,9 +61,22 @@ impl Checkpoint {
             variant: Variant {
                 prediction_type: options.prediction_type,
                 zero_snr: options.zero_snr,
-                loras: vec![],
+                ..Variant::default()
             },
         })
+    }
+
+    /// The model with another VAE, opened once. The hash is still that of the model alone.
+    pub(crate) fn with_vae(&self, vae: &VaeUse) -> Result<Arc<Checkpoint>, Error> {
+        let key = (vae.path.clone(), vae.hash.clone());
+        let mut opened = self.with_vaes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = opened.get(&key) {
+            return Ok(known.clone());
+        }
+        let model = self.model.clone().with_vae(&vae.path)?;
+        let changed = Arc::new(Checkpoint::new(self.name.clone(), model));
+        opened.insert(key, changed.clone());
+        Ok(changed)
     }
 
     /// Checks that LoRAs are for this model.

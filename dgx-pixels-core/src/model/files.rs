@@ -11,8 +11,8 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::header::Header;
-use super::{kind, read_text};
+use super::header::{Header, other_format};
+use super::read_text;
 use crate::error::{Error, Reason};
 
 /// The weights of one component: one file, shards under an index, or a part of a file that has all
@@ -191,7 +191,7 @@ impl Shard {
         // SAFETY: a mapping is undefined if another process truncates the file meanwhile. Weights
         // are not written while they are in use, and every loader of safetensors relies on that.
         let bytes = unsafe { Mmap::map(&file) }.map_err(|error| Error::model(&path, error))?;
-        if let Some(format) = kind::other_format(&bytes) {
+        if let Some(format) = other_format(&bytes) {
             return Err(Error::model(&path, format));
         }
         let header = Header::read(&bytes).map_err(|error| {

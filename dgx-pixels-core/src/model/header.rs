@@ -364,6 +364,38 @@ impl<'a> Visitor<'a> for Sides {
     }
 }
 
+/// Says which other format a file is in, by its first bytes, and what to do about it.
+pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    const PICKLE: &str = "it is a pickle (`.ckpt`, `.pt`, `.bin`), which can run any code when it is opened; expected \
+                          safetensors: get the model's `.safetensors` file, or convert it with a tool that you trust";
+    let starts = |magic: &[u8]| bytes.starts_with(magic);
+    if starts(b"PK\x03\x04")
+        || (starts(b"\x80")
+            && bytes.get(1).is_some_and(|protocol| (2..=5).contains(protocol))
+            && bytes.get(7).is_some_and(|byte| *byte != 0))
+    {
+        return Some(PICKLE);
+    }
+    if starts(b"GGUF") {
+        return Some("it is in the format GGUF; expected safetensors");
+    }
+    if starts(b"version https://git-lfs") {
+        return Some(
+            "it is a pointer of Git LFS, and the weights were not fetched; `git lfs pull` fetches them",
+        );
+    }
+    let text = bytes.trim_ascii_start();
+    if text
+        .get(..5)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"<html") || start.eq_ignore_ascii_case(b"<!doc"))
+    {
+        return Some(
+            "it is a web page, as when a site asks for a login; expected a file in the format safetensors",
+        );
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,5 +468,16 @@ mod tests {
         assert!(kept <= 2 * text.len(), "{kept} bytes for a header of {}", text.len());
         let many = format!("{{{}}}", (0..=MAX_TENSORS).map(entry).collect::<Vec<_>>().join(","));
         assert_eq!(fault(&many, MAX_TENSORS + 1), "it has 20001 tensors; expected at most 20000");
+    }
+
+    #[test]
+    fn pickles_and_pages_are_known_by_their_first_bytes() {
+        for bytes in [&b"PK\x03\x04\0\0\0\0\0\0"[..], b"\x80\x02}q\x00(X\x0a\x00"] {
+            assert!(other_format(bytes).is_some_and(|text| text.starts_with("it is a pickle")));
+        }
+        assert!(other_format(b"<!DOCTYPE html>").is_some_and(|text| text.starts_with("it is a web page")));
+        assert!(other_format(b"version https://git-lfs.github.com/spec/v1").is_some());
+        // A header of 640 bytes begins as a pickle does.
+        assert_eq!(other_format(b"\x80\x02\0\0\0\0\0\0{\"a\":"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The kind of a file of weights: what its first bytes, names, sides and notes say.
+//! The kind of a file of weights: what the names, sides and notes in its header say.
 
 use std::fmt;
 
@@ -37,38 +37,6 @@ impl fmt::Display for FileKind {
             FileKind::Unknown => "a file of an unknown kind",
         })
     }
-}
-
-/// Says which other format a file is in, by its first bytes, and what to do about it.
-pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
-    const PICKLE: &str = "it is a pickle (`.ckpt`, `.pt`, `.bin`), which can run any code when it is opened; expected \
-                          safetensors: get the model's `.safetensors` file, or convert it with a tool that you trust";
-    let starts = |magic: &[u8]| bytes.starts_with(magic);
-    if starts(b"PK\x03\x04")
-        || (starts(b"\x80")
-            && bytes.get(1).is_some_and(|protocol| (2..=5).contains(protocol))
-            && bytes.get(7).is_some_and(|byte| *byte != 0))
-    {
-        return Some(PICKLE);
-    }
-    if starts(b"GGUF") {
-        return Some("it is in the format GGUF; expected safetensors");
-    }
-    if starts(b"version https://git-lfs") {
-        return Some(
-            "it is a pointer of Git LFS, and the weights were not fetched; `git lfs pull` fetches them",
-        );
-    }
-    let text = bytes.trim_ascii_start();
-    if text
-        .get(..5)
-        .is_some_and(|start| start.eq_ignore_ascii_case(b"<html") || start.eq_ignore_ascii_case(b"<!doc"))
-    {
-        return Some(
-            "it is a web page, as when a site asks for a login; expected a file in the format safetensors",
-        );
-    }
-    None
 }
 
 /// The endings by which names of a LoRA and its kin are known.
@@ -249,16 +217,5 @@ mod tests {
         ] {
             assert_eq!(kind(tensors).to_string(), expected);
         }
-    }
-
-    #[test]
-    fn pickles_and_pages_are_known_by_their_first_bytes() {
-        for bytes in [&b"PK\x03\x04\0\0\0\0\0\0"[..], b"\x80\x02}q\x00(X\x0a\x00"] {
-            assert!(other_format(bytes).is_some_and(|text| text.starts_with("it is a pickle")));
-        }
-        assert!(other_format(b"<!DOCTYPE html>").is_some_and(|text| text.starts_with("it is a web page")));
-        assert!(other_format(b"version https://git-lfs.github.com/spec/v1").is_some());
-        // A header of 640 bytes begins as a pickle does.
-        assert_eq!(other_format(b"\x80\x02\0\0\0\0\0\0{\"a\":"), None);
     }
 }

@@ -13,10 +13,13 @@ pub mod lora;
 mod marks;
 #[cfg(any(feature = "engine", feature = "torch"))]
 mod options;
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub mod parts;
 pub(crate) mod scales;
 pub mod search;
 mod sgm;
 mod single_file;
+mod vae;
 mod variant;
 
 use std::fs::File;
@@ -29,7 +32,7 @@ use files::{WeightFiles, WeightPaths};
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub use options::Options;
 pub use single_file::SingleFile;
-pub use variant::LoraUse;
+pub use variant::{InversionUse, LoraUse, VaeUse};
 
 use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
@@ -73,6 +76,8 @@ pub struct Model {
     single: Option<Arc<SingleFile>>,
     /// The model that supplies what the file lacks.
     base: Option<Box<Model>>,
+    /// The VAE in place of its own.
+    other_vae: Option<Arc<vae::Vae>>,
 }
 
 /// A part of a model that has weights.
@@ -193,9 +198,29 @@ impl Model {
             path: path.to_owned(),
             single: None,
             base: None,
+            other_vae: None,
         };
         model.check_widths()?;
         Ok(model)
+    }
+
+    /// Takes the VAE in `path` in place of the model's own: a folder in diffusers' layout, or a
+    /// file that has a VAE. [`hash`](Self::hash) stays that of the model.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file: it is no VAE, or one whose latents are not the model's.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Model;
+    /// let folder = tempfile::tempdir()?;
+    /// let error = Model::sdxl_base("tokenizers").with_vae(folder.path()).unwrap_err();
+    /// assert!(error.to_string().contains("it has no `config.json`"), "{error}");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn with_vae(self, path: &Path) -> Result<Model, Error> {
+        let vae = vae::Vae::open(path, &self.vae)?;
+        Ok(Model { vae: vae.config.clone(), other_vae: Some(Arc::new(vae)), ..self })
     }
 
     /// The published sizes of SDXL base, to be measured with weights that are drawn at random;
@@ -225,6 +250,7 @@ impl Model {
             licence: None,
             single: None,
             base: None,
+            other_vae: None,
         }
     }
 
@@ -302,11 +328,18 @@ impl Model {
     /// # Errors
     /// [`Error::Model`] naming the file.
     pub fn weights(&self, component: Component, prefer_fp16: bool) -> Result<WeightFiles, Error> {
+        if let Some(vae) = self.other_vae.as_ref().filter(|_| component == Component::Vae) {
+            return vae.weights();
+        }
         if let Some(file) = &self.single {
             return match (file.weights(component), &self.base) {
                 (Some(weights), _) => Ok(weights),
                 (None, Some(base)) => base.weights(component, prefer_fp16),
-                (None, None) => unreachable!("a file that lacks a component is not opened without a base"),
+                // A file that lacks more is not opened without a base.
+                (None, None) => Err(Error::model(
+                    &self.path,
+                    "it lacks `vae`; name a VAE with `--vae`, or a model that has one with `--base`",
+                )),
             };
         }
         WeightFiles::open(&self.path.join(component.name()), component.stem(), prefer_fp16)

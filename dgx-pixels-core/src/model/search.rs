@@ -17,8 +17,8 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use self::snapshots::lora_in_hub;
 use self::snapshots::{files_in, models_in, snapshots};
+pub use self::snapshots::{lora_in_hub, vae_in_hub};
 use super::Model;
 use super::files::Shard;
 use super::hub::{self, HubName};
@@ -398,7 +398,16 @@ pub fn embeddings(places: &[Place]) -> Vec<(String, PathBuf)> {
     parts(places, EMBEDDINGS, FileKind::Embedding)
 }
 
-/// The VAEs in `places` that are files of their own, as [`loras`] lists LoRAs: the folder is `vae`.
+/// The places besides the model folders whose textual inversions a model's prompts may name: in
+/// the model's folder, and beside it.
+#[cfg(any(feature = "engine", feature = "torch"))]
+pub(crate) fn beside(model: &Path) -> Vec<Place> {
+    let beside = model.parent().map(|folder| Place::Plain(folder.to_owned()));
+    [Place::Plain(model.to_owned())].into_iter().chain(beside).collect()
+}
+
+/// The VAEs in `places` that are files or folders of their own, as [`loras`] lists LoRAs: the
+/// folder is `vae`.
 ///
 /// The folder `vae` of a model in diffusers' layout is a part of the model, and is left out.
 pub fn vaes(places: &[Place]) -> Vec<(String, PathBuf)> {
@@ -416,7 +425,11 @@ fn parts(places: &[Place], folder: &str, wanted: FileKind) -> Vec<(String, PathB
             Place::Plain(path) | Place::Here(path) => {
                 // A model's own folder `vae` is a part of it.
                 let is_own = folder == VAES && path.join("model_index.json").is_file();
-                let inside = if is_own { vec![] } else { files(&path.join(folder)) };
+                let mut inside = if is_own { vec![] } else { files(&path.join(folder)) };
+                if folder == VAES && !is_own {
+                    let folders = subfolders(&path.join(folder)).into_iter();
+                    inside.extend(folders.filter(|path| path.join("config.json").is_file()));
+                }
                 inside.into_iter().chain(files(path).into_iter().filter(is_wanted)).collect()
             }
         }

@@ -18,7 +18,8 @@ use crate::error::Error;
 /// Width of an attention head, in every model of the family.
 const HEAD_WIDTH: i64 = 64;
 
-type Tensors = BTreeMap<String, Weight>;
+/// Tensors by their names in diffusers.
+pub(super) type Tensors = BTreeMap<String, Weight>;
 
 /// A file, and which of its tensors are which component's.
 #[derive(Debug)]
@@ -73,7 +74,9 @@ pub(super) fn open(path: &Path, base: Option<&Model>) -> Result<Model, Error> {
         .filter(|component| components[*component as usize].is_none())
         .map(|component| format!("`{}`", component.name()))
         .collect();
-    if base.is_none() && !missing.is_empty() {
+    // A request may bring a VAE.
+    let lacks_vae_alone = missing == ["`vae`"];
+    if base.is_none() && !missing.is_empty() && !lacks_vae_alone {
         let missing = missing.join(" and ");
         return Err(fault(format!("it lacks {missing}; name a model that has what it lacks with `--base`")));
     }
@@ -81,7 +84,8 @@ pub(super) fn open(path: &Path, base: Option<&Model>) -> Result<Model, Error> {
     let mut model = Model::sdxl_base(path);
     for component in Component::ALL {
         let Some(tensors) = &components[component as usize] else {
-            let base = base.expect("checked above; this is a bug");
+            // A VAE that a request brings is as SDXL's until it is opened.
+            let Some(base) = base else { continue };
             match component {
                 Component::TextEncoder => model.text_encoder = base.text_encoder.clone(),
                 Component::TextEncoder2 => model.text_encoder_2 = base.text_encoder_2.clone(),
@@ -179,12 +183,8 @@ fn sorted(
             }
             is_found
         } else if let Some(name) =
-            vae.and_then(|vae| name.strip_prefix(vae)).and_then(|name| sgm::vae_to_diffusers(name, levels))
+            vae.and_then(|vae| name.strip_prefix(vae)).and_then(|name| vae_tensor(name, levels, &mut weight))
         {
-            // The attention's layers are convolutions of single pixels there.
-            if name.contains(".attentions.") && weight.shape.len() == 4 && weight.shape[2..] == [1, 1] {
-                weight.shape.truncate(2);
-            }
             parts[Component::Vae as usize].insert(name, weight);
             true
         } else if let Some(name) =
@@ -217,6 +217,16 @@ fn sorted(
     Ok((parts, averages, unknown, layers))
 }
 
+/// diffusers' name of the VAE's tensor `name`, and its sides there.
+pub(super) fn vae_tensor(name: &str, levels: usize, weight: &mut Weight) -> Option<String> {
+    let name = sgm::vae_to_diffusers(name, levels)?;
+    // The attention's layers are convolutions of single pixels in the layout.
+    if name.contains(".attentions.") && weight.shape.len() == 4 && weight.shape[2..] == [1, 1] {
+        weight.shape.truncate(2);
+    }
+    Some(name)
+}
+
 /// The UNet under diffusers' names, and the names that are not the UNet's.
 fn named_unet(header: &Header) -> Result<(Tensors, Vec<String>), String> {
     let prefix = prefix_of(header, &DIFFUSERS_PREFIXES, "add_embedding.linear_1.weight").unwrap_or_default();
@@ -232,7 +242,7 @@ fn named_unet(header: &Header) -> Result<(Tensors, Vec<String>), String> {
 }
 
 /// `true` for tensors that hold nothing learned: tables, marks, and what training needed.
-fn holds_nothing(name: &str) -> bool {
+pub(super) fn holds_nothing(name: &str) -> bool {
     const NAMES: [&str; 10] = [
         "alphas_cumprod",
         "alphas_cumprod_prev",
@@ -371,8 +381,9 @@ fn unet_config(tensors: &Tensors, layers: usize, model: &Model) -> Result<UNetCo
     Ok(config)
 }
 
-fn vae_config(tensors: &Tensors, sdxl: &VaeConfig) -> Result<VaeConfig, String> {
-    let mut config = sdxl.clone();
+/// The config of a VAE with these tensors; what they do not show is as `like` has it.
+pub(super) fn vae_config(tensors: &Tensors, like: &VaeConfig) -> Result<VaeConfig, String> {
+    let mut config = like.clone();
     let levels = count(tensors, "encoder.down_blocks.");
     let channels = |i| side(tensors, &format!("encoder.down_blocks.{i}.resnets.0.conv1.weight"), 0);
     config.block_out_channels = (0..levels).map(channels).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! The settings and LoRAs of a loaded model, besides its own files.
+//! The files that change a loaded model or a prompt, besides the model's own.
 
 use std::path::PathBuf;
 
@@ -34,4 +34,36 @@ pub struct LoraUse {
     pub weight: f64,
     /// The strength in the text encoders, -10 to 10.
     pub text_weight: f64,
+}
+
+/// The use of a VAE in place of a model's own.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::VaeUse;
+/// let json = r#"{"name": "sdxl-vae", "path": "models/vae/sdxl-vae.safetensors", "hash": "0a"}"#;
+/// let vae: VaeUse = serde_json::from_str(json)?;
+/// assert_eq!(vae.name, "sdxl-vae");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeUse {
+    /// The name that people call it by.
+    pub name: String,
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// BLAKE3 of the file, or of the config and the weights in the folder, as 64 hexadecimal
+    /// digits.
+    pub hash: String,
+}
+
+/// The use of a textual inversion: vectors that a prompt names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InversionUse {
+    /// The name in the prompt, after `embedding:`.
+    pub name: String,
+    /// BLAKE3 of the file, as 64 hexadecimal digits.
+    pub hash: String,
 }

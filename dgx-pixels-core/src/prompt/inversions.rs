@@ -2,7 +2,7 @@
 //!
 //! Source of the rule: ComfyUI, `comfy/sd1_clip.py`, `SDTokenizer.tokenize_with_weights`.
 
-#[cfg(feature = "torch")]
+#[cfg(any(feature = "engine", feature = "torch"))]
 use super::{Part, PromptError, PromptSyntax, parse};
 
 /// The word that a name follows.
@@ -47,7 +47,7 @@ pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
 ///
 /// # Errors
 /// Those of [`parse`].
-#[cfg(feature = "torch")]
+#[cfg(any(feature = "engine", feature = "torch"))]
 pub(crate) fn names(prompt: &str, syntax: PromptSyntax) -> Result<Vec<String>, PromptError> {
     if syntax == PromptSyntax::Plain || !prompt.contains(MARK) {
         return Ok(vec![]);

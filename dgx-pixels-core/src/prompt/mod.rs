@@ -12,12 +12,14 @@ mod a1111;
 #[cfg(any(feature = "torch", test))]
 pub(crate) mod chunks;
 mod comfyui;
-#[cfg(any(feature = "torch", test))]
+#[cfg(any(feature = "engine", feature = "torch", test))]
 pub(crate) mod inversions;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+#[cfg(any(feature = "engine", feature = "torch"))]
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -122,6 +124,16 @@ pub enum PromptError {
         /// The number of brackets around the same words.
         depth: usize,
     },
+}
+
+#[cfg(any(feature = "engine", feature = "torch"))]
+impl PromptError {
+    /// The error for a textual inversion that is none of `known`, names and paths.
+    pub(crate) fn unknown_embedding(name: String, known: &[(String, PathBuf)]) -> PromptError {
+        let names: Vec<_> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let known = if names.is_empty() { "none".into() } else { names.join(", ") };
+        PromptError::Embedding { name, known }
+    }
 }
 
 /// The largest weight, positive and negative.

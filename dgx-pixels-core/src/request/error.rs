@@ -1,7 +1,8 @@
 //! The reasons why a request cannot be fulfilled.
 
 use super::lora::{MAX_LORAS, MAX_WEIGHT};
-use super::{MAX_DEEP_CACHE, MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, MIN_SIDE};
+use super::size::{ImageSize, MAX_SIDE, MIN_SIDE};
+use super::{MAX_DEEP_CACHE, MAX_GUIDANCE, MAX_STEPS};
 use crate::prompt::PromptError;
 use crate::scheduler::SchedulerError;
 
@@ -39,7 +40,7 @@ pub enum RequestError {
     },
     /// The sprite does not fit the image that is to be drawn.
     #[error(transparent)]
-    Canvas(#[from] crate::canvas::Conflict),
+    Canvas(#[from] Conflict),
     /// A size for conditioning is out of range.
     #[error("`{field}` is {value}; expected {} to 65535", u8::from(*field != "crop"))]
     Conditioning {
@@ -190,6 +191,25 @@ impl RequestError {
             RequestError::Wrap { field } => field,
         }
     }
+}
+
+/// A canvas and a sprite's size that do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`size` is {}x{}, and an image of {}x{} becomes a sprite of {}x{}; expected `width` {} and \
+     `height` {}, or neither",
+    size.width, size.height, canvas.width, canvas.height, cells.width, cells.height,
+    fitting.width, fitting.height
+)]
+pub struct Conflict {
+    /// The sprite, as asked for.
+    pub size: ImageSize,
+    /// The image, as asked for.
+    pub canvas: ImageSize,
+    /// The sprite that the image becomes.
+    pub cells: ImageSize,
+    /// The image that would fit.
+    pub fitting: ImageSize,
 }
 
 fn multiple_of(multiple: u32) -> String {

@@ -1,5 +1,6 @@
 //! A request for an image, and the answer to it.
 
+mod bounds;
 mod error;
 mod lora;
 mod preset;
@@ -11,12 +12,12 @@ use std::time::Duration;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-pub use self::error::RequestError;
+pub use self::error::{Conflict, RequestError};
 pub use self::lora::{LoraChoice, LoraError};
 use self::lora::{MAX_LORAS, MAX_WEIGHT};
 pub use self::preset::Preset;
 pub use self::resolved::{ModelDefaults, ResolvedRequest};
-pub use self::size::{Crop, ImageSize, SizeError};
+pub use self::size::{Crop, ImageSize, MAX_SIDE, MIN_SIDE, SizeError};
 #[cfg(feature = "fields")]
 use crate::fields::flags;
 use crate::pixel::Wrap;
@@ -102,6 +103,12 @@ pub struct GenerateRequest {
         schemars(with = "Vec<String>", length(max = 16))
     )]
     pub lora: Vec<LoraChoice>,
+
+    /// The VAE that decodes in place of the model's own, for a checkpoint without one or with a bad
+    /// one, for example `sdxl-vae`. The name is that of a file or a folder in the folders `vae` of
+    /// the model folders; the program and Python also take a path. Default: the model's own.
+    #[cfg_attr(feature = "fields", arg(long, value_name = "NAME|FOLDER|FILE"))]
+    pub vae: Option<String>,
 
     /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     #[cfg_attr(
@@ -237,10 +244,6 @@ pub(crate) type Sigmas = Vec<f64>;
 pub(crate) const MAX_DEEP_CACHE: usize = 10;
 /// The most layers that [`GenerateRequest::clip_skip`] skips.
 const MAX_CLIP_SKIP: u8 = 2;
-/// Smallest side of a picture, in pixels.
-pub const MIN_SIDE: u32 = 64;
-/// Largest side of a picture, in pixels.
-pub const MAX_SIDE: u32 = 2048;
 /// The most steps of one request.
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.

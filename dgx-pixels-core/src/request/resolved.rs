@@ -52,6 +52,9 @@ pub struct ResolvedRequest {
     /// The LoRAs that change the model, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lora: Vec<LoraChoice>,
+    /// The VAE in place of the model's own, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae: Option<String>,
     /// The request's seed.
     pub seed: u64,
     /// Denoising steps, 1 to 1000.
@@ -132,6 +135,7 @@ impl GenerateRequest {
             prompt_syntax: self.prompt_syntax.unwrap_or_default(),
             clip_skip: self.clip_skip,
             lora: self.lora.clone(),
+            vae: self.vae.clone(),
             seed: self.seed,
             steps: listed.map_or(self.steps.unwrap_or(defaults.steps), |steps| steps.number()),
             guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
@@ -190,6 +194,7 @@ impl From<ResolvedRequest> for GenerateRequest {
             prompt_syntax: Some(resolved.prompt_syntax),
             clip_skip: resolved.clip_skip,
             lora: resolved.lora,
+            vae: resolved.vae,
             seed: resolved.seed,
             steps: Some(resolved.steps),
             guidance_scale: Some(resolved.guidance_scale),

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_SIDE, MIN_SIDE, RequestError};
+/// Smallest side of an image, in pixels.
+pub const MIN_SIDE: u32 = 64;
+/// Largest side of an image, in pixels.
+pub const MAX_SIDE: u32 = 2048;
 
 /// Width and height in pixels. As a word: `32x32`, or `32` for a square.
 ///
@@ -151,29 +154,6 @@ macro_rules! word_schema {
 }
 #[cfg(feature = "fields")]
 word_schema!(ImageSize, Crop);
-
-impl ImageSize {
-    /// Checks both sides against the range and `multiple`.
-    ///
-    /// # Errors
-    /// [`RequestError::Side`], for the first side at fault.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::ImageSize;
-    /// assert!(ImageSize { width: 512, height: 768 }.validate(8).is_ok());
-    /// let error = ImageSize { width: 500, height: 768 }.validate(8).unwrap_err();
-    /// assert_eq!(error.field(), "width");
-    /// ```
-    pub fn validate(self, multiple: u32) -> Result<(), RequestError> {
-        for (side, value) in [("width", self.width), ("height", self.height)] {
-            if !(MIN_SIDE..=MAX_SIDE).contains(&value) || !value.is_multiple_of(multiple) {
-                return Err(RequestError::Side { side, value, multiple });
-            }
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The ranges of a scheduler's config, which comes from anywhere: a schedule is worked out for each
 //! picture, and holds a number for each timestep.
 
-use super::{Scheduler, SchedulerConfig, SchedulerError};
+use super::{SchedulerConfig, SchedulerError};
 
 /// The most timesteps of a training schedule, and of an inference schedule. Models have 1000.
 pub(super) const MAX_TIMESTEPS: usize = 100_000;
@@ -35,20 +35,6 @@ impl SchedulerConfig {
     }
 }
 
-/// The first evaluation with a factor that is no number.
-pub(super) fn first_not_finite(scheduler: &dyn Scheduler) -> Option<usize> {
-    if !scheduler.initial_sigma().is_finite() {
-        return Some(0);
-    }
-    (0..scheduler.timesteps().len()).find(|&i| {
-        let (readout, step) = (scheduler.denoised(i), scheduler.step(i));
-        let scalars = [scheduler.timesteps()[i], scheduler.input_scale(i), readout.sample, readout.output];
-        let keep = step.keep.iter().flat_map(|keep| keep.factors());
-        let is_range = readout.clip.is_none_or(|limit| limit >= 0.0);
-        !scalars.into_iter().chain(step.next.factors()).chain(keep).all(f64::is_finite) || !is_range
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -56,6 +42,7 @@ mod tests {
 
     use super::*;
     use crate::scheduler::SchedulerName;
+    use crate::scheduler::build::first_not_finite;
 
     fn error(text: &str, steps: usize) -> String {
         let made = SchedulerConfig::from_json(text).and_then(|config| config.build(steps).map(|_| ()));

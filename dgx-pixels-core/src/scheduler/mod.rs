@@ -22,6 +22,7 @@
 
 mod betas;
 mod bounds;
+mod build;
 mod config;
 mod ddim;
 mod dpmpp_2m;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Pixel, Request};
+use crate::model::InversionUse;
 use crate::picture_file::{Made, MadeError};
 use crate::pixel::PixelOptions;
 use crate::scheduler::PredictionType;
@@ -37,6 +38,12 @@ pub(crate) struct Provenance {
     /// Since version 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zero_snr: Option<bool>,
+    /// Since version 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vae_hash: Option<String>,
+    /// Since version 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inversions: Vec<InversionUse>,
 }
 
 fn oldest() -> u32 {
@@ -72,10 +79,14 @@ impl From<Made> for Provenance {
         let request = Request::of_image(made.request);
         let pixel = made.pixel.map(Pixel::from);
         Provenance {
-            format_version: match (made.prediction_type, made.zero_snr) {
-                (None, None) => request.version().max(pixel.as_ref().map_or(1, Pixel::version)),
-                _ => Request::NEWEST,
-            },
+            format_version: [
+                request.version(),
+                pixel.as_ref().map_or(1, Pixel::version),
+                if made.prediction_type.is_some() || made.zero_snr.is_some() { 3 } else { 1 },
+                if made.inversions.is_empty() { 1 } else { 5 },
+            ]
+            .into_iter()
+            .fold(1, u32::max),
             request,
             pixel,
             model: made.model,
@@ -90,6 +101,8 @@ impl From<Made> for Provenance {
             lora_hashes: made.lora_hashes,
             prediction_type: made.prediction_type,
             zero_snr: made.zero_snr,
+            vae_hash: made.vae_hash,
+            inversions: made.inversions,
         }
     }
 }
@@ -113,6 +126,8 @@ impl TryFrom<Provenance> for Made {
             lora_hashes: stored.lora_hashes,
             prediction_type: stored.prediction_type,
             zero_snr: stored.zero_snr,
+            vae_hash: stored.vae_hash,
+            inversions: stored.inversions,
         })
     }
 }

@@ -57,11 +57,14 @@ pub(crate) struct Request {
     /// Since version 4. A record of an image without it is of a model that knew no edges.
     #[serde(skip_serializing_if = "Option::is_none")]
     wrap: Option<Wrap>,
+    /// Since version 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vae: Option<String>,
 }
 
 impl Request {
     /// The newest version of a record that has a request, as this program reads it.
-    pub(super) const NEWEST: u32 = 4;
+    pub(super) const NEWEST: u32 = 5;
 
     /// Returns the oldest version that can hold this request: records do not change with the
     /// program.
@@ -76,6 +79,7 @@ impl Request {
             || is_new_name
             || !self.lora.is_empty();
         match self.clip_skip {
+            _ if self.vae.is_some() => 5,
             _ if self.wrap.is_some() => 4,
             _ if is_of_version_3 => 3,
             Some(_) => 2,
@@ -122,6 +126,7 @@ impl From<GenerateRequest> for Request {
             crop: request.crop,
             target_size: request.target_size,
             wrap: request.wrap,
+            vae: request.vae,
         }
     }
 }
@@ -152,6 +157,7 @@ impl From<Request> for GenerateRequest {
             crop: stored.crop,
             target_size: stored.target_size,
             wrap: stored.wrap,
+            vae: stored.vae,
         }
     }
 }
@@ -185,6 +191,7 @@ impl TryFrom<Request> for ResolvedRequest {
             crop: stored.crop,
             target_size: stored.target_size.unwrap_or(size),
             wrap: stored.wrap.unwrap_or_default(),
+            vae: stored.vae,
         })
     }
 }

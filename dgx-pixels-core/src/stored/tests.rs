@@ -25,6 +25,7 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
             negative_prompt: words.1,
             clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
             lora: steps.3.map(|steps| format!("a:{steps}:0.5").parse().unwrap()).into_iter().collect(),
+            vae: (schedule.4 == 1).then(|| "sdxl-vae".into()),
             seed: words.2,
             steps: steps.0,
             guidance_scale: steps.1,
@@ -141,7 +142,7 @@ fn a_record_of_a_newer_version_is_named() {
     let error = Provenance::parse(r#"{"format_version":9,"unheard_of":true}"#).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its record of how it was made has format version 9; expected at most 4: a newer program wrote it"
+        "its record of how it was made has format version 9; expected at most 5: a newer program wrote it"
     );
 }
 
@@ -162,6 +163,7 @@ fn a_record_says_the_oldest_version_that_can_hold_it() {
     ] {
         assert_eq!(version(newer), 3);
     }
+    assert_eq!(version(ResolvedRequest { vae: Some("sdxl-vae".into()), ..plain }), 5);
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
+use super::Result;
 use super::cuda::Kernels;
 use super::failed_to_build;
 use super::flops;
-use super::layers::{Conv2d, Lack, Linear, MAX_ROUNDED, Result, Rows};
+use super::layers::{Conv2d, Linear, MAX_ROUNDED};
 use super::norms::{GroupNorm, LayerNorm};
+use super::rows::{Lack, Rows};
 use super::weights::Node;
 use crate::error::Error;
 

@@ -2,10 +2,10 @@
 
 use tch::{Kind, Tensor};
 
+use super::Result as TorchResult;
 use super::cuda::OnStream;
 use super::device::{Generator, place};
 use super::failed;
-use super::layers::Result as TorchResult;
 use crate::backend::{Canvas, Latents};
 use crate::device::Device;
 use crate::error::Error;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::sdxl::Sdxl;
-use crate::backend::{ModelInfo, Models};
+use crate::backend::{ModelInfo, Models, Variant};
 use crate::device::Device;
 use crate::error::{Cause, Error};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::lora::LoraUse;
-use crate::model::{Model, Options};
+use crate::model::{Model, Options, VaeUse};
 use crate::value_error::ValueError;
 
 /// Models in folders, each under a name.
@@ -84,18 +84,37 @@ impl Checkpoints {
 }
 
 impl Checkpoints {
-    /// Loads a model as `loras` change it.
+    /// The options with a concrete device.
+    fn resolved(&self, device: &str) -> Result<Options, Error> {
+        let options = self.options(device)?;
+        let device = if options.device == Device::Auto { options.device.resolve()? } else { options.device };
+        Ok(Options { device, ..options })
+    }
+
+    /// Loads a model as the files in `variant` change it.
     ///
     /// # Errors
-    /// Those of [`Models::load`], and [`Error::Model`] for a LoRA that is for another model.
-    pub fn load_merged(
+    /// Those of [`Models::load`], and [`Error::Model`] for a file that is for another model.
+    pub fn load_changed(
         &self,
         model: &str,
-        loras: &[LoraUse],
+        variant: &Variant,
         device: &str,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
-        Sdxl::load_merged(&self.find(model)?.model, &self.options(device)?, loras, on_bytes)
+        let (mut model, options) = (self.find(model)?.model.clone(), self.options(device)?);
+        if let Some(vae) = &variant.vae {
+            model = model.with_vae(&vae.path)?;
+        }
+        Sdxl::load_merged(&model, &options, &variant.loras, on_bytes)
+    }
+
+    /// The facts of a model with another VAE, as [`Models::describe`] has them.
+    ///
+    /// # Errors
+    /// Those of [`Models::describe`], and [`Error::Model`] for a VAE that is for another model.
+    pub fn describe_with_vae(&self, model: &str, vae: &VaeUse, device: &str) -> Result<ModelInfo, Error> {
+        self.find(model)?.with_vae(vae)?.describe(&self.resolved(device)?)
     }
 
     /// Checks that LoRAs are for a model, by the headers of all files.
@@ -112,9 +131,7 @@ impl Models for Checkpoints {
 
     fn describe(&self, model: Option<&str>, device: &str) -> Result<ModelInfo, Error> {
         let checkpoint = self.find(model.unwrap_or(&self.default))?;
-        let options = self.options(device)?;
-        let device = if options.device == Device::Auto { options.device.resolve()? } else { options.device };
-        checkpoint.describe(&Options { device, ..options })
+        checkpoint.describe(&self.resolved(device)?)
     }
 
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Sdxl, Error> {

@@ -2,8 +2,9 @@
 
 use tch::Tensor;
 
+use super::Result;
 use super::attention::attend;
-use super::layers::{Linear, Result};
+use super::layers::Linear;
 use super::norms::LayerNorm;
 use super::weights::{Node, Weights};
 use crate::error::Error;

@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use safetensors::Dtype as StoredDtype;
 use tch::{Kind, TchError, Tensor};
 
 use super::cuda::nvrtc_is_installed;
@@ -48,6 +49,19 @@ impl Dtype {
             Dtype::F16 => Kind::Half,
             Dtype::Bf16 => Kind::BFloat16,
         }
+    }
+}
+
+/// The kind of a float that a file has; `None` for other numbers.
+pub(super) fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
+    match dtype {
+        StoredDtype::F64 => Some(Kind::Double),
+        StoredDtype::F32 => Some(Kind::Float),
+        StoredDtype::F16 => Some(Kind::Half),
+        StoredDtype::BF16 => Some(Kind::BFloat16),
+        StoredDtype::F8_E4M3 => Some(Kind::Float8e4m3fn),
+        StoredDtype::F8_E5M2 => Some(Kind::Float8e5m2),
+        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use tch::Tensor;
 
-use super::layers::Result;
+use super::Result;
 use crate::pixel::Wrap;
 
 thread_local! {

@@ -2,8 +2,9 @@
 
 use tch::{Device as TchDevice, Kind, Tensor};
 
+use super::Result;
 use super::device::place;
-use super::layers::{Linear, Result};
+use super::layers::Linear;
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::Activation;

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::layers::Result as TorchResult;
+use super::Result as TorchResult;
 use crate::request::ResolvedRequest;
 
 /// Moves away from the negative answer, toward the positive one, each `[1, channels, h, w]`.

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
-use super::layers::Result as TorchResult;
+use super::Result as TorchResult;
 
 /// Rounds `[b, 3, h, w]` in -1..=1 to `[b, h, w, 3]` of 8 bits.
 pub(super) fn pixels(pictures: &Tensor) -> TorchResult<Tensor> {

@@ -1,16 +1,17 @@
 //! Textual inversions: vectors that stand in a prompt for words.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tch::{Kind, Tensor};
 
+use super::Result as TorchResult;
 use super::clip::TextEncoder;
-use super::device::place;
+use super::device::{place, stored_kind};
 use super::failed;
-use super::layers::Result as TorchResult;
-use super::weights::stored_kind;
 use crate::device::Device;
 use crate::error::Error;
 use crate::model::Model;
@@ -24,11 +25,11 @@ use crate::request::RequestError;
 const TENSORS: [&str; 2] = ["clip_l", "clip_g"];
 
 /// The textual inversions that prompts may name. A file is read when a prompt names it first, and
-/// is kept as long as the model.
+/// again when it has changed.
 pub(super) struct Inversions {
     places: Vec<Place>,
-    /// The rows of each name in both tables.
-    rows: BTreeMap<String, [Range<u32>; 2]>,
+    /// The files that were read, by name.
+    read: BTreeMap<String, Vectors>,
     /// All vectors for each text encoder, `[rows, width]` in its precision.
     tables: [Option<Tensor>; 2],
 }
@@ -36,13 +37,12 @@ pub(super) struct Inversions {
 impl Inversions {
     /// Those in the folder of `model`, beside it, and in the model folders.
     pub(super) fn of(model: &Model) -> Inversions {
-        let beside = model.path.parent().map(|folder| Place::Plain(folder.to_owned()));
-        let own = [Place::Plain(model.path.clone())].into_iter().chain(beside);
-        Inversions::in_places(own.chain(search::places()).collect())
+        let beside = search::beside(&model.path).into_iter();
+        Inversions::in_places(beside.chain(search::places()).collect())
     }
 
     pub(super) fn in_places(places: Vec<Place>) -> Inversions {
-        Inversions { places, rows: BTreeMap::new(), tables: [None, None] }
+        Inversions { places, read: BTreeMap::new(), tables: [None, None] }
     }
 
     /// Reads the files that a prompt names and that were not read before.
@@ -60,15 +60,14 @@ impl Inversions {
         let fault = |fault| RequestError::Prompt { field: "prompt", fault };
         let mut found = None;
         for name in inversions::names(prompt, syntax).map_err(fault)? {
-            if self.rows.contains_key(&name) {
+            if self.read.contains_key(&name) {
                 continue;
             }
             let found = found.get_or_insert_with(|| search::embeddings(&self.places));
             let Some((_, path)) = found.iter().find(|(known, _)| *known == name) else {
-                let names: Vec<_> = found.iter().map(|(name, _)| format!("`{name}`")).collect();
-                let known = if names.is_empty() { "none".into() } else { names.join(", ") };
-                return Err(fault(PromptError::Embedding { name, known }).into());
+                return Err(fault(PromptError::unknown_embedding(name, found)).into());
             };
+            let stamp = stamp(path);
             let vectors = read(path, encoders)?;
             let mut rows = [0..0, 0..0];
             for (i, vectors) in vectors.into_iter().enumerate() {
@@ -84,20 +83,43 @@ impl Inversions {
                 rows[i] = first..table.size()[0] as u32;
                 self.tables[i] = Some(table);
             }
-            self.rows.insert(name, rows);
+            self.read.insert(name, Vectors { rows, path: path.clone(), stamp });
         }
         Ok(())
     }
 
+    /// Forgets the files that have changed since they were read, so that a record names the vectors
+    /// that are used. Returns `true` if there was one.
+    pub(super) fn forget_changed(&mut self) -> bool {
+        let before = self.read.len();
+        self.read.retain(|_, vectors| stamp(&vectors.path) == vectors.stamp);
+        self.read.len() < before
+    }
+
     /// The rows of a name that [`load`](Inversions::load) has read, in the table of a text encoder.
     pub(super) fn rows(&self, encoder: usize, name: &str) -> Range<u32> {
-        self.rows.get(name).expect("all names of a prompt are read before it; this is a bug")[encoder].clone()
+        let vectors = self.read.get(name).expect("all names of a prompt are read before it; this is a bug");
+        vectors.rows[encoder].clone()
     }
 
     /// The vectors for a text encoder, if there are some.
     pub(super) fn table(&self, encoder: usize) -> Option<&Tensor> {
         self.tables[encoder].as_ref()
     }
+}
+
+/// The vectors of one file.
+struct Vectors {
+    /// Their rows in both tables.
+    rows: [Range<u32>; 2],
+    path: PathBuf,
+    stamp: Option<(SystemTime, u64)>,
+}
+
+/// Tells a version of a file from another; `None` for a file that is not there.
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let about = fs::metadata(path).ok()?;
+    Some((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.len()))
 }
 
 /// The vectors of a file in `f32`, `[count, width]` for each text encoder.

@@ -8,8 +8,8 @@
 
 use tch::{Kind as Precision, Tensor};
 
-use super::layers::Result;
-use super::weights::stored_kind;
+use super::Result;
+use super::device::stored_kind;
 use crate::device::Device;
 use crate::error::Error;
 use crate::model::Component;

@@ -28,6 +28,7 @@ mod prompts;
 mod rate;
 mod recent;
 mod resnet;
+mod rows;
 mod sdxl;
 mod threads;
 mod tokenizer;
@@ -67,12 +68,15 @@ pub struct CompiledKernels {
 /// # Errors
 /// [`Error::Device`] if the device is not there; [`Error::Internal`] with the reason why libtorch's
 /// kernels are used instead.
-pub fn compile_kernels(device: Device) -> Result<CompiledKernels, Error> {
+pub fn compile_kernels(device: Device) -> std::result::Result<CompiledKernels, Error> {
     device.resolve()?;
     let kernels = cuda::Kernels::load(device, Dtype::Bf16, Mode::Fp8)
         .map_err(|reason| Error::internal("compiling kernels", reason))?;
     Ok(CompiledKernels { hopper: kernels.hopper(), fp8: kernels.is_fp8() })
 }
+
+/// The result of a call of libtorch.
+type Result<T> = std::result::Result<T, TchError>;
 
 /// libtorch's refusal as one of our errors.
 fn failed(error: TchError, device: Device, doing: &'static str) -> Error {

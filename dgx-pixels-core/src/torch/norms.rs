@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+use super::Result;
 use super::cuda::{Fp8, Fp8Picture, Kernels, Parts};
-use super::layers::{Lack, Result, Rows, mixed};
+use super::rows::{Lack, Rows, mixed};
 use super::weights::Node;
 use crate::error::Error;
 use crate::model::config::Activation;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
+use super::Result;
 use super::cuda::{Graph, Kernels, Pool};
 use super::device::channels_last;
 use super::edges;
 use super::flops;
 use super::is_out_of_memory;
-use super::layers::Result;
 use super::memory::{MemoryStats, hold, memory_stats};
 use super::recent::Recent;
 use super::unet::{Conditioning, UNet};

@@ -3,9 +3,9 @@
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
+use super::Result;
 use super::device::Generator;
 use super::image::{is_finite, read_pictures};
-use super::layers::Result;
 use super::vae::Vae;
 use crate::device::{Device, Dtype};
 

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use tch::{Kind, Tensor};
 
+use super::Result as TorchResult;
 use super::clip::{Encoded, TextEncoder};
 use super::device::place;
 use super::failed;
 use super::inversions::Inversions;
-use super::layers::Result as TorchResult;
 use super::tokenizer::{Chunks, PaddedChunk, Tokenizer};
 use super::unet::UNet;
 use crate::device::Device;
@@ -88,6 +88,9 @@ impl Prompts {
     /// Brings all texts to the front of those that are kept, and encodes the new ones. `texts`:
     /// those of each image, as [`Words::of`] returns them.
     pub(super) fn read(&mut self, texts: &[&[Words]], unet: &UNet) -> Result<(), Error> {
+        if self.inversions.forget_changed() {
+            self.texts.clear();
+        }
         let mut new: Vec<&Words> = Vec::new();
         // The prompts first: what to keep away from is more often the same again, and so is kept
         // longer.

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tch::Tensor;
 
+use super::Result as TorchResult;
 use super::cuda::{Event, OnStream};
 use super::device::InferenceMode;
 use super::failed;
-use super::layers::Result as TorchResult;
 use crate::device::{Device, Dtype};
 use crate::error::Error;
 

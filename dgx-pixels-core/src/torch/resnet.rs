@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
+use super::Result;
 use super::cuda::{Doubling, Kernels, Parts};
 use super::edges;
-use super::layers::{Conv2d, Linear, Result, Shortcut, add_open};
+use super::layers::{Conv2d, Linear, Shortcut, add_open};
 use super::norms::GroupNorm;
 use super::weights::Node;
 use crate::error::Error;

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use image::RgbImage;
 use tch::Tensor;
 
+use super::Result as TorchResult;
 use super::canvas::{Answer, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
 use super::cuda::{Event, Kernels, OnStream};
@@ -18,7 +19,6 @@ use super::failed;
 use super::guidance::guide;
 use super::image::{images, pixels};
 use super::inversions::Inversions;
-use super::layers::Result as TorchResult;
 use super::passes::{PassRow, Passes};
 use super::preview::Preview;
 use super::prompts::{Prompts, Words};

@@ -2,9 +2,10 @@
 
 use tch::Tensor;
 
+use super::Result;
 use super::attention::{Texts, Transformer2DModel, TransformerShape};
 use super::embeddings::{TimestepEmbedding, timestep_embedding};
-use super::layers::{Conv2d, Result};
+use super::layers::Conv2d;
 use super::norms::GroupNorm;
 use super::resnet::{Downsample, ResnetBlock, ResnetShape, Upsample};
 use super::weights::Node;

@@ -2,10 +2,11 @@
 
 use tch::Tensor;
 
+use super::Result;
 use super::attention::SelfAttention;
 use super::device::place;
 use super::edges;
-use super::layers::{Conv2d, Result};
+use super::layers::Conv2d;
 use super::norms::GroupNorm;
 use super::resnet::{Downsample, ResnetBlock, ResnetShape, Upsample};
 use super::weights::Node;

@@ -7,11 +7,10 @@ use std::ops::Div;
 use std::sync::Arc;
 
 use memmap2::UncheckedAdvice;
-use safetensors::Dtype as StoredDtype;
 use tch::{Kind, Tensor};
 
 use super::cuda::Kernels;
-use super::device::channels_last;
+use super::device::{channels_last, stored_kind};
 use super::{failed, lora};
 use crate::device::{Device, Dtype};
 use crate::error::Error;
@@ -240,19 +239,6 @@ impl<'a, T: Display> Div<T> for Node<'a> {
 fn is_finite(tensor: &Tensor) -> Result<bool, tch::TchError> {
     let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
-}
-
-/// The kind of a float.
-pub(super) fn stored_kind(dtype: StoredDtype) -> Option<Kind> {
-    match dtype {
-        StoredDtype::F64 => Some(Kind::Double),
-        StoredDtype::F32 => Some(Kind::Float),
-        StoredDtype::F16 => Some(Kind::Half),
-        StoredDtype::BF16 => Some(Kind::BFloat16),
-        StoredDtype::F8_E4M3 => Some(Kind::Float8e4m3fn),
-        StoredDtype::F8_E5M2 => Some(Kind::Float8e5m2),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ pub(super) fn tools() -> Vec<Kind> {
     vec![kind.with_output::<Choices>()]
 }
 
-/// Lists what `generate_sprite` can be given: models, LoRAs, textual inversions, style presets,
-/// palettes and schedulers.
+/// Lists what `generate_sprite` can be given: models, LoRAs, VAEs, textual inversions, style
+/// presets, palettes and schedulers.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListModels {}
 
@@ -29,6 +29,8 @@ struct Choices {
     models: Vec<ModelCard>,
     /// The names that `lora` takes.
     loras: Vec<String>,
+    /// The names that `vae` takes.
+    vaes: Vec<String>,
     /// The names that `embedding:NAME` in a prompt takes.
     embeddings: Vec<String>,
     styles: Vec<StyleLine>,
@@ -49,6 +51,7 @@ async fn list_models(call: Call, _: ListModels) -> Answer {
     structured(&Choices {
         models: call.studio.models().to_vec(),
         loras: names(search::loras(&places)),
+        vaes: names(search::vaes(&places)),
         embeddings: names(search::embeddings(&places)),
         styles: styles
             .map(|style| StyleLine { name: &style.name, description: &style.description })

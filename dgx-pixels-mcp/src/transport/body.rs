@@ -1,9 +1,6 @@
-//! Bodies of requests, which are received whole before anything else happens, and bodies of answers
-//! that hold what they use until they are sent.
+//! Bodies of requests, which are received whole before anything else happens.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -12,12 +9,11 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::future::poll_fn;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::answer::busy;
 use super::connections::Connection;
-use super::http::busy;
 
 /// The size from which a body is large. Nearly all requests are smaller.
 pub(super) const LARGE_BYTES: usize = 64 << 10;
@@ -87,41 +83,4 @@ pub(super) async fn receive(State(bodies): State<Bodies>, request: Request, next
 fn too_large(max_bytes: usize) -> Response {
     let reason = format!("the request is too large; at most {max_bytes} bytes");
     (StatusCode::PAYLOAD_TOO_LARGE, reason).into_response()
-}
-
-/// The body of an answer, with a value that is dropped when all of it was sent or the client has
-/// gone.
-pub(super) struct Holding<T> {
-    body: Body,
-    held: Option<T>,
-}
-
-impl<T: Send + Unpin + 'static> Holding<T> {
-    pub(super) fn response(response: Response, held: T) -> Response {
-        response.map(|body| Body::new(Holding { body, held: Some(held) }))
-    }
-}
-
-impl<T: Unpin> HttpBody for Holding<T> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None)) {
-            self.held = None;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

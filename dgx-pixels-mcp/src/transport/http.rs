@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use rmcp::ServerHandler;
@@ -22,7 +21,7 @@ use super::sessions::Sessions;
 use super::slots::{Slots, admit};
 use super::sse;
 use super::token::Token;
-use super::{TransportError, connections, soon_after};
+use super::{TransportError, listener, soon_after};
 
 /// The settings of the HTTP server.
 #[derive(Clone, Debug)]
@@ -108,7 +107,7 @@ impl HttpServer {
     pub async fn serve<H: ServerHandler + Clone>(self, handler: H, ops: Ops, stop: CancellationToken) {
         let HttpServer { listener, config } = self;
         let router = router(handler, ops, &config, soon_after(&stop));
-        connections::serve(listener, router, config.max_connections, config.patience, &stop).await;
+        listener::serve(listener, router, config.max_connections, config.patience, &stop).await;
     }
 }
 
@@ -162,9 +161,4 @@ fn router<H: ServerHandler + Clone>(
 /// Asks for the metrics where the drivers of GPUs, which are asked too, hold up no other request.
 async fn off_the_loop(metrics: Arc<dyn Fn() -> String + Send + Sync>) -> String {
     tokio::task::spawn_blocking(move || metrics()).await.unwrap_or_default()
-}
-
-/// Says when to come back.
-pub(super) fn busy(reason: &'static str, seconds: &'static str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)], reason).into_response()
 }

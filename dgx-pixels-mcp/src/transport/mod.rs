@@ -1,10 +1,12 @@
 //! The ways to a server: standard streams, and HTTP with its guards.
 
+mod answer;
 mod body;
 mod connections;
 mod cors;
 mod guard;
 mod http;
+mod listener;
 mod message;
 mod post;
 mod sessions;

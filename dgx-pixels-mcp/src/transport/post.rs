@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Holding, LARGE_BYTES};
+use super::answer::{Holding, Listening, bad_request};
+use super::body::LARGE_BYTES;
 use super::connections::Connection;
 use super::message::{self, Fault, Incoming};
 use super::sessions::{SESSION_ID, Sessions};
@@ -31,10 +32,6 @@ const BATCH_AT_ONCE: usize = 8;
 const BEGIN_AT_ONCE: usize = 2;
 /// The longest answer that is read back from rmcp for a client of JSON only.
 const MAX_ANSWER: usize = 64 << 20;
-
-/// Marks the response of a stream that no call waits for.
-#[derive(Clone)]
-pub(super) struct Listening;
 
 /// The state that requests to `/mcp` share.
 #[derive(Clone)]
@@ -249,11 +246,6 @@ impl Entry {
         }
         bad_request(fault)
     }
-}
-
-/// HTTP 400, with the fault as JSON-RPC.
-pub(super) fn bad_request(fault: Fault) -> Response {
-    (StatusCode::BAD_REQUEST, axum::Json(fault.message())).into_response()
 }
 
 /// The answer to the request `id` in a stream of events.

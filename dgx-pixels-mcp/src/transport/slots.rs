@@ -11,9 +11,7 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::body::Holding;
-use super::http::busy;
-use super::post::Listening;
+use super::answer::{Holding, Listening, busy};
 
 /// Calls that have just begun.
 const QUICK: usize = 64;

@@ -25,10 +25,9 @@ use serde::Deserialize;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use super::answer::{Listening, bad_request, busy};
 use super::connections::Connection;
-use super::http::busy;
 use super::message::{self, Fault, Incoming, Opening};
-use super::post::{Listening, bad_request};
 
 /// Clients that may listen at once; for another, the idlest is let go.
 const MAX_SESSIONS: usize = 64;

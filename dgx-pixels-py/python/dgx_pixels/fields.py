@@ -189,6 +189,10 @@ class SpriteFields(PixelFields, total=False):
     #: `999,749,499,249`. For `euler`, `heun`, `dpmpp_2m`, `dpmpp_2m_sde`, `lcm` and `tcd`. Default:
     #: those that the schedule spreads.
     timesteps: Sequence[int] | None
+    #: The VAE that decodes in place of the model's own, for a checkpoint without one or with a bad
+    #: one, for example `sdxl-vae`. The name is that of a file or a folder in the folders `vae` of
+    #: the model folders; the program and Python also take a path. Default: the model's own.
+    vae: str | None
     #: The width of the image that the model draws, in pixels, 64 to 2048; most models need a
     #: multiple of 8. It goes with `height`. Default: the width that fits `size`, or the model's
     #: own.

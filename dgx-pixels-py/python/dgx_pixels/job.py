@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from . import _native
-    from .engine import Engine
 
 __all__ = ["Job", "Request", "RequestLike"]
 
@@ -71,7 +70,7 @@ class Job:
     Dropping a job does not cancel it; cancelling the task that awaits it does.
     """
 
-    def __init__(self, native: _native.Job, engine: Engine) -> None:
+    def __init__(self, native: _native.Job, engine: object) -> None:
         self._native = native
         # The engine runs for as long as somebody may wait for this job.
         self._engine = engine

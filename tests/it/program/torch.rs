@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 
 use super::Desk;
@@ -66,6 +68,45 @@ fn a_single_file_with_a_lora_draws_and_is_made_again() {
     assert_eq!(unknown.code, Some(3));
     let expected = "error: no LoRA or file is called `style`; there are none in the folders `loras` of the model folders";
     assert!(unknown.stderr.contains(expected), "{unknown:?}");
+}
+
+#[test]
+fn a_vae_and_a_textual_inversion_are_recorded_by_hash_and_used_again() {
+    let desk = Desk::new();
+    desk.add_model("models/tiny");
+    for folder in ["models/vae", "models/embeddings"] {
+        fs::create_dir(desk.path(folder)).unwrap();
+    }
+    let (thin, moved) = (desk.path("models/vae/thin.safetensors"), desk.path("moved.safetensors"));
+    fs::copy(desk.path("models/tiny/vae/diffusion_pytorch_model.safetensors"), &thin).unwrap();
+    let frog = desk.path("models/embeddings/frog.safetensors");
+    let write_vectors = |number: f32| {
+        let bytes = |width: usize| number.to_le_bytes().repeat(width);
+        let (l, g) = (bytes(16), bytes(24));
+        let view = |width, data| TensorView::new(Dtype::F32, vec![1, width], data).unwrap();
+        let tensors = [("clip_l", view(16, &l)), ("clip_g", view(24, &g))];
+        fs::write(&frog, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    };
+    write_vectors(0.25);
+
+    let draw =
+        ["generate", "embedding:frog", "--vae", "thin", "--steps", "2", "--device", "cpu", "--seed", "7"];
+    let drawn = desk.run([&draw[..], &["--output", "key.png"]].concat());
+    assert_eq!(drawn.code, Some(0), "{drawn:?}");
+    let again = |more: &[&str]| desk.run([&["reproduce", "key.png"][..], more].concat());
+    assert_eq!(again(&[]).stdout, "same\n");
+    fs::rename(&thin, &moved).unwrap();
+    let gone = again(&[]);
+    assert_eq!(gone.code, Some(3));
+    let expected = "the image records the VAE `thin`, and no file with its hash";
+    assert!(gone.stderr.contains(expected) && gone.stderr.contains("`--vae PATH`"), "{gone:?}");
+    assert_eq!(again(&["--vae", "moved.safetensors"]).stdout, "same\n");
+
+    write_vectors(-0.75);
+    let changed = again(&["--vae", "moved.safetensors"]);
+    assert!(changed.stderr.contains("changed since: embedding:frog "), "{changed:?}");
+    let refused = desk.run(["generate", "a key", "--model", "sketch", "--vae", "moved.safetensors"]);
+    refused.assert_failed(2, "`vae` is `moved.safetensors`; expected none, as `sketch` computes nothing that another file could change");
 }
 
 #[test]

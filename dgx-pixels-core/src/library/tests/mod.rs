@@ -63,6 +63,8 @@ fn made(prompt: &str) -> Made {
         libtorch: None,
         licence: None,
         lora_hashes: vec![],
+        vae_hash: None,
+        inversions: vec![],
         prediction_type: None,
         zero_snr: None,
     }

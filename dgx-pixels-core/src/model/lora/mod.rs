@@ -6,7 +6,6 @@
 mod about;
 mod keys;
 mod module;
-mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +17,6 @@ use serde_json::Value;
 pub(crate) use self::keys::Part;
 use self::keys::Targets;
 pub(crate) use self::module::{Kind, Module};
-pub use self::shelf::Loras;
 use super::files::{Shard, WeightFiles};
 use super::header::{StoredTensor, shown};
 use super::kind::FileKind;

@@ -66,6 +66,19 @@ pub fn lora_in_hub(places: &[Place], wanted: &str) -> Option<PathBuf> {
     loras.next().filter(|_| loras.next().is_none())
 }
 
+/// The VAE in Hugging Face's cache that `ORG/NAME` or `ORG/NAME@REVISION` stands for: the
+/// repository, if it is a VAE in diffusers' layout, or the only file in it that is one. `None` if
+/// it was not fetched, or if the repository has several.
+pub fn vae_in_hub(places: &[Place], wanted: &str) -> Option<PathBuf> {
+    let snapshot = named(places, wanted)?;
+    let config = read_text(&snapshot.join("config.json"));
+    if config.is_ok_and(|config| config.contains("\"AutoencoderKL\"")) {
+        return Some(snapshot);
+    }
+    let mut vaes = files_in(&snapshot).into_iter().filter(|path| kind(path) == Some(FileKind::Vae));
+    vaes.next().filter(|_| vaes.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -9,19 +9,8 @@ pub use self::options::{
     BetaSchedule, FinalSigmas, Interpolation, PredictionType, SigmaSchedule, SolverType, TimestepSpacing,
     TimestepType,
 };
-use super::bounds::first_not_finite;
-use super::ddim::Ddim;
-use super::dpmpp_2m::Dpmpp2m;
-use super::edm::{EdmDpmpp2m, EdmEuler};
-use super::euler::Euler;
-use super::euler_ancestral::EulerAncestral;
-use super::heun::Heun;
-use super::lcm::Lcm;
 use super::level::Level;
-use super::steps::Steps;
-use super::tcd::Tcd;
-use super::unipc::UniPc;
-use super::{Scheduler, SchedulerError, SchedulerName};
+use super::{SchedulerError, SchedulerName};
 
 /// The options of diffusers' scheduler classes, each as its config has it.
 ///
@@ -233,55 +222,6 @@ impl SchedulerConfig {
     /// `from_config` does. It may replace a class that is none of ours.
     pub fn with_name(self, name: SchedulerName) -> Self {
         SchedulerConfig { name, refused: None, ..self }
-    }
-
-    /// Works the schedule out for `steps` steps.
-    ///
-    /// # Errors
-    /// As [`build_for`](SchedulerConfig::build_for).
-    pub fn build(&self, steps: usize) -> Result<Box<dyn Scheduler>, SchedulerError> {
-        self.build_for(&Steps::Number(steps))
-    }
-
-    /// Works the schedule out for a number of steps, or for steps that the caller has chosen.
-    ///
-    /// # Errors
-    /// [`SchedulerError::Class`] for a class that is none of ours; [`SchedulerError::Steps`] for a
-    /// number that the schedule cannot be cut into, [`SchedulerError::Option`] for an option that
-    /// this scheduler does not take or that we do not compute, and for steps of the caller's own
-    /// that it does not take, [`SchedulerError::NotFinite`] where diffusers would make NaN.
-    pub fn build_for(&self, steps: &Steps) -> Result<Box<dyn Scheduler>, SchedulerError> {
-        if let Some(refused) = &self.refused {
-            return Err(refused.clone());
-        }
-        steps.check_for(self.name)?;
-        self.check()?;
-        self.check_steps_of_training(steps)?;
-        let number = steps.number();
-        let scheduler: Box<dyn Scheduler> = match self.name {
-            SchedulerName::Euler => Box::new(Euler::new(self, steps)?),
-            SchedulerName::EulerAncestral => Box::new(EulerAncestral::new(self, number)?),
-            SchedulerName::Heun => Box::new(Heun::new(self, steps)?),
-            SchedulerName::Ddim => Box::new(Ddim::new(self, number)?),
-            SchedulerName::Dpmpp2m | SchedulerName::Dpmpp2mSde => Box::new(Dpmpp2m::new(self, steps)?),
-            SchedulerName::UniPc => Box::new(UniPc::new(self, number)?),
-            SchedulerName::Lcm => Box::new(Lcm::new(self, steps)?),
-            SchedulerName::Tcd => Box::new(Tcd::new(self, steps)?),
-            SchedulerName::EdmEuler => Box::new(EdmEuler::new(self, number)?),
-            SchedulerName::EdmDpmpp2m => Box::new(EdmDpmpp2m::new(self, number)?),
-        };
-        if scheduler.timesteps().is_empty() {
-            let expected = "a number that leads to one timestep or more".into();
-            return Err(SchedulerError::Steps { steps: number, expected });
-        }
-        match first_not_finite(&*scheduler) {
-            Some(i) => Err(SchedulerError::NotFinite {
-                scheduler: self.name,
-                step: i + 1,
-                steps: scheduler.timesteps().len(),
-            }),
-            None => Ok(scheduler),
-        }
     }
 
     /// The meaning of the UNet's answer, if it is one of `known`.

@@ -6,9 +6,9 @@ use std::ptr;
 use tch::{TchError, Tensor};
 
 use super::super::device::channels_last;
-use super::driver::{Boxes, Function, Launch, Number, Swizzle, TensorMap};
+use super::driver::{Boxes, Launch, Number, Swizzle, TensorMap};
+use super::hopper::{Convolutions, Cut};
 use super::kernels::{Kernels, Result, arguments};
-use crate::gpu::Driver;
 
 pub(super) const THREADS: u32 = 384;
 
@@ -37,15 +37,6 @@ pub(super) struct Taps {
 impl Taps {
     pub(super) const ITSELF: Taps = Taps { across: 1, down: 1, left: 0, top: 0 };
     pub(super) const AROUND: Taps = Taps { across: 3, down: 3, left: -1, top: -1 };
-}
-
-/// How a kernel cuts its output.
-pub(super) struct Cut {
-    /// Pixels of a tile, a power of two, and columns.
-    pub(super) rows: i64,
-    pub(super) columns: i64,
-    /// Pixels that are stored at once.
-    pub(super) stored: i64,
 }
 
 /// One pixel of each square of four, of a picture twice as large.
@@ -164,26 +155,6 @@ impl Kernels {
     }
 }
 
-/// The kernels of `convolve.cu`, in the order of [`CUTS`].
-pub(super) struct Convolutions([Function; 2]);
-
-const CUTS: [Cut; 2] =
-    [Cut { rows: 128, columns: 160, stored: 64 }, Cut { rows: 128, columns: 256, stored: 64 }];
-/// What each takes of shared memory: stages, output and barriers.
-const SHARED_BYTES: [u32; 2] = [5 * 36_864 + 40_960 + 96, 3 * 49_152 + 65_536 + 64];
-
-impl Convolutions {
-    pub(super) fn load(driver: &Driver, cubin: &[u8]) -> std::result::Result<Convolutions, String> {
-        let module = driver.load(cubin)?;
-        let function = |i: usize| {
-            let function = module.function(&format!("convolve_{}", CUTS[i].columns))?;
-            driver.allow_shared(function, SHARED_BYTES[i])?;
-            Ok::<_, String>(function)
-        };
-        Ok(Convolutions([function(0)?, function(1)?]))
-    }
-}
-
 /// A convolution of 3x3 pixels of a picture that is doubled before, as one of 2x2 pixels of the
 /// picture itself for each corner: where it would read the same pixel two or four times, the
 /// weights are summed. 4 of 9 multiplications are left.
@@ -217,7 +188,7 @@ impl Kernels {
     /// Whether convolutions of 3x3 pixels, which keep a picture's size, are by a kernel of ours: at
     /// other widths cuDNN's are faster.
     pub(in crate::torch) fn convolves(&self, c_in: i64, c_out: i64) -> bool {
-        self.convolutions().is_some() && c_in % 8 == 0 && c_out % CUTS[0].columns == 0
+        self.convolutions().is_some() && c_in % 8 == 0 && c_out % Convolutions::CUTS[0].columns == 0
     }
 
     fn convolutions(&self) -> Option<&Convolutions> {
@@ -298,9 +269,10 @@ impl Kernels {
             return Err(TchError::Torch("the kernels that convolve are not there".into()));
         };
         let outer = weight.size()[0];
-        let which =
-            (0..CUTS.len()).min_by_key(|i| self.cost(pixels, outer, &CUTS[*i])).expect("there are two");
-        let cut = &CUTS[which];
+        let which = (0..Convolutions::CUTS.len())
+            .min_by_key(|i| self.cost(pixels, outer, &Convolutions::CUTS[*i]))
+            .expect("there are two");
+        let cut = &Convolutions::CUTS[which];
         let mut work = pixels.work(outer, cut);
         let mut of_input = self.input_map(pixels, &work)?;
         let mut of_weight = self.weight_map(weight, pixels.number, cut.columns)?;
@@ -313,7 +285,12 @@ impl Kernels {
         let grid = (work.tiles().min(self.multiprocessors) as u32, 1);
         self.launch(
             convolutions.0[which],
-            Launch { grid, threads: THREADS, shared_bytes: SHARED_BYTES[which], early: self.early },
+            Launch {
+                grid,
+                threads: THREADS,
+                shared_bytes: Convolutions::SHARED_BYTES[which],
+                early: self.early,
+            },
             arguments![
                 of_input,
                 of_weight,

@@ -6,10 +6,10 @@ use std::ptr;
 use tch::{Kind, TchError, Tensor};
 
 use super::super::device::channels_last;
-use super::convolution::{Cut, Pixels, THREADS, Taps, div_ceil};
+use super::convolution::{Pixels, THREADS, Taps, div_ceil};
 use super::driver::{Function, Launch, Number};
+use super::hopper::{BLOCK, Cut, HopperFp8};
 use super::kernels::{Kernels, Result, arguments};
-use crate::gpu::Driver;
 
 /// Rows of numbers of 8 bits, with a factor for each row.
 pub(in crate::torch) struct Fp8 {
@@ -43,9 +43,6 @@ pub(in crate::torch) struct Fp8Conv {
     /// Of the picture it reads.
     pub(in crate::torch) input_scale: f64,
 }
-
-/// Columns that share a factor in [`Gated`].
-const BLOCK: i64 = 128;
 
 impl Fp8 {
     /// The largest of them.
@@ -109,23 +106,6 @@ impl Fp8Conv {
     }
 }
 
-/// The kernels of `products_e4m3.cu`, for Hopper.
-pub(super) struct HopperFp8 {
-    linear: Function,
-    linear_short: Function,
-    linear_blocks: Function,
-    linear_geglu: Function,
-}
-
-const LINEAR: Cut = Cut { rows: 128, columns: 160, stored: 64 };
-const GEGLU: Cut = Cut { rows: 128, columns: BLOCK, stored: 128 };
-/// For few rows.
-const SHORT: Cut = Cut { rows: 64, columns: 160, stored: 64 };
-/// What the kernels take of shared memory.
-const LINEAR_SHARED_BYTES: u32 = 5 * 36_864 + 40_960 + 96;
-const SHORT_SHARED_BYTES: u32 = 5 * 28_672 + 20_480 + 96;
-const GEGLU_SHARED_BYTES: u32 = 4 * 49_152 + 64;
-
 /// What is done to the sums of a product.
 struct After<'a> {
     row_scales: Option<&'a Tensor>,
@@ -134,23 +114,6 @@ struct After<'a> {
     added: Option<&'a Tensor>,
     /// As the output.
     residual: Option<&'a Tensor>,
-}
-
-impl HopperFp8 {
-    pub(super) fn load(driver: &Driver, cubin: &[u8]) -> std::result::Result<HopperFp8, String> {
-        let module = driver.load(cubin)?;
-        let function = |name, shared_bytes| {
-            let function = module.function(name)?;
-            driver.allow_shared(function, shared_bytes)?;
-            Ok::<_, String>(function)
-        };
-        Ok(HopperFp8 {
-            linear: function("linear_e4m3", LINEAR_SHARED_BYTES)?,
-            linear_short: function("linear_e4m3_short", SHORT_SHARED_BYTES)?,
-            linear_blocks: function("linear_e4m3_blocks", LINEAR_SHARED_BYTES)?,
-            linear_geglu: function("linear_geglu_e4m3", GEGLU_SHARED_BYTES)?,
-        })
-    }
 }
 
 impl Kernels {
@@ -184,10 +147,11 @@ impl Kernels {
             Some(hopper) => {
                 let (outer, inner) = weight.values.size2()?;
                 let rows = input.values.numel() as i64 / inner.max(1);
-                let tiles = div_ceil(rows, LINEAR.rows) * div_ceil(outer, LINEAR.columns);
+                let tiles =
+                    div_ceil(rows, HopperFp8::LINEAR.rows) * div_ceil(outer, HopperFp8::LINEAR.columns);
                 let of = match 2 * tiles <= self.multiprocessors {
-                    true => (hopper.linear_short, &SHORT, SHORT_SHARED_BYTES),
-                    false => (hopper.linear, &LINEAR, LINEAR_SHARED_BYTES),
+                    true => (hopper.linear_short, &HopperFp8::SHORT, HopperFp8::SHORT_SHARED_BYTES),
+                    false => (hopper.linear, &HopperFp8::LINEAR, HopperFp8::LINEAR_SHARED_BYTES),
                 };
                 self.product_fp8(of, &input.values, scales, weight, bias, into)
             }
@@ -204,7 +168,7 @@ impl Kernels {
         into: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
         let Some(hopper) = self.hopper_fp8() else { return Ok(None) };
-        let of = (hopper.linear_blocks, &LINEAR, LINEAR_SHARED_BYTES);
+        let of = (hopper.linear_blocks, &HopperFp8::LINEAR, HopperFp8::LINEAR_SHARED_BYTES);
         self.product_fp8(of, &input.values, &input.scales, weight, bias, into)
     }
 
@@ -263,7 +227,7 @@ impl Kernels {
         let pixels = pixels_of(&picture.values, b, h, w, c_in, Taps::AROUND);
         let after = After { row_scales: None, bias: Some(bias), added: time, residual: residual.as_ref() };
         self.multiply(
-            (hopper.linear, &LINEAR, LINEAR_SHARED_BYTES),
+            (hopper.linear, &HopperFp8::LINEAR, HopperFp8::LINEAR_SHARED_BYTES),
             &pixels,
             (&conv.values, &conv.scales),
             &after,
@@ -331,7 +295,7 @@ impl Kernels {
         let values = Tensor::f_empty(&size, (Kind::Uint8, device))?;
         let scales = Tensor::f_empty([width / BLOCK, rows], (Kind::Float, device))?;
         let pixels = pixels_of(&input.values, 1, 1, rows, inner, Taps::ITSELF);
-        let mut work = pixels.work(width, &GEGLU);
+        let mut work = pixels.work(width, &HopperFp8::GEGLU);
         let mut of_input = self.input_map(&pixels, &work)?;
         let mut of_weight = self.weight_map(&weight.values, Number::Byte, BLOCK)?;
         let (mut row_scales_at, mut scales_at) = (input.scales.data_ptr(), weight.scales.data_ptr());
@@ -341,7 +305,7 @@ impl Kernels {
         let grid = (work.tiles().min(self.multiprocessors) as u32, 1);
         self.launch(
             hopper.linear_geglu,
-            Launch { grid, threads: THREADS, shared_bytes: GEGLU_SHARED_BYTES, early: self.early },
+            Launch { grid, threads: THREADS, shared_bytes: HopperFp8::GEGLU_SHARED_BYTES, early: self.early },
             arguments![
                 of_input,
                 of_weight,

@@ -7,7 +7,9 @@
 mod convolution;
 mod driver;
 mod fp8;
+mod hopper;
 mod kernels;
+mod load;
 mod matmul;
 mod nvrtc;
 mod pixels;

@@ -8,14 +8,12 @@ use tch::{Kind, Tensor};
 use super::super::device::channels_last;
 use super::driver::{Function, Launch};
 use super::fp8::Fp8Picture;
-use super::kernels::{BLOCKS_EACH, Kernels, Result, arguments};
+use super::kernels::{BLOCKS_EACH, Kernels, MAX_IMAGES, Result, arguments};
 
 /// Threads of a block, at most.
 const PIXEL_THREADS: i64 = 512;
 /// Chunks of a picture that `group_stats` can join.
 const MAX_CHUNKS: i64 = 128;
-/// Pictures of one call.
-pub(super) const MAX_IMAGES: i64 = 1024;
 
 /// Channels last: channels of `a`, then of `b`; `bias [channels]` and `time [images, channels]` are
 /// still to be added, in this order.

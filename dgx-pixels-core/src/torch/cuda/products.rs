@@ -3,12 +3,10 @@
 use tch::{TchError, Tensor};
 
 use super::driver::{Boxes, Launch, Swizzle};
+use super::hopper::Hopper;
 use super::kernels::{Kernels, Result, arguments};
 use super::matmul::{Product, Stream};
 use super::stream;
-
-/// What `linear_geglu` takes of shared memory, nearly all that a multiprocessor has.
-pub(super) const GEGLU_SHARED_BYTES: u32 = 4 * 49152 + 32768 + 64;
 
 impl Kernels {
     /// `input [.., c_in] · weightᵀ [c_in, c_out] + bias`, added to `into [.., c_out]` where that is
@@ -123,7 +121,7 @@ impl Kernels {
             Launch {
                 grid: (tiles.min(self.multiprocessors) as u32, 1),
                 threads: 384,
-                shared_bytes: GEGLU_SHARED_BYTES,
+                shared_bytes: Hopper::GEGLU_SHARED_BYTES,
                 early: self.early,
             },
             arguments![of_input, of_weight, of_out, bias_at, rows, inner, width],

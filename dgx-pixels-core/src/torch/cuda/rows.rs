@@ -6,10 +6,7 @@ use tch::Tensor;
 
 use super::driver::{Function, Launch};
 use super::fp8::Fp8;
-use super::kernels::{Kernels, Result, arguments};
-
-/// What a warp can keep of a row, in vectors of 256 numbers, by the kernel that does.
-pub(super) const VECTORS: [i64; 4] = [1, 3, 5, 8];
+use super::kernels::{Kernels, Result, VECTORS, arguments};
 
 /// What the kernels of rows are told of a norm.
 struct Norm<'a> {

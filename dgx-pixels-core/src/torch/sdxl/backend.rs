@@ -8,10 +8,10 @@ use crate::backend::{Backend, Canvas, Decoding, Latents};
 use crate::error::Error;
 use crate::pixel::Wrap;
 use crate::request::{ModelDefaults, ResolvedRequest};
+use crate::torch::Result as TorchResult;
 use crate::torch::canvas::{SdxlCanvas, State};
 use crate::torch::cuda::Event;
 use crate::torch::failed;
-use crate::torch::layers::Result as TorchResult;
 use crate::torch::preview::Preview;
 use crate::torch::prompts::Words;
 
