@@ -37,6 +37,36 @@ impl Steps {
         }
     }
 
+    /// The number of steps that a drawing from an image takes: the whole part of the number of
+    /// steps times `strength`, as diffusers computes it.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Option`] for a strength that is not above 0 and at most 1, or leaves no
+    /// step.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::scheduler::Steps;
+    /// // The product is 28.999999999999996 in binary.
+    /// assert_eq!(Steps::Number(50).of_strength(0.58)?, 28);
+    /// assert!(Steps::Number(12).of_strength(0.05).is_err());
+    /// # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
+    /// ```
+    pub fn of_strength(&self, strength: f64) -> Result<usize, SchedulerError> {
+        let wrong = |expected: String| Err(SchedulerError::option("strength", strength, expected));
+        if !(strength > 0.0 && strength <= 1.0) {
+            return wrong("more than 0, and at most 1".into());
+        }
+        let number = self.number();
+        match (number as f64 * strength) as usize {
+            0 => {
+                let least = (1000.0 / number as f64).ceil() / 1000.0;
+                wrong(format!("at least {least}, so that one of {number} steps is left"))
+            }
+            drawn => Ok(drawn.min(number)),
+        }
+    }
+
     /// Checks everything that can be checked without a scheduler.
     ///
     /// # Errors
