@@ -46,6 +46,7 @@ impl Backend for Plasma {
             guidance_scale: DEFAULT_GUIDANCE,
             scheduler: SchedulerName::Euler,
             is_distilled: false,
+            matte: None,
         }
     }
 

@@ -248,11 +248,18 @@ pub struct GenerationConfig {
     /// The guidance scale: the strength with which the prompt steers, 0 to 100. Default:
     /// [`DEFAULT_GUIDANCE`].
     pub guidance_scale: f64,
+    /// The color that the model draws in place of transparent pixels: red, green and blue. Default:
+    /// white.
+    pub matte: [u8; 3],
 }
 
 impl Default for GenerationConfig {
     fn default() -> Self {
-        GenerationConfig { num_inference_steps: DEFAULT_STEPS, guidance_scale: DEFAULT_GUIDANCE }
+        GenerationConfig {
+            num_inference_steps: DEFAULT_STEPS,
+            guidance_scale: DEFAULT_GUIDANCE,
+            matte: [255; 3],
+        }
     }
 }
 
@@ -485,7 +492,7 @@ mod tests {
     #[test]
     fn a_models_own_steps_and_guidance_are_in_range() {
         let config = GenerationConfig::parse(r#"{"num_inference_steps": 12}"#).unwrap();
-        assert_eq!(config, GenerationConfig { num_inference_steps: 12, guidance_scale: 5.0 });
+        assert_eq!(config, GenerationConfig { num_inference_steps: 12, ..Default::default() });
         let fault = |text| GenerationConfig::parse(text).unwrap_err().to_string();
         assert_eq!(fault(r#"{"num_inference_steps": 0}"#), "`num_inference_steps` is 0; expected 1 to 1000");
         assert!(fault(r#"{"steps": 12}"#).contains("unknown field `steps`"));

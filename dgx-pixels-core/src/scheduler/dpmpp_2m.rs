@@ -5,7 +5,7 @@ use super::multistep::Multistep;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace, rounded_to_f32};
 use super::steps::Steps;
 use super::{
-    BetaSchedule, FinalSigmas, PredictionType, Noised, Readout, Scheduler, SchedulerConfig, SchedulerError,
+    BetaSchedule, FinalSigmas, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
     SchedulerName, Step, TimestepSpacing,
 };
 

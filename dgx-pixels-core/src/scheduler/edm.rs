@@ -6,8 +6,8 @@ use super::level::Level;
 use super::multistep::Multistep;
 use super::sigmas::{linspace, linspace_f32, rounded_to_f32};
 use super::{
-    FinalSigmas, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, SigmaSchedule,
-    Step,
+    FinalSigmas, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
+    SigmaSchedule, Step,
 };
 
 /// What an EDM model is told of a noise level, and how its answer is read.

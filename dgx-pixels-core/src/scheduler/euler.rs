@@ -5,8 +5,8 @@ use super::level::Level;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace_f32, rounded_to_f32};
 use super::steps::Steps;
 use super::{
-    FinalSigmas, Interpolation, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
-    Step, TimestepSpacing, TimestepType,
+    FinalSigmas, Interpolation, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig,
+    SchedulerError, Step, TimestepSpacing, TimestepType,
 };
 
 /// Follows the derivative at each noise level straight to the next level.

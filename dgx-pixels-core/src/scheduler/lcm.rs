@@ -4,7 +4,9 @@ use super::betas::{self, Defaults, ZeroSnr};
 use super::euler::PICTURE_PREDICTIONS;
 use super::level::Level;
 use super::steps::Steps;
-use super::{BetaSchedule, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step};
+use super::{
+    BetaSchedule, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step,
+};
 
 /// What the classes of consistency models take for options that the config leaves out.
 pub(super) const DEFAULTS: Defaults =

@@ -217,6 +217,51 @@ mod tests {
     }
 
     #[test]
+    fn a_strength_leaves_as_many_steps_as_in_diffusers() {
+        let text = include_str!("../../../tests/fixtures/golden/strengths.json");
+        let table: Vec<(usize, f64, usize)> = serde_json::from_str(text).unwrap();
+        assert_eq!(table.len(), 1000);
+        for (steps, strength, drawn) in table {
+            let ours = Steps::Number(steps).of_strength(strength);
+            assert_eq!(ours.ok().unwrap_or(0), drawn, "{steps} steps of strength {strength}");
+        }
+    }
+
+    #[test]
+    fn a_strength_that_leaves_no_step_is_told_the_least_that_does() {
+        let error = |steps, strength| Steps::Number(steps).of_strength(strength).unwrap_err().to_string();
+        assert_eq!(
+            error(12, 0.05),
+            "`strength` is 0.05; expected at least 0.084, so that one of 12 steps is left"
+        );
+        for strength in [0.0, -1.0, 1.01, f64::NAN] {
+            assert!(error(12, strength).ends_with("expected more than 0, and at most 1"));
+        }
+        for steps in 1..=1000 {
+            let least = (1000.0 / steps as f64).ceil() / 1000.0;
+            assert!(Steps::Number(steps).of_strength(least).is_ok(), "{steps}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_schedule_is_its_end() {
+        for name in SchedulerName::ALL.into_iter().filter(|name| !name.is_edm()) {
+            let config = SchedulerConfig::sdxl_base().with_name(name);
+            let (whole, half) =
+                (config.build(8).unwrap(), config.build_from(&Steps::Number(8), 0.5).unwrap());
+            let skipped = 4 * name.order();
+            assert_eq!(half.timesteps(), &whole.timesteps()[skipped..], "{name}");
+            for i in 0..half.timesteps().len() {
+                assert_eq!(half.noised(i), whole.noised(skipped + i), "{name}");
+                assert_eq!(half.input_scale(i), whole.input_scale(skipped + i), "{name}");
+            }
+            // There is no evaluation before the first.
+            assert_eq!(half.step(0).next.previous, [0.0; super::super::HISTORY], "{name}");
+            assert_eq!(half.step(0).next.anchor, 0.0, "{name}");
+        }
+    }
+
+    #[test]
     fn a_scheduler_that_takes_no_list_says_which_do() {
         assert_eq!(
             error(SchedulerName::Ddim, Steps::Timesteps(vec![999, 499])),

@@ -74,7 +74,7 @@ impl From<Made> for Provenance {
         Provenance {
             format_version: match (made.prediction_type, made.zero_snr) {
                 (None, None) => request.version().max(pixel.as_ref().map_or(1, Pixel::version)),
-                _ => Request::NEWEST,
+                _ => request.version().max(3),
             },
             request,
             pixel,

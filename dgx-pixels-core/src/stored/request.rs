@@ -10,7 +10,9 @@ use crate::pixel::{
     Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Unsure, Wrap,
 };
 use crate::prompt::PromptSyntax;
-use crate::request::{Crop, GenerateRequest, ImageSize, LoraChoice, Preset, ResolvedRequest};
+use crate::request::{
+    Crop, GenerateRequest, ImageSize, LoraChoice, Mask, Preset, ResolvedRequest, SourceError, SourceImage,
+};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
 use crate::submission::Priority;
 
@@ -57,11 +59,74 @@ pub(crate) struct Request {
     /// Since version 4. A record of an image without it is of a model that knew no edges.
     #[serde(skip_serializing_if = "Option::is_none")]
     wrap: Option<Wrap>,
+    /// Since version 5, as are the two that follow: `blake3:` and the hash of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_image: Option<Kept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<KeptMask>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strength: Option<f64>,
+}
+
+/// An image, of which a record has the hash alone: `blake3:HASH`. The engine keeps its pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Kept(SourceImage);
+
+impl From<SourceImage> for Kept {
+    /// Keeps no pixels: a journal holds every submission in memory and on disk.
+    fn from(image: SourceImage) -> Kept {
+        let known = SourceImage::of_hash(image.hash());
+        Kept(known.expect("the hash of an image is a hash; this is a bug"))
+    }
+}
+
+impl TryFrom<String> for Kept {
+    type Error = SourceError;
+
+    fn try_from(text: String) -> Result<Kept, SourceError> {
+        let hash = text.strip_prefix("blake3:").ok_or(SourceError)?;
+        SourceImage::of_hash(hash).map(Kept).ok_or(SourceError)
+    }
+}
+
+impl From<Kept> for String {
+    fn from(kept: Kept) -> String {
+        kept.0.to_string()
+    }
+}
+
+/// A mask: `alpha`, rectangles, or an image of which a record has the hash alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct KeptMask(Mask);
+
+impl From<Mask> for KeptMask {
+    fn from(mask: Mask) -> KeptMask {
+        match mask {
+            Mask::Image(image) => KeptMask(Mask::Image(Kept::from(image).0)),
+            mask => KeptMask(mask),
+        }
+    }
+}
+
+impl TryFrom<String> for KeptMask {
+    type Error = SourceError;
+
+    fn try_from(text: String) -> Result<KeptMask, SourceError> {
+        text.parse().map(KeptMask)
+    }
+}
+
+impl From<KeptMask> for String {
+    fn from(kept: KeptMask) -> String {
+        kept.0.to_string()
+    }
 }
 
 impl Request {
     /// The newest version of a record that has a request, as this program reads it.
-    pub(super) const NEWEST: u32 = 4;
+    pub(super) const NEWEST: u32 = 5;
 
     /// Returns the oldest version that can hold this request: records do not change with the
     /// program.
@@ -76,6 +141,7 @@ impl Request {
             || is_new_name
             || !self.lora.is_empty();
         match self.clip_skip {
+            _ if self.init_image.is_some() => 5,
             _ if self.wrap.is_some() => 4,
             _ if is_of_version_3 => 3,
             Some(_) => 2,
@@ -122,6 +188,9 @@ impl From<GenerateRequest> for Request {
             crop: request.crop,
             target_size: request.target_size,
             wrap: request.wrap,
+            init_image: request.init_image.map(Kept::from),
+            mask: request.mask.map(KeptMask::from),
+            strength: request.strength,
         }
     }
 }
@@ -152,6 +221,9 @@ impl From<Request> for GenerateRequest {
             crop: stored.crop,
             target_size: stored.target_size,
             wrap: stored.wrap,
+            init_image: stored.init_image.map(|kept| kept.0),
+            mask: stored.mask.map(|kept| kept.0),
+            strength: stored.strength,
         }
     }
 }
@@ -185,6 +257,9 @@ impl TryFrom<Request> for ResolvedRequest {
             crop: stored.crop,
             target_size: stored.target_size.unwrap_or(size),
             wrap: stored.wrap.unwrap_or_default(),
+            init_image: stored.init_image.map(|kept| kept.0),
+            mask: stored.mask.map(|kept| kept.0),
+            strength: stored.strength,
         })
     }
 }
