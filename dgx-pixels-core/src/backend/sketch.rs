@@ -9,8 +9,8 @@ use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, ImageSize, ModelDefaults, 
 use crate::scheduler::SchedulerName;
 
 /// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each
-/// step, on white or on the image that the request begins from. For tests of everything around a backend, and for building without libtorch. Same request,
-/// same bytes, on every machine.
+/// step, on white or on the image that the request begins from. For tests of everything around a
+/// backend, and for building without libtorch. Same request, same bytes, on every machine.
 ///
 /// # Example
 /// ```

@@ -131,8 +131,8 @@ pub struct GenerateRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask: Option<Mask>,
 
-    /// The share of the steps that `init_image` goes through, more than 0 and at most 1. A small one
-    /// keeps the shapes, 1 keeps next to nothing. Default: 0.6, and 1 with a `mask`.
+    /// The share of the steps that `init_image` goes through, more than 0 and at most 1. A small
+    /// one keeps the shapes, 1 keeps next to nothing. Default: 0.6, and 1 with a `mask`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::number),

@@ -1,7 +1,7 @@
 //! The image that a drawing begins from, at the size of the canvas.
 //!
-//! An image that is smaller than the canvas is enlarged by nearest neighbor, so that the pixels of a
-//! sprite become the model's cells. A larger one is reduced by Lanczos, as diffusers does.
+//! An image that is smaller than the canvas is enlarged by nearest neighbor, so that the pixels of
+//! a sprite become the model's cells. A larger one is reduced by Lanczos, as diffusers does.
 
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageBuffer, Luma, Pixel, Rgb, RgbImage, Rgba, RgbaImage};

@@ -1,7 +1,7 @@
 //! Images that a drawing begins from, as latents.
 //!
-//! Numbers are drawn from the request's generator in diffusers' order: the latents of the image, the
-//! noise of the drawing, and with a mask the latents of the masked image, which nothing uses.
+//! Numbers are drawn from the request's generator in diffusers' order: the latents of the image,
+//! the noise of the drawing, and with a mask the latents of the masked image, which nothing uses.
 //! Source: diffusers 0.42.1, `StableDiffusionXLImg2ImgPipeline.prepare_latents`,
 //! `StableDiffusionXLInpaintPipeline.prepare_latents` and its loop.
 
