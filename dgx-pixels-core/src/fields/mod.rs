@@ -236,8 +236,8 @@ impl SpriteFields {
         for field in IMAGES {
             let Some(Value::String(text)) = given.get(field) else { continue };
             let json = match field {
-                "mask" => input_image::mask(text, &mut read).map(|mask| serde_json::to_value(mask)),
-                _ => input_image::source(text, &mut read).map(|image| serde_json::to_value(image)),
+                "mask" => input_image::mask(text, &mut read).map(serde_json::to_value),
+                _ => input_image::source(text, &mut read).map(serde_json::to_value),
             };
             let json = json.map_err(|reason| FieldError::new(field, format!("`{field}` {reason}")))?;
             let json = json.expect("a text turns into JSON; this is a bug");
