@@ -47,6 +47,7 @@ impl Backend for Plasma {
             guidance_scale: DEFAULT_GUIDANCE,
             scheduler: SchedulerName::Euler,
             is_distilled: false,
+            matte: None,
         }
     }
 

@@ -1,11 +1,13 @@
 //! The flags of the commands that draw.
 
+use std::path::PathBuf;
+
 use dgx_pixels_core::device::{Device, Dtype, Mode};
 use dgx_pixels_core::fields::{FieldError, SpriteFields};
 use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::model::Options;
 use dgx_pixels_core::scheduler::PredictionType;
-use dgx_pixels_core::{Error, Submission};
+use dgx_pixels_core::{Error, Submission, folders};
 
 use crate::failure::Failure;
 
@@ -74,6 +76,11 @@ impl Drawing {
         let submission = self.fields.submission(seed);
         Submission { pixel: submission.pixel.filter(|_| !self.raw), ..submission }
     }
+}
+
+/// The folder of the images that drawings began from, for `reproduce`.
+pub(crate) fn inputs() -> Option<PathBuf> {
+    folders::state().map(|state| state.join("inputs"))
 }
 
 /// Options for computing a model with libtorch, which `sketch` does not need.

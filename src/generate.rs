@@ -12,7 +12,7 @@ use dgx_pixels_core::scheduler::SchedulerName;
 use dgx_pixels_core::{Error, Submission};
 use serde::Serialize;
 
-use crate::drawing::Drawing;
+use crate::drawing::{self, Drawing};
 use crate::failure::Failure;
 use crate::follow::{follow, png, redrawn};
 use crate::interrupt;
@@ -77,7 +77,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = models.default_model().clone();
     submissions[0].resolve(&model.defaults)?;
     interrupt::listen();
-    let config = EngineConfig { queue_capacity: submissions.len(), ..Default::default() };
+    let config =
+        EngineConfig { queue_capacity: submissions.len(), inputs: drawing::inputs(), ..Default::default() };
     let engine = models.with(args.drawing.torch.options(&model)?)?.owning_process()?.start(config)?;
     if !args.quiet {
         output::note(format_args!("drawing with {}", model.name));

@@ -6,18 +6,19 @@ use dgx_pixels_core::backend::Models as _;
 use dgx_pixels_core::device::Mode;
 use dgx_pixels_core::engine::{EngineConfig, Shutdown};
 use dgx_pixels_core::files::{MAX_PICTURE_BYTES, read_regular};
+use dgx_pixels_core::input_image::{self, KeptImages};
 use dgx_pixels_core::local::{LocalModel, LocalModels};
 use dgx_pixels_core::model::Options;
 use dgx_pixels_core::model::parts::Parts;
 use dgx_pixels_core::picture_file::Made;
 use dgx_pixels_core::{Cause, ValueError};
-use dgx_pixels_core::{GenerateRequest, LoraChoice, Submission};
+use dgx_pixels_core::{GenerateRequest, LoraChoice, Mask, SourceImage, Submission};
 use serde_json::json;
 
 use crate::failure::Failure;
 use crate::follow::{follow, png};
 use crate::output::{self, Destination};
-use crate::{interrupt, picture};
+use crate::{drawing, interrupt, picture};
 
 /// The text that `--help` prints after the flags.
 pub(crate) const NOTES: &str = "\
@@ -51,6 +52,10 @@ pub(crate) struct Args {
     /// records.
     #[arg(long, value_name = "PATH")]
     vae: Option<PathBuf>,
+    /// The path of an image that the drawing began from, or of its mask, if it was drawn on another
+    /// machine. Several may be given. An image is known by the hash that the record has.
+    #[arg(long, value_name = "PATH")]
+    image: Vec<PathBuf>,
 
     /// Write the new image to this file that ends in `.png`. With `-` it is the only output on
     /// standard output.
@@ -138,6 +143,7 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     }
     let engine = models.start(EngineConfig::default())?;
     let mut request = GenerateRequest::from(before.request.clone());
+    fill_images(args, &mut request)?;
     for (lora, hash) in request.lora.iter_mut().zip(&before.lora_hashes) {
         lora.name = lora_file(args, models.parts(), &lora.name, hash)?;
     }
@@ -158,6 +164,28 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     made.request.vae.clone_from(&before.request.vae);
     let bytes = png(&finished, &made)?;
     Ok((made, bytes))
+}
+
+/// Finds the images that the drawing began from: those that were given, and those that `generate`
+/// kept. The engine names one that is in neither.
+fn fill_images(args: &Args, request: &mut GenerateRequest) -> Result<(), Failure> {
+    for path in &args.image {
+        let given = input_image::read(path).map_err(|error| Failure::input(path, Cause::from(error)))?;
+        let given = SourceImage::new(given.pixels);
+        let mask = match &mut request.mask {
+            Some(Mask::Image(mask)) => Some(mask),
+            _ => None,
+        };
+        for wanted in [request.init_image.as_mut(), mask].into_iter().flatten() {
+            if *wanted == given {
+                *wanted = given.clone();
+            }
+        }
+    }
+    if let Some(kept) = drawing::inputs().map(KeptImages::new) {
+        kept.fill(request);
+    }
+    Ok(())
 }
 
 /// The path of the LoRA with this hash: of the files that were given, or in the model folders. A

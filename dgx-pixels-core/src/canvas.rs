@@ -12,7 +12,7 @@
 
 use crate::pixel::{GridChoice, PixelOptions};
 pub use crate::request::Conflict;
-use crate::request::{ImageSize, MAX_SIDE, MIN_SIDE};
+use crate::request::{ImageSize, MAX_SIDE, MIN_SIDE, RequestError, SourceImage};
 
 /// Pixels of a cell of a model's image that becomes one pixel of the sprite: those of a latent.
 pub const CELL_PX: u32 = 8;
@@ -69,6 +69,83 @@ pub fn for_sprite(native: ImageSize, sprite: ImageSize) -> ImageSize {
         (CELL_PX * cells).clamp(MIN_SIDE, MAX_SIDE)
     };
     ImageSize { width: side(sprite.width), height: side(sprite.height) }
+}
+
+/// The largest side of an image that is taken for a sprite: the cells of the largest canvas.
+const MAX_SPRITE_SIDE: u32 = MAX_SIDE / CELL_PX;
+
+/// The image to draw from an image, with a model that draws `native` by default.
+///
+/// An image of at most 256x256 is a sprite, and gets the canvas of a sprite of its size. A larger
+/// one gets about the model's own area in its proportions.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::{ImageSize, SourceImage, canvas};
+/// let image = |width, height| SourceImage::new(image::RgbaImage::new(width, height));
+/// let native = ImageSize { width: 256, height: 256 };
+/// let square = |side| ImageSize { width: side, height: side };
+/// assert_eq!(canvas::for_image(native, &image(48, 48)), square(384));
+/// assert_eq!(canvas::for_image(native, &image(900, 900)), square(256));
+/// ```
+pub fn for_image(native: ImageSize, image: &SourceImage) -> ImageSize {
+    // Without pixels nothing is drawn: the request is refused later, by its name.
+    let Some(size) = image.size() else { return native };
+    if is_sprite(size) { for_sprite(native, size) } else { in_proportions(native, size) }
+}
+
+fn is_sprite(size: ImageSize) -> bool {
+    size.width <= MAX_SPRITE_SIDE && size.height <= MAX_SPRITE_SIDE
+}
+
+/// Chooses the canvas for a drawing from an image, and the sprite's size and grid where the image
+/// is a sprite and the caller names neither.
+///
+/// # Errors
+/// [`RequestError::Image`] if the canvas that the caller wants has other proportions than the
+/// image.
+pub(crate) fn plan_from(
+    native: ImageSize,
+    asked: Option<ImageSize>,
+    image: &SourceImage,
+    pixel: &mut PixelOptions,
+) -> Result<ImageSize, RequestError> {
+    let Some(own) = image.size() else { return Ok(asked.unwrap_or(native)) };
+    let is_open = pixel.grid == GridChoice::Auto;
+    if is_sprite(own) && is_open && asked.is_none() && pixel.size.is_none_or(|size| size == own) {
+        (pixel.size, pixel.grid) = (Some(own), GridChoice::Cells(own));
+        return Ok(for_sprite(native, own));
+    }
+    let canvas = match (asked, pixel.size) {
+        (Some(canvas), _) => canvas,
+        (None, Some(size)) => for_sprite(native, size),
+        (None, None) => for_image(native, image),
+    };
+    let across = f64::from(canvas.width) * f64::from(own.height);
+    let down = f64::from(canvas.height) * f64::from(own.width);
+    // Cells may be oblong, as those of a sprite of 1x48 are.
+    let has_own_cells = pixel.grid == GridChoice::Cells(own);
+    if (across / down - 1.0).abs() > 0.05 && !has_own_cells {
+        let text = format!(
+            "is {own} and the canvas is {canvas}; expected the same proportions: fit the image first, or              leave `size`, `width` and `height` out"
+        );
+        return Err(RequestError::image("init_image", text));
+    }
+    if is_sprite(own) && is_open && pixel.size.is_none_or(|size| size == own) {
+        (pixel.size, pixel.grid) = (Some(own), GridChoice::Cells(own));
+    }
+    Ok(canvas)
+}
+
+/// About the area of `native` in the proportions of `size`, in whole cells.
+fn in_proportions(native: ImageSize, size: ImageSize) -> ImageSize {
+    let area = |ImageSize { width, height }: ImageSize| f64::from(width) * f64::from(height);
+    let factor = (area(native) / area(size)).sqrt() / f64::from(CELL_PX);
+    let side = |side: u32| {
+        let cells = (f64::from(side) * factor).round().min(f64::from(MAX_SIDE)) as u32;
+        (CELL_PX * cells).clamp(MIN_SIDE, MAX_SIDE)
+    };
+    ImageSize { width: side(size.width), height: side(size.height) }
 }
 
 /// Chooses the image to draw and its grid, so that the sprite has `pixel.size`.

@@ -86,9 +86,9 @@ pub use model::Model;
 pub use prompt::PromptSyntax;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
-    Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, LoraChoice, LoraError,
-    MAX_GUIDANCE, MAX_SIDE, MAX_STEPS, MIN_SIDE, ModelDefaults, Preset, RequestError, ResolvedRequest,
-    SizeError, Timings,
+    Area, Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, LoraChoice,
+    LoraError, MAX_GUIDANCE, MAX_SIDE, MAX_SOURCE_PIXELS, MAX_STEPS, MIN_SIDE, Mask, ModelDefaults, Prepared,
+    Preset, RequestError, ResolvedRequest, SizeError, SourceError, SourceImage, Timings,
 };
 #[cfg(feature = "engine")]
 pub use submission::{Priority, Resolved, Submission};

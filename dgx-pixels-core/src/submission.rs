@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::canvas;
 use crate::error::Error;
 use crate::pixel::{GridChoice, MaxColors, PixelError, PixelOptions, Transparent};
-use crate::request::{GenerateRequest, ModelDefaults, RequestError, ResolvedRequest};
+use crate::request::{GenerateRequest, Mask, ModelDefaults, RequestError, ResolvedRequest, SourceImage};
 use crate::stored;
 use crate::value_error::ValueError;
 
@@ -165,9 +165,18 @@ impl Submission {
     pub fn resolve(&self, defaults: &ModelDefaults) -> Result<Resolved, Error> {
         self.validate()?;
         let Some(mut pixel) = self.pixel.clone() else {
-            return Ok(Resolved { request: self.request.resolve(defaults)?, pixel: None });
+            let request = match (self.request.size()?, self.request.init_image.as_ref()) {
+                (None, Some(image)) => {
+                    self.request.clone().with_size(canvas::for_image(defaults.size, image))
+                }
+                _ => self.request.clone(),
+            };
+            return Ok(Resolved { request: request.resolve(defaults)?, pixel: None });
         };
-        let asked = self.request.size()?;
+        let mut asked = self.request.size()?;
+        if let Some(image) = &self.request.init_image {
+            asked = Some(canvas::plan_from(defaults.size, asked, image, &mut pixel)?);
+        }
         let is_open = pixel.grid == GridChoice::Auto;
         let planned =
             canvas::plan(defaults.size, defaults.largest, asked, &mut pixel).map_err(RequestError::from)?;
@@ -205,6 +214,8 @@ impl Submission {
             self.output.as_ref().map(|path| path.as_os_str().len()),
             Some(self.client.len()),
             self.idempotency_key.as_ref().map(String::len),
+            self.request.init_image.as_ref().map(SourceImage::bytes),
+            self.request.mask.as_ref().and_then(Mask::image).map(SourceImage::bytes),
             self.pixel
                 .as_ref()
                 .and_then(|pixel| pixel.palette.as_ref())

@@ -201,6 +201,8 @@ impl Studio {
             queue_capacity: config.max_queue,
             client_jobs: (config.max_queue / CLIENT_SHARE).max(CLIENT_JOBS),
             hang_after: config.hang_after,
+            // One place for all journals, as a server takes over those of others.
+            inputs: config.journals.as_ref().map(|journals| journals.join("inputs")),
             ..Default::default()
         };
         let models = &self.0.models;

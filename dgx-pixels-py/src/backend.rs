@@ -65,6 +65,7 @@ impl ServedModels {
                 guidance_scale: read("guidance_scale")?.extract()?,
                 scheduler: SchedulerName::Euler,
                 is_distilled: false,
+                matte: None,
             };
             models.python.push(Arc::new(PyModel { name, object, defaults }));
         }

@@ -1,13 +1,13 @@
 //! The fields of a submission: those of the table, and how the job is served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dgx_pixels_core::fields::json::{self, Object};
 use dgx_pixels_core::fields::{FieldError, SpriteFields};
 use dgx_pixels_core::pixel::Palette;
-use dgx_pixels_core::{Error, ErrorKind, Submission};
+use dgx_pixels_core::{Error, ErrorKind, Submission, input_image};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use schemars::JsonSchema;
@@ -52,6 +52,8 @@ static SERVING: LazyLock<Arc<Object>> = LazyLock::new(json::schema::<Serving>);
 pub(crate) fn submission(py: Python<'_>, given: &Bound<'_, PyDict>) -> PyResult<Submission> {
     let mut given = crate::json::object(given)?;
     read_palette(py, &mut given)?;
+    let read = |path: &Path| input_image::read_file(path).map_err(|error| error.to_string());
+    SpriteFields::read_images(&mut given, read).map_err(|fault| error::of_field(py, &fault))?;
     let is_asked: Vec<_> =
         given.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect();
     let parse = || -> Result<Submission, FieldError> {

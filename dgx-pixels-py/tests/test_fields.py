@@ -203,6 +203,27 @@ def test_subclasses_of_dict_and_str_are_requests(engine: dp.Engine) -> None:
     assert engine.generate(dp.Request("a slime", {"seed": 7}), seed=8) == expected
 
 
+def test_an_image_to_begin_from_is_a_path_bytes_pixels_or_a_sprite(
+    engine: dp.Engine, tmp_path: Path
+) -> None:
+    first = engine.generate("a slime", seed=7)
+    path = tmp_path / "slime.png"
+    first.save(path)
+    fields = {"seed": 8, "mask": "0,0,8x8", "strength": 0.9}
+    expected = engine.generate("a slime", init_image=path, **fields)
+    assert expected.size == first.size
+    assert (expected.array[8:] == first.array[8:]).all()
+    assert (expected.array[:8, :8] != first.array[:8, :8]).any()
+    for image in (str(path), path.read_bytes(), first.image, first.array, first):
+        assert engine.generate("a slime", init_image=image, **fields) == expected
+    with pytest.raises(dp.InvalidRequestError, match="`init_image` is of the type `int`") as caught:
+        engine.generate("a slime", init_image=7)
+    assert caught.value.field == "init_image"
+    with pytest.raises(dp.InvalidRequestError, match="`mask` is `alpha`, and `init_image` has no"):
+        opaque = first.image.convert("RGB")
+        engine.generate("a slime", init_image=opaque, mask="alpha")
+
+
 def test_the_same_fields_give_the_same_bytes_as_the_program(
     engine: dp.Engine, program: str, tmp_path: Path
 ) -> None:

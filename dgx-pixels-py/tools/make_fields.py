@@ -25,6 +25,8 @@ import os
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
+from .sprite import ImageLike
+
 __all__ = ["PixelFields", "SpriteFields"]
 
 #: Two sides in pixels or cells: `"32x24"` or `(32, 24)`.
@@ -38,7 +40,9 @@ PaletteLike = str | os.PathLike[str] | Sequence[str | tuple[int, int, int]]
 TYPES = {
     "crop": "Sides",
     "grid": "Sides",
+    "init_image": "ImageLike | bytes",
     "lora": "Sequence[str]",
+    "mask": "ImageLike | bytes",
     "original_size": "Sides",
     "output": "str | os.PathLike[str]",
     "palette": "PaletteLike",

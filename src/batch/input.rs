@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use dgx_pixels_core::fields::json::{self, Object};
 use dgx_pixels_core::fields::{FieldError, SpriteFields};
 use dgx_pixels_core::pixel::{GridChoice, Palette};
-use dgx_pixels_core::{ModelDefaults, Submission, files};
+use dgx_pixels_core::{ModelDefaults, Submission, files, input_image};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -240,6 +240,12 @@ impl Asked {
                     fields.remove("palette");
                 }
             }
+        }
+        if let Err(error) = SpriteFields::read_images(fields, |path| {
+            input_image::read_file(path).map_err(|error| error.to_string())
+        }) {
+            faults.push(error);
+            fields.retain(|name, _| !matches!(name.as_str(), "init_image" | "mask" | "strength"));
         }
         // The flags hold where the line says nothing.
         let mut whole = defaults.flags.clone();

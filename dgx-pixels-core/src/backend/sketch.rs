@@ -9,8 +9,8 @@ use crate::request::{DEFAULT_GUIDANCE, DEFAULT_STEPS, ImageSize, ModelDefaults, 
 use crate::scheduler::SchedulerName;
 
 /// Draws a mirrored figure of 8 px cells from the seed and the prompt, one band of it for each
-/// step. For tests of everything around a backend, and for building without libtorch. Same request,
-/// same bytes, on every machine.
+/// step, on white or on the image that the request begins from. For tests of everything around a
+/// backend, and for building without libtorch. Same request, same bytes, on every machine.
 ///
 /// # Example
 /// ```
@@ -56,6 +56,7 @@ impl Backend for Sketch {
             guidance_scale: DEFAULT_GUIDANCE,
             scheduler: SchedulerName::Euler,
             is_distilled: false,
+            matte: Some(PAPER),
         }
     }
 
@@ -90,6 +91,10 @@ impl Canvas for SketchCanvas {
         self.steps_done
     }
 
+    fn steps(&self) -> usize {
+        self.request.drawn_steps()
+    }
+
     fn rows(&self) -> usize {
         self.request.rows(&Sketch.defaults())
     }
@@ -102,13 +107,27 @@ impl SketchCanvas {
             self.request.prompt.bytes().fold(self.request.seed, |hash, byte| mix(hash ^ u64::from(byte)));
         let ink = mix(start).to_le_bytes();
         let drawn_px = height as usize * self.steps_done / self.steps();
+        let prepared = self.request.prepared(PAPER);
+        // An image to begin from is the paper, and its mask says where there is ink.
+        let strength = self.request.strength.unwrap_or(1.0);
         RgbImage::from_fn(width, height, |x, y| {
+            let paper = prepared.as_ref().map_or(Rgb(PAPER), |prepared| *prepared.image.get_pixel(x, y));
+            let mask = prepared.as_ref().and_then(|prepared| prepared.mask.as_ref());
             let (column, row) = (x.min(width - 1 - x) / Sketch::CELL_PX, y / Sketch::CELL_PX);
-            let filled = mix(start ^ (u64::from(column) << 32 | u64::from(row))).is_multiple_of(3);
-            if filled && (y as usize) < drawn_px { Rgb([ink[0], ink[1], ink[2]]) } else { Rgb([255; 3]) }
+            let chance = mix(start ^ (u64::from(column) << 32 | u64::from(row)));
+            let filled = chance.is_multiple_of(3) && (chance >> 32) as f64 <= strength * f64::from(u32::MAX);
+            let may_change = mask.is_none_or(|mask| mask.get_pixel(x, y)[0] > 0);
+            if filled && may_change && (y as usize) < drawn_px {
+                Rgb([ink[0], ink[1], ink[2]])
+            } else {
+                paper
+            }
         })
     }
 }
+
+/// The color of what is not drawn.
+const PAPER: [u8; 3] = [255; 3];
 
 /// The next output of SplitMix64.
 fn mix(state: u64) -> u64 {

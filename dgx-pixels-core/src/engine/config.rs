@@ -45,6 +45,10 @@ pub struct EngineConfig {
     /// output of their own. It remembers the last 100,000 that ended; results are never deleted.
     /// Default: none, and jobs are lost with the program.
     pub journal: Option<PathBuf>,
+    /// A folder, made if absent, that keeps the images that requests begin from, each once, by the
+    /// hash of its pixels. They are never deleted. Default: `inputs` in the journal's folder, and
+    /// without a journal none.
+    pub inputs: Option<PathBuf>,
     /// Folders of journals that this engine takes over when it starts, unless another engine has
     /// them open: it does their unfinished jobs, and finds those that ended. Default: none.
     pub adopt: Vec<PathBuf>,
@@ -65,6 +69,7 @@ impl Default for EngineConfig {
             ageing: Duration::from_secs(30),
             hang_after: Duration::from_secs(600),
             journal: None,
+            inputs: None,
             adopt: vec![],
             costs: None,
         }

@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use image::RgbaImage;
+
 use super::costs::CostFile;
 use super::guard::{Panic, panic_message};
 use super::journal::{LOADING, NOWHERE};
@@ -23,7 +25,7 @@ use crate::backend::{Backend, Canvas as _, Decoding};
 use crate::backend::{DeviceMemory, Memory, ModelInfo, Models};
 use crate::error::{Error, one_line};
 use crate::job::JobEvent;
-use crate::request::{GenerateRequest, ImageSize};
+use crate::request::{GenerateRequest, ImageSize, SourceImage};
 
 /// The time between two reports to clients that wait for a model to load.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -267,7 +269,11 @@ impl<M: Models> Host<M> {
         };
         let Loaded { backend, info } = loaded;
         let prompt = format!("a profile of {}x{}", size.width, size.height);
-        let request = GenerateRequest { prompt, steps: Some(1), ..Default::default() };
+        // With an image to encode, as far as the model takes one: the peak of all beginnings.
+        let blank = || SourceImage::new(RgbaImage::new(size.width, size.height));
+        let init_image = info.defaults.matte.map(|_| blank());
+        let strength = init_image.as_ref().map(|_| 1.0);
+        let request = GenerateRequest { prompt, init_image, strength, steps: Some(1), ..Default::default() };
         let request = request.with_size(size).resolve(&info.defaults)?;
         device.empty_cache();
         let index = *index;

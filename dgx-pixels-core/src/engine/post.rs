@@ -26,7 +26,7 @@ use crate::files::write_whole;
 use crate::files::{MAX_PICTURE_BYTES, read_regular};
 use crate::job::{Finished, JobEvent, JobTimings};
 use crate::picture_file::{Made, is_ours, picture_png, sidecar, sprite_png, write_sprite};
-use crate::pixel::{Pixelized, is_empty, pixelize};
+use crate::pixel::{Certificate, Pixelized, is_empty, pixelize};
 use crate::redraw::MOST_REDRAWS;
 
 /// The models' hashes, which take seconds the first time.
@@ -62,7 +62,7 @@ pub(super) fn run(shared: &Shared, hashes: &Hashes) {
 
 /// The finished job; `None` if the sprite has no visible pixel.
 fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<Finished>, Error> {
-    let Decoded { task, image, latents, request, dropped_words, device, mut timings, .. } = decoded;
+    let Decoded { task, mut image, latents, request, dropped_words, device, mut timings, .. } = decoded;
 
     // 1. the sprite
     let started = Instant::now();
@@ -86,11 +86,20 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
     };
     shared.note_place(&task, "making the sprite");
     task.trace.enter(Stage::Pixels);
+    if let Some(prepared) = task.info.defaults.matte.and_then(|matte| task.resolved.request.prepared(matte)) {
+        prepared.restore(&mut image);
+    }
     let picture = || DynamicImage::ImageRgb8(image.clone()).into_rgba8();
-    let pixelized = match &task.resolved.pixel {
+    let mut pixelized = match &task.resolved.pixel {
         Some(options) => Some(pixelize(&picture(), options)?),
         None => None,
     };
+    if let (Some(made), Some(options)) = (&mut pixelized, &task.resolved.pixel)
+        && task.resolved.request.restore(&mut made.sprite)
+    {
+        let palette = options.palette.as_ref().map(|palette| palette.colors());
+        made.certificate = Certificate::of(&made.sprite, palette, options.wrap());
+    }
     shared.note_place(&task, NOWHERE);
     timings.pixel = started.elapsed();
     if pixelized.as_ref().is_some_and(|pixelized| is_empty(&pixelized.sprite)) {

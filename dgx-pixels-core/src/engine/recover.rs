@@ -91,7 +91,10 @@ pub(super) fn push(shared: &Arc<Shared>, state: &mut State, task: Arc<Task>) {
 /// Takes up what an earlier run accepted and did not finish.
 pub(super) fn recover(shared: &Arc<Shared>, describe: &Describe, unfinished: Vec<Unfinished>) -> Vec<Job> {
     let mut jobs = vec![];
-    for Unfinished { id, submission, deaths } in unfinished {
+    for Unfinished { id, mut submission, deaths } in unfinished {
+        if let Some(inputs) = &shared.inputs {
+            inputs.fill(&mut submission.request);
+        }
         // A journal is a file: what it asks for passes the same door as a caller's request.
         let described =
             submission.validate().and_then(|()| describe(submission.model.as_deref(), &submission.request));

@@ -17,6 +17,7 @@ use super::pace::Pace;
 use super::queue::{Limits, Queue};
 use super::task::Task;
 use crate::error::Error;
+use crate::input_image::KeptImages;
 use crate::job::{Job, JobEvent, JobId};
 
 /// Bytes of pictures of ended jobs that can still be found by id where no journal is kept.
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) config: EngineConfig,
     pub(super) metrics: Metrics,
     journal: RwLock<Option<Journal>>,
+    /// The images that requests begin from, if they are kept.
+    pub(super) inputs: Option<KeptImages>,
     /// The way to the threads that write.
     pub(super) posts: HandOver<Post>,
     state: Mutex<State>,
@@ -103,7 +106,9 @@ impl Shared {
             client_jobs: config.client_jobs,
             client_bytes: config.client_bytes,
         };
+        let beside_journal = || Some(config.journal.as_ref()?.join("inputs"));
         Shared {
+            inputs: config.inputs.clone().or_else(beside_journal).map(KeptImages::new),
             state: Mutex::new(State {
                 queue: Queue::new(limits, config.ageing),
                 course: Course::Serve,

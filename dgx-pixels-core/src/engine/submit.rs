@@ -34,7 +34,8 @@ impl Engine {
     /// an idempotency key that is known, the job that has it.
     ///
     /// # Errors
-    /// The fault of the request; [`Error::Exists`] or [`Error::Output`] for its output;
+    /// The fault of the request; [`Error::Exists`] or [`Error::Output`] for its output and
+    /// its images;
     /// [`Error::QueueFull`]; [`Error::QuotaExceeded`]; [`Error::KeyTaken`]; [`Error::ShutDown`];
     /// [`Error::Journal`]. Nothing was taken then.
     ///
@@ -110,9 +111,12 @@ impl Engine {
     }
 
     /// Everything that can be said before the job is durable.
-    fn check(&self, submission: Submission, began: Instant) -> Result<Checked, Error> {
+    fn check(&self, mut submission: Submission, began: Instant) -> Result<Checked, Error> {
         let shared = &self.0.shared;
-        // 1. the request
+        // 1. the request, with the images that are kept
+        if let Some(inputs) = &shared.inputs {
+            inputs.fill(&mut submission.request);
+        }
         submission.validate()?;
         let info = (self.0.describe)(submission.model.as_deref(), &submission.request)?;
         let resolved = submission.resolve(&info.defaults)?;
@@ -125,7 +129,12 @@ impl Engine {
             check_output(path, &submission)?;
         }
 
-        // 3. a place
+        // 3. its images, which another run needs
+        if let Some(inputs) = &shared.inputs {
+            inputs.keep(&submission.request)?;
+        }
+
+        // 4. a place
         let mut state = shared.lock();
         if let Some(error) = state.gone() {
             return Err(error);
@@ -142,7 +151,7 @@ impl Engine {
         if let Err(full) = state.queue.reserve(&client, bytes) {
             let size = resolved.request.size;
             let work = f64::from(size.width) * f64::from(size.height) * 2.0;
-            let eta = state.eta(resolved.request.steps, work, 0, 0.0, shared.config.max_batch);
+            let eta = state.eta(resolved.request.drawn_steps(), work, 0, 0.0, shared.config.max_batch);
             let retry_after = eta.unwrap_or(Duration::from_secs(1)) / shared.config.max_batch as u32;
             return Err(self.refusal(full, state.queue.taken(), &client, retry_after));
         }

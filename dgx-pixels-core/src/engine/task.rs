@@ -68,7 +68,7 @@ impl Task {
     }
 
     pub(super) fn steps(&self) -> usize {
-        self.resolved.request.steps
+        self.resolved.request.drawn_steps()
     }
 
     /// The rows that it takes in a forward pass with guidance.

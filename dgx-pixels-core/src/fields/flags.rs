@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::input_image;
 use crate::pixel::Palette;
+use crate::request::{Mask, SourceImage};
 
 /// Parses a whole number without a sign.
 ///
@@ -73,6 +75,22 @@ pub fn interval(text: &str) -> Result<[f64; 2], &'static str> {
 /// ```
 pub fn palette(text: &str) -> Result<Palette, String> {
     Palette::load(text).map_err(|error| error.to_string())
+}
+
+/// Reads the image at a path, or of its bytes.
+///
+/// # Errors
+/// The value, and the reason why it gives no image.
+pub(crate) fn image(text: &str) -> Result<SourceImage, String> {
+    input_image::source(text, input_image::any_file)
+}
+
+/// Reads a mask: `alpha`, or an image.
+///
+/// # Errors
+/// As [`image`].
+pub(crate) fn mask(text: &str) -> Result<Mask, String> {
+    input_image::mask(text, input_image::any_file)
 }
 
 /// Parses numbers with commas between them.

@@ -24,6 +24,7 @@ mod numbers;
 mod tests;
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::json::Object;
+use crate::input_image;
 use crate::pixel::{Dither, GridChoice, MaxColors, PixelOptions};
 use crate::request::GenerateRequest;
 use crate::scheduler::SchedulerName;
@@ -61,6 +63,9 @@ impl FieldError {
         FieldError { field: field.to_owned(), text: text.into() }
     }
 }
+
+/// The fields that name images.
+const IMAGES: [&str; 2] = ["init_image", "mask"];
 
 /// The fields that ask for a sprite.
 ///
@@ -205,6 +210,40 @@ impl SpriteFields {
             request: json::take(&SCHEMAS.request, given)?,
             pixel: json::take(&SCHEMAS.pixel, given)?,
         })
+    }
+
+    /// Reads the images that the fields name by path or by their bytes, and puts their pixels in
+    /// the place of the names. `read` reads the file at a path, or says why it does not: a door
+    /// decides which files a caller may name.
+    ///
+    /// # Errors
+    /// The field at fault, its value, and what would be right.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::fields::SpriteFields;
+    /// use serde_json::json;
+    ///
+    /// let mut given = json!({ "prompt": "a key", "init_image": "key.png", "mask": "alpha" });
+    /// let given = given.as_object_mut().unwrap();
+    /// let error = SpriteFields::read_images(given, |_| Err("it is not there".into())).unwrap_err();
+    /// assert_eq!(error.to_string(), "`init_image` is `key.png`: it is not there");
+    /// ```
+    pub fn read_images(
+        given: &mut Object,
+        mut read: impl FnMut(&Path) -> Result<Vec<u8>, String>,
+    ) -> Result<(), FieldError> {
+        for field in IMAGES {
+            let Some(Value::String(text)) = given.get(field) else { continue };
+            let json = match field {
+                "mask" => input_image::mask(text, &mut read).map(serde_json::to_value),
+                _ => input_image::source(text, &mut read).map(serde_json::to_value),
+            };
+            let json = json.map_err(|reason| FieldError::new(field, format!("`{field}` {reason}")))?;
+            let json = json.expect("a text turns into JSON; this is a bug");
+            given.insert(field.to_owned(), json);
+        }
+        Ok(())
     }
 
     /// Returns every field that cannot be read, each with what would be right.

@@ -8,7 +8,9 @@
 
 mod color;
 mod frames;
+mod kept;
 mod room;
+mod source;
 
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;
@@ -25,7 +27,11 @@ use crate::file_kind::{self, Format};
 use crate::files;
 use color::Conversion;
 use frames::{PngFacts, gif_frames, jpeg_is_whole, webp_frames, webp_still};
+pub use kept::KeptImages;
 pub use room::{MAX_DECODING_BYTES, Room};
+#[cfg(feature = "fields")]
+pub(crate) use source::any_file;
+pub use source::{mask, source};
 
 /// The most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.
 pub const MAX_PIXELS: u64 = 1 << 25;

@@ -252,6 +252,9 @@ pub struct GenerationConfig {
     /// The longest side of an image that a model made for sprites was trained for, in pixels, up to
     /// [`MAX_SIDE`]. Default: that of the UNet's `sample_size`.
     pub max_image_size: Option<u32>,
+    /// The color that the model draws in place of transparent pixels: red, green and blue. Default:
+    /// white.
+    pub matte: [u8; 3],
 }
 
 impl Default for GenerationConfig {
@@ -260,6 +263,7 @@ impl Default for GenerationConfig {
             num_inference_steps: DEFAULT_STEPS,
             guidance_scale: DEFAULT_GUIDANCE,
             max_image_size: None,
+            matte: [255; 3],
         }
     }
 }
@@ -496,7 +500,7 @@ mod tests {
     #[test]
     fn a_models_own_steps_and_guidance_are_in_range() {
         let config = GenerationConfig::parse(r#"{"num_inference_steps": 12}"#).unwrap();
-        assert_eq!(config, GenerationConfig { num_inference_steps: 12, guidance_scale: 5.0 });
+        assert_eq!(config, GenerationConfig { num_inference_steps: 12, ..Default::default() });
         let fault = |text| GenerationConfig::parse(text).unwrap_err().to_string();
         assert_eq!(fault(r#"{"num_inference_steps": 0}"#), "`num_inference_steps` is 0; expected 1 to 1000");
         assert!(fault(r#"{"steps": 12}"#).contains("unknown field `steps`"));

@@ -304,6 +304,7 @@ impl Model {
             guidance_scale: self.generation.guidance_scale,
             scheduler: self.scheduler.name(),
             is_distilled: self.unet.time_cond_proj_dim.is_some(),
+            matte: Some(self.generation.matte),
         }
     }
 

@@ -88,11 +88,13 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long, value_name = "O", default_value_t, hide_default_value = true))]
     pub outline: Outline,
 
-    /// The left edge meets the right edge, as in a texture. Default: no.
+    /// The left edge meets the right edge, as in a texture. The model itself draws on across the
+    /// edge, and the pixel stages take both sides for neighbors. Default: no.
     #[cfg_attr(feature = "fields", arg(long))]
     pub tile_x: bool,
 
-    /// The top edge meets the bottom edge. Default: no.
+    /// The top edge meets the bottom edge, in the model and in the pixel stages, as with `tile_x`.
+    /// Default: no.
     #[cfg_attr(feature = "fields", arg(long))]
     pub tile_y: bool,
 

@@ -117,6 +117,14 @@ pub enum RequestError {
         /// `tile_x` or `tile_y`.
         field: &'static str,
     },
+    /// An image or a field of one is at fault.
+    #[error("`{field}` {reason}")]
+    Image {
+        /// `init_image`, `mask` or `strength`.
+        field: &'static str,
+        /// The value, and what would be right.
+        reason: String,
+    },
     /// The schedule cannot be made so.
     #[error(transparent)]
     Schedule(#[from] SchedulerError),
@@ -167,6 +175,11 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// An error about an image.
+    pub(crate) fn image(field: &'static str, reason: impl Into<String>) -> RequestError {
+        RequestError::Image { field, reason: reason.into() }
+    }
+
     /// The name of the field at fault.
     pub fn field(&self) -> &'static str {
         match self {
@@ -188,7 +201,7 @@ impl RequestError {
             RequestError::StepsOfList { .. } => "steps",
             RequestError::TwoLists { .. } => "sigmas",
             RequestError::Eta { .. } => "eta",
-            RequestError::Wrap { field } => field,
+            RequestError::Wrap { field } | RequestError::Image { field, .. } => field,
         }
     }
 }

@@ -3,9 +3,11 @@
 mod bounds;
 mod error;
 mod lora;
+mod prepared;
 mod preset;
 mod resolved;
 mod size;
+mod source;
 
 use std::time::Duration;
 
@@ -15,9 +17,11 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{Conflict, RequestError};
 pub use self::lora::{LoraChoice, LoraError};
 use self::lora::{MAX_LORAS, MAX_WEIGHT};
+pub use self::prepared::Prepared;
 pub use self::preset::Preset;
 pub use self::resolved::{ModelDefaults, ResolvedRequest};
 pub use self::size::{Crop, ImageSize, MAX_SIDE, MIN_SIDE, SizeError};
+pub use self::source::{Area, MAX_SOURCE_PIXELS, Mask, SourceError, SourceImage};
 #[cfg(feature = "fields")]
 use crate::fields::flags;
 use crate::pixel::Wrap;
@@ -109,6 +113,40 @@ pub struct GenerateRequest {
     /// the model folders; the program and Python also take a path. Default: the model's own.
     #[cfg_attr(feature = "fields", arg(long, value_name = "NAME|FOLDER|FILE"))]
     pub vae: Option<String>,
+
+    /// The image to begin from: a path, an asset_id in an MCP call, or the bytes of a file as
+    /// `data:image/png;base64,...`. PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, not
+    /// animated. A sprite keeps its size, a larger image is reduced. Default: none, and the image
+    /// begins from noise.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "PATH", value_parser = flags::image, allow_hyphen_values = true),
+        schemars(with = "Option<String>")
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_image: Option<SourceImage>,
+
+    /// The part of `init_image` that is drawn anew: rectangles of its pixels as
+    /// `LEFT,TOP,WIDTHxHEIGHT`, for example `4,4,8x8;20,0,2x6`; `alpha` for its transparent pixels;
+    /// or an image of the same size, white there and black elsewhere. All other pixels of a sprite
+    /// stay byte for byte. Default: all of it may change.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "AREAS|alpha|PATH", value_parser = flags::mask, allow_hyphen_values = true),
+        schemars(with = "Option<String>")
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Mask>,
+
+    /// The share of the steps that `init_image` goes through, more than 0 and at most 1. A small
+    /// one keeps the shapes, 1 keeps next to nothing. Default: 0.6, and 1 with a `mask`.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "X", allow_negative_numbers = true, value_parser = flags::number),
+        schemars(range(min = 0, max = 1))
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
 
     /// Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     #[cfg_attr(
@@ -244,6 +282,8 @@ pub(crate) type Sigmas = Vec<f64>;
 pub(crate) const MAX_DEEP_CACHE: usize = 10;
 /// The most layers that [`GenerateRequest::clip_skip`] skips.
 const MAX_CLIP_SKIP: u8 = 2;
+/// The strength where a request with an image names none.
+pub(crate) const DEFAULT_STRENGTH: f64 = 0.6;
 /// The most steps of one request.
 pub const MAX_STEPS: usize = 1000;
 /// Largest guidance scale.
@@ -282,6 +322,7 @@ impl GenerateRequest {
         if let Some(value) = self.eta.filter(|value| !(0.0..=1.0).contains(value)) {
             return Err(RequestError::Eta { value });
         }
+        self.check_images()?;
         if let Some(layers) = self.clip_skip.filter(|layers| !(1..=MAX_CLIP_SKIP).contains(layers)) {
             return Err(RequestError::ClipSkip { layers, most: MAX_CLIP_SKIP });
         }
@@ -332,6 +373,57 @@ impl GenerateRequest {
             if value > 65535 {
                 return Err(RequestError::Conditioning { field: "crop", value });
             }
+        }
+        Ok(())
+    }
+
+    /// Checks the image to begin from, and the fields that need one.
+    fn check_images(&self) -> Result<(), RequestError> {
+        let Some(image) = &self.init_image else {
+            let alone = |field, value: String| {
+                let text = format!("is {value} and there is no `init_image`; expected both or neither");
+                Err(RequestError::image(field, text))
+            };
+            return match (&self.mask, self.strength) {
+                (Some(mask), _) => alone("mask", format!("`{mask}`")),
+                (None, Some(strength)) => alone("strength", strength.to_string()),
+                (None, None) => Ok(()),
+            };
+        };
+        image.check("init_image")?;
+        if let Some(strength) = self.strength {
+            // Only the number of steps says whether one is left, which a model may decide.
+            Steps::Number(MAX_STEPS).of_strength(strength)?;
+        }
+        let Some(mask) = &self.mask else { return Ok(()) };
+        if let Some(mask) = mask.image() {
+            mask.check("mask")?;
+            if let (Some(is), Some(expected)) = (mask.size(), image.size())
+                && is != expected
+            {
+                let text = format!("is {is}; expected {expected}, the size of `init_image`");
+                return Err(RequestError::image("mask", text));
+            }
+        }
+        if let (Mask::Areas(areas), Some(size)) = (mask, image.size())
+            && let Some(area) = areas.iter().find(|area| !area.is_in(size))
+        {
+            let text = format!("is `{area}`; expected a rectangle of the {size} pixels of `init_image`");
+            return Err(RequestError::image("mask", text));
+        }
+        if let Some(pixels) = image.pixels()
+            && let Some(gray) = prepared::gray(mask, pixels)
+            && !prepared::has_white(&gray)
+        {
+            return Err(RequestError::image(
+                "mask",
+                match mask {
+                    Mask::Alpha => {
+                        "is `alpha`, and `init_image` has no transparent pixel; expected at least one"
+                    }
+                    _ => "is black everywhere; expected white where the image is drawn anew",
+                },
+            ));
         }
         Ok(())
     }

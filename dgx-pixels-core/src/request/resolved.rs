@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Crop, GenerateRequest, ImageSize, LoraChoice, RequestError};
+use super::{
+    Crop, DEFAULT_STRENGTH, GenerateRequest, ImageSize, LoraChoice, Mask, RequestError, SourceImage,
+};
 use crate::pixel::Wrap;
 use crate::prompt::PromptSyntax;
 use crate::scheduler::{SchedulerError, SchedulerName, Steps, TimestepSpacing};
@@ -31,6 +33,9 @@ pub struct ModelDefaults {
     pub scheduler: SchedulerName,
     /// `true` if the guidance scale is an input of the UNet, so that guidance takes no second row.
     pub is_distilled: bool,
+    /// The color that stands for transparent pixels in an image to begin from; `None` for a model
+    /// that begins from no image.
+    pub matte: Option<[u8; 3]>,
 }
 
 /// A request with every default filled in, by one model: drawing it again with the same model gives
@@ -57,7 +62,17 @@ pub struct ResolvedRequest {
     pub vae: Option<String>,
     /// The request's seed.
     pub seed: u64,
-    /// Denoising steps, 1 to 1000.
+    /// The image to begin from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_image: Option<SourceImage>,
+    /// The part of it that is drawn anew; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Mask>,
+    /// The share of the steps that the image goes through; `None` without an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// Denoising steps, 1 to 1000. A drawing from an image takes fewer
+    /// ([`drawn_steps`](Self::drawn_steps)).
     pub steps: usize,
     /// The guidance scale, 0 to 100.
     pub guidance_scale: f64,
@@ -129,6 +144,8 @@ impl GenerateRequest {
         }
         let size = self.size()?.unwrap_or(defaults.size);
         size.validate(defaults.multiple)?;
+        let steps = listed.map_or(self.steps.unwrap_or(defaults.steps), |steps| steps.number());
+        let strength = self.strength_for(defaults, steps)?;
         Ok(ResolvedRequest {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
@@ -137,7 +154,10 @@ impl GenerateRequest {
             lora: self.lora.clone(),
             vae: self.vae.clone(),
             seed: self.seed,
-            steps: listed.map_or(self.steps.unwrap_or(defaults.steps), |steps| steps.number()),
+            init_image: self.init_image.clone(),
+            mask: self.mask.clone(),
+            strength,
+            steps,
             guidance_scale: self.guidance_scale.unwrap_or(defaults.guidance_scale),
             guidance_rescale: self.guidance_rescale,
             guidance_interval: self.guidance_interval,
@@ -156,7 +176,46 @@ impl GenerateRequest {
     }
 }
 
+impl GenerateRequest {
+    /// The strength of an image to begin from, after checking that the model can begin from it.
+    fn strength_for(&self, defaults: &ModelDefaults, steps: usize) -> Result<Option<f64>, RequestError> {
+        let Some(image) = &self.init_image else { return Ok(None) };
+        if defaults.matte.is_none() {
+            let text = "is given, and the model begins from no image; expected another model, or none";
+            return Err(RequestError::image("init_image", text));
+        }
+        let mask = self.mask.as_ref().and_then(Mask::image);
+        for (field, image) in [("init_image", Some(image)), ("mask", mask)] {
+            if let Some(image) = image.filter(|image| image.pixels().is_none()) {
+                let text = format!("is `{image}`, which is not kept here; expected the path of the image");
+                return Err(RequestError::image(field, text));
+            }
+        }
+        let default = if self.mask.is_some() { 1.0 } else { DEFAULT_STRENGTH };
+        let strength = self.strength.unwrap_or(default);
+        Steps::Number(steps).of_strength(strength)?;
+        Ok(Some(strength))
+    }
+}
+
 impl ResolvedRequest {
+    /// Returns the number of steps that the drawing takes: fewer than `steps` from an image.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::backend::{Backend, Sketch};
+    /// use dgx_pixels_core::{GenerateRequest, SourceImage};
+    /// let init_image = Some(SourceImage::new(image::RgbaImage::new(32, 32)));
+    /// let request = GenerateRequest { init_image, strength: Some(0.5), steps: Some(9), ..Default::default() };
+    /// assert_eq!(request.resolve(&Sketch.defaults())?.drawn_steps(), 4);
+    /// # Ok::<(), dgx_pixels_core::RequestError>(())
+    /// ```
+    pub fn drawn_steps(&self) -> usize {
+        let drawn = self.strength.map(|strength| Steps::Number(self.steps).of_strength(strength));
+        // A strength that leaves no step was refused.
+        drawn.and_then(Result::ok).unwrap_or(self.steps)
+    }
+
     /// Returns the rows that one image takes in a forward pass with guidance: 2, or 1 where nothing
     /// guides.
     ///
@@ -196,6 +255,9 @@ impl From<ResolvedRequest> for GenerateRequest {
             lora: resolved.lora,
             vae: resolved.vae,
             seed: resolved.seed,
+            init_image: resolved.init_image,
+            mask: resolved.mask,
+            strength: resolved.strength,
             steps: Some(resolved.steps),
             guidance_scale: Some(resolved.guidance_scale),
             guidance_rescale: resolved.guidance_rescale,
@@ -243,6 +305,7 @@ mod tests {
             guidance_scale: 4.0,
             scheduler: SchedulerName::Lcm,
             is_distilled: false,
+            matte: None,
         };
         let resolved = GenerateRequest::default().resolve(&defaults).unwrap();
         assert_eq!((resolved.steps, resolved.guidance_scale), (12, 4.0));

@@ -61,6 +61,33 @@ impl SchedulerConfig {
             None => Ok(scheduler),
         }
     }
+
+    /// Works out the part of a schedule that begins from an image, of which `strength` is redrawn.
+    ///
+    /// A drawing takes the last [`Steps::of_strength`] of all steps.
+    ///
+    /// # Errors
+    /// As [`build_for`](Self::build_for); [`SchedulerError::Option`] for a strength that leaves no
+    /// step.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::scheduler::{SchedulerConfig, Steps};
+    /// let half = SchedulerConfig::sdxl_base().build_from(&Steps::Number(4), 0.5)?;
+    /// assert_eq!(half.timesteps(), [251.0, 1.0]);
+    /// # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
+    /// ```
+    pub fn build_from(&self, steps: &Steps, strength: f64) -> Result<Box<dyn Scheduler>, SchedulerError> {
+        let mut scheduler = self.build_for(steps)?;
+        let drawn = steps.of_strength(strength)?;
+        let skipped = self.name.order() * (steps.number() - drawn);
+        // A schedule may have fewer timesteps than steps were asked for.
+        if skipped >= scheduler.timesteps().len() {
+            return Err(SchedulerError::option("strength", strength, "a larger one, up to 1"));
+        }
+        scheduler.skip(skipped);
+        Ok(scheduler)
+    }
 }
 
 /// The first evaluation with a factor that is no number.

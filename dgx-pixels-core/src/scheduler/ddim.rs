@@ -5,7 +5,7 @@ use super::euler::PICTURE_PREDICTIONS;
 use super::level::Level;
 use super::sigmas::Spread;
 use super::{
-    Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step, TimestepSpacing,
+    Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step, TimestepSpacing,
 };
 
 /// Takes picture and noise apart and puts them together again with less noise.
@@ -65,6 +65,15 @@ impl Scheduler for Ddim {
 
     fn denoised(&self, i: usize) -> Readout {
         Readout { clip: self.clip, ..self.levels[i].0.picture(self.prediction) }
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        self.levels[i].0.noised()
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.levels.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

@@ -5,7 +5,7 @@ use super::multistep::Multistep;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace, rounded_to_f32};
 use super::steps::Steps;
 use super::{
-    BetaSchedule, FinalSigmas, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
+    BetaSchedule, FinalSigmas, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
     SchedulerName, Step, TimestepSpacing,
 };
 
@@ -111,6 +111,15 @@ impl Scheduler for Dpmpp2m {
 
     fn denoised(&self, i: usize) -> Readout {
         self.solver.levels[i].picture(self.prediction)
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        self.solver.levels[i].noised()
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.solver.levels.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

@@ -6,8 +6,8 @@ use super::level::Level;
 use super::multistep::Multistep;
 use super::sigmas::{linspace, linspace_f32, rounded_to_f32};
 use super::{
-    FinalSigmas, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, SigmaSchedule,
-    Step,
+    FinalSigmas, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
+    SigmaSchedule, Step,
 };
 
 /// What an EDM model is told of a noise level, and how its answer is read.
@@ -125,6 +125,15 @@ impl Scheduler for EdmEuler {
         self.model.picture(self.sigmas[i])
     }
 
+    fn noised(&self, i: usize) -> Noised {
+        Noised { image: 1.0, noise: self.sigmas[i] }
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.sigmas.drain(..evaluations);
+    }
+
     fn step(&self, i: usize) -> Step {
         let r = self.sigmas[i + 1] / self.sigmas[i];
         Mix { sample: r, denoised: 1.0 - r, ..Mix::ZERO }.into()
@@ -172,6 +181,16 @@ impl Scheduler for EdmDpmpp2m {
 
     fn denoised(&self, i: usize) -> Readout {
         self.model.picture(self.sigmas[i])
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        Noised { image: 1.0, noise: self.sigmas[i] }
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.sigmas.drain(..evaluations);
+        self.solver.levels.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

@@ -5,8 +5,8 @@ use super::level::Level;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace_f32, rounded_to_f32};
 use super::steps::Steps;
 use super::{
-    FinalSigmas, Interpolation, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
-    Step, TimestepSpacing, TimestepType,
+    FinalSigmas, Interpolation, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig,
+    SchedulerError, Step, TimestepSpacing, TimestepType,
 };
 
 /// Follows the derivative at each noise level straight to the next level.
@@ -116,6 +116,15 @@ impl Scheduler for Euler {
 
     fn denoised(&self, i: usize) -> Readout {
         Level::of_sigma(self.sigmas[i]).picture_unscaled(self.prediction)
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        Noised { image: 1.0, noise: self.sigmas[i] }
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.sigmas.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

@@ -5,7 +5,7 @@ use super::euler::initial_sigma;
 use super::level::Level;
 use super::sigmas::{Spread, TrainingSigmas, rounded_to_f32};
 use super::{
-    Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step, TimestepSpacing,
+    Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step, TimestepSpacing,
 };
 
 /// Steps below the next noise level and adds noise up to it, as much as ancestral sampling would.
@@ -49,6 +49,15 @@ impl Scheduler for EulerAncestral {
 
     fn denoised(&self, i: usize) -> Readout {
         Level::of_sigma(self.sigmas[i]).picture_unscaled(self.prediction)
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        Noised { image: 1.0, noise: self.sigmas[i] }
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.sigmas.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

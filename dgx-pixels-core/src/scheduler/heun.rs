@@ -6,7 +6,7 @@ use super::level::Level;
 use super::sigmas::{Curve, Spread, TrainingSigmas, rounded_to_f32};
 use super::steps::Steps;
 use super::{
-    BetaSchedule, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step,
+    BetaSchedule, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step,
     TimestepSpacing,
 };
 
@@ -71,6 +71,15 @@ impl Scheduler for Heun {
 
     fn denoised(&self, i: usize) -> Readout {
         Readout { clip: self.clip, ..Level::of_sigma(self.sigmas[i]).picture_unscaled(self.prediction) }
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        Noised { image: 1.0, noise: self.sigmas[i] }
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.sigmas.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

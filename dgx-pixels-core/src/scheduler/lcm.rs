@@ -4,7 +4,9 @@ use super::betas::{self, Defaults, ZeroSnr};
 use super::euler::PICTURE_PREDICTIONS;
 use super::level::Level;
 use super::steps::Steps;
-use super::{BetaSchedule, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step};
+use super::{
+    BetaSchedule, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step,
+};
 
 /// What the classes of consistency models take for options that the config leaves out.
 pub(super) const DEFAULTS: Defaults =
@@ -81,6 +83,15 @@ impl Scheduler for Lcm {
 
     fn denoised(&self, i: usize) -> Readout {
         Readout { clip: self.clip, ..self.levels[i].picture(self.prediction) }
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        self.levels[i].noised()
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.levels.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

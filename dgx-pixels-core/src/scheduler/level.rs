@@ -1,6 +1,6 @@
 //! The parts of a sample at one noise level, and the reading of the UNet's answer there.
 
-use super::{PredictionType, Readout};
+use super::{Noised, PredictionType, Readout};
 
 /// A sample is `alpha` · picture + `sigma` · noise.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,11 @@ impl Level {
     pub(super) fn of_alpha_cumprod(alpha_cumprod: f64) -> Level {
         let (alpha, sigma) = (alpha_cumprod.sqrt(), (1.0 - alpha_cumprod).sqrt());
         Level { alpha, sigma, raw: sigma / alpha }
+    }
+
+    /// The factors of picture and noise.
+    pub(super) fn noised(self) -> Noised {
+        Noised { image: self.alpha, noise: self.sigma }
     }
 
     /// Half the logarithm of the signal-to-noise ratio; infinite without noise.

@@ -93,11 +93,40 @@ pub trait Scheduler: Send + Sync {
     /// Returns the factors that mix what is known into the next sample.
     fn step(&self, i: usize) -> Step;
 
+    /// Returns the factors that make the sample of evaluation `i` from an image and noise, as
+    /// diffusers' `add_noise` does.
+    fn noised(&self, i: usize) -> Noised;
+
+    /// Leaves out the first evaluations: what was number `evaluations` is number 0 then.
+    ///
+    /// A drawing that begins from an image begins in the middle of a schedule. A multistep method
+    /// has no history there, as at a schedule's beginning.
+    fn skip(&mut self, evaluations: usize);
+
     /// `true` if diffusers draws a step's noise in `f32` whatever the model's dtype. If not, it
     /// draws in that dtype, and another dtype means other numbers.
     fn noise_in_f32(&self) -> bool {
         false
     }
+}
+
+/// Factors of an image and of standard normal noise, whose sum is a sample.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::scheduler::{SchedulerConfig, SchedulerName};
+/// let ddim = SchedulerConfig::sdxl_base().with_name(SchedulerName::Ddim).build(4)?;
+/// let noised = ddim.noised(1);
+/// // The variances of both add up to 1.
+/// assert!((noised.image.powi(2) + noised.noise.powi(2) - 1.0).abs() < 1e-12);
+/// # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Noised {
+    /// The factor of the image.
+    pub image: f64,
+    /// The factor of the noise.
+    pub noise: f64,
 }
 
 /// Factors that read a denoised sample from a sample and the UNet's answer to it.
@@ -263,6 +292,17 @@ impl SchedulerName {
             SchedulerName::EdmEuler => "edm_euler",
             SchedulerName::EdmDpmpp2m => "edm_dpmpp_2m",
         }
+    }
+
+    /// UNet evaluations of a step, apart from the last: 2 for `heun`, else 1.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::scheduler::SchedulerName;
+    /// assert_eq!((SchedulerName::Heun.order(), SchedulerName::Euler.order()), (2, 1));
+    /// ```
+    pub fn order(self) -> usize {
+        if self == SchedulerName::Heun { 2 } else { 1 }
     }
 
     /// The class in diffusers, by its `_class_name`.

@@ -37,6 +37,36 @@ impl Steps {
         }
     }
 
+    /// The number of steps that a drawing from an image takes: the whole part of the number of
+    /// steps times `strength`, as diffusers computes it.
+    ///
+    /// # Errors
+    /// [`SchedulerError::Option`] for a strength that is not above 0 and at most 1, or leaves no
+    /// step.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::scheduler::Steps;
+    /// // The product is 28.999999999999996 in binary.
+    /// assert_eq!(Steps::Number(50).of_strength(0.58)?, 28);
+    /// assert!(Steps::Number(12).of_strength(0.05).is_err());
+    /// # Ok::<(), dgx_pixels_core::scheduler::SchedulerError>(())
+    /// ```
+    pub fn of_strength(&self, strength: f64) -> Result<usize, SchedulerError> {
+        let wrong = |expected: String| Err(SchedulerError::option("strength", strength, expected));
+        if !(strength > 0.0 && strength <= 1.0) {
+            return wrong("more than 0, and at most 1".into());
+        }
+        let number = self.number();
+        match (number as f64 * strength) as usize {
+            0 => {
+                let least = (1000.0 / number as f64).ceil() / 1000.0;
+                wrong(format!("at least {least}, so that one of {number} steps is left"))
+            }
+            drawn => Ok(drawn.min(number)),
+        }
+    }
+
     /// Checks everything that can be checked without a scheduler.
     ///
     /// # Errors
@@ -184,6 +214,51 @@ mod tests {
         assert_eq!(sigmas(&[1.0, f64::NAN]), "`sigmas` is NaN; expected numbers from 0 to 1000000");
         assert_eq!(sigmas(&[1.0, 2.0]), "`sigmas` is 2 after 1; expected falling numbers");
         assert_eq!(sigmas(&[1.0, -0.5]), "`sigmas` is -0.5; expected numbers from 0 to 1000000");
+    }
+
+    #[test]
+    fn a_strength_leaves_as_many_steps_as_in_diffusers() {
+        let text = include_str!("../../../tests/fixtures/golden/strengths.json");
+        let table: Vec<(usize, f64, usize)> = serde_json::from_str(text).unwrap();
+        assert_eq!(table.len(), 1000);
+        for (steps, strength, drawn) in table {
+            let ours = Steps::Number(steps).of_strength(strength);
+            assert_eq!(ours.ok().unwrap_or(0), drawn, "{steps} steps of strength {strength}");
+        }
+    }
+
+    #[test]
+    fn a_strength_that_leaves_no_step_is_told_the_least_that_does() {
+        let error = |steps, strength| Steps::Number(steps).of_strength(strength).unwrap_err().to_string();
+        assert_eq!(
+            error(12, 0.05),
+            "`strength` is 0.05; expected at least 0.084, so that one of 12 steps is left"
+        );
+        for strength in [0.0, -1.0, 1.01, f64::NAN] {
+            assert!(error(12, strength).ends_with("expected more than 0, and at most 1"));
+        }
+        for steps in 1..=1000 {
+            let least = (1000.0 / steps as f64).ceil() / 1000.0;
+            assert!(Steps::Number(steps).of_strength(least).is_ok(), "{steps}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_schedule_is_its_end() {
+        for name in SchedulerName::ALL.into_iter().filter(|name| !name.is_edm()) {
+            let config = SchedulerConfig::sdxl_base().with_name(name);
+            let (whole, half) =
+                (config.build(8).unwrap(), config.build_from(&Steps::Number(8), 0.5).unwrap());
+            let skipped = 4 * name.order();
+            assert_eq!(half.timesteps(), &whole.timesteps()[skipped..], "{name}");
+            for i in 0..half.timesteps().len() {
+                assert_eq!(half.noised(i), whole.noised(skipped + i), "{name}");
+                assert_eq!(half.input_scale(i), whole.input_scale(skipped + i), "{name}");
+            }
+            // There is no evaluation before the first.
+            assert_eq!(half.step(0).next.previous, [0.0; super::super::HISTORY], "{name}");
+            assert_eq!(half.step(0).next.anchor, 0.0, "{name}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::euler::PICTURE_PREDICTIONS;
 use super::lcm::{self, DEFAULTS};
 use super::level::Level;
 use super::steps::Steps;
-use super::{Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step};
+use super::{Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError, Step};
 
 /// Goes past the next timestep to one with less noise, and adds fresh noise to come back to it.
 ///
@@ -70,6 +70,15 @@ impl Scheduler for Tcd {
 
     fn denoised(&self, i: usize) -> Readout {
         self.levels[i].from.picture(self.prediction)
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        self.levels[i].from.noised()
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.levels.drain(..evaluations);
     }
 
     fn step(&self, i: usize) -> Step {

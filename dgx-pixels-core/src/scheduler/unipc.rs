@@ -8,7 +8,7 @@ use super::euler::PICTURE_PREDICTIONS;
 use super::level::Level;
 use super::sigmas::{Curve, Spread, TrainingSigmas, linspace, rounded_to_f32};
 use super::{
-    FinalSigmas, HISTORY, Mix, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
+    FinalSigmas, HISTORY, Mix, Noised, PredictionType, Readout, Scheduler, SchedulerConfig, SchedulerError,
     SolverType, Step, TimestepSpacing,
 };
 
@@ -219,6 +219,17 @@ impl Scheduler for UniPc {
     fn denoised(&self, i: usize) -> Readout {
         let level = self.levels[i];
         if self.of_picture { level.picture(self.prediction) } else { level.noise(self.prediction) }
+    }
+
+    fn noised(&self, i: usize) -> Noised {
+        self.levels[i].noised()
+    }
+
+    fn skip(&mut self, evaluations: usize) {
+        self.timesteps.drain(..evaluations);
+        self.levels.drain(..evaluations);
+        let left = self.uncorrected.iter().filter_map(|i| i.checked_sub(evaluations));
+        self.uncorrected = left.collect();
     }
 
     fn step(&self, i: usize) -> Step {

@@ -10,7 +10,9 @@ use crate::pixel::{
     Anchor, Detail, Dither, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, Unsure, Wrap,
 };
 use crate::prompt::PromptSyntax;
-use crate::request::{Crop, GenerateRequest, ImageSize, LoraChoice, Preset, ResolvedRequest};
+use crate::request::{
+    Crop, GenerateRequest, ImageSize, LoraChoice, Mask, Preset, ResolvedRequest, SourceError, SourceImage,
+};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
 use crate::submission::Priority;
 
@@ -60,6 +62,69 @@ pub(crate) struct Request {
     /// Since version 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     vae: Option<String>,
+    /// Since version 5, as are the two that follow: `blake3:` and the hash of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_image: Option<Kept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<KeptMask>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strength: Option<f64>,
+}
+
+/// An image, of which a record has the hash alone: `blake3:HASH`. The engine keeps its pixels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Kept(SourceImage);
+
+impl From<SourceImage> for Kept {
+    /// Keeps no pixels: a journal holds every submission in memory and on disk.
+    fn from(image: SourceImage) -> Kept {
+        let known = SourceImage::of_hash(image.hash());
+        Kept(known.expect("the hash of an image is a hash; this is a bug"))
+    }
+}
+
+impl TryFrom<String> for Kept {
+    type Error = SourceError;
+
+    fn try_from(text: String) -> Result<Kept, SourceError> {
+        let hash = text.strip_prefix("blake3:").ok_or(SourceError)?;
+        SourceImage::of_hash(hash).map(Kept).ok_or(SourceError)
+    }
+}
+
+impl From<Kept> for String {
+    fn from(kept: Kept) -> String {
+        kept.0.to_string()
+    }
+}
+
+/// A mask: `alpha`, rectangles, or an image of which a record has the hash alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct KeptMask(Mask);
+
+impl From<Mask> for KeptMask {
+    fn from(mask: Mask) -> KeptMask {
+        match mask {
+            Mask::Image(image) => KeptMask(Mask::Image(Kept::from(image).0)),
+            mask => KeptMask(mask),
+        }
+    }
+}
+
+impl TryFrom<String> for KeptMask {
+    type Error = SourceError;
+
+    fn try_from(text: String) -> Result<KeptMask, SourceError> {
+        text.parse().map(KeptMask)
+    }
+}
+
+impl From<KeptMask> for String {
+    fn from(kept: KeptMask) -> String {
+        kept.0.to_string()
+    }
 }
 
 impl Request {
@@ -79,7 +144,7 @@ impl Request {
             || is_new_name
             || !self.lora.is_empty();
         match self.clip_skip {
-            _ if self.vae.is_some() => 5,
+            _ if self.vae.is_some() || self.init_image.is_some() => 5,
             _ if self.wrap.is_some() => 4,
             _ if is_of_version_3 => 3,
             Some(_) => 2,
@@ -127,6 +192,9 @@ impl From<GenerateRequest> for Request {
             target_size: request.target_size,
             wrap: request.wrap,
             vae: request.vae,
+            init_image: request.init_image.map(Kept::from),
+            mask: request.mask.map(KeptMask::from),
+            strength: request.strength,
         }
     }
 }
@@ -158,6 +226,9 @@ impl From<Request> for GenerateRequest {
             target_size: stored.target_size,
             wrap: stored.wrap,
             vae: stored.vae,
+            init_image: stored.init_image.map(|kept| kept.0),
+            mask: stored.mask.map(|kept| kept.0),
+            strength: stored.strength,
         }
     }
 }
@@ -192,6 +263,9 @@ impl TryFrom<Request> for ResolvedRequest {
             target_size: stored.target_size.unwrap_or(size),
             wrap: stored.wrap.unwrap_or_default(),
             vae: stored.vae,
+            init_image: stored.init_image.map(|kept| kept.0),
+            mask: stored.mask.map(|kept| kept.0),
+            strength: stored.strength,
         })
     }
 }

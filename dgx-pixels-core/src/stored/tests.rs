@@ -5,7 +5,7 @@ use super::*;
 use crate::backend::{Backend as _, Sketch};
 use crate::pixel::{GridChoice, MaxColors, PixelOptions, Wrap};
 use crate::prompt::PromptSyntax;
-use crate::request::{Crop, GenerateRequest, ImageSize, Preset, ResolvedRequest};
+use crate::request::{Crop, GenerateRequest, ImageSize, Mask, Preset, ResolvedRequest, SourceImage};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
 
 fn sizes() -> impl Strategy<Value = ImageSize> {
@@ -19,8 +19,19 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
     let sizes = (of(sizes()), of(sizes()), of(sizes()), any::<u16>(), of(0.0..0.5f64));
     let scheduler = of(proptest::sample::select(&SchedulerName::ALL[..]));
     let schedule = (of(0..3usize), of(0..14usize), of(0..3usize), of(0.0..1.0f64), 0..5usize);
-    (words, steps, sizes, scheduler, schedule).prop_map(|(words, steps, sizes, scheduler, schedule)| {
+    let images = of((1..20u32, 1..20u32, 0..3usize, of(0.01..1.0f64)));
+    (words, steps, sizes, scheduler, schedule, images).prop_map(|all| {
+        let (words, steps, sizes, scheduler, schedule, images) = all;
+        let image = |(width, height)| SourceImage::new(image::RgbaImage::from_pixel(width, height, WHITE));
+        let mask = images.and_then(|(width, height, mask, _)| match mask {
+            0 => None,
+            1 => Some(format!("0,0,{width}x1").parse().unwrap()),
+            _ => Some(Mask::Image(image((width, height)))),
+        });
         GenerateRequest {
+            init_image: images.map(|(width, height, ..)| image((width, height))),
+            mask,
+            strength: images.and_then(|images| images.3),
             prompt: words.0,
             negative_prompt: words.1,
             clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
@@ -48,6 +59,8 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
         }
     })
 }
+
+const WHITE: image::Rgba<u8> = image::Rgba([255; 4]);
 
 fn pixels() -> impl Strategy<Value = PixelOptions> {
     let grid = prop_oneof![
@@ -109,6 +122,7 @@ proptest! {
             let again = GenerateRequest::from(resolved.request.clone());
             let again = crate::Submission { pixel: resolved.pixel.clone(), ..again.into() };
             prop_assert_eq!(again.resolve(&defaults).unwrap(), resolved.clone());
+            prop_assert!(submission.request.init_image.is_none() || resolved.request.strength.is_some());
             let stored = through_json(&Request::of_image(resolved.request.clone()));
             prop_assert_eq!(ResolvedRequest::try_from(stored).unwrap(), resolved.request);
         }
@@ -163,7 +177,9 @@ fn a_record_says_the_oldest_version_that_can_hold_it() {
     ] {
         assert_eq!(version(newer), 3);
     }
-    assert_eq!(version(ResolvedRequest { vae: Some("sdxl-vae".into()), ..plain }), 5);
+    assert_eq!(version(ResolvedRequest { vae: Some("sdxl-vae".into()), ..plain.clone() }), 5);
+    let init_image = Some(SourceImage::new(image::RgbaImage::new(1, 1)));
+    assert_eq!(version(ResolvedRequest { init_image, strength: Some(0.5), ..plain }), 5);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::Result as TorchResult;
 use super::cuda::OnStream;
 use super::device::{Generator, place};
 use super::failed;
+use super::inputs::Kept;
 use crate::backend::{Canvas, Latents};
 use crate::device::Device;
 use crate::error::Error;
@@ -40,6 +41,8 @@ pub struct SdxlCanvas {
     /// Drawn for the coming step and not yet used: a step that failed and is tried again draws no
     /// other.
     pub(super) noise: Option<Tensor>,
+    /// The image whose parts outside a mask stay.
+    pub(super) kept: Option<Kept>,
     pub(super) state: State,
 }
 
@@ -178,6 +181,10 @@ impl SdxlCanvas {
             ])
         };
         let next = mixed(&step.next)?;
+        let next = match &self.kept {
+            Some(kept) => kept.blended(&next, steps_done + 1, &*self.scheduler)?,
+            None => next,
+        };
         let shallow = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
         let anchor = match &step.keep {
             Some(keep) => Some(mixed(keep)?),

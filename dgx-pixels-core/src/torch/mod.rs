@@ -14,6 +14,7 @@ mod embeddings;
 mod flops;
 mod guidance;
 mod image;
+mod inputs;
 mod inversions;
 mod layers;
 mod lora;

@@ -18,6 +18,7 @@ use super::embeddings::{guidance_embedding, time_ids};
 use super::failed;
 use super::guidance::guide;
 use super::image::{images, pixels};
+use super::inputs::{Begun, Onto};
 use super::inversions::Inversions;
 use super::passes::{PassRow, Passes};
 use super::preview::Preview;
@@ -395,7 +396,11 @@ impl Sdxl {
         }
         schedule.timestep_spacing = request.timestep_spacing.or(schedule.timestep_spacing);
         schedule.eta = request.eta;
-        let scheduler = schedule.build_for(&request.schedule())?;
+        let steps = request.schedule();
+        let scheduler = match request.strength {
+            Some(strength) => schedule.build_from(&steps, strength)?,
+            None => schedule.build_for(&steps)?,
+        };
         let texts = Words::of(request, &self.model);
         Ok(Draft { request: request.clone(), scheduler, texts })
     }
@@ -428,16 +433,23 @@ impl Sdxl {
         let dropped: Vec<&str> =
             texts.iter().filter_map(|words| self.prompts.text(words).dropped_words.as_deref()).collect();
 
-        // 2. noise
+        // 2. noise, and the image to begin from
         let mut generator = Generator::new(request.seed);
         let ImageSize { width, height } = request.size;
         let scale = self.model.vae.scale_factor();
         let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
-        let mut draw = || -> TorchResult<Tensor> {
+        let prepared = request.prepared(self.model.generation.matte);
+        let mut draw = || -> TorchResult<Begun> {
+            if let Some((prepared, strength)) = prepared.as_ref().zip(request.strength) {
+                let vae_kind = self.vae_dtype.kind();
+                let onto = Onto { vae: &self.vae, vae_kind, kind, device, scale, wrap: request.wrap };
+                return onto.begin(prepared, strength, &*scheduler, &mut generator);
+            }
             let noise = place(&generator.randn(&shape, kind)?, device)?;
-            noise.f_mul_scalar(scheduler.initial_sigma())
+            Ok(Begun { latents: noise.f_mul_scalar(scheduler.initial_sigma())?, kept: None })
         };
-        let latents = draw().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+        let Begun { latents, kept } =
+            draw().map_err(|error| failed(error, self.device, "drawing the noise"))?;
 
         Ok(SdxlCanvas {
             id,
@@ -449,6 +461,7 @@ impl Sdxl {
             negative: rows.next(),
             generator,
             noise: None,
+            kept,
             state: State {
                 latents,
                 previous: [None, None, None],

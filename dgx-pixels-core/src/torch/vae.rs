@@ -77,11 +77,26 @@ impl Vae {
     /// Pictures in -1..=1, `[b, 3, H, W]` → the mean of their latents, as schedulers expect it.
     pub(super) fn encode_scaled(&self, pictures: &Tensor) -> Result<Tensor> {
         let moments = self.encode(pictures)?;
-        let mean = moments.f_narrow(1, 0, self.config.latent_channels)?;
+        self.scaled(&moments.f_narrow(1, 0, self.config.latent_channels)?)
+    }
+
+    /// Pictures in -1..=1, `[b, 3, H, W]` → a draw of their latents by `noise`, which has the
+    /// latents' shape, as schedulers expect it.
+    pub(super) fn sample_scaled(&self, pictures: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        let channels = self.config.latent_channels;
+        let moments = self.encode(pictures)?;
+        let (mean, log_variance) =
+            (moments.f_narrow(1, 0, channels)?, moments.f_narrow(1, channels, channels)?);
+        let deviation = log_variance.f_clamp(-30.0, 20.0)?.f_mul_scalar(0.5)?.f_exp()?;
+        self.scaled(&mean.f_add(&deviation.f_mul(noise)?)?)
+    }
+
+    /// Latents as the encoder makes them → as schedulers expect them.
+    fn scaled(&self, latents: &Tensor) -> Result<Tensor> {
         let factor = self.config.scaling_factor;
-        match self.spread(&mean)? {
-            Some((shift, std)) => mean.f_sub(&shift)?.f_mul_scalar(factor)?.f_div(&std),
-            None => mean.f_mul_scalar(factor),
+        match self.spread(latents)? {
+            Some((shift, std)) => latents.f_sub(&shift)?.f_mul_scalar(factor)?.f_div(&std),
+            None => latents.f_mul_scalar(factor),
         }
     }
 

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dgx_pixels_core::fields::{FieldError, SpriteFields, json};
+use dgx_pixels_core::files::read_opened;
 use dgx_pixels_core::job::JobEvent;
 use dgx_pixels_core::library::AssetName;
-use dgx_pixels_core::{GenerateRequest, ImageSize, Submission, ValueError};
+use dgx_pixels_core::{Error, GenerateRequest, ImageSize, Submission, ValueError, one_line};
 use rmcp::model::{CallToolResponse, CreateTaskResult, JsonObject, ToolAnnotations};
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
 use schemars::JsonSchema;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::game::Onto;
 use super::{Answer, Call, Group, Kind, Listener, Response, Wrong, blocking, wrong};
 use crate::answer::{Fault, bytes, facts, text, with_picture, without_nulls};
-use crate::pictures::of_library;
+use crate::pictures::{MAX_FILE_BYTES, of_library};
 use crate::pixel_work::{Length, Stop};
 use crate::preview::{MOST_SPRITES, contact_sheet, preview};
 use crate::studio::{PlannedSprite, Studio, Waiting, Work};
@@ -156,6 +157,7 @@ fn batch_schema() -> JsonObject {
 }
 
 async fn generate_sprite(call: Call, arguments: JsonObject) -> Response {
+    let arguments = with_images(&call, SPRITE, arguments).await?;
     let arguments = GenerateSprite::parse(arguments).map_err(|error| wrong(SPRITE, error))?;
     let wanted = arguments.plan(SPRITE, &call)?;
     let onto = arguments.onto(&call.studio, &wanted).map_err(|fault| wrong(SPRITE, fault))?;
@@ -180,6 +182,7 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
             return Err(wrong(BATCH, Wrong::of("prompts", format!("is {value}; expected {expected}"))));
         }
     };
+    let arguments = with_images(&call, BATCH, arguments).await?;
     let (mut wanted, mut last) = (vec![], None);
     for (n, prompt) in prompts.into_iter().enumerate() {
         check_prompt(n, &prompt).map_err(|fault| wrong(BATCH, fault))?;
@@ -192,6 +195,50 @@ async fn generate_batch(call: Call, mut arguments: JsonObject) -> Response {
     // All go into one game.
     let onto = last.map_or(Ok(None), |one| one.onto(&call.studio, &wanted));
     draw(&call, wanted, onto.map_err(|fault| wrong(BATCH, fault))?).await
+}
+
+/// The arguments with the pixels of the images that they name: assets, files in the roots, or
+/// bytes.
+async fn with_images(
+    call: &Call,
+    tool: &'static str,
+    mut arguments: JsonObject,
+) -> Result<JsonObject, Fault> {
+    if !["init_image", "mask"].into_iter().any(|name| arguments.contains_key(name)) {
+        return Ok(arguments);
+    }
+    let read = move |studio: &Studio, _: &Stop| {
+        let mut refused = None;
+        let answer = SpriteFields::read_images(&mut arguments, |path| {
+            image_file(studio, path)
+                .inspect_err(|error| refused = Some(error.clone()))
+                .map_err(|e| one_line(&e))
+        });
+        match (answer, refused) {
+            (Ok(()), _) => Ok(arguments),
+            // A path that may not be read keeps its kind of error.
+            (Err(error), refused) => Err(wrong(
+                tool,
+                match refused {
+                    Some(refused) => Wrong { kind: refused.kind(), ..Wrong::from(error) },
+                    None => Wrong::from(error),
+                },
+            )),
+        }
+    };
+    blocking(&call.studio, &call.stop, Length::Long, read).await
+}
+
+/// The bytes of an image that a call names: an asset's, or those of a file in the roots.
+fn image_file(studio: &Studio, path: &Path) -> Result<Vec<u8>, Error> {
+    let library = studio.library();
+    if let Some(id) = path.to_str().and_then(|text| text.parse().ok())
+        && library.get(&id).is_ok()
+    {
+        return library.read_png(&id);
+    }
+    let file = studio.roots().open(path)?;
+    read_opened(file, MAX_FILE_BYTES).map_err(|error| Error::no_file(path, error))
 }
 
 /// Checks one of many prompts under the name that it has in the list.

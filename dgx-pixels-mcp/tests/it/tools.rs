@@ -281,6 +281,45 @@ fn pictures_are_read_only_where_it_is_allowed() {
 }
 
 #[test]
+fn a_sprite_is_drawn_from_an_asset_or_from_a_file_that_may_be_read() {
+    let desk = Desk::new();
+    let art = desk.path("art.png");
+    let sprite =
+        image::RgbaImage::from_fn(16, 16, |x, y| image::Rgba([(x * 15) as u8, (y * 15) as u8, 90, 255]));
+    sprite.save(&art).unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::copy(&art, outside.path().join("art.png")).unwrap();
+
+    let mut client = desk.stdio(&[]);
+    let asked =
+        |image: Value| json!({ "prompt": "a key", "seed": 4, "mask": "0,0,4x4", "init_image": image });
+    let from_file = client.facts("generate_sprite", asked(json!(art)));
+    assert_eq!((&from_file["width"], &from_file["height"]), (&json!(16), &json!(16)));
+    let drawn = |facts: &Value| image::open(facts["path"].as_str().unwrap()).unwrap().into_rgba8();
+    let first = drawn(&from_file);
+    for (x, y, pixel) in sprite.enumerate_pixels().filter(|(x, y, _)| *x > 3 || *y > 3) {
+        assert_eq!(first.get_pixel(x, y), pixel);
+    }
+    // What was drawn is an asset, and can be drawn from in turn.
+    let again = client.facts("generate_sprite", asked(from_file["asset_id"].clone()));
+    assert_eq!(drawn(&again), first);
+    let many = json!({ "prompts": ["a key"], "seed": 4, "mask": "0,0,4x4", "init_image": art });
+    assert_eq!(drawn(&client.facts("generate_batch", many)), first);
+
+    for (image, kind, message) in [
+        (json!(outside.path().join("art.png")), "forbidden_path", "may not be used: it lies outside"),
+        (json!(desk.path("none.png")), "not_found", "`init_image` is `"),
+        (json!("blake3:7"), "invalid_request", "`init_image` is `blake3:7`; expected the path"),
+        (json!(7), "invalid_request", "`init_image` is 7; expected a text"),
+    ] {
+        let result = client.call("generate_sprite", asked(image));
+        assert_eq!(result["_meta"]["dgx-pixels/kind"], kind, "{result}");
+        assert_eq!(result["_meta"]["dgx-pixels/field"], "init_image");
+        assert!(result["content"][0]["text"].as_str().unwrap().contains(message), "{result}");
+    }
+}
+
+#[test]
 fn a_full_library_says_how_to_make_room() {
     let desk = Desk::new();
     let mut client = desk.stdio(&["--quota", "100B"]);

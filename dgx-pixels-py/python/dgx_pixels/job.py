@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import os
 import threading
 import zlib
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DgxPixelsError, InvalidRequestError
 from .events import Event, _event
-from .sprite import Sprite, _short
+from .sprite import Sprite, _rgba, _short
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +53,23 @@ def _fields(request: RequestLike, common: Mapping[str, Any]) -> dict[str, Any]:
     if key is not None and fields.get("seed") is None:
         # One key is one request, and a seed at random would make it another.
         fields["seed"] = zlib.crc32(str(key).encode(errors="replace"))
+    for name in ("init_image", "mask"):
+        if name in fields:
+            fields[name] = _image(name, fields[name])
     return fields
+
+
+def _image(name: str, image: Any) -> Any:
+    """Returns an image as the engine reads it: a path, or a text with its bytes or pixels."""
+    if image is None or isinstance(image, (str, os.PathLike)):
+        return image
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return f"data:;base64,{base64.b64encode(image).decode()}"
+    try:
+        width, height, pixels = _rgba(image)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(str(error).replace("`image`", f"`{name}`", 1), name) from error
+    return f"rgba:{width}x{height}:{base64.b64encode(pixels).decode()}"
 
 
 def _several(prompts: Iterable[RequestLike]) -> Iterator[RequestLike]:

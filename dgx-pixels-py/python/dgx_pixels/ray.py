@@ -71,8 +71,10 @@ _OF_MACHINE = (
     errors.LibtorchUnavailableError,
     errors.ShutDownError,
 )
-#: The most bytes of a palette file that are read.
-_PALETTE_BYTES = 1 << 24
+#: Fields that name images.
+_IMAGES = ("init_image", "mask")
+#: The most bytes that are read of a file that a field names.
+_FILE_BYTES = 1 << 25
 
 
 class Sprites:
@@ -158,10 +160,12 @@ class Sprites:
         """Returns the path of a request's file, and the request with a seed."""
         content = {"model": model, **fields}
         content = {name: value for name, value in content.items() if name not in _SERVING}
-        palette = fields.get("palette")
-        if isinstance(palette, str) and os.path.isfile(palette):
-            with contextlib.suppress(OSError), open(palette, "rb") as file:
-                content["palette"] = blake2b(file.read(_PALETTE_BYTES)).hexdigest()
+        # A file is what it has, not where it lies.
+        for field in ("palette", *_IMAGES):
+            path = fields.get(field)
+            if isinstance(path, str) and os.path.isfile(path):
+                with contextlib.suppress(OSError), open(path, "rb") as file:
+                    content[field] = blake2b(file.read(_FILE_BYTES)).hexdigest()
         seed = fields.get("seed", int(_hash(content, 4), 16))
         name = _hash({**content, "seed": seed}, 16)
         return os.path.join(self._folder, f"{name}.png"), {**fields, "seed": seed}
@@ -354,6 +358,12 @@ def _of_body(body: bytes) -> dict[str, Any]:
         raise InvalidRequestError("the body is no JSON object; expected one with fields")
     for name in _PLACE & fields.keys():
         raise InvalidRequestError(f"`{name}` is not for callers over HTTP; leave it out", name)
+    for name in _IMAGES:
+        image = fields.get(name)
+        if isinstance(image, str) and image != "alpha" and not image.startswith(("data:", "rgba:")):
+            shown = image[:80]
+            text = f"`{name}` is `{shown}`; expected its bytes, `data:image/png;base64,...`, not a file"
+            raise InvalidRequestError(text, name)
     palette = fields.get("palette")
     for text in palette if isinstance(palette, list) else [palette]:
         if isinstance(text, str) and not re.fullmatch(r"[#\w ,-]*", text):

@@ -6,6 +6,7 @@ mod doctor;
 mod doors;
 mod generate;
 mod hub;
+mod images;
 mod input;
 mod kills;
 mod libtorch;
@@ -58,7 +59,14 @@ impl Desk {
     fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(program());
         command.args(args).current_dir(self.folder.path()).env("HOME", self.home.path()).stdin(Stdio::null());
-        for name in ["DGX_PIXELS_MODELS", "XDG_DATA_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE"] {
+        for name in [
+            "DGX_PIXELS_MODELS",
+            "XDG_DATA_HOME",
+            "XDG_STATE_HOME",
+            "XDG_CACHE_HOME",
+            "HF_HOME",
+            "HF_HUB_CACHE",
+        ] {
             command.env_remove(name);
         }
         command

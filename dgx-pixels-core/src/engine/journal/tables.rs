@@ -20,8 +20,9 @@ use crate::value_error::ValueError;
 
 /// Raised when an older program could not read what this one writes. 2: the table of attempts, and
 /// new kinds of errors. 3: the table of unreadable records, and submissions as [`stored`] has them.
+/// 4: submissions that begin from an image.
 /// Older versions are read too, and become this one when they are opened.
-pub(super) const FORMAT_VERSION: u64 = 3;
+pub(super) const FORMAT_VERSION: u64 = 4;
 const OLDEST_VERSION: u64 = 1;
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const VERSION_KEY: &str = "format_version";
