@@ -8,9 +8,9 @@
 use image::{GrayImage, RgbImage};
 use tch::{Kind, Tensor};
 
+use super::Result;
 use super::device::{Generator, place};
 use super::edges;
-use super::layers::Result;
 use super::vae::Vae;
 use crate::pixel::Wrap;
 use crate::request::{ImageSize, Prepared};
