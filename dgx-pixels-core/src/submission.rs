@@ -14,6 +14,9 @@ use crate::request::{GenerateRequest, Mask, ModelDefaults, RequestError, Resolve
 use crate::stored;
 use crate::value_error::ValueError;
 
+/// The matte of a model that does not mark what is transparent.
+const WHITE: [u8; 3] = [255; 3];
+
 /// A request, and how it is to be served.
 ///
 /// # Example
@@ -191,10 +194,13 @@ impl Submission {
         if pixel.max_colors == MaxColors::Auto {
             pixel.max_colors = MaxColors::Elbow;
         }
-        // A texture has no background.
-        if pixel.transparent == Transparent::Auto && (pixel.tile_x || pixel.tile_y) {
-            pixel.transparent = Transparent::Off;
-        }
+        pixel.transparent = match (pixel.transparent, defaults.matte) {
+            // The model says itself what is transparent, inside a sprite and in a texture too.
+            (Transparent::Auto, Some(matte)) if matte != WHITE => Transparent::Key(matte),
+            // A texture has no background.
+            (Transparent::Auto, _) if pixel.tile_x || pixel.tile_y => Transparent::Off,
+            (given, _) => given,
+        };
         if is_open {
             pixel.expected_step.get_or_insert(f64::from(canvas::CELL_PX));
         }
@@ -307,5 +313,29 @@ impl FromStr for Priority {
     fn from_str(text: &str) -> Result<Priority, ValueError> {
         let found = Priority::ALL.into_iter().find(|priority| priority.as_str() == text);
         found.ok_or_else(|| ValueError::new("priority", text, "`urgent`, `high`, `normal` or `low`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend as _, Sketch};
+
+    #[test]
+    fn a_model_that_marks_what_is_transparent_is_believed_in_textures_too() {
+        let drawn = |matte: Option<[u8; 3]>, transparent: Transparent, tile_x: bool| {
+            let pixel = Some(PixelOptions { transparent, tile_x, ..Default::default() });
+            let defaults = ModelDefaults { matte, ..Sketch.defaults() };
+            let resolved = Submission { pixel, ..Submission::of("a fence") }.resolve(&defaults).unwrap();
+            resolved.pixel.unwrap().transparent
+        };
+        let (magenta, key) = (Some([255, 0, 255]), Transparent::Key([255, 0, 255]));
+        assert_eq!(drawn(magenta, Transparent::Auto, false), key);
+        assert_eq!(drawn(magenta, Transparent::Auto, true), key);
+        assert_eq!(drawn(magenta, Transparent::Off, true), Transparent::Off);
+        for unmarked in [None, Some(WHITE)] {
+            assert_eq!(drawn(unmarked, Transparent::Auto, false), Transparent::Auto);
+            assert_eq!(drawn(unmarked, Transparent::Auto, true), Transparent::Off);
+        }
     }
 }

@@ -252,8 +252,8 @@ pub struct GenerationConfig {
     /// The longest side of an image that a model made for sprites was trained for, in pixels, up to
     /// [`MAX_SIDE`]. Default: that of the UNet's `sample_size`.
     pub max_image_size: Option<u32>,
-    /// The color that the model draws in place of transparent pixels: red, green and blue. Default:
-    /// white.
+    /// The color that the model draws in place of transparent pixels: red, green and blue. Another
+    /// than white becomes transparent wherever it is. Default: white.
     pub matte: [u8; 3],
 }
 

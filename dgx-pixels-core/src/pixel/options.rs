@@ -66,8 +66,9 @@ pub struct PixelOptions {
     #[cfg_attr(feature = "fields", arg(long, value_name = "D", default_value_t, hide_default_value = true))]
     pub dither: Dither,
 
-    /// The part that becomes transparent: `auto`, a plain background, and nothing of a generated
-    /// texture that tiles; `off`; or a color such as `#ff00ff`. Default: `auto`.
+    /// The part that becomes transparent: `auto`, a plain background, or of a generated image what
+    /// its model marks, and else nothing of a texture that tiles; `off`; or a color such as
+    /// `#ff00ff`. Default: `auto`.
     #[cfg_attr(
         feature = "fields",
         arg(long, value_name = "auto|off|#RRGGBB", default_value_t, hide_default_value = true)
