@@ -5,17 +5,14 @@ use std::collections::HashSet;
 use image::RgbaImage;
 
 use super::grid::{self, Axis, Found, Grid};
-use super::native::Native;
-use super::pipeline::{PixelError, Verdict};
+use super::native::{LIMIT, Native};
+use super::verdict::{PixelError, Verdict};
 use super::{GridChoice, PixelOptions, Unsure};
 use crate::request::ImageSize;
 
 /// Pixels of a cell of a painted image. A smaller image than that many cells is not made better by
 /// fewer.
 const LEAST_REDUCTION: f64 = 2.0;
-/// From this confidence on a grid comes before what else an image may be. It is sure from
-/// [`grid::SURE`] on.
-pub(super) const LIMIT: f64 = 0.6;
 /// From this confidence on the likeliest grid is drawn where none is sure; below, what an image
 /// without a grid becomes.
 const LIKELY: f64 = 0.3;
