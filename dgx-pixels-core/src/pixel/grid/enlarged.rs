@@ -19,6 +19,21 @@ pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
     (x > 1 && y > 1).then(|| grid(&columns, &rows, x, y))
 }
 
+/// The share of an exact grid's lines that the picture changes at, of those between its first and
+/// its last change; of the axis where it is less.
+///
+/// Most lines of art have changes. Gaps between larger cells have few lines, and leave out the
+/// others.
+pub(super) fn filled(image: &RgbaImage, grid: &Grid) -> f64 {
+    let (columns, rows) = changes(image);
+    let share = |changes: &[bool], step: f64| {
+        let places = places(changes);
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return 0.0 };
+        places.len() as f64 / ((last - first) as f64 / step + 1.0)
+    };
+    share(&columns, grid.x.step).min(share(&rows, grid.y.step))
+}
+
 /// Square cells that fill a picture of few changes, as of a plain icon: all changes and both sides
 /// are multiples of the step. It is sure if a cell stands alone somewhere; a flag of stripes has
 /// places as round, and no cells.

@@ -1,7 +1,7 @@
 //! The fit of a grid of one step to an image, on one axis and on both, and the choice of the step.
 
 use super::profile::Profile;
-use super::{Axis, FEWEST_CELLS, Grid, lattice};
+use super::{Axis, FEWEST_CELLS, Grid, SHORTEST_STEP, lattice};
 
 /// A multiple of a step that reaches this share of its contrast explains the picture as well.
 pub(super) const AS_GOOD: f64 = 0.8;
@@ -86,7 +86,7 @@ pub(super) struct Fit {
 impl Fit {
     pub(super) fn new(profile: &Profile, step: f64, most_phases: usize) -> Option<Fit> {
         let cells = profile.len as f64 / step;
-        if step < 1.75 || cells < FEWEST_CELLS {
+        if step < SHORTEST_STEP || cells < FEWEST_CELLS {
             return None;
         }
         let phases = (step.round() as usize).clamp(4, most_phases);
@@ -258,16 +258,19 @@ impl Pair {
         Grid { x, y, contrast: 0.5 * (self.x.contrast + self.y.contrast), confidence: 0.0 }
     }
 
-    /// `true` if the steps are those of JPEG's own blocks.
-    pub(super) fn is_block(&self) -> bool {
+    /// `true` if the steps are those of JPEG's own blocks, and the picture does not bend in the
+    /// middle of them, as what was enlarged smoothly does.
+    pub(super) fn is_block(&self, profiles: &[Profile; 2]) -> bool {
         let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
-        is_block(self.x.step) && is_block(self.y.step)
+        let steps = [self.x.step, self.y.step];
+        let bends_inside = profiles.iter().zip(steps).all(|(profile, step)| profile.bends_inside(step));
+        steps.into_iter().all(is_block) && !bends_inside
     }
 
     /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the
     /// picture.
-    pub(super) fn bends_beside_blocks(&self) -> f64 {
-        if self.is_block() { 0.0 } else { self.x.bend_power + self.y.bend_power }
+    pub(super) fn bends_beside_blocks(&self, profiles: &[Profile; 2]) -> f64 {
+        if self.is_block(profiles) { 0.0 } else { self.x.bend_power + self.y.bend_power }
     }
 }
 
