@@ -29,6 +29,7 @@ mod outline;
 mod palette;
 mod pipeline;
 mod seam;
+mod texture;
 mod verdict;
 
 pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out, is_empty, is_lost};

@@ -43,7 +43,7 @@ const FLAT: f64 = 0.35;
 const CERTAIN: f64 = 0.6;
 /// From this confidence on a grid is found whatever single pixels look like: drawn lines between
 /// cells.
-const BEYOND_DOUBT: f64 = 0.93;
+pub(super) const BEYOND_DOUBT: f64 = 0.93;
 /// From this confidence on a grid comes before what else an image may be.
 pub(super) const LIMIT: f64 = 0.6;
 /// Larger images are not looked at: counting their colors takes long.
@@ -53,6 +53,7 @@ const MOST_PIXELS: u64 = 1 << 22;
 #[derive(Debug)]
 pub(super) struct Native {
     spikes: f64,
+    is_dithered: bool,
     isolated: bool,
     repeats: bool,
 }
@@ -103,10 +104,16 @@ impl Native {
         let flat = least(|axis| axis.flat);
         let native = Native {
             spikes,
+            is_dithered: spikes >= DITHERED,
             isolated: spikes >= DITHERED || isolated >= FEWEST_ISOLATED.max(ISOLATED * flat),
             repeats: flat < FLAT && axes.iter().any(|axis| axis.1),
         };
         (spikes >= FEWEST_SPIKES && (native.isolated || native.repeats)).then_some(native)
+    }
+
+    /// `true` if so many changes are at single pixels that most of the image is dithered.
+    pub(super) fn is_dithered(&self) -> bool {
+        self.is_dithered
     }
 
     /// `true` if this is more than a grid of this contrast and confidence explains. A grid of the
