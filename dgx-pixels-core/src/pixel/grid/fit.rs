@@ -168,16 +168,20 @@ impl Fit {
         // The border nearest to the middle stays; the ends turn around it.
         let middle = self.phase + ((0.5 * len - self.phase) / self.step).round() * self.step;
         let mut tried = vec![(self.spread, self.step, middle)];
+        let as_good = 1e-6 * profile.total();
+        let mut least = self.spread;
         for step in steps.filter(|step| (len / step - cells).abs() < 0.75) {
             for shift in -3..=3 {
                 let at = middle + 0.25 * f64::from(shift);
-                tried.push((lattice::spread(profile, step, at - (at / step).floor() * step), step, at));
+                let phase = at - (at / step).floor() * step;
+                let spread = lattice::spread_up_to(profile, step, phase, least + as_good);
+                least = least.min(spread);
+                tried.push((spread, step, at));
             }
         }
         // Borders are rounded, so several are as good: the one in the middle of them, or cells of
         // whole pixels.
-        let least = tried.iter().map(|(spread, ..)| *spread).fold(f64::INFINITY, f64::min);
-        tried.retain(|(spread, ..)| *spread <= least + 1e-6 * profile.total());
+        tried.retain(|(spread, ..)| *spread <= least + as_good);
         if tried.iter().any(|(_, step, _)| *step == whole) {
             tried.retain(|(_, step, _)| *step == whole);
         }

@@ -282,7 +282,9 @@ fn search(image: &RgbaImage, thorough: bool) -> Searched {
     let best = likely.iter().map(Pair::standing).fold(0.0, f64::max);
     let lens = [profiles[0].len as f64, profiles[1].len as f64];
     let cells_of = |pair: &Pair| [lens[0] / pair.x.step, lens[1] / pair.y.step];
-    let mut measured: Vec<[f64; 2]> = vec![];
+    // The first look measured the pair, unless every pixel lies on another grid.
+    let mut measured: Vec<[f64; 2]> =
+        found.iter().filter(|(grid, _)| grid.confidence == 0.0).map(|_| cells_of(&pair)).collect();
     for pair in &likely {
         // Multiples and parts of several steps are often the same one.
         let near = |other: &[f64; 2]| other.iter().zip(cells_of(pair)).all(|(a, b)| (a - b).abs() < ONE_GRID);
