@@ -227,7 +227,7 @@ fn is_sure(grids: &[Grid]) -> bool {
 fn beneath_texture(image: &RgbaImage, period: usize) -> Vec<Grid> {
     let mut first = None;
     for side in [1, 2, 4].map(|times| times * period).into_iter().filter(|side| *side <= LONGEST_MEAN) {
-        let mut grids = grid::look(&texture::without(image, side)).grids;
+        let Found { mut grids, any } = grid::look(&texture::without(image, side));
         for grid in grids.iter_mut().filter(|grid| may_be_of_texture(grid, side)) {
             grid.confidence = grid.confidence.min(NATIVE_BESIDE_GRID);
         }
@@ -235,6 +235,9 @@ fn beneath_texture(image: &RgbaImage, period: usize) -> Vec<Grid> {
             return grids;
         }
         first.get_or_insert(grids);
+        if any < UNLIKELY {
+            break;
+        }
     }
     first.unwrap_or_default()
 }
