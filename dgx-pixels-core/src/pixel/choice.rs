@@ -27,21 +27,22 @@ const SPREADS: usize = 4;
 /// Pixels along a side of the longest mean over a texture: longer ones blur the cells of most art
 /// away.
 const LONGEST_MEAN: usize = 8;
-/// A mean over one pixel for each 1.5 of a cell leaves its middle as it was, and over more does not.
+/// A mean over a pixel for each 1.5 of a cell leaves the cell's middle as it was, a longer one not.
 const CELLS_REMAIN: f64 = 1.5;
 /// Pixels of a cell of dithering that was enlarged, at most.
 const LARGEST_DITHERED: f64 = 4.0;
-/// How unsure it is, at least, that a dithered image is at its own size.
+/// The least doubt that a dithered image is at its own size: enlarged art looks the same if its
+/// cells are soft.
 const TEXTURED: f64 = 0.4;
-/// How sure it is that an image is at its own size where a grid explains some of it.
+/// The confidence that an image is at its own size where a grid explains some of it: not sure.
 const NATIVE_BESIDE_GRID: f64 = 0.7;
 /// Longest side of a picture that, without a grid, may be a sprite, and not a painting.
 const LARGEST_SPRITE: f64 = 256.0;
 /// A small greyscale photograph has more.
 const FEW_COLORS: usize = 128;
 
-/// Whether an artist could have chosen them: what has no grid and this is a sprite already, and no
-/// photograph.
+/// `true` if an artist could have chosen the colors: an image without a grid is a sprite then, and
+/// no photograph.
 fn has_few_colors(image: &RgbaImage) -> bool {
     let mut seen = HashSet::new();
     image.pixels().all(|pixel| {
@@ -222,8 +223,8 @@ fn is_sure(grids: &[Grid]) -> bool {
     grids.first().is_some_and(|grid| grid.confidence >= grid::SURE)
 }
 
-/// The grids of the mean of `image` over one period of its texture, or over a few if only that has a
-/// sure one: a longer mean keeps less of the texture, and blurs cells.
+/// The grids of the mean of `image` over one period of its texture, or over a few if only that has
+/// a sure one: a longer mean keeps less of the texture, and blurs cells.
 fn beneath_texture(image: &RgbaImage, period: usize) -> Vec<Grid> {
     let mut first = None;
     for side in [1, 2, 4].map(|times| times * period).into_iter().filter(|side| *side <= LONGEST_MEAN) {

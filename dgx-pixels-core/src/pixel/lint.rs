@@ -15,7 +15,7 @@ const AGREE: f32 = 0.05;
 const STANDS_OUT: f32 = 0.03;
 /// Lightness in Oklab up to which an outline is dark.
 const DARK: f32 = 0.35;
-/// How much lighter, in Oklab, what lies inside an outline is.
+/// The least by which the inside of an outline is lighter, in Oklab.
 const LIGHTER: f32 = 0.12;
 
 /// Faults of a sprite: each list holds cells, as column and row.
@@ -103,7 +103,7 @@ impl Cells {
         (agree && !self.is_dither(cell)).then_some(model)
     }
 
-    /// Whether the cell's colour comes back two cells further: a pattern, not a fault.
+    /// `true` if the cell's color comes back two cells further: a pattern, not a fault.
     fn is_dither(&self, cell: usize) -> bool {
         let ring = (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (dx, dy)));
         let ring = ring.filter(|(dx, dy): &(i32, i32)| dx.abs().max(dy.abs()) == 2);
@@ -129,8 +129,9 @@ impl Cells {
         parts.into_iter().filter(tiny).flatten().collect()
     }
 
-    /// What a corner of a line should be instead, if the line is one cell wide, runs diagonally on
-    /// both sides, and would run on diagonally without the corner. The inner `None` is invisible.
+    /// The color that a corner of a line should have, if the line is one cell wide, runs diagonally
+    /// on both sides, and would run on diagonally without the corner. The inner `None` is
+    /// invisible.
     pub(super) fn spare_corner(&self, cell: usize) -> Option<Option<[u8; 3]>> {
         let color = self.rgb[cell]?;
         let has = |cell: usize| self.rgb[cell] == Some(color);
@@ -177,7 +178,7 @@ impl Cells {
         broken
     }
 
-    /// Whether a visible cell is at the silhouette: it touches an invisible cell, or lies at an
+    /// `true` if a visible cell is at the silhouette: it touches an invisible cell, or lies at an
     /// edge of a sprite that has invisible cells.
     pub(super) fn at_silhouette(&self, cell: usize) -> bool {
         let mut near = 0;
@@ -188,7 +189,7 @@ impl Cells {
         self.is_visible(cell) && (touches || near < AROUND.len() && self.is_open)
     }
 
-    /// Whether a cell is part of a dark outline: at the silhouette, dark, and touching something
+    /// `true` if a cell is part of a dark outline: at the silhouette, dark, and touching something
     /// clearly lighter.
     pub(super) fn is_outline(&self, cell: usize) -> bool {
         self.oklab[cell].l <= DARK

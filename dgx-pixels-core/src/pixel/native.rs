@@ -29,7 +29,7 @@ const MOST_RECUR: f64 = 0.85;
 const ENOUGH_ROWS: usize = 96;
 /// More colors than this share of the pixels of a first look are noise.
 const NOISE: f64 = 0.25;
-/// So few colors are a palette.
+/// A palette has no more colors than these.
 const PALETTE: usize = 256;
 /// More gray levels than these, and nothing else, are a photograph or a page of text.
 const MOST_GRAYS: usize = 64;
@@ -49,7 +49,7 @@ pub(super) const LIMIT: f64 = 0.6;
 /// Larger images are not looked at: counting their colors takes long.
 const MOST_PIXELS: u64 = 1 << 22;
 
-/// What speaks for an image being at its own size.
+/// The evidence that an image is at its own size.
 #[derive(Debug)]
 pub(super) struct Native {
     spikes: f64,
@@ -161,7 +161,7 @@ fn is_noise(mut colors: Vec<[u8; 4]>) -> bool {
     colors.len() > 4 * PALETTE && colors.len() as f64 > NOISE * all as f64
 }
 
-/// What is counted along one axis.
+/// The counts along one axis.
 struct Features {
     strong: usize,
     spikes: usize,
@@ -171,7 +171,7 @@ struct Features {
 }
 
 impl Features {
-    /// Of lines of `len` pixels; only spikes of colors that are `wanted` count.
+    /// Counts along lines of `len` pixels; only spikes of colors that are `wanted` count.
     fn of(pixels: &[[u8; 4]], len: usize, wanted: impl Fn(&[u8; 4]) -> bool) -> Features {
         let mut features = Features { strong: 0, spikes: 0, isolated: 0, flat: 0.0 };
         let mut same = 0;
@@ -202,7 +202,7 @@ impl Features {
     }
 }
 
-/// Whether most pixels are the same one tile on.
+/// `true` if most pixels are the same one tile on.
 fn repeats(pixels: &[[u8; 4]], len: usize) -> bool {
     TILES.iter().filter(|tile| len > 2 * **tile).any(|tile| {
         let lines = pixels.chunks_exact(len);
@@ -217,7 +217,7 @@ fn difference(a: &[u8; 4], b: &[u8; 4]) -> i32 {
     a.iter().zip(b).map(|(a, b)| i32::from(a.abs_diff(*b))).sum()
 }
 
-/// What is invisible differs in alpha alone.
+/// Multiplies by alpha, so that invisible pixels differ in alpha alone.
 fn premultiplied([r, g, b, a]: [u8; 4]) -> [u8; 4] {
     let by_alpha = |value: u8| (u16::from(value) * u16::from(a) / 255) as u8;
     [by_alpha(r), by_alpha(g), by_alpha(b), a]

@@ -71,7 +71,7 @@ impl Field {
         (0..self.len()).filter(move |&cell| self.sides(cell).count() < SIDES.len())
     }
 
-    /// What can be reached from `start` by `steps` through cells that `enter` lets in.
+    /// The cells that `steps` reach from `start`, through cells that `enter` lets in.
     pub(super) fn flood<const N: usize>(
         self,
         start: impl IntoIterator<Item = usize>,
@@ -125,7 +125,7 @@ fn along(from: u32, by: i32, len: u32, wraps: bool) -> Option<u32> {
     }
 }
 
-/// Whether each cell is visible: alpha of 128 or more.
+/// `true` for each cell that is visible: of alpha 128 or more.
 pub(super) fn visible(sprite: &RgbaImage) -> Vec<bool> {
     sprite.pixels().map(|pixel| pixel[3] >= 128).collect()
 }
@@ -151,7 +151,7 @@ pub(super) struct Cells {
     pub(super) rgb: Vec<Option<[u8; 3]>>,
     /// The same in Oklab; what invisible cells have means nothing.
     pub(super) oklab: Vec<Oklab>,
-    /// Whether any cell is invisible.
+    /// `true` if any cell is invisible.
     pub(super) is_open: bool,
 }
 

@@ -143,7 +143,7 @@ pub fn pixelize_within(
     Ok(made.certified(options, idempotent))
 }
 
-/// What the stages made.
+/// The product of the stages.
 struct Made {
     sprite: RgbaImage,
     verdict: Verdict,

@@ -103,7 +103,7 @@ fn product(a: &[f32], b: &[f32]) -> f64 {
     sums.into_iter().map(f64::from).chain(rest).sum()
 }
 
-/// What correlates with its next pixel to this share is no texture.
+/// Slopes correlate with the next pixel to this share of a period, and textures to less.
 const SLOW: f64 = 0.7;
 /// A smaller mean square is no texture.
 const NOTHING: f64 = 1.0;

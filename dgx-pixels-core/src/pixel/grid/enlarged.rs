@@ -64,8 +64,8 @@ const FEW_CELLS: std::ops::RangeInclusive<usize> = 5..=64;
 const FEW_SURE: f64 = 0.9;
 const FEW_UNSURE: f64 = 0.55;
 
-/// What `grid` should have been if `sprite`, drawn on it, is enlarged itself: along both axes, or
-/// along one where that makes its cells squarer.
+/// The right grid instead of `found` if `sprite`, drawn on it, is enlarged itself: along both axes,
+/// or along one where that makes its cells squarer.
 pub(crate) fn coarser(sprite: &RgbaImage, found: &Grid) -> Option<Grid> {
     if let Some(both) = enlarged(sprite) {
         return Some(both);
@@ -76,7 +76,7 @@ pub(crate) fn coarser(sprite: &RgbaImage, found: &Grid) -> Option<Grid> {
     ((x > 1 || y > 1) && off_square(x, y) < off_square(1, 1)).then(|| grid(&columns, &rows, x, y))
 }
 
-/// Which columns differ from the one before, and which rows.
+/// The columns that differ from the one before, and the rows.
 fn changes(image: &RgbaImage) -> (Vec<bool>, Vec<bool>) {
     let width = image.width() as usize;
     let rows = || image.as_raw().chunks_exact(4 * width).map(|row| row.as_chunks::<4>().0);

@@ -20,13 +20,13 @@ const ONE_PHASE: f64 = 0.96;
 /// Contrast that chance gives, times the root of the number of witnesses.
 const CHANCE: f64 = 0.6;
 
-/// What a step is judged by, on one axis or on both.
+/// The measures of a step, on one axis or on both.
 pub(super) trait Judged {
     /// Pixels of a cell.
     fn step(&self) -> f64;
     /// The contrast above what chance gives.
     fn gain(&self) -> f64;
-    /// What fits are chosen by.
+    /// The measure that fits are chosen by.
     fn standing(&self) -> f64;
     /// Power of the bends.
     fn bends(&self) -> f64;
@@ -53,8 +53,8 @@ pub(super) fn coarsest<T: Judged>(fits: &[T]) -> Option<&T> {
     near.max_by(|a, b| a.gain().total_cmp(&b.gain()))
 }
 
-/// Whether the picture bends at parts of the step and not at the step itself: what repeats there is
-/// the content, on a grid that is finer.
+/// `true` if the picture bends at parts of the step and not at the step itself: the content repeats
+/// there, on a grid that is finer.
 pub(super) fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)> + Clone) -> bool {
     let power =
         |times: f64| fits.clone().map(|(fit, profile)| profile.bend_power(times / fit.step)).sum::<f64>();
@@ -62,7 +62,7 @@ pub(super) fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)>
     strongest > OVERTONE && power(1.0) < 0.1 * strongest
 }
 
-/// What the root of a bend's power adds to the strength of a fit.
+/// The share of the root of a bend's power that is added to the strength of a fit.
 const BENDS: f64 = 0.2;
 
 /// Power of bends, both axes together, that is no chance.
@@ -76,8 +76,8 @@ pub(super) struct Fit {
     /// 1 less the spread within cells over that of the same grid at all phases.
     pub(super) contrast: f64,
     spread: f64,
-    /// How many things the contrast was measured from: cells, or places where anything changes if
-    /// those are fewer.
+    /// The number of things that the contrast was measured from: cells, or places where anything
+    /// changes if those are fewer.
     witnesses: f64,
     /// Power of the bends at this step.
     bend_power: f64,
@@ -120,8 +120,8 @@ impl Fit {
         Some(Fit { step, ..fit })
     }
 
-    /// Of steps that differ by less than half a cell over the whole axis, one with whole cells
-    /// among them, the best.
+    /// The best of steps that differ by less than half a cell over the whole axis, one with whole
+    /// cells among them.
     pub(super) fn best(profile: &Profile, step: f64) -> Option<Fit> {
         let cells = profile.len as f64 / step;
         let steps =

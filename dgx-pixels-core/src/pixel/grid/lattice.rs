@@ -158,7 +158,7 @@ pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axi
     Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders, drifts: true, in_parts: false })
 }
 
-/// See [`drifting`].
+/// The price of a cell that is half a step off, in what an average cell of a regular grid has.
 const STIFFNESS: f64 = 1.0;
 /// A drifting grid has at most this share of the regular one's spread.
 const DRIFTS: f64 = 0.7;

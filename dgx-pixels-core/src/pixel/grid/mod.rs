@@ -374,8 +374,8 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
     grid.is_exact(image).then_some(grid)
 }
 
-/// Whether a sure grid of an image that looks as if it were at its own size may be right after all,
-/// as in a GIF that was enlarged and then dithered.
+/// `true` if a sure grid of an image that looks as if it were at its own size may be right after
+/// all, as in a GIF that was enlarged and then dithered.
 pub(crate) fn rivals_native(grid: &Grid) -> bool {
     let parts = TILES / grid.x.step;
     grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05

@@ -14,8 +14,8 @@ const STRONG: i16 = 96;
 /// Spans are judged by the sums of each line's changes, of at most this each, so that strong edges
 /// weigh little more than weak ones.
 const STEEPEST: i16 = 64;
-/// What such a sum is off the pixel by shrinks by this part with each pixel: it stays small, and
-/// exact in 32 bits.
+/// The distance of such a sum from the pixel shrinks by this part with each pixel: it stays small,
+/// and exact in 32 bits.
 const PULL: i16 = 128;
 
 /// A power of bends that is no chance.
@@ -34,7 +34,8 @@ pub(super) struct Profile {
     pub(super) bends: Vec<f32>,
     bend_variance: f64,
     edge_variance: f64,
-    /// How many positions share the change: 31 for 32 hard cells, nearly all for a smooth picture.
+    /// The number of positions that share the change: 31 for 32 hard cells, nearly all for a smooth
+    /// picture.
     pub(super) places: f64,
     /// The edges of single lines.
     pub(super) lines: Edges,

@@ -46,7 +46,7 @@ pub(super) fn flattened(values: &[f32]) -> Vec<f32> {
 }
 
 impl Spectrum {
-    /// Of `values` from `lowest` cycles per pixel to one in two.
+    /// The spectrum of `values` from `lowest` cycles per pixel to one in two.
     pub(super) fn new(values: &[f32], lowest: f64) -> Self {
         let size = (OVERSAMPLING * values.len().max(1)).next_power_of_two();
         let mut buffer: Vec<_> = values.iter().map(|value| Complex::new(*value, 0.0)).collect();
