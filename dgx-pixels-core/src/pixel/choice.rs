@@ -171,8 +171,14 @@ pub(super) fn choose(
         if let Some(beneath) = beneath {
             return may_be_dithered(image, options.unsure, beneath);
         }
+        // There surely is some grid, and none is likely: nothing is reduced by a guess.
+        let is_doubted = any >= grid::SURE;
+        if is_doubted && options.unsure == Unsure::Fail {
+            return in_doubt(image, options.unsure, found, confidence);
+        }
+        let verdict = if is_doubted { Verdict::Unsure } else { Verdict::Native };
         let others = if any < UNLIKELY { vec![] } else { found };
-        return Ok(kept(image, Verdict::Native, 1.0 - any, others));
+        return Ok(kept(image, verdict, 1.0 - any, others));
     }
     let reduced = || Grid {
         x: Axis::regular(width as usize, step, 0.0),
