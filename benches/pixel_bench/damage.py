@@ -7,7 +7,8 @@
 A damage takes a source at its true size and gives a picture some 128 to 1100 px a side. Everything
 random comes from (seed, source, category), so one picture can be made again alone. `kinds.py` has
 the sixty damages of the report, `wild.py` and `held_out.py` those of public complaints, `chains.py`
-random recipes, and `fourth.py` those that nothing was fitted on.
+random recipes, `textures.py` those that repeat, and `fourth.py` and `fifth.py` those that nothing
+was fitted on.
 """
 
 import argparse
@@ -17,17 +18,22 @@ from pathlib import Path
 import numpy as np
 from canvas import LONG_SIDE, Canvas, Damaged, flattened
 from chains import CHAINS
+from fifth import FIFTH
 from fourth import FOURTH, drawn_art
 from held_out import HELD_OUT
 from kinds import CATEGORIES as REPORT
 from kinds import Category
 from PIL import Image, ImageDraw
 from sources import DATA, Pixels, Source, load, rng_of, subsample
+from textures import TEXTURES
 from wild import WILD
 
 __all__ = ["CATEGORIES", "GROUPS", "LONG_SIDE", "Damaged", "as_it_is", "spoil"]
 
-GROUPS: dict[str, dict[str, Category]] = {"report": REPORT, "wild": WILD, "held-out": HELD_OUT, "chains": CHAINS, "fourth": FOURTH}
+GROUPS: dict[str, dict[str, Category]] = {
+    "report": REPORT, "wild": WILD, "held-out": HELD_OUT, "chains": CHAINS, "textures": TEXTURES, "fourth": FOURTH,
+    "fifth": FIFTH,
+}  # fmt: skip
 CATEGORIES: dict[str, Category] = {name: kind for group in GROUPS.values() for name, kind in group.items()}
 
 

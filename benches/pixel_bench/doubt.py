@@ -15,7 +15,8 @@ BINS = 10
 
 def is_answered(row: Result) -> bool:
     """Neither a failure nor "not sure"."""
-    return "error" not in row and row.get("verdict") != "unsure" and (row.get("confidence") or 1.0) >= SURE
+    confidence = row.get("confidence")
+    return "error" not in row and row.get("verdict") != "unsure" and (confidence is None or confidence >= SURE)
 
 
 def is_right(row: Result) -> bool:

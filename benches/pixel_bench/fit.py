@@ -4,16 +4,19 @@
     python damage.py write --set tune --group wild --sources 14 --seed 21 --output /tmp/fit/wild
     python damage.py write --set tune --group held-out --sources 14 --seed 21 --output /tmp/fit/held
     python damage.py write --set tune --group chains --sources 9 --seed 22 --output /tmp/fit/chains
+    python damage.py write --set tune --group textures --sources 14 --seed 21 --output /tmp/fit/textures
     python fit.py flat --count 160 --seed 21 --output /tmp/fit/flat
     DGX_PIXELS_TEST_PICTURES=/tmp/fit/report cargo test --release --package dgx-pixels-core --lib \\
         evidence_of_a_folder -- --ignored --nocapture | grep '^{' > /tmp/fit/report/evidence.jsonl     # of each folder
     python fit.py trees /tmp/fit/* --output ../../dgx-pixels-core/src/pixel/grid
 
 `trees` writes `all.forest`, which judges all candidates of a picture, `first.forest`, which judges
-the one that is looked at first, and `any.forest`, which judges by the likeliest candidate whether
-the picture has a grid at all. The figures that it prints are of kinds left out in turn:
-each kind is judged by trees that were grown on pictures of other kinds, so they say what a new kind
-may expect. The same left-out answers calibrate the sums of the trees.
+the one that is looked at first, and two that judge whether the picture has a grid at all:
+`any.forest` by the likeliest candidate, `none.forest` by the one that is looked at first.
+
+The figures that it prints are of kinds left out in turn: each kind is judged by trees that were
+grown on pictures of other kinds, so they say what a new kind may expect. The same left-out answers
+calibrate the sums of the trees.
 """
 
 import argparse
@@ -34,8 +37,10 @@ Numbers = NDArray[np.float64]
 
 FOLDS = 8
 SURE = 0.8
+# `grid/mod.rs` ends its search at this confidence that there is any grid.
+NONE_AT_ONCE = 0.03
 # Values of one grid alone; the others compare it with the other candidates.
-ALONE = 45
+ALONE = 53
 
 
 @dataclass
@@ -154,6 +159,9 @@ def trees(folders: list[Path], output: Path) -> None:
 
     shares = 1 / (1 + np.exp(-(slope * sums + shift)))
     second = np.array([np.sort(np.r_[0.0, shares[rows.picture == rows.picture[i]]])[-2] for i in best])
+    # Dithering is removed before it is asked whether there is a grid beneath.
+    told_by = ~np.char.startswith(rows.kinds[best], "dither_")
+    best, second = best[told_by], second[told_by]
     values, has_any, ones = np.c_[rows.values[best], shares[best], second], rows.any[best], np.ones(len(best))
     sums = left_out(values, has_any, ones, rows.kinds[best], 60)
     slope, shift = calibrated(sums, has_any)
@@ -167,6 +175,16 @@ def trees(folders: list[Path], output: Path) -> None:
     slope, shift = calibrated(sums, rows.right[rows.first])
     told("first", 1 / (1 + np.exp(-(slope * sums + shift))), rows.right[rows.first], rows.kinds[rows.first])
     (output / "first.forest").write_text(text(grown(alone, rows.right, weight, 100), slope, shift))
+
+    told_by = rows.first & ~np.char.startswith(rows.kinds, "dither_")
+    alone, has_any, kinds = alone[told_by], rows.any[told_by], rows.kinds[told_by]
+    sums = left_out(alone, has_any, np.ones(len(alone)), kinds, 60)
+    slope, shift = calibrated(sums, has_any)
+    share = 1 / (1 + np.exp(-(slope * sums + shift)))
+    told("none", share, has_any, kinds)
+    ends = share <= NONE_AT_ONCE
+    print(f"  the search ends at once for {ends[has_any == 0].mean():.3f} of those without, {ends[has_any == 1].mean():.4f} of the others")
+    (output / "none.forest").write_text(text(grown(alone, has_any, np.ones(len(alone)), 60), slope, shift))
 
 
 def flat(count: int, seed: int, output: Path) -> None:

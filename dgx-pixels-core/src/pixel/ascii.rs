@@ -28,7 +28,7 @@ pub(super) fn draw(art: &str) -> RgbaImage {
     })
 }
 
-/// What [`draw`] reads; `?` is a colour it does not know.
+/// The text that [`draw`] reads; `?` is a color that it does not know.
 pub(super) fn show(sprite: &RgbaImage) -> String {
     let letter = |pixel: &Rgba<u8>| match pixel.0 {
         [.., 0] => '.',

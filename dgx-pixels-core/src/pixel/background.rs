@@ -61,7 +61,7 @@ impl Background {
         Some(background)
     }
 
-    /// How far a colour is from the background's.
+    /// The distance of a color from the background's.
     pub(super) fn distance(&self, color: Oklab) -> f32 {
         let [start, end] = self.ends;
         let line = [end.l - start.l, end.a - start.a, end.b - start.b];
@@ -89,7 +89,7 @@ impl Background {
         Some(cleared)
     }
 
-    /// Whether the sprite may have lost a part to the background, or the background may have kept
+    /// `true` if the sprite may have lost a part to the background, or the background may have kept
     /// one: much of the silhouette is hardly different from the background, or is of the
     /// background's own ink.
     pub(super) fn is_doubtful(&self, field: Field, colors: &[Oklab], cleared: &[bool]) -> bool {
@@ -109,7 +109,7 @@ impl Background {
         10 * weak > 3 * pairs || self.spread <= PLAIN && 10 * eaten > 3 * pairs || is_ink
     }
 
-    /// Whether the flooded cells look like the plain surroundings of something: of some depth,
+    /// `true` if the flooded cells look like the plain surroundings of something: of some depth,
     /// smooth beside the contrast at their edge, all around, and leaving few parts.
     fn surrounds_a_sprite(&self, field: Field, colors: &[Oklab], cleared: &[bool]) -> bool {
         let count = cleared.iter().filter(|&&cleared| cleared).count();

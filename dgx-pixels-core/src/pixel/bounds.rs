@@ -1,14 +1,11 @@
 //! The ranges of [`PixelOptions`], whoever wrote them: a user, a file of somebody else, or a
 //! program.
 
-use std::ops::RangeInclusive;
-
+use super::options::STEPS;
 use super::{GridChoice, MAX_COLORS, MaxColors, PixelError, PixelOptions};
 use crate::request::MAX_SIDE;
 use crate::value_error::ValueError;
 
-/// Pixels of a cell.
-pub(super) const STEPS: RangeInclusive<f64> = 1.0..=256.0;
 /// Longest side of a picture that is looked at, in pixels.
 const MAX_PICTURE_SIDE: u32 = 65_535;
 

@@ -1,11 +1,10 @@
 //! The facts about a finished sprite, in numbers that a program can check.
 
-use std::collections::HashSet;
-
 use image::RgbaImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Wrap, lint, seam_score};
+use super::lint::orphans_and_jaggies;
+use super::{Wrap, seam_score};
 
 /// Measured properties of a sprite.
 ///
@@ -48,18 +47,26 @@ impl Certificate {
     /// Measures everything but `idempotent`, which stays `None`: it takes the stages
     /// ([`pixelize`](super::pixelize)).
     pub fn of(sprite: &RgbaImage, palette: Option<&[[u8; 3]]>, wrap: Wrap) -> Certificate {
-        let rgb = |pixel: &image::Rgba<u8>| [pixel[0], pixel[1], pixel[2]];
-        let colors: HashSet<[u8; 3]> = sprite.pixels().filter(|pixel| pixel[3] > 0).map(rgb).collect();
-        let found = lint(sprite, wrap);
+        let number = |pixel: &image::Rgba<u8>| u32::from_be_bytes([0, pixel[0], pixel[1], pixel[2]]);
+        let mut colors: Vec<u32> = sprite.pixels().filter(|pixel| pixel[3] > 0).map(number).collect();
+        // Neighbors are often alike, and a sort of few is quick.
+        colors.dedup();
+        colors.sort_unstable();
+        colors.dedup();
+        let is_of = |palette: &[[u8; 3]]| {
+            let own: Vec<u32> = palette.iter().map(|[r, g, b]| u32::from_be_bytes([0, *r, *g, *b])).collect();
+            colors.iter().all(|color| own.contains(color))
+        };
+        let (orphans, jaggies) = orphans_and_jaggies(sprite, wrap);
         Certificate {
             width: sprite.width(),
             height: sprite.height(),
             colors: colors.len(),
-            on_palette: palette.map(|palette| colors.iter().all(|color| palette.contains(color))),
+            on_palette: palette.map(is_of),
             one_bit_alpha: sprite.pixels().all(|pixel| matches!(pixel[3], 0 | 255)),
-            hidden_rgb: sprite.pixels().filter(|pixel| pixel[3] == 0 && rgb(pixel) != [0; 3]).count(),
-            orphans: found.orphans.len(),
-            jaggies: found.jaggies.len(),
+            hidden_rgb: sprite.pixels().filter(|pixel| pixel[3] == 0 && number(pixel) != 0).count(),
+            orphans,
+            jaggies,
             seam: (wrap.x || wrap.y).then(|| seam_score(sprite, wrap)),
             idempotent: None,
         }

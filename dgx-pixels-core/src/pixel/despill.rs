@@ -8,7 +8,7 @@ use image::{Rgba, RgbaImage};
 use super::Oklab;
 use super::neighbours::Field;
 
-/// How far from the line, in Oklab, a mixture may lie.
+/// The most that a mixture may lie off the line, in Oklab.
 const OFF_LINE: f32 = 0.035;
 /// Least distance in Oklab between background and sprite for a mixture to be told.
 const APART: f32 = 0.15;
@@ -63,7 +63,7 @@ pub(super) fn despill(
     mended
 }
 
-/// How much of `mixture` is `inner`, 0 to 1; `None` if it is no mixture of `inner` and
+/// The share of `inner` in `mixture`, 0 to 1; `None` if it is no mixture of `inner` and
 /// `background`.
 fn share(mixture: Oklab, background: Oklab, inner: Oklab) -> Option<f32> {
     let apart = background.distance(inner);

@@ -15,7 +15,7 @@ const AGREE: f32 = 0.05;
 const STANDS_OUT: f32 = 0.03;
 /// Lightness in Oklab up to which an outline is dark.
 const DARK: f32 = 0.35;
-/// How much lighter, in Oklab, what lies inside an outline is.
+/// The least by which the inside of an outline is lighter, in Oklab.
 const LIGHTER: f32 = 0.12;
 
 /// Faults of a sprite: each list holds cells, as column and row.
@@ -48,23 +48,41 @@ pub struct Lint {
 /// ```
 pub fn lint(sprite: &RgbaImage, wrap: Wrap) -> Lint {
     let cells = Cells::new(sprite, wrap);
-    let all = || 0..cells.field.len();
-    let points = |mut found: Vec<usize>| {
-        found.sort_unstable();
-        found.dedup();
-        found.into_iter().map(|cell| cells.field.point(cell)).collect()
-    };
-    let lone = all().filter(|&cell| cells.lone(cell).is_some()).chain(cells.specks());
-    let corners = all().filter(|&cell| cells.spare_corner(cell).is_some());
+    let points =
+        |found: Vec<usize>| found.into_iter().map(|cell| cells.field.point(cell)).collect::<Vec<_>>();
+    let doubled = (0..cells.field.len()).filter(|&cell| cells.doubles_outline(cell));
     Lint {
-        orphans: points(lone.collect()),
-        jaggies: points(corners.chain(cells.broken_stairs()).collect()),
-        double_outline: points(all().filter(|&cell| cells.doubles_outline(cell)).collect()),
-        banding: points(cells.bands()),
+        orphans: points(cells.orphans()),
+        jaggies: points(cells.jaggies()),
+        double_outline: points(doubled.collect()),
+        banding: points(once_each(cells.bands())),
     }
 }
 
+/// Counts the [`orphans`](Lint::orphans) and the [`jaggies`](Lint::jaggies) of `sprite`.
+pub(super) fn orphans_and_jaggies(sprite: &RgbaImage, wrap: Wrap) -> (usize, usize) {
+    let cells = Cells::new(sprite, wrap);
+    (cells.orphans().len(), cells.jaggies().len())
+}
+
+/// The cells in order, each once.
+fn once_each(mut found: Vec<usize>) -> Vec<usize> {
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 impl Cells {
+    fn orphans(&self) -> Vec<usize> {
+        let lone = (0..self.field.len()).filter(|&cell| self.lone(cell).is_some());
+        once_each(lone.chain(self.specks()).collect())
+    }
+
+    fn jaggies(&self) -> Vec<usize> {
+        let corners = (0..self.field.len()).filter(|&cell| self.spare_corner(cell).is_some());
+        once_each(corners.chain(self.broken_stairs()).collect())
+    }
+
     /// A neighbour that has what most neighbours have, if this cell stands out alone among
     /// neighbours that agree.
     pub(super) fn lone(&self, cell: usize) -> Option<usize> {
@@ -85,7 +103,7 @@ impl Cells {
         (agree && !self.is_dither(cell)).then_some(model)
     }
 
-    /// Whether the cell's colour comes back two cells further: a pattern, not a fault.
+    /// `true` if the cell's color comes back two cells further: a pattern, not a fault.
     fn is_dither(&self, cell: usize) -> bool {
         let ring = (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (dx, dy)));
         let ring = ring.filter(|(dx, dy): &(i32, i32)| dx.abs().max(dy.abs()) == 2);
@@ -96,6 +114,10 @@ impl Cells {
 
     /// Cells of visible parts that are tiny beside the rest, and touch nothing.
     pub(super) fn specks(&self) -> Vec<usize> {
+        // All of it is one part.
+        if !self.is_open {
+            return Vec::new();
+        }
         let visible: Vec<bool> = self.rgb.iter().map(Option::is_some).collect();
         let count = visible.iter().filter(|&&visible| visible).count();
         let parts = self.field.regions(AROUND, &visible);
@@ -107,8 +129,9 @@ impl Cells {
         parts.into_iter().filter(tiny).flatten().collect()
     }
 
-    /// What a corner of a line should be instead, if the line is one cell wide, runs diagonally on
-    /// both sides, and would run on diagonally without the corner. The inner `None` is invisible.
+    /// The color that a corner of a line should have, if the line is one cell wide, runs diagonally
+    /// on both sides, and would run on diagonally without the corner. The inner `None` is
+    /// invisible.
     pub(super) fn spare_corner(&self, cell: usize) -> Option<Option<[u8; 3]>> {
         let color = self.rgb[cell]?;
         let has = |cell: usize| self.rgb[cell] == Some(color);
@@ -130,7 +153,8 @@ impl Cells {
     /// after, which rise or fall the same way and are within one cell of each other.
     fn broken_stairs(&self) -> Vec<usize> {
         let mut broken = Vec::new();
-        for out in SIDES {
+        // No silhouette without invisible cells.
+        for out in SIDES.into_iter().filter(|_| self.is_open) {
             let along = (out.1.abs(), out.0.abs());
             let faces_out = |cell: usize| {
                 self.is_visible(cell) && self.field.step(cell, out).is_some_and(|next| !self.is_visible(next))
@@ -154,7 +178,7 @@ impl Cells {
         broken
     }
 
-    /// Whether a visible cell is at the silhouette: it touches an invisible cell, or lies at an
+    /// `true` if a visible cell is at the silhouette: it touches an invisible cell, or lies at an
     /// edge of a sprite that has invisible cells.
     pub(super) fn at_silhouette(&self, cell: usize) -> bool {
         let mut near = 0;
@@ -165,7 +189,7 @@ impl Cells {
         self.is_visible(cell) && (touches || near < AROUND.len() && self.is_open)
     }
 
-    /// Whether a cell is part of a dark outline: at the silhouette, dark, and touching something
+    /// `true` if a cell is part of a dark outline: at the silhouette, dark, and touching something
     /// clearly lighter.
     pub(super) fn is_outline(&self, cell: usize) -> bool {
         self.oklab[cell].l <= DARK

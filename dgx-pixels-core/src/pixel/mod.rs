@@ -29,6 +29,8 @@ mod outline;
 mod palette;
 mod pipeline;
 mod seam;
+mod texture;
+mod verdict;
 
 pub use alpha::{CutOut, MATTE, Transparent, bleed, cut_out, is_empty, is_lost};
 pub use cells::sample;
@@ -42,8 +44,9 @@ pub use oklab::Oklab;
 pub use options::{Detail, GridChoice, MaxColors, PixelOptions, Unsure};
 pub use outline::{Outline, outline};
 pub use palette::{MAX_COLORS, Palette, PaletteError};
-pub use pipeline::{PixelBounds, PixelError, Pixelized, Verdict, pixelize, pixelize_within};
+pub use pipeline::{PixelBounds, Pixelized, pixelize, pixelize_within};
 pub use seam::seam_score;
+pub use verdict::{PixelError, Verdict};
 
 /// The edges of a sprite that meet their opposite, as in a texture that is laid side by side.
 /// Default: neither.

@@ -7,10 +7,9 @@
 //! have them between flat cells, and there a grid explains much.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use image::RgbaImage;
-
-use super::choice::LIMIT;
 
 /// A change of this much, summed over the channels, is seen.
 const STRONG: i32 = 24;
@@ -26,7 +25,11 @@ const FEWEST_ISOLATED: f64 = 0.0005;
 const RECURS: u32 = 4;
 /// Share of pixels whose color recurs.
 const MOST_RECUR: f64 = 0.85;
-/// So few colors are a palette.
+/// Rows of a first look: all, or every second, third, ... where there are at least twice as many.
+const ENOUGH_ROWS: usize = 96;
+/// More colors than this share of the pixels of a first look are noise.
+const NOISE: f64 = 0.25;
+/// A palette has no more colors than these.
 const PALETTE: usize = 256;
 /// More gray levels than these, and nothing else, are a photograph or a page of text.
 const MOST_GRAYS: usize = 64;
@@ -40,14 +43,17 @@ const FLAT: f64 = 0.35;
 const CERTAIN: f64 = 0.6;
 /// From this confidence on a grid is found whatever single pixels look like: drawn lines between
 /// cells.
-const BEYOND_DOUBT: f64 = 0.93;
+pub(super) const BEYOND_DOUBT: f64 = 0.93;
+/// From this confidence on a grid comes before what else an image may be.
+pub(super) const LIMIT: f64 = 0.6;
 /// Larger images are not looked at: counting their colors takes long.
 const MOST_PIXELS: u64 = 1 << 22;
 
-/// What speaks for an image being at its own size.
+/// The evidence that an image is at its own size.
 #[derive(Debug)]
 pub(super) struct Native {
     spikes: f64,
+    is_dithered: bool,
     isolated: bool,
     repeats: bool,
 }
@@ -59,23 +65,33 @@ impl Native {
         if u64::from(image.width()) * u64::from(image.height()) > MOST_PIXELS || width < 3 || height < 3 {
             return None;
         }
+        // A first look at some rows: what is enlarged ends here.
+        let all_rows = || image.as_raw().chunks_exact(4 * width).map(|row| row.as_chunks::<4>().0);
+        let every = (height / ENOUGH_ROWS).max(1);
+        let some: Vec<[u8; 4]> =
+            all_rows().step_by(every).flatten().map(|pixel| premultiplied(*pixel)).collect();
+        let first = Features::of(&some, width, |_| true);
+        if first.share(first.spikes) < 0.5 * FEWEST_SPIKES || is_noise(some) {
+            return None;
+        }
         let rows: Vec<[u8; 4]> = image.pixels().map(|pixel| premultiplied(pixel.0)).collect();
         let mut columns = Vec::with_capacity(rows.len());
         for x in 0..width {
             columns.extend(rows[x..].iter().step_by(width));
         }
         let axes = [(&rows, width), (&columns, height)];
-        // A first look that needs no colors.
+        // A second look that needs no colors.
         let any = axes.map(|(pixels, len)| Features::of(pixels, len, |_| true));
         if any.iter().any(|axis| axis.share(axis.spikes) < FEWEST_SPIKES) {
             return None;
         }
-        let mut counts: HashMap<[u8; 4], u32> = HashMap::new();
+        let mut counts: Counts = HashMap::default();
         for pixel in &rows {
-            *counts.entry(*pixel).or_default() += 1;
+            *counts.entry(u32::from_le_bytes(*pixel)).or_default() += 1;
         }
-        let recurs = |pixel: &[u8; 4]| counts.get(pixel).is_some_and(|count| *count >= RECURS);
-        let is_gray = counts.keys().all(|[r, g, b, _]| r == g && g == b);
+        let recurs =
+            |pixel: &[u8; 4]| counts.get(&u32::from_le_bytes(*pixel)).is_some_and(|count| *count >= RECURS);
+        let is_gray = counts.keys().map(|color| color.to_le_bytes()).all(|[r, g, b, _]| r == g && g == b);
         let recurring = rows.iter().filter(|pixel| recurs(pixel)).count();
         let is_mixed = counts.len() > PALETTE && (recurring as f64) < MOST_RECUR * rows.len() as f64;
         if is_mixed || is_gray && counts.len() > MOST_GRAYS {
@@ -88,10 +104,16 @@ impl Native {
         let flat = least(|axis| axis.flat);
         let native = Native {
             spikes,
+            is_dithered: spikes >= DITHERED,
             isolated: spikes >= DITHERED || isolated >= FEWEST_ISOLATED.max(ISOLATED * flat),
             repeats: flat < FLAT && axes.iter().any(|axis| axis.1),
         };
         (spikes >= FEWEST_SPIKES && (native.isolated || native.repeats)).then_some(native)
+    }
+
+    /// `true` if so many changes are at single pixels that most of the image is dithered.
+    pub(super) fn is_dithered(&self) -> bool {
+        self.is_dithered
     }
 
     /// `true` if this is more than a grid of this contrast and confidence explains. A grid of the
@@ -107,7 +129,39 @@ impl Native {
     }
 }
 
-/// What is counted along one axis.
+/// The number of pixels of each color.
+type Counts = HashMap<u32, u32, BuildHasherDefault<Multiplied>>;
+
+/// A hash of one color, of a multiplication: that of the standard library takes longer than all
+/// else that is done with an image.
+#[derive(Default)]
+struct Multiplied(u64);
+
+impl Hasher for Multiplied {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, color: u32) {
+        let mixed = (self.0 ^ u64::from(color)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// `true` if every few pixels of some rows have another color: the colors of all pixels need not be
+/// counted.
+fn is_noise(mut colors: Vec<[u8; 4]>) -> bool {
+    let all = colors.len();
+    colors.sort_unstable();
+    colors.dedup();
+    colors.len() > 4 * PALETTE && colors.len() as f64 > NOISE * all as f64
+}
+
+/// The counts along one axis.
 struct Features {
     strong: usize,
     spikes: usize,
@@ -117,7 +171,7 @@ struct Features {
 }
 
 impl Features {
-    /// Of lines of `len` pixels; only spikes of colors that are `wanted` count.
+    /// Counts along lines of `len` pixels; only spikes of colors that are `wanted` count.
     fn of(pixels: &[[u8; 4]], len: usize, wanted: impl Fn(&[u8; 4]) -> bool) -> Features {
         let mut features = Features { strong: 0, spikes: 0, isolated: 0, flat: 0.0 };
         let mut same = 0;
@@ -148,7 +202,7 @@ impl Features {
     }
 }
 
-/// Whether most pixels are the same one tile on.
+/// `true` if most pixels are the same one tile on.
 fn repeats(pixels: &[[u8; 4]], len: usize) -> bool {
     TILES.iter().filter(|tile| len > 2 * **tile).any(|tile| {
         let lines = pixels.chunks_exact(len);
@@ -163,7 +217,7 @@ fn difference(a: &[u8; 4], b: &[u8; 4]) -> i32 {
     a.iter().zip(b).map(|(a, b)| i32::from(a.abs_diff(*b))).sum()
 }
 
-/// What is invisible differs in alpha alone.
+/// Multiplies by alpha, so that invisible pixels differ in alpha alone.
 fn premultiplied([r, g, b, a]: [u8; 4]) -> [u8; 4] {
     let by_alpha = |value: u8| (u16::from(value) * u16::from(a) / 255) as u8;
     [by_alpha(r), by_alpha(g), by_alpha(b), a]

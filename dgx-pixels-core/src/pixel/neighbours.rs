@@ -10,6 +10,9 @@ pub(super) const SIDES: [(i32, i32); 4] = [(0, -1), (-1, 0), (1, 0), (0, 1)];
 pub(super) const AROUND: [(i32, i32); 8] =
     [(-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1)];
 
+/// Steps of up to this many cells leave no edge behind where it is as far.
+const FARTHEST: u32 = 2;
+
 /// The cells of a sprite as indices, row by row.
 #[derive(Clone, Copy)]
 pub(super) struct Field {
@@ -50,7 +53,13 @@ impl Field {
 
     fn steps<const N: usize>(self, cell: usize, steps: [(i32, i32); N]) -> impl Iterator<Item = usize> {
         let (x, y) = self.point(cell);
+        let is_within = |at: u32, len: usize| at >= FARTHEST && (at + FARTHEST) < len as u32;
+        let near = steps.iter().all(|(dx, dy)| dx.unsigned_abs().max(dy.unsigned_abs()) <= FARTHEST);
+        let is_inside = near && is_within(x, self.width) && is_within(y, self.height);
         steps.into_iter().filter_map(move |(dx, dy)| {
+            if is_inside {
+                return cell.checked_add_signed(dy as isize * self.width as isize + dx as isize);
+            }
             let x = along(x, dx, self.width as u32, self.wrap.x)?;
             let y = along(y, dy, self.height as u32, self.wrap.y)?;
             Some(y as usize * self.width + x as usize)
@@ -62,7 +71,7 @@ impl Field {
         (0..self.len()).filter(move |&cell| self.sides(cell).count() < SIDES.len())
     }
 
-    /// What can be reached from `start` by `steps` through cells that `enter` lets in.
+    /// The cells that `steps` reach from `start`, through cells that `enter` lets in.
     pub(super) fn flood<const N: usize>(
         self,
         start: impl IntoIterator<Item = usize>,
@@ -116,7 +125,7 @@ fn along(from: u32, by: i32, len: u32, wraps: bool) -> Option<u32> {
     }
 }
 
-/// Whether each cell is visible: alpha of 128 or more.
+/// `true` for each cell that is visible: of alpha 128 or more.
 pub(super) fn visible(sprite: &RgbaImage) -> Vec<bool> {
     sprite.pixels().map(|pixel| pixel[3] >= 128).collect()
 }
@@ -142,7 +151,7 @@ pub(super) struct Cells {
     pub(super) rgb: Vec<Option<[u8; 3]>>,
     /// The same in Oklab; what invisible cells have means nothing.
     pub(super) oklab: Vec<Oklab>,
-    /// Whether any cell is invisible.
+    /// `true` if any cell is invisible.
     pub(super) is_open: bool,
 }
 

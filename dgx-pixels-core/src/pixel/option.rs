@@ -16,7 +16,7 @@ pub(super) fn parse_rgb(text: &str) -> Option<[u8; 3]> {
     Some([r, g, b])
 }
 
-/// What [`parse_rgb`] reads, in capitals.
+/// The text that [`parse_rgb`] reads, in capitals.
 pub(super) fn show_rgb([r, g, b]: [u8; 3]) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }

@@ -5,15 +5,18 @@
 //! every door, so it gives the range, the unit and the default.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::STEPS;
 use super::option::serde_by_word;
 use super::{Anchor, Dither, Outline, Palette, Transparent, Wrap};
 use crate::request::ImageSize;
 use crate::value_error::ValueError;
+
+/// The pixels that a cell may have along a side, of a grid that is given.
+pub(super) const STEPS: RangeInclusive<f64> = 1.0..=256.0;
 
 /// The options of [`pixelize`](super::pixelize).
 ///

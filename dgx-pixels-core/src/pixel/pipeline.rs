@@ -3,44 +3,16 @@
 use std::time::{Duration, Instant};
 
 use image::RgbaImage;
-use serde::{Deserialize, Serialize};
 
 use super::bounds::check_sides;
 use super::checkerboard::without_checkerboard;
 use super::choice::{Choice, Method, choose};
 use super::grid::{self, Axis, Grid};
+use super::verdict::{PixelError, Verdict};
 use super::{
-    Certificate, FrameError, GridChoice, MaxColors, Outline, Palette, PaletteError, PixelOptions,
-    Transparent, bleed, cells, clean_up, cut_out, fit, outline, quantize,
+    Certificate, GridChoice, MaxColors, Outline, Palette, PixelOptions, Transparent, bleed, cells, clean_up,
+    cut_out, fit, outline, quantize,
 };
-use crate::value_error::ValueError;
-
-/// The verdict on whether the image has a grid.
-///
-/// # Example
-/// ```
-/// use dgx_pixels_core::pixel::{PixelOptions, Verdict, nearest_upscale, pixelize};
-/// use image::{Rgba, RgbaImage};
-///
-/// let sprite = RgbaImage::from_fn(16, 16, |x, y| Rgba([(x * 37 % 200) as u8, (y * 53 % 200) as u8, 90, 255]));
-/// let enlarged = pixelize(&nearest_upscale(&sprite, 8)?, &PixelOptions::default())?;
-/// assert_eq!(enlarged.verdict, Verdict::Grid);
-/// assert_eq!(enlarged.sprite.dimensions(), (16, 16));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The image has a grid, or was said to have one.
-    Grid,
-    /// The image is pixel art at its own size, and is kept as it is: a cell is one pixel.
-    Native,
-    /// The image is painted; the sprite is a deliberate reduction.
-    NoGrid,
-    /// The image may have a grid, and may have none: what [`PixelOptions::unsure`] says was done.
-    /// The field `grid` decides it.
-    Unsure,
-}
 
 /// A sprite, and how it was found.
 ///
@@ -67,102 +39,6 @@ pub struct Pixelized {
     pub find: Duration,
     /// All after it.
     pub draw: Duration,
-}
-
-/// The reason why no sprite can be made of an image.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PixelError {
-    /// No pixels.
-    #[error("the picture is {width}x{height}; expected at least one pixel")]
-    Empty {
-        /// The width in pixels.
-        width: u32,
-        /// The height in pixels.
-        height: u32,
-    },
-    /// A side that is too long.
-    #[error("the picture is {width}x{height}; expected sides up to {largest}")]
-    Large {
-        /// The width in pixels.
-        width: u32,
-        /// The height in pixels.
-        height: u32,
-        /// The longest side that is allowed, in pixels.
-        largest: u32,
-    },
-    /// An option is out of its range.
-    #[error(transparent)]
-    Option(#[from] ValueError),
-    /// More cells than pixels.
-    #[error("`grid` is {columns}x{rows}; expected at most {width}x{height}, the picture's pixels")]
-    Grid {
-        /// Asked for.
-        columns: u32,
-        /// Asked for.
-        rows: u32,
-        /// The picture's.
-        width: u32,
-        /// The picture's.
-        height: u32,
-    },
-    /// The sprite does not fit.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// The palette is at fault.
-    #[error(transparent)]
-    Palette(#[from] PaletteError),
-    /// A sprite of more cells than the caller allows.
-    #[error("the sprite would have {columns}x{rows} pixels; expected at most {most}, so give a coarser grid")]
-    TooManyCells {
-        /// Columns of the grid.
-        columns: usize,
-        /// Rows of the grid.
-        rows: usize,
-        /// The most that are allowed.
-        most: u64,
-    },
-    /// The grid is not sure, and [`Unsure::Fail`](super::Unsure::Fail) was asked for.
-    #[error(
-        "the grid is not sure: the likeliest has {columns}x{rows} cells, with confidence {confidence:.2}; give `grid`"
-    )]
-    Unsure {
-        /// Columns of the likeliest grid.
-        columns: usize,
-        /// Rows of the likeliest grid.
-        rows: usize,
-        /// Its confidence.
-        confidence: f64,
-    },
-    /// The caller stopped it.
-    #[error("stopped before the sprite was made")]
-    Stopped,
-}
-
-impl PixelError {
-    /// The name of the field at fault, if the error is about one.
-    ///
-    /// # Example
-    /// ```
-    /// use dgx_pixels_core::ImageSize;
-    /// use dgx_pixels_core::pixel::{GridChoice, PixelOptions, pixelize};
-    /// use image::RgbaImage;
-    ///
-    /// let grid = GridChoice::Cells(ImageSize { width: 64, height: 64 });
-    /// let options = PixelOptions { grid, ..Default::default() };
-    /// let error = pixelize(&RgbaImage::new(8, 8), &options).err().unwrap();
-    /// assert_eq!(error.field(), Some("grid"));
-    /// ```
-    pub fn field(&self) -> Option<&str> {
-        match self {
-            PixelError::Option(error) => Some(&error.field),
-            PixelError::Frame(error) => Some(error.field()),
-            PixelError::Palette(_) => Some("palette"),
-            PixelError::Grid { .. } | PixelError::TooManyCells { .. } => Some("grid"),
-            PixelError::Unsure { .. } => Some("unsure"),
-            PixelError::Empty { .. } | PixelError::Large { .. } | PixelError::Stopped => None,
-        }
-    }
 }
 
 /// The bounds that a caller sets to pixel work.
@@ -237,11 +113,10 @@ pub fn pixelize_within(
 ) -> Result<Pixelized, PixelError> {
     options.validate()?;
     check_sides(image.width(), image.height())?;
-    let made = make(image, options, bounds)?;
+    let mut made = make(image, options, bounds)?;
     if made.is_kept {
-        return Ok(made.pixelized);
+        return Ok(made.certified(options, Some(true)));
     }
-    let mut made = made.pixelized;
     let started = Instant::now();
     // What was said about the picture does not hold for the sprite, and an outline is drawn once.
     let again = PixelOptions {
@@ -254,29 +129,57 @@ pub fn pixelize_within(
     };
     // A background may be plain only once it has few colours; what would change next time is
     // changed now.
+    let mut idempotent = None;
     for _ in 0..MOST_ROUNDS {
-        let again = make(&made.sprite, &again, bounds)?.pixelized;
+        let again = make(&made.sprite, &again, bounds)?;
         let same = again.sprite == made.sprite;
-        made.certificate.idempotent = Some(same);
+        idempotent = Some(same);
         if same || again.sprite.dimensions() != made.sprite.dimensions() {
             break;
         }
-        (made.sprite, made.certificate) = (again.sprite, again.certificate);
-        made.certificate.idempotent = Some(false);
+        made.sprite = again.sprite;
     }
     made.draw += started.elapsed();
-    Ok(made)
+    Ok(made.certified(options, idempotent))
 }
 
-/// What the stages made.
-struct Once {
-    pixelized: Pixelized,
+/// The product of the stages.
+struct Made {
+    sprite: RgbaImage,
+    verdict: Verdict,
+    grid: Grid,
+    confidence: f64,
+    others: Vec<Grid>,
+    unsure_background: Option<[u8; 3]>,
+    find: Duration,
+    draw: Duration,
     /// The sprite is the image, byte for byte.
     is_kept: bool,
 }
 
+impl Made {
+    /// The sprite with its measured properties.
+    fn certified(self, options: &PixelOptions, idempotent: Option<bool>) -> Pixelized {
+        let started = Instant::now();
+        let on_palette = options.palette.as_ref().map(Palette::colors);
+        let certificate = Certificate::of(&self.sprite, on_palette, options.wrap());
+        let Made { sprite, verdict, grid, confidence, others, unsure_background, find, draw, .. } = self;
+        Pixelized {
+            sprite,
+            verdict,
+            grid,
+            confidence,
+            others,
+            unsure_background,
+            certificate: Certificate { idempotent, ..certificate },
+            find,
+            draw: draw + started.elapsed(),
+        }
+    }
+}
+
 /// Runs the stages once.
-fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Result<Once, PixelError> {
+fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Result<Made, PixelError> {
     let (width, height) = image.dimensions();
     bounds.check()?;
 
@@ -300,23 +203,19 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
     let mut exact = method != Method::Reduce && grid.is_exact(image);
     let find = started.elapsed();
     if method == Method::Keep && !on_board && options.leaves_pixels() {
-        let sprite = image.clone();
-        let mut certificate = Certificate::of(&sprite, None, options.wrap());
-        certificate.idempotent = Some(true);
-        let draw = Duration::ZERO;
-        let unsure_background = None;
-        let pixelized = Pixelized {
+        let (sprite, unsure_background, draw) = (image.clone(), None, Duration::ZERO);
+        let is_kept = true;
+        return Ok(Made {
             sprite,
             verdict,
             grid,
             confidence,
             others,
             unsure_background,
-            certificate,
             find,
             draw,
-        };
-        return Ok(Once { pixelized, is_kept: true });
+            is_kept,
+        });
     }
 
     // 2. one colour a cell
@@ -371,12 +270,8 @@ fn make(image: &RgbaImage, options: &PixelOptions, bounds: &PixelBounds) -> Resu
     if options.bleed {
         bleed(&mut sprite);
     }
-    let on_palette = options.palette.as_ref().map(Palette::colors);
-    let certificate = Certificate::of(&sprite, on_palette, options.wrap());
-    let draw = started.elapsed();
-    let pixelized =
-        Pixelized { sprite, verdict, grid, confidence, others, unsure_background, certificate, find, draw };
-    Ok(Once { pixelized, is_kept: false })
+    let (draw, is_kept) = (started.elapsed(), false);
+    Ok(Made { sprite, verdict, grid, confidence, others, unsure_background, find, draw, is_kept })
 }
 
 /// Rounds that a sprite is made from itself; one is enough for nearly all.

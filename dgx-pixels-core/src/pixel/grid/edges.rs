@@ -23,6 +23,9 @@ const ENOUGH: f32 = 120.0;
 const HAS_EDGES: f64 = 0.05;
 /// Parts of a picture along each axis, whose phases are compared.
 const PARTS: usize = 4;
+/// Places that are looked at one by one: those of every second line, every third, ... where there
+/// are at least twice as many. Distances are of all lines.
+const ENOUGH_PLACES: usize = 10_000;
 /// Distances of up to so many steps are looked at: an error of the step adds up.
 const STEPS: f32 = 4.5;
 
@@ -34,6 +37,10 @@ pub(super) struct Edges {
     starts: Vec<usize>,
     /// Place between two pixels, and weight.
     places: Vec<(f32, f32)>,
+    /// The number of places of all lines.
+    count: usize,
+    /// The share of lines that have any.
+    busy: f64,
     /// Weights of distances between neighbors on a line, in quarters of a pixel.
     distances: Vec<f32>,
     /// Sums of `distances`, up to each entry.
@@ -48,6 +55,8 @@ impl Edges {
             pixels: 0,
             starts: vec![],
             places: vec![],
+            count: 0,
+            busy: 0.0,
             distances: vec![0.0; (LONGEST * FINE) as usize],
             sums: vec![],
             waves,
@@ -83,7 +92,7 @@ impl Edges {
                     if let Some((before, other)) = last
                         && at - before < LONGEST
                     {
-                        let bin = ((at - before) * FINE).round() as usize;
+                        let bin = ((at - before) * FINE + 0.5) as usize;
                         if let Some(distance) = self.distances.get_mut(bin) {
                             *distance += weight.min(other);
                         }
@@ -98,6 +107,22 @@ impl Edges {
 
     /// All lines are in.
     pub(super) fn finish(&mut self) {
+        self.count = self.places.len();
+        let ends = self.starts.iter().skip(1).chain([&self.count]);
+        let busy = self.starts.iter().zip(ends).filter(|(start, end)| start < end).count();
+        self.busy = busy as f64 / self.starts.len().max(1) as f64;
+        let every = (self.count / ENOUGH_PLACES).max(1);
+        if every > 1 {
+            let ends = self.starts.iter().skip(1).chain([&self.count]);
+            let lines: Vec<_> = self.starts.iter().zip(ends).step_by(every).collect();
+            let mut places = Vec::with_capacity(2 * self.count / every);
+            let mut starts = Vec::with_capacity(lines.len());
+            for (start, end) in lines {
+                starts.push(places.len());
+                places.extend_from_slice(&self.places[*start..*end]);
+            }
+            (self.places, self.starts) = (places, starts);
+        }
         let mut sum = 0.0;
         self.sums = self
             .distances
@@ -121,7 +146,12 @@ impl Edges {
 
     /// The number of edges.
     pub(super) fn count(&self) -> usize {
-        self.places.len()
+        self.count
+    }
+
+    /// The share of lines that have edges.
+    pub(super) fn busy(&self) -> f64 {
+        self.busy
     }
 
     /// The degree to which distances are multiples of `step`, -1 to 1, and the weight of those
@@ -235,7 +265,7 @@ impl Edges {
         let mut borders = vec![0.0f32; axis.cells() + 1];
         let (mut sum, mut twice, mut thrice, mut all) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
         for (at, weight) in &self.places {
-            let wave = waves.get((at * 4.0).round() as usize).copied().unwrap_or(0.0);
+            let wave = waves.get((at * 4.0 + 0.5) as usize).copied().unwrap_or(0.0);
             sum += f64::from(wave * weight);
             // The cosines of the doubled and the tripled angle.
             twice += f64::from((2.0 * wave * wave - 1.0) * weight);

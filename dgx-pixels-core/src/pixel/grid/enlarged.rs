@@ -19,6 +19,21 @@ pub(super) fn enlarged(image: &RgbaImage) -> Option<Grid> {
     (x > 1 && y > 1).then(|| grid(&columns, &rows, x, y))
 }
 
+/// The share of an exact grid's lines that the picture changes at, of those between its first and
+/// its last change; of the axis where it is less.
+///
+/// Most lines of art have changes. Gaps between larger cells have few lines, and leave out the
+/// others.
+pub(super) fn filled(image: &RgbaImage, grid: &Grid) -> f64 {
+    let (columns, rows) = changes(image);
+    let share = |changes: &[bool], step: f64| {
+        let places = places(changes);
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return 0.0 };
+        places.len() as f64 / ((last - first) as f64 / step + 1.0)
+    };
+    share(&columns, grid.x.step).min(share(&rows, grid.y.step))
+}
+
 /// Square cells that fill a picture of few changes, as of a plain icon: all changes and both sides
 /// are multiples of the step. It is sure if a cell stands alone somewhere; a flag of stripes has
 /// places as round, and no cells.
@@ -49,8 +64,8 @@ const FEW_CELLS: std::ops::RangeInclusive<usize> = 5..=64;
 const FEW_SURE: f64 = 0.9;
 const FEW_UNSURE: f64 = 0.55;
 
-/// What `grid` should have been if `sprite`, drawn on it, is enlarged itself: along both axes, or
-/// along one where that makes its cells squarer.
+/// The right grid instead of `found` if `sprite`, drawn on it, is enlarged itself: along both axes,
+/// or along one where that makes its cells squarer.
 pub(crate) fn coarser(sprite: &RgbaImage, found: &Grid) -> Option<Grid> {
     if let Some(both) = enlarged(sprite) {
         return Some(both);
@@ -61,7 +76,7 @@ pub(crate) fn coarser(sprite: &RgbaImage, found: &Grid) -> Option<Grid> {
     ((x > 1 || y > 1) && off_square(x, y) < off_square(1, 1)).then(|| grid(&columns, &rows, x, y))
 }
 
-/// Which columns differ from the one before, and which rows.
+/// The columns that differ from the one before, and the rows.
 fn changes(image: &RgbaImage) -> (Vec<bool>, Vec<bool>) {
     let width = image.width() as usize;
     let rows = || image.as_raw().chunks_exact(4 * width).map(|row| row.as_chunks::<4>().0);

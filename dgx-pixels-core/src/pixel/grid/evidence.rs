@@ -9,7 +9,7 @@
 use super::edges::{Edges, OnBorders, comb, longest};
 use super::fit::{Judged as _, Pair};
 use super::folds::Folds;
-use super::forest::{ALL, ANY, FIRST};
+use super::forest::{ALL, ANY, FIRST, NONE};
 use super::profile::Profile;
 use super::{Axis, Grid};
 
@@ -151,7 +151,7 @@ pub(super) struct Circumstances<'a> {
 const COMPARED: [usize; 5] = [0, 1, 2, 3, 4];
 impl Evidence {
     /// The number of measures of one grid alone.
-    pub(super) const ALONE: usize = 45;
+    pub(super) const ALONE: usize = 53;
     /// The number of measures, those that compare it with others last.
     pub(super) const COUNT: usize = Self::ALONE + 2 * COMPARED.len();
 
@@ -174,7 +174,7 @@ impl Evidence {
             Some((mean / steps[axis] - 1.0).abs() * cells[axis] as f64)
         });
         let columns_off = columns_off.fold(0.0, f64::max);
-        let bends = pair.bends_beside_blocks().sqrt().min(40.0);
+        let bends = pair.bends_beside_blocks(profiles).sqrt().min(40.0);
         let (mut off, mut better) = (0.0f64, 0.0f64);
         for axis in 0..2 {
             let (best, value) = combs.axes[axis];
@@ -201,6 +201,8 @@ impl Evidence {
             (times - times.round().max(1.0)).abs().min((1.0 / times - (1.0 / times).round().max(1.0)).abs())
         };
         let off_whole = |step: f64| (step - step.round()).abs();
+        let slower = |times: f64| [0, 1].map(|axis| profiles[axis].slower(steps[axis], times));
+        let (twice, thrice, half) = (slower(2.0), slower(3.0), slower(0.5));
         let alone: [f64; Self::ALONE] = [
             pair.strength(),
             explained,
@@ -247,10 +249,22 @@ impl Evidence {
             combs.both.1,
             combs.axes[0].1.min(combs.axes[1].1),
             combs.axes[0].1.max(combs.axes[1].1),
+            twice[0].min(twice[1]),
+            twice[0].max(twice[1]),
+            thrice[0].min(thrice[1]),
+            thrice[0].max(thrice[1]),
+            half[0].min(half[1]),
+            half[0].max(half[1]),
+            (1.0 + edges).ln(),
+            lines[0].busy().min(lines[1].busy()),
         ];
         let mut values = [0.0; Evidence::COUNT];
         values[..Self::ALONE].copy_from_slice(&alone);
-        Evidence { values, is_block: pair.is_block(), is_enlarged: is_exact && grid.confidence == 1.0 }
+        Evidence {
+            values,
+            is_block: pair.is_block(profiles),
+            is_enlarged: is_exact && grid.confidence == 1.0,
+        }
     }
 
     /// Adds how each compares with the best of the others: of all, and of those with longer steps.
@@ -273,6 +287,11 @@ impl Evidence {
         FIRST.confidence(&self.values).min(self.most())
     }
 
+    /// The confidence that the picture has any grid, before others were looked at.
+    pub(super) fn first_any_confidence(&self) -> f64 {
+        NONE.confidence(&self.values)
+    }
+
     /// The confidence that the grid has the right columns and rows.
     pub(super) fn confidence(&self) -> f64 {
         ALL.confidence(&self.values).min(self.most())
@@ -293,10 +312,9 @@ impl Evidence {
     /// The confidence that the picture has some grid, this one or another, if this is the likeliest
     /// one and `second` the confidence of the next.
     pub(super) fn any_confidence(&self, second: f64) -> f64 {
-        let own = self.confidence();
         let mut values = self.values.to_vec();
-        values.extend([own, second]);
-        ANY.confidence(&values).max(own)
+        values.extend([self.confidence(), second]);
+        ANY.confidence(&values)
     }
 }
 
@@ -317,7 +335,42 @@ const LINEAR_BENDS: f64 = 9.0;
 
 #[cfg(test)]
 mod tests {
+    use image::{Rgba, RgbaImage};
+
     use crate::pixel::grid;
+
+    /// Art of 36x26 cells of `step` pixels, each drawn by `shows` from -0.5 to 0.5 around its
+    /// middle, on black.
+    fn shaped(step: u32, shows: impl Fn(f32, f32) -> bool) -> RgbaImage {
+        let hash = |x: u32, y: u32| ((x * 73_856_093) ^ (y * 19_349_663)).wrapping_mul(2_654_435_761);
+        let at = |pixel: u32| (pixel % step) as f32 / step as f32 + 0.5 / step as f32 - 0.5;
+        RgbaImage::from_fn(36 * step, 26 * step, |x, y| {
+            let [r, g, b, _] = (hash(x / step, y / step) | 0x4040_4000).to_be_bytes();
+            if shows(at(x), at(y)) { Rgba([r, g, b, 255]) } else { Rgba([0, 0, 0, 255]) }
+        })
+    }
+
+    #[test]
+    fn cells_of_a_shape_are_not_taken_for_parts_of_them() {
+        let shapes: [fn(f32, f32) -> bool; 5] = [
+            |x, y| x.hypot(y) < 0.47,
+            |x, y| x.hypot(y) < 0.36,
+            |x, y| (0.15..0.48).contains(&x.hypot(y)),
+            |x, y| x.abs().max(y.abs()) < 0.38,
+            |x, y| x.abs() + y.abs() < 0.52,
+        ];
+        let mut right = 0;
+        for step in [7, 9, 12] {
+            for (i, shape) in shapes.iter().enumerate() {
+                let picture = shaped(step, shape);
+                let found = grid::find(&picture).swap_remove(0);
+                let is_right = (found.x.cells(), found.y.cells()) == (36, 26);
+                assert!(is_right || found.confidence < grid::SURE, "{step} {i}: {found:?}");
+                right += usize::from(is_right);
+            }
+        }
+        assert!(right >= 8, "{right} of 15");
+    }
 
     /// `benches/pixel_bench/fit.py` runs it, and fits the weights to what it prints.
     #[test]
@@ -330,7 +383,7 @@ mod tests {
             let image = image::open(file).unwrap().into_rgba8();
             let name = file.file_name().unwrap().to_string_lossy();
             let started = std::time::Instant::now();
-            let grids = grid::search(&image, true);
+            let grids = grid::search(&image, true).grids;
             let ms = started.elapsed().as_secs_f64() * 1e3;
             for (grid, evidence) in grids {
                 let Some(evidence) = evidence else { continue };

@@ -1,7 +1,7 @@
 //! The fit of a grid of one step to an image, on one axis and on both, and the choice of the step.
 
 use super::profile::Profile;
-use super::{Axis, FEWEST_CELLS, Grid, lattice};
+use super::{Axis, FEWEST_CELLS, Grid, SHORTEST_STEP, lattice};
 
 /// A multiple of a step that reaches this share of its contrast explains the picture as well.
 pub(super) const AS_GOOD: f64 = 0.8;
@@ -20,13 +20,13 @@ const ONE_PHASE: f64 = 0.96;
 /// Contrast that chance gives, times the root of the number of witnesses.
 const CHANCE: f64 = 0.6;
 
-/// What a step is judged by, on one axis or on both.
+/// The measures of a step, on one axis or on both.
 pub(super) trait Judged {
     /// Pixels of a cell.
     fn step(&self) -> f64;
     /// The contrast above what chance gives.
     fn gain(&self) -> f64;
-    /// What fits are chosen by.
+    /// The measure that fits are chosen by.
     fn standing(&self) -> f64;
     /// Power of the bends.
     fn bends(&self) -> f64;
@@ -53,8 +53,8 @@ pub(super) fn coarsest<T: Judged>(fits: &[T]) -> Option<&T> {
     near.max_by(|a, b| a.gain().total_cmp(&b.gain()))
 }
 
-/// Whether the picture bends at parts of the step and not at the step itself: what repeats there is
-/// the content, on a grid that is finer.
+/// `true` if the picture bends at parts of the step and not at the step itself: the content repeats
+/// there, on a grid that is finer.
 pub(super) fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)> + Clone) -> bool {
     let power =
         |times: f64| fits.clone().map(|(fit, profile)| profile.bend_power(times / fit.step)).sum::<f64>();
@@ -62,7 +62,7 @@ pub(super) fn is_overtone<'a>(fits: impl Iterator<Item = (&'a Fit, &'a Profile)>
     strongest > OVERTONE && power(1.0) < 0.1 * strongest
 }
 
-/// What the root of a bend's power adds to the strength of a fit.
+/// The share of the root of a bend's power that is added to the strength of a fit.
 const BENDS: f64 = 0.2;
 
 /// Power of bends, both axes together, that is no chance.
@@ -76,8 +76,8 @@ pub(super) struct Fit {
     /// 1 less the spread within cells over that of the same grid at all phases.
     pub(super) contrast: f64,
     spread: f64,
-    /// How many things the contrast was measured from: cells, or places where anything changes if
-    /// those are fewer.
+    /// The number of things that the contrast was measured from: cells, or places where anything
+    /// changes if those are fewer.
     witnesses: f64,
     /// Power of the bends at this step.
     bend_power: f64,
@@ -86,7 +86,7 @@ pub(super) struct Fit {
 impl Fit {
     pub(super) fn new(profile: &Profile, step: f64, most_phases: usize) -> Option<Fit> {
         let cells = profile.len as f64 / step;
-        if step < 1.75 || cells < FEWEST_CELLS {
+        if step < SHORTEST_STEP || cells < FEWEST_CELLS {
             return None;
         }
         let phases = (step.round() as usize).clamp(4, most_phases);
@@ -120,8 +120,8 @@ impl Fit {
         Some(Fit { step, ..fit })
     }
 
-    /// Of steps that differ by less than half a cell over the whole axis, one with whole cells
-    /// among them, the best.
+    /// The best of steps that differ by less than half a cell over the whole axis, one with whole
+    /// cells among them.
     pub(super) fn best(profile: &Profile, step: f64) -> Option<Fit> {
         let cells = profile.len as f64 / step;
         let steps =
@@ -168,16 +168,20 @@ impl Fit {
         // The border nearest to the middle stays; the ends turn around it.
         let middle = self.phase + ((0.5 * len - self.phase) / self.step).round() * self.step;
         let mut tried = vec![(self.spread, self.step, middle)];
+        let as_good = 1e-6 * profile.total();
+        let mut least = self.spread;
         for step in steps.filter(|step| (len / step - cells).abs() < 0.75) {
             for shift in -3..=3 {
                 let at = middle + 0.25 * f64::from(shift);
-                tried.push((lattice::spread(profile, step, at - (at / step).floor() * step), step, at));
+                let phase = at - (at / step).floor() * step;
+                let spread = lattice::spread_up_to(profile, step, phase, least + as_good);
+                least = least.min(spread);
+                tried.push((spread, step, at));
             }
         }
         // Borders are rounded, so several are as good: the one in the middle of them, or cells of
         // whole pixels.
-        let least = tried.iter().map(|(spread, ..)| *spread).fold(f64::INFINITY, f64::min);
-        tried.retain(|(spread, ..)| *spread <= least + 1e-6 * profile.total());
+        tried.retain(|(spread, ..)| *spread <= least + as_good);
         if tried.iter().any(|(_, step, _)| *step == whole) {
             tried.retain(|(_, step, _)| *step == whole);
         }
@@ -258,16 +262,19 @@ impl Pair {
         Grid { x, y, contrast: 0.5 * (self.x.contrast + self.y.contrast), confidence: 0.0 }
     }
 
-    /// `true` if the steps are those of JPEG's own blocks.
-    pub(super) fn is_block(&self) -> bool {
+    /// `true` if the steps are those of JPEG's own blocks, and the picture does not bend in the
+    /// middle of them, as what was enlarged smoothly does.
+    pub(super) fn is_block(&self, profiles: &[Profile; 2]) -> bool {
         let is_block = |step: f64| [4.0, 8.0, 16.0].iter().any(|block| (step / block - 1.0).abs() < 0.02);
-        is_block(self.x.step) && is_block(self.y.step)
+        let steps = [self.x.step, self.y.step];
+        let bends_inside = profiles.iter().zip(steps).all(|(profile, step)| profile.bends_inside(step));
+        steps.into_iter().all(is_block) && !bends_inside
     }
 
     /// Power of the bends at this step, but none at JPEG's own blocks: there it bends whatever the
     /// picture.
-    pub(super) fn bends_beside_blocks(&self) -> f64 {
-        if self.is_block() { 0.0 } else { self.x.bend_power + self.y.bend_power }
+    pub(super) fn bends_beside_blocks(&self, profiles: &[Profile; 2]) -> f64 {
+        if self.is_block(profiles) { 0.0 } else { self.x.bend_power + self.y.bend_power }
     }
 }
 

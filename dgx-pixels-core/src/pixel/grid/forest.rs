@@ -5,9 +5,11 @@
 //! turns left first. The values are those of `Evidence`, by their number. `12<0.5` asks whether
 //! value 12 is at most 0.5; a lone number ends a branch.
 //!
-//! There are three forests. One judges the grid that is looked at first, by its own measures alone:
-//! where it is sure, no other grid is measured. One judges all candidates of a picture, by how they
-//! compare too. The last one judges by the likeliest candidate whether the picture has any grid.
+//! There are four forests. One judges the grid that is looked at first, by its own measures alone:
+//! where it is sure, no other grid is measured. One judges by the same measures whether the picture
+//! has any grid: where it surely has none, no other grid is measured either. One judges all
+//! candidates of a picture, by how they compare too. The last one judges by the likeliest candidate
+//! whether the picture has any grid.
 //!
 //! The sums are calibrated on kinds of pictures that the trees had not seen, so the confidence is
 //! the share of right answers that a new kind may expect.
@@ -42,6 +44,8 @@ pub(super) static ALL: LazyLock<Forest> = LazyLock::new(|| Forest::built_in(incl
 pub(super) static ANY: LazyLock<Forest> = LazyLock::new(|| Forest::built_in(include_str!("any.forest")));
 /// The forest for the grid that is looked at first.
 pub(super) static FIRST: LazyLock<Forest> = LazyLock::new(|| Forest::built_in(include_str!("first.forest")));
+/// The forest for whether a picture has any grid, judged by the one that is looked at first.
+pub(super) static NONE: LazyLock<Forest> = LazyLock::new(|| Forest::built_in(include_str!("none.forest")));
 
 impl Forest {
     /// Reads a forest of this library's own.
@@ -124,7 +128,7 @@ mod tests {
     #[test]
     fn the_built_in_forests_ask_for_values_that_exist() {
         let (all, alone) = (Evidence::COUNT, Evidence::ALONE);
-        for (forest, count) in [(&*ALL, all), (&*ANY, all + 2), (&*FIRST, alone)] {
+        for (forest, count) in [(&*ALL, all), (&*ANY, all + 2), (&*FIRST, alone), (&*NONE, alone)] {
             assert!(!forest.trees.is_empty());
             for node in forest.trees.iter().flatten() {
                 assert!(!matches!(node, Node::Split { value, .. } if *value >= count), "{node:?}");

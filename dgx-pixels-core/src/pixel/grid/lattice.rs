@@ -89,13 +89,18 @@ fn border(position: f64) -> usize {
 
 /// Spread within the cells of a regular grid, the cut ones at both ends too.
 pub(super) fn spread(profile: &Profile, step: f64, phase: f64) -> f64 {
+    spread_up_to(profile, step, phase, f64::INFINITY)
+}
+
+/// The same; some value above `most` if it is more than `most`.
+pub(super) fn spread_up_to(profile: &Profile, step: f64, phase: f64, most: f64) -> f64 {
     let mut from = 0;
     let mut sum = 0.0;
     let mut k = 0;
     loop {
         let to = border(phase + f64::from(k) * step).min(profile.len);
         sum += profile.spread(from, to);
-        if to == profile.len {
+        if to == profile.len || sum > most {
             return sum;
         }
         from = to;
@@ -110,6 +115,7 @@ pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axi
     // What a cell pays for being half a step off: a share of what an average cell of the regular
     // grid has.
     let stiffness = STIFFNESS * regular * step / profile.len as f64;
+    let most = DRIFTS * regular;
     let mut best = vec![(f64::INFINITY, 0); profile.len + 1];
     best[0] = (0.0, 0);
     for to in 1..=profile.len {
@@ -121,13 +127,18 @@ pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axi
                 continue;
             }
             let off = if cut || to == profile.len { 0.0 } else { (to - from) as f64 / step - 1.0 };
+            // A spread is never below 0, so these cannot be the best, or lead to too much.
+            let least = best[from].0 + 4.0 * stiffness * off * off;
+            if least >= best[to].0 || least > most {
+                continue;
+            }
             let cost = best[from].0 + profile.spread(from, to) + 4.0 * stiffness * off * off;
             if cost < best[to].0 {
                 best[to] = (cost, from);
             }
         }
     }
-    if best[profile.len].0 > DRIFTS * regular {
+    if best[profile.len].0 > most {
         return None;
     }
     let mut borders = vec![profile.len];
@@ -147,7 +158,7 @@ pub(super) fn drifting(profile: &Profile, step: f64, regular: f64) -> Option<Axi
     Some(Axis { step: profile.len as f64 / cells as f64, phase: 0.0, borders, drifts: true, in_parts: false })
 }
 
-/// See [`drifting`].
+/// The price of a cell that is half a step off, in what an average cell of a regular grid has.
 const STIFFNESS: f64 = 1.0;
 /// A drifting grid has at most this share of the regular one's spread.
 const DRIFTS: f64 = 0.7;

@@ -21,7 +21,7 @@ mod spectrum;
 use image::RgbaImage;
 
 pub(crate) use enlarged::coarser;
-use enlarged::enlarged;
+use enlarged::{enlarged, filled};
 use evidence::{Circumstances, Combs, Evidence};
 use fit::{AS_GOOD, Fit, Judged as _, Pair, STANDS, coarsest, is_overtone};
 pub use lattice::Axis;
@@ -72,6 +72,8 @@ const PEAKS: usize = 8;
 const HARMONICS: u32 = 5;
 /// Steps that are looked at closely, by each of four measures.
 const FINALISTS: usize = 8;
+/// Shorter steps are not fitted.
+const SHORTEST_STEP: f64 = 1.75;
 /// Fewer cells than this along an axis are no grid.
 const FEWEST_CELLS: f64 = 8.0;
 /// From this confidence on no other grid is looked for.
@@ -113,7 +115,7 @@ pub(super) struct Found {
 /// A picture may surely have a grid while none of the candidates is sure, for example a sheet of
 /// two pitches. Then it must not be said that it has none, so that question is answered apart.
 pub(super) fn look(image: &RgbaImage) -> Found {
-    let found = search(image, false);
+    let Searched { grids: mut found, any } = search(image, false);
     // Every change lies on cells of 2 pixels or more: no chance, whatever the right multiple.
     let is_enlarged =
         found.iter().any(|(_, evidence)| evidence.as_ref().is_some_and(|evidence| evidence.is_enlarged));
@@ -121,22 +123,45 @@ pub(super) fn look(image: &RgbaImage) -> Found {
     let any = match found.first() {
         Some((grid, None)) => grid.confidence,
         _ if is_enlarged => 1.0,
+        _ if let Some(any) = any => any,
         Some((grid, Some(evidence))) if grid.confidence < SURE_AT_ONCE => evidence.any_confidence(second),
         Some((grid, Some(_))) => grid.confidence,
         None => 0.0,
     };
+    // No grid is likelier than any.
+    for (grid, _) in &mut found {
+        grid.confidence = grid.confidence.min(any);
+    }
     Found { grids: found.into_iter().map(|(grid, _)| grid).collect(), any }
 }
 
-/// The grids that the picture may have.
+/// The outcome of a search.
+struct Searched {
+    /// Best first, each with its evidence unless every pixel lies on it.
+    grids: Vec<(Grid, Option<Evidence>)>,
+    /// The confidence that the picture has any grid, if the first one told enough of that.
+    any: Option<f64>,
+}
+
+impl Searched {
+    /// A search that ended with one grid.
+    fn with(grid: Grid, evidence: Option<Evidence>) -> Searched {
+        Searched { grids: vec![(grid, evidence)], any: None }
+    }
+
+    /// A search that found nothing.
+    fn nothing() -> Searched {
+        Searched { grids: vec![], any: None }
+    }
+}
+
+/// Searches for the grids that the picture may have.
 ///
-/// The likeliest is measured first. If it is sure, the search ends; else multiples and parts of
-/// the strongest steps, the steps of distances between edges, and grids with a phase for each part
-/// of a sheet are measured too.
-///
-/// The grids, best first, each with its evidence unless every pixel lies on it. A search that is
-/// `thorough` looks at all candidates also where the first is sure.
-fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
+/// The likeliest is measured first. If it is sure, or surely there is none, the search ends; else
+/// multiples and parts of the strongest steps, the steps of distances between edges, and grids with
+/// a phase for each part of a sheet are measured too. A search that is `thorough` measures them
+/// always.
+fn search(image: &RgbaImage, thorough: bool) -> Searched {
     let exact = enlarged(image);
     let profiles = Profile::both(image);
     let lines = [&profiles[0].lines, &profiles[1].lines];
@@ -147,8 +172,8 @@ fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
         let steps = steps_of(grid);
         let is_explained = !comb.explains_more(lines, steps) && comb.without_scan_lines(steps).is_none();
         let is_art = comb.single(lines, steps) >= FEWEST_EXACT && !comb.disagrees_with_axis(steps);
-        if is_explained && is_art {
-            return vec![(grid.clone(), None)];
+        if is_explained && is_art && filled(image, grid) >= FEWEST_FILLED {
+            return Searched::with(grid.clone(), None);
         }
     }
     let mut steps = vec![];
@@ -189,7 +214,7 @@ fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
     let overtone = |pair: &Pair| is_overtone([&pair.x, &pair.y].into_iter().zip(&profiles));
     let own: Vec<_> = pairs.iter().filter(|pair| !overtone(pair)).copied().collect();
     let pairs = if own.is_empty() { pairs } else { own };
-    let Some(mut pair) = coarsest(&pairs).copied() else { return vec![] };
+    let Some(mut pair) = coarsest(&pairs).copied() else { return Searched::nothing() };
     // 3. each axis alone
     let alone = [|pair: &Pair| pair.x, |pair: &Pair| pair.y].map(|axis| {
         let fits: Vec<_> = pairs.iter().map(axis).collect();
@@ -223,7 +248,7 @@ fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
     let mut found: Vec<(Grid, Evidence)> = vec![];
     let cells = |grid: &Grid| [grid.x.cells(), grid.y.cells()];
     if let Some(grid) = exact {
-        let Some(pair) = fitted(steps_of(&grid)) else { return vec![(grid, None)] };
+        let Some(pair) = fitted(steps_of(&grid)) else { return Searched::with(grid, None) };
         let evidence = describe(&grid, &pair.of(&profiles, &grid), true);
         found.push((grid, evidence));
     } else {
@@ -231,8 +256,11 @@ fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
         let evidence = describe(&grid, &pair, false);
         let confidence = evidence.first_confidence();
         let in_parts = parts.as_ref().is_some_and(|parts| parts.off(&profiles, &grid) > IN_PARTS);
-        if confidence >= SURE_AT_ONCE && !in_parts && !thorough {
-            return vec![(Grid { confidence, ..grid }, Some(evidence))];
+        let any = evidence.first_any_confidence();
+        let is_settled = confidence >= SURE_AT_ONCE || any <= NONE_AT_ONCE;
+        if is_settled && !in_parts && !thorough {
+            let any = (any <= NONE_AT_ONCE).then_some(any);
+            return Searched { grids: vec![(Grid { confidence, ..grid }, Some(evidence))], any };
         }
         found.push((grid, evidence));
     }
@@ -252,7 +280,18 @@ fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
     let of_distances = likely.len();
     likely.extend(comb.steps().map(|step| [step; 2]).chain([apart]).filter_map(fitted));
     let best = likely.iter().map(Pair::standing).fold(0.0, f64::max);
+    let lens = [profiles[0].len as f64, profiles[1].len as f64];
+    let cells_of = |pair: &Pair| [lens[0] / pair.x.step, lens[1] / pair.y.step];
+    // The first look measured the pair, unless every pixel lies on another grid.
+    let mut measured: Vec<[f64; 2]> =
+        found.iter().filter(|(grid, _)| grid.confidence == 0.0).map(|_| cells_of(&pair)).collect();
     for pair in &likely {
+        // Multiples and parts of several steps are often the same one.
+        let near = |other: &[f64; 2]| other.iter().zip(cells_of(pair)).all(|(a, b)| (a - b).abs() < ONE_GRID);
+        if measured.iter().any(near) {
+            continue;
+        }
+        measured.push(cells_of(pair));
         let grid = pair.grid(&profiles, pair.standing() >= LIKELY * best);
         if !found.iter().any(|(other, _)| cells(other) == cells(&grid)) {
             let evidence = describe(&grid, pair, false);
@@ -281,8 +320,13 @@ fn search(image: &RgbaImage, thorough: bool) -> Vec<(Grid, Option<Evidence>)> {
         grids.sort_by(|a, b| b.0.confidence.total_cmp(&a.0.confidence));
         grids.truncate(CANDIDATES);
     }
-    grids
+    Searched { grids, any: None }
 }
+
+/// Steps that differ by less than this many cells over a whole axis have one best grid.
+const ONE_GRID: f64 = 0.2;
+/// Up to this confidence that the picture has any grid the first look is enough.
+const NONE_AT_ONCE: f64 = 0.03;
 
 /// Steps that are looked at in each part of a sheet.
 const MOST_IN_PARTS: usize = 6;
@@ -302,12 +346,18 @@ const MOST_LIKELY: usize = 8;
 
 /// Longer steps are looked for by the other measures alone.
 const LONGEST_STEP: f64 = 90.0;
+/// Share of the lines that have changes, of art on which every change lies on the grid.
+const FEWEST_FILLED: f64 = 0.5;
 /// Share of distances that are one cell, of art on which every change lies on the grid.
 const FEWEST_EXACT: f64 = 0.12;
 
 /// The grid of cells of `step` pixels, where it fits best; exactly divided and from the corner
 /// where that is as good.
 pub(crate) fn with_step(image: &RgbaImage, step: f64) -> Grid {
+    if step < SHORTEST_STEP {
+        let axis = |len: u32| Axis::regular(len as usize, step.min(f64::from(len)), 0.0);
+        return Grid { x: axis(image.width()), y: axis(image.height()), contrast: 1.0, confidence: 1.0 };
+    }
     let axis = |profile: &Profile| match Fit::new(profile, step, 24) {
         Some(fit) => (fit.regular(profile), fit.contrast),
         None => (Axis::regular(profile.len, step.min(profile.len as f64), 0.0), 1.0),
@@ -324,8 +374,8 @@ pub(crate) fn exactly(image: &RgbaImage, step: f64) -> Option<Grid> {
     grid.is_exact(image).then_some(grid)
 }
 
-/// Whether a sure grid of an image that looks as if it were at its own size may be right after all,
-/// as in a GIF that was enlarged and then dithered.
+/// `true` if a sure grid of an image that looks as if it were at its own size may be right after
+/// all, as in a GIF that was enlarged and then dithered.
 pub(crate) fn rivals_native(grid: &Grid) -> bool {
     let parts = TILES / grid.x.step;
     grid.contrast >= DOUBTFUL || (parts - parts.round()).abs() > 0.05

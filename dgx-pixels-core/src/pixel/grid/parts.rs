@@ -41,19 +41,8 @@ pub(super) struct Parts {
 impl Parts {
     /// Finds the parts of `image`; `None` if it has no gutters inside.
     pub(super) fn of(image: &RgbaImage) -> Option<Parts> {
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        // The least and the most of each channel along each column and each row.
-        let mut columns = vec![([255u8; 4], [0u8; 4]); width];
-        let mut rows = vec![([255u8; 4], [0u8; 4]); height];
-        let lines = image.as_raw().chunks_exact(4 * width.max(1));
-        for (row, line) in rows.iter_mut().zip(lines) {
-            for (column, pixel) in columns.iter_mut().zip(line.as_chunks::<4>().0) {
-                widen(column, pixel);
-                widen(row, pixel);
-            }
-        }
-        let axes = [columns, rows].map(|lines| {
-            let is_plain = |line: &([u8; 4], [u8; 4])| (0..4).all(|c| line.1[c] - line.0[c] <= PLAIN);
+        let axes = bounds(image).map(|lines| {
+            let is_plain = |line: &Bounds| (0..4).all(|c| line.1[c] - line.0[c] <= PLAIN);
             let mut parts: Vec<(usize, usize)> = vec![];
             let mut from = None;
             for (at, plain) in lines.iter().map(is_plain).chain([true]).enumerate() {
@@ -118,12 +107,44 @@ impl Parts {
     }
 }
 
-/// Lets the least and the most of each channel include a pixel.
-fn widen(bounds: &mut ([u8; 4], [u8; 4]), pixel: &[u8; 4]) {
-    for ((least, most), value) in bounds.0.iter_mut().zip(&mut bounds.1).zip(pixel) {
-        *least = (*least).min(*value);
-        *most = (*most).max(*value);
+/// The least and the most of each channel.
+type Bounds = ([u8; 4], [u8; 4]);
+
+/// Bytes that are compared at a time, of whole pixels.
+const LANES: usize = 32;
+
+/// The bounds of each column and of each row.
+fn bounds(image: &RgbaImage) -> [Vec<Bounds>; 2] {
+    let len = 4 * image.width() as usize;
+    let (mut least, mut most) = (vec![255u8; len], vec![0u8; len]);
+    let mut rows = Vec::with_capacity(image.height() as usize);
+    for line in image.as_raw().chunks_exact(len.max(1)) {
+        for ((least, most), value) in least.iter_mut().zip(&mut most).zip(line) {
+            *least = (*least).min(*value);
+            *most = (*most).max(*value);
+        }
+        rows.push(bounds_of(line));
     }
+    let columns = least.as_chunks::<4>().0.iter().zip(most.as_chunks::<4>().0);
+    [columns.map(|(least, most)| (*least, *most)).collect(), rows]
+}
+
+/// The bounds of one row.
+fn bounds_of(line: &[u8]) -> Bounds {
+    let (mut least, mut most) = ([255u8; LANES], [0u8; LANES]);
+    let (blocks, rest) = line.as_chunks::<LANES>();
+    for values in blocks.iter().map(|block| &block[..]).chain([rest]) {
+        for ((least, most), value) in least.iter_mut().zip(&mut most).zip(values) {
+            *least = (*least).min(*value);
+            *most = (*most).max(*value);
+        }
+    }
+    let mut bounds = ([255u8; 4], [0u8; 4]);
+    for (lane, (least, most)) in least.into_iter().zip(most).enumerate() {
+        bounds.0[lane % 4] = bounds.0[lane % 4].min(least);
+        bounds.1[lane % 4] = bounds.1[lane % 4].max(most);
+    }
+    bounds
 }
 
 /// The step near `step` that fits best; the whole number of pixels if that is nearly as good.

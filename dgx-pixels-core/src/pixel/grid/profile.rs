@@ -4,7 +4,7 @@
 use image::RgbaImage;
 
 use super::edges::Edges;
-use super::spectrum::{flattened, power_at};
+use super::spectrum::{flattened, power_at, wave_at};
 
 /// Lines across the axis that spans are judged by.
 const LINES: usize = 32;
@@ -14,9 +14,14 @@ const STRONG: i16 = 96;
 /// Spans are judged by the sums of each line's changes, of at most this each, so that strong edges
 /// weigh little more than weak ones.
 const STEEPEST: i16 = 64;
-/// What such a sum is off the pixel by shrinks by this part with each pixel: it stays small, and
-/// exact in 32 bits.
+/// The distance of such a sum from the pixel shrinks by this part with each pixel: it stays small,
+/// and exact in 32 bits.
 const PULL: i16 = 128;
+
+/// A power of bends that is no chance.
+const INSIDE: f64 = 9.0;
+/// The power that noise has on average.
+const ONE_NOISE: f64 = 1.0;
 
 /// One axis of a picture, as numbers along it.
 pub(super) struct Profile {
@@ -28,7 +33,9 @@ pub(super) struct Profile {
     /// The same for the change of the change at pixel `i`.
     pub(super) bends: Vec<f32>,
     bend_variance: f64,
-    /// How many positions share the change: 31 for 32 hard cells, nearly all for a smooth picture.
+    edge_variance: f64,
+    /// The number of positions that share the change: 31 for 32 hard cells, nearly all for a smooth
+    /// picture.
     pub(super) places: f64,
     /// The edges of single lines.
     pub(super) lines: Edges,
@@ -51,7 +58,7 @@ struct Lines {
 
 /// Lines of a picture that are looked at: all, or every second, third, ... where there are at least
 /// twice as many.
-const ENOUGH_LINES: usize = 400;
+const ENOUGH_LINES: usize = 300;
 
 impl Lines {
     fn rows(image: &RgbaImage) -> Self {
@@ -200,13 +207,16 @@ impl Profile {
         let sum_of_squares: f64 = edges.iter().map(|edge| f64::from(*edge) * f64::from(*edge)).sum();
         let places = if sum > 0.0 { sum * sum / sum_of_squares } else { 1.0 };
         let bends = flattened(&bends);
-        let bend_variance = bends.iter().map(|bend| f64::from(bend * bend)).sum::<f64>().max(1e-9);
+        let edges = flattened(&edges);
+        let squares_of = |values: &[f32]| values.iter().map(|value| f64::from(value * value)).sum::<f64>();
+        let [edge_variance, bend_variance] = [&edges, &bends].map(|values| squares_of(values).max(1e-9));
         let lines = edges_of_lines;
         Profile {
             len,
-            edges: flattened(&edges),
+            edges,
             bends,
             bend_variance,
+            edge_variance,
             places,
             lines,
             weakest: f64::from(weakest),
@@ -223,6 +233,23 @@ impl Profile {
             return 0.0;
         }
         power_at(&self.bends, frequency) / self.bend_variance
+    }
+
+    /// `true` if it bends in the middle of cells of `step` pixels that begin at the corner, and not
+    /// at their borders.
+    pub(super) fn bends_inside(&self, step: f64) -> bool {
+        let (re, power) = wave_at(&self.bends, 1.0 / step, 0.5);
+        power / self.bend_variance > INSIDE && re < -0.5 * power.sqrt()
+    }
+
+    /// The logarithm of the power of edges that repeat `times` as slowly as cells of `step` pixels,
+    /// over that of edges that repeat as the cells do.
+    ///
+    /// The power of cells that are all there is to see is about the same at all their harmonics. So
+    /// this is about 0 for a step that is a part of the true one, and far below for the true one.
+    pub(super) fn slower(&self, step: f64, times: f64) -> f64 {
+        let of = |frequency: f64| power_at(&self.edges, frequency) / self.edge_variance + ONE_NOISE;
+        (of(1.0 / (times * step)) / of(1.0 / step)).ln()
     }
 
     /// Sum of the squared distances of the pixels in `from..to` from their mean, over all lines and

@@ -46,7 +46,7 @@ pub(super) fn flattened(values: &[f32]) -> Vec<f32> {
 }
 
 impl Spectrum {
-    /// Of `values` from `lowest` cycles per pixel to one in two.
+    /// The spectrum of `values` from `lowest` cycles per pixel to one in two.
     pub(super) fn new(values: &[f32], lowest: f64) -> Self {
         let size = (OVERSAMPLING * values.len().max(1)).next_power_of_two();
         let mut buffer: Vec<_> = values.iter().map(|value| Complex::new(*value, 0.0)).collect();
@@ -83,12 +83,18 @@ impl Spectrum {
 
 /// The power of a profile's wave of one frequency, not over its variance.
 pub(super) fn power_at(values: &[f32], frequency: f64) -> f64 {
+    wave_at(values, frequency, 0.0).1
+}
+
+/// The wave of one frequency of a profile whose first value lies at `start`: the part that is
+/// highest at 0, and the power.
+pub(super) fn wave_at(values: &[f32], frequency: f64, start: f64) -> (f64, f64) {
     let turn = Complex::from_polar(1.0, -TAU * frequency);
-    let mut rotor = Complex::new(1.0f64, 0.0);
+    let mut rotor = Complex::from_polar(1.0, -TAU * frequency * start);
     let mut sum = Complex::new(0.0, 0.0);
     for value in values {
         sum += rotor * f64::from(*value);
         rotor *= turn;
     }
-    sum.norm_sqr()
+    (sum.re, sum.norm_sqr())
 }

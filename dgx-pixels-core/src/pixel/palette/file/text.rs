@@ -84,7 +84,7 @@ fn hex(text: &str) -> Result<Vec<[u8; 3]>, String> {
     Ok(colors)
 }
 
-/// Whether a comment begins here, and not a color: `#`, `##`, `#Palette`, but not `#12345g`.
+/// `true` if a comment begins here, and not a color: `#`, `##`, `#Palette`, but not `#12345g`.
 fn is_comment(word: &str) -> bool {
     word.strip_prefix('#').is_some_and(|rest| {
         let as_long_as_a_color = matches!(rest.len(), 3 | 4 | 6 | 8);
