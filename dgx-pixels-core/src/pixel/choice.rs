@@ -129,7 +129,7 @@ pub(super) fn choose(
         // Dithering that does not repeat is like art, so a grid beneath it raises doubt and no more.
         if native.is_dithered() {
             let beneath = grid::look(&texture::without(image, SPREADS)).grids;
-            if is_sure(&beneath) && !grid::is_of_tiles(&beneath[0]) {
+            if is_sure(&beneath) && !may_be_of_texture(&beneath[0], SPREADS) {
                 let confidence = beneath[0].confidence;
                 return in_doubt(image, options.unsure, beneath, confidence);
             }

@@ -255,7 +255,7 @@ fn the_order_and_number_of_inputs_change_nothing() {
 #[test]
 fn a_doubtful_grid_is_told_and_its_candidates_are_drawn() {
     let desk = Desk::new();
-    imageops::blur(&enlarged(9, FilterType::Triangle), 4.5).save(desk.path("in.png")).unwrap();
+    imageops::blur(&enlarged(8, FilterType::Triangle), 4.5).save(desk.path("in.png")).unwrap();
     let ran = desk.run(["pixelize", "in.png", "--output", "out.png", "--json"]);
     let [line] = ran.json().try_into().unwrap();
     let others = line["others"].as_array().unwrap();
