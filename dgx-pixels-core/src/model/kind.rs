@@ -118,7 +118,6 @@ impl FileKind {
             let text = header.tensors.iter().find(to_k).and_then(|tensor| tensor.shape.get(1).copied());
             return match (label, text) {
                 (Some(_), _) => match side(&format!("{prefix}input_blocks.0.0.weight"), 1) {
-                    Some(9) => FileKind::Other("an SDXL model for inpainting, with 9 input channels"),
                     Some(8) => FileKind::Other("an SDXL model for editing, with 8 input channels"),
                     _ => FileKind::Sdxl,
                 },
@@ -204,9 +203,10 @@ mod tests {
             (&[("double_blocks.0.img_attn.qkv.weight", &[1, 1])], "a Flux model"),
             (&[(IN, &[384, 4, 3, 3]), (LABEL, &[1536, 2560])], "the SDXL refiner"),
             (
-                &[(IN, &[320, 9, 3, 3]), (LABEL, &[1280, 2816])],
-                "an SDXL model for inpainting, with 9 input channels",
+                &[(IN, &[320, 8, 3, 3]), (LABEL, &[1280, 2816])],
+                "an SDXL model for editing, with 8 input channels",
             ),
+            (&[(IN, &[320, 9, 3, 3]), (LABEL, &[1280, 2816])], "an SDXL checkpoint"),
             (&[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816]), ("edm_mean", &[4])], "an SDXL checkpoint"),
             (&[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816])], "an SDXL checkpoint"),
             (&[("lora_unet_input_blocks_4_1_proj_in.lora_down.weight", &[4, 640])], "a LoRA"),

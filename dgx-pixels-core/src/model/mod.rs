@@ -305,6 +305,7 @@ impl Model {
             scheduler: self.scheduler.name(),
             is_distilled: self.unet.time_cond_proj_dim.is_some(),
             matte: Some(self.generation.matte),
+            needs_mask: self.is_for_inpainting(),
         }
     }
 
@@ -426,16 +427,24 @@ impl Model {
             );
             return Err(fault("unet/config.json", reason));
         }
-        if self.unet.in_channels != self.vae.latent_channels
-            || self.unet.out_channels != self.vae.latent_channels
-        {
+        let UNetConfig { in_channels, out_channels, .. } = self.unet;
+        let latent = self.vae.latent_channels;
+        let is_right = in_channels == latent || self.is_for_inpainting();
+        if !is_right || out_channels != latent {
             let reason = format!(
-                "`in_channels` is {} and `out_channels` {}; expected the VAE's `latent_channels`, {}",
-                self.unet.in_channels, self.unet.out_channels, self.vae.latent_channels
+                "`in_channels` is {in_channels} and `out_channels` {out_channels}; expected the VAE's \
+                 `latent_channels`, {latent} and {latent}, or {} and {latent} for inpainting",
+                2 * latent + 1
             );
             return Err(fault("unet/config.json", reason));
         }
         Ok(())
+    }
+
+    /// `true` for a model whose UNet takes a mask and the latents of the masked image beside those
+    /// of the sample: 9 channels for SDXL.
+    fn is_for_inpainting(&self) -> bool {
+        self.unet.in_channels == 2 * self.vae.latent_channels + 1
     }
 }
 

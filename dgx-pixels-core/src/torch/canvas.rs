@@ -43,6 +43,8 @@ pub struct SdxlCanvas {
     pub(super) noise: Option<Tensor>,
     /// The image whose parts outside a mask stay.
     pub(super) kept: Option<Kept>,
+    /// The inputs of a model for inpainting besides the latents, `[1, 1 + channels, h, w]`.
+    pub(super) masked: Option<Tensor>,
     pub(super) state: State,
 }
 
@@ -130,9 +132,13 @@ impl SdxlCanvas {
         // Asked for by itself first: tch 0.24 panics where an operation that takes a number is
         // refused memory.
         let _room = self.state.latents.f_empty_like()?;
-        match self.scheduler.input_scale(self.state.steps_done) {
-            1.0 => Ok(self.state.latents.shallow_clone()),
-            scale => self.state.latents.f_mul_scalar(scale),
+        let scaled = match self.scheduler.input_scale(self.state.steps_done) {
+            1.0 => self.state.latents.shallow_clone(),
+            scale => self.state.latents.f_mul_scalar(scale)?,
+        };
+        match &self.masked {
+            Some(masked) => Tensor::f_cat(&[&scaled, masked], 1),
+            None => Ok(scaled),
         }
     }
 

@@ -437,18 +437,20 @@ impl Sdxl {
         let mut generator = Generator::new(request.seed);
         let ImageSize { width, height } = request.size;
         let scale = self.model.vae.scale_factor();
-        let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
+        let channels = self.model.vae.latent_channels;
+        let shape = [1, channels, i64::from(height / scale), i64::from(width / scale)];
+        let takes_mask = self.model.defaults().needs_mask;
         let prepared = request.prepared(self.model.generation.matte);
         let mut draw = || -> TorchResult<Begun> {
             if let Some((prepared, strength)) = prepared.as_ref().zip(request.strength) {
                 let vae_kind = self.vae_dtype.kind();
-                let onto = Onto { vae: &self.vae, vae_kind, kind, device, scale, wrap: request.wrap };
+                let onto = Onto { vae: &self.vae, vae_kind, kind, device, scale, wrap: request.wrap, takes_mask };
                 return onto.begin(prepared, strength, &*scheduler, &mut generator);
             }
             let noise = place(&generator.randn(&shape, kind)?, device)?;
-            Ok(Begun { latents: noise.f_mul_scalar(scheduler.initial_sigma())?, kept: None })
+            Ok(Begun { latents: noise.f_mul_scalar(scheduler.initial_sigma())?, kept: None, masked: None })
         };
-        let Begun { latents, kept } =
+        let Begun { latents, kept, masked } =
             draw().map_err(|error| failed(error, self.device, "drawing the noise"))?;
 
         Ok(SdxlCanvas {
@@ -462,6 +464,7 @@ impl Sdxl {
             generator,
             noise: None,
             kept,
+            masked,
             state: State {
                 latents,
                 previous: [None, None, None],
