@@ -16,7 +16,7 @@ use super::{Component, Model, marks, scales, sgm};
 use crate::error::Error;
 
 /// Width of an attention head, in every model of the family.
-const HEAD_WIDTH: i64 = 64;
+pub(super) const HEAD_WIDTH: i64 = 64;
 
 /// Tensors by their names in diffusers.
 pub(super) type Tensors = BTreeMap<String, Weight>;
@@ -290,7 +290,7 @@ fn third(weight: &Weight, thirds: std::ops::Range<usize>) -> Option<Weight> {
 }
 
 /// A side of a tensor.
-fn side(tensors: &Tensors, name: &str, i: usize) -> Result<i64, String> {
+pub(super) fn side(tensors: &Tensors, name: &str, i: usize) -> Result<i64, String> {
     let weight = tensors.get(name).ok_or_else(|| format!("it has no `{name}`"))?;
     let side =
         weight.shape.get(i).ok_or_else(|| format!("`{name}` has {:?} sides; expected more", weight.shape))?;
@@ -298,7 +298,7 @@ fn side(tensors: &Tensors, name: &str, i: usize) -> Result<i64, String> {
 }
 
 /// The number of list entries `PREFIX0.`, `PREFIX1.`, … that there are.
-fn count(tensors: &Tensors, prefix: &str) -> usize {
+pub(super) fn count(tensors: &Tensors, prefix: &str) -> usize {
     let has = |i: &usize| {
         let start = format!("{prefix}{i}.");
         tensors.range(start.clone()..).next().is_some_and(|(name, _)| name.starts_with(&start))

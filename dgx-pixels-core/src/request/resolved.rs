@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Crop, DEFAULT_STRENGTH, GenerateRequest, ImageSize, LoraChoice, Mask, RequestError, SourceImage,
+    ControlChoice, Crop, DEFAULT_STRENGTH, GenerateRequest, ImageSize, LoraChoice, Mask, RequestError,
+    SourceImage,
 };
 use crate::pixel::Wrap;
 use crate::prompt::PromptSyntax;
@@ -62,6 +63,9 @@ pub struct ResolvedRequest {
     /// The VAE in place of the model's own, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vae: Option<String>,
+    /// The control nets, by name, with the images that they follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub control: Vec<ControlChoice>,
     /// The request's seed.
     pub seed: u64,
     /// The image to begin from.
@@ -155,6 +159,7 @@ impl GenerateRequest {
             clip_skip: self.clip_skip,
             lora: self.lora.clone(),
             vae: self.vae.clone(),
+            control: self.control.clone(),
             seed: self.seed,
             init_image: self.init_image.clone(),
             mask: self.mask.clone(),
@@ -188,6 +193,14 @@ impl GenerateRequest {
                             and `mask`, or a model that draws from a prompt alone";
                 return Err(RequestError::image(field, text));
             }
+        }
+        if let Some(ControlChoice { model, image, .. }) =
+            self.control.iter().find(|control| control.image.pixels().is_none())
+        {
+            let text = format!(
+                "has `{model}` with `{image}`, which is not kept here; expected the path of the image"
+            );
+            return Err(RequestError::image("control", text));
         }
         let Some(image) = &self.init_image else { return Ok(None) };
         if defaults.matte.is_none() {
@@ -264,6 +277,7 @@ impl From<ResolvedRequest> for GenerateRequest {
             clip_skip: resolved.clip_skip,
             lora: resolved.lora,
             vae: resolved.vae,
+            control: resolved.control,
             seed: resolved.seed,
             init_image: resolved.init_image,
             mask: resolved.mask,

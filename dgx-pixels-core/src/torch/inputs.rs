@@ -45,7 +45,7 @@ pub(super) struct Onto<'a> {
     pub(super) device: tch::Device,
     pub(super) scale: u32,
     pub(super) wrap: Wrap,
-    /// Whether the UNet takes the mask and the masked image.
+    /// `true` if the UNet takes the mask and the masked image.
     pub(super) takes_mask: bool,
 }
 
@@ -72,9 +72,7 @@ impl Onto<'_> {
         // 2. noise
         let noise = place(&generator.randn(&shape, self.kind)?, self.device)?;
         let latents = match &image {
-            Some(image) if !from_noise => {
-                noised(image, &noise, scheduler.noised(0))?.f_to_kind(self.kind)?
-            }
+            Some(image) if !from_noise => noised(image, &noise, scheduler.noised(0))?.f_to_kind(self.kind)?,
             _ => noise.f_mul_scalar(scheduler.initial_sigma())?,
         };
 

@@ -10,12 +10,13 @@ use image::{Rgba, RgbaImage};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
+use super::blocks::Conditioning;
 use super::canvas::SdxlCanvas;
 use super::clip::TextEncoder;
 use super::device::{Generator, InferenceMode};
 use super::sdxl::Sdxl;
 use super::tokenizer::Tokenizer;
-use super::unet::{Conditioning, UNet};
+use super::unet::UNet;
 use super::vae::Vae;
 use super::weights::Weights;
 use crate::backend::{Backend, Canvas, begin, paint};
@@ -146,10 +147,10 @@ impl Golden {
             texts: &unet.keys_values(texts).unwrap(),
             tokens: texts.size()[1],
         };
-        let (output, deep) = unet.forward(self.get("unet.sample"), &conditioning).unwrap();
+        let (output, deep) = unet.forward(self.get("unet.sample"), &conditioning, None).unwrap();
         self.assert_close("unet.output", &output, TOLERANCE);
         // With its own inner levels a step without them is the same step.
-        let shallow = unet.forward_shallow(self.get("unet.sample"), &conditioning, &deep).unwrap();
+        let shallow = unet.forward_shallow(self.get("unet.sample"), &conditioning, None, &deep).unwrap();
         assert_close(&format!("{}: shallow", self.name), &shallow, &output, 0.0);
     }
 
