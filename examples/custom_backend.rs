@@ -48,6 +48,7 @@ impl Backend for Plasma {
             scheduler: SchedulerName::Euler,
             is_distilled: false,
             matte: None,
+            needs_mask: false,
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
-    /// The models that the flags name. They take LoRAs and VAEs by path too.
+    /// The models that the flags name. They take LoRAs, VAEs and control nets by path too.
     ///
     /// # Errors
     /// [`Error::ModelChoice`], or the model's own fault.

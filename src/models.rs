@@ -20,9 +20,9 @@ use crate::output::{note, say, say_json, warn};
 /// List the models and LoRAs there are, or show one.
 ///
 /// Models are folders in diffusers' layout, or `.safetensors` files with all of a model. LoRAs are
-/// files beside them or in a folder `loras`, textual inversions in a folder `embeddings`, and VAEs
-/// in a folder `vae`. The program looks for them in each folder of
-/// `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the
+/// files beside them or in a folder `loras`, textual inversions in a folder `embeddings`, VAEs in a
+/// folder `vae`, and control nets in a folder `controlnet`. The program looks for them in each
+/// folder of `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the
 /// program, in Hugging Face's cache (`dgx-pixels pull` fills it), and in `models` of the current
 /// folder. The first place that
 /// has a name wins; a model of the same name in a later place is used by its path.
@@ -38,8 +38,9 @@ pub(crate) struct Args {
     /// `steps`, `guidance_scale`, `components`, and for a file `unknown` (the tensors that belong
     /// to no part). A LoRA's line has the `kind` `lora`, `name`, `path`, `error`, and where that is
     /// null `changes`, `base`, `modules`, `ranks`, `dtype`, `words`, `licence` and `unknown`. A
-    /// textual inversion's line (`kind` `embedding`) and a VAE's (`vae`) have `name`, `path`,
-    /// `error`, and where that is null `tensors`, `dtype`, `bytes` and `licence`.
+    /// textual inversion's line (`kind` `embedding`), a VAE's (`vae`) and a control net's
+    /// (`controlnet`) have `name`, `path`, `error`, and where that is null `tensors`, `dtype`,
+    /// `bytes` and `licence`.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -112,7 +113,7 @@ struct LoraLine<'a> {
     about: Option<About>,
 }
 
-/// A file that is a part of models: a textual inversion or a VAE.
+/// A file that goes with models: a textual inversion, a VAE or a control net.
 #[derive(Serialize)]
 struct Piece {
     tensors: usize,
@@ -253,12 +254,13 @@ fn list(json: bool) -> Result<(), Failure> {
     faults.iter().try_for_each(say)
 }
 
-/// The textual inversions and VAEs that are files or folders of their own, each with the word for
-/// its kind.
+/// The textual inversions, VAEs and control nets that are files or folders of their own, each with
+/// the word for its kind.
 fn pieces(places: &[Place]) -> impl Iterator<Item = (&'static str, String, PathBuf)> {
     let of =
         |kind, found: Vec<(String, PathBuf)>| found.into_iter().map(move |(name, path)| (kind, name, path));
-    of("embedding", search::embeddings(places)).chain(of("vae", search::vaes(places)))
+    let embeddings = of("embedding", search::embeddings(places));
+    embeddings.chain(of("vae", search::vaes(places))).chain(of("controlnet", search::controls(places)))
 }
 
 impl Piece {

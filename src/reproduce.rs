@@ -12,7 +12,7 @@ use dgx_pixels_core::model::Options;
 use dgx_pixels_core::model::parts::Parts;
 use dgx_pixels_core::picture_file::Made;
 use dgx_pixels_core::{Cause, ValueError};
-use dgx_pixels_core::{GenerateRequest, LoraChoice, Mask, SourceImage, Submission};
+use dgx_pixels_core::{GenerateRequest, LoraChoice, SourceImage, Submission};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -52,8 +52,14 @@ pub(crate) struct Args {
     /// records.
     #[arg(long, value_name = "PATH")]
     vae: Option<PathBuf>,
-    /// The path of an image that the drawing began from, or of its mask, if it was drawn on another
-    /// machine. Several may be given. An image is known by the hash that the record has.
+
+    /// The path of a control net that is in no model folder. Several may be given. It is known by
+    /// the hash that the image records.
+    #[arg(long, value_name = "PATH")]
+    control: Vec<PathBuf>,
+
+    /// The path of an image that the drawing began from or followed, or of its mask, if it was
+    /// drawn on another machine. Several may be given. An image is known by the hash that the record has.
     #[arg(long, value_name = "PATH")]
     image: Vec<PathBuf>,
 
@@ -150,6 +156,9 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     if let (Some(vae), Some(hash)) = (&mut request.vae, &before.vae_hash) {
         *vae = vae_file(args, models.parts(), vae, hash)?;
     }
+    for (control, hash) in request.control.iter_mut().zip(&before.control_hashes) {
+        control.model = control_file(args, models.parts(), &control.model, hash)?;
+    }
     let submission = Submission { pixel: before.pixel.clone(), ..request.into() };
     let finished = follow(&engine.submit(submission)?, args.quiet);
     engine.shutdown(Shutdown::NextStep);
@@ -162,21 +171,18 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     // A file may have another name now; its hash says that it is the same.
     made.request.lora.clone_from(&before.request.lora);
     made.request.vae.clone_from(&before.request.vae);
+    made.request.control.clone_from(&before.request.control);
     let bytes = png(&finished, &made)?;
     Ok((made, bytes))
 }
 
-/// Finds the images that the drawing began from: those that were given, and those that `generate`
+/// Finds the images that the drawing began from or followed: those that were given, and those that `generate`
 /// kept. The engine names one that is in neither.
 fn fill_images(args: &Args, request: &mut GenerateRequest) -> Result<(), Failure> {
     for path in &args.image {
         let given = input_image::read(path).map_err(|error| Failure::input(path, Cause::from(error)))?;
         let given = SourceImage::new(given.pixels);
-        let mask = match &mut request.mask {
-            Some(Mask::Image(mask)) => Some(mask),
-            _ => None,
-        };
-        for wanted in [request.init_image.as_mut(), mask].into_iter().flatten() {
+        for wanted in request.images_mut() {
             if *wanted == given {
                 *wanted = given.clone();
             }
@@ -209,6 +215,17 @@ fn vae_file(args: &Args, parts: &Parts, name: &str, hash: &str) -> Result<String
         }
     }
     Ok(parts.vae_with_hash(name, hash)?.display().to_string())
+}
+
+/// The path of the control net with this hash, as [`lora_file`] finds a LoRA.
+fn control_file(args: &Args, parts: &Parts, name: &str, hash: &str) -> Result<String, Failure> {
+    for path in &args.control {
+        let given = path.display().to_string();
+        if parts.control(&given)?.hash == hash {
+            return Ok(given);
+        }
+    }
+    Ok(parts.control_with_hash(name, hash)?.display().to_string())
 }
 
 /// The options of the engine that drew it before.

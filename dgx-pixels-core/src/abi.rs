@@ -15,17 +15,17 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, one_line};
-use crate::model::Options;
 use crate::model::lora::LoraUse;
+use crate::model::{ControlUse, Options};
 
 /// The version of the border. It changes with every change of a type, a function or a message in
 /// this file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The name of the object's file.
 pub const FILE_NAME: &str = "libdgx_pixels_torch.so";
 /// The one symbol of the object, a function that returns [`Functions`]. It ends with [`VERSION`],
 /// so that the version is read before the object is loaded.
-pub const ENTRY: &str = "dgx_pixels_torch_3";
+pub const ENTRY: &str = "dgx_pixels_torch_4";
 /// [`ENTRY`] without the version.
 pub const ENTRY_STEM: &str = "dgx_pixels_torch_";
 /// The version of libtorch that every object computes with.
@@ -266,6 +266,8 @@ pub struct Load {
     pub loras: Vec<LoraUse>,
     /// The VAE in place of the model's own, a folder or a file.
     pub vae: Option<PathBuf>,
+    /// The control nets beside the model.
+    pub controls: Vec<ControlUse>,
     /// The way it is computed.
     pub options: Options,
     /// SDXL base at its full size with weights drawn from this seed, and of the folder the
@@ -337,7 +339,7 @@ mod tests {
 
     /// If this fails, the messages have changed: raise `VERSION`, and rename `ENTRY` after it.
     #[test]
-    fn the_messages_of_version_3_stay_as_they_are() {
+    fn the_messages_of_version_4_stay_as_they_are() {
         let request = GenerateRequest { prompt: "a key".into(), ..Default::default() };
         let options = Options { device: Device::Cuda(1), dtype: Some(Dtype::F16), ..Default::default() };
         let lora = LoraUse {
@@ -352,6 +354,7 @@ mod tests {
             base: None,
             loras: vec![lora],
             vae: Some("vae/thin".into()),
+            controls: vec![ControlUse { name: "canny".into(), path: "nets/canny".into(), hash: "0b".into() }],
             options,
             random_seed: None,
         };
@@ -367,7 +370,7 @@ mod tests {
         let expected = [
             r#"{"owns_process":true}"#,
             r#"{"hopper":true,"fp8":false}"#,
-            r#"{"path":"models/tiny","base":null,"loras":[{"name":"pixel","path":"loras/pixel.safetensors","hash":"0a","weight":1.0,"text_weight":0.5}],"vae":"vae/thin","options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
+            r#"{"path":"models/tiny","base":null,"loras":[{"name":"pixel","path":"loras/pixel.safetensors","hash":"0a","weight":1.0,"text_weight":0.5}],"vae":"vae/thin","controls":[{"name":"canny","path":"nets/canny","hash":"0b"}],"options":{"device":"cuda:1","dtype":"f16","mode":"fast","vae_slicing":false,"vae_tiling":false},"random_seed":null}"#,
             r#"{"dropped_words":null}"#,
             r#"{"kind":"out_of_memory","field":null,"message":"out of memory on `cpu` while denoising","out_of_memory":["cpu","denoising"]}"#,
             r#"{"prompt":"a key","negative_prompt":null,"prompt_syntax":"comfyui","clip_skip":null,"seed":0,"steps":30,"guidance_scale":5.0,"guidance_rescale":0.0,"guidance_interval":null,"deep_cache":null,"scheduler":"euler","timestep_spacing":null,"timesteps":null,"sigmas":null,"eta":null,"size":{"width":256,"height":256},"original_size":{"width":256,"height":256},"crop":{"left":0,"top":0},"target_size":{"width":256,"height":256}}"#,

@@ -12,7 +12,7 @@
 
 use crate::pixel::{GridChoice, PixelOptions};
 pub use crate::request::Conflict;
-use crate::request::{ImageSize, MAX_SIDE, MIN_SIDE, RequestError, SourceImage};
+use crate::request::{GenerateRequest, ImageSize, MAX_SIDE, MIN_SIDE, RequestError, SourceImage};
 
 /// Pixels of a cell of a model's image that becomes one pixel of the sprite: those of a latent.
 pub const CELL_PX: u32 = 8;
@@ -102,12 +102,12 @@ fn is_sprite(size: ImageSize) -> bool {
 /// is a sprite and the caller names neither.
 ///
 /// # Errors
-/// [`RequestError::Image`] if the canvas that the caller wants has other proportions than the
-/// image.
+/// [`RequestError::Image`] of `field` if the canvas that the caller wants has other proportions
+/// than the image.
 pub(crate) fn plan_from(
     native: ImageSize,
     asked: Option<ImageSize>,
-    image: &SourceImage,
+    (field, image): (&'static str, &SourceImage),
     pixel: &mut PixelOptions,
 ) -> Result<ImageSize, RequestError> {
     let Some(own) = image.size() else { return Ok(asked.unwrap_or(native)) };
@@ -121,20 +121,49 @@ pub(crate) fn plan_from(
         (None, Some(size)) => for_sprite(native, size),
         (None, None) => for_image(native, image),
     };
-    let across = f64::from(canvas.width) * f64::from(own.height);
-    let down = f64::from(canvas.height) * f64::from(own.width);
     // Cells may be oblong, as those of a sprite of 1x48 are.
     let has_own_cells = pixel.grid == GridChoice::Cells(own);
-    if (across / down - 1.0).abs() > 0.05 && !has_own_cells {
+    if !are_alike(canvas, own) && !has_own_cells {
         let text = format!(
-            "is {own} and the canvas is {canvas}; expected the same proportions: fit the image first, or              leave `size`, `width` and `height` out"
+            "is {own} and the canvas is {canvas}; expected the same proportions: fit the image first, or \
+             leave `size`, `width` and `height` out"
         );
-        return Err(RequestError::image("init_image", text));
+        return Err(RequestError::image(field, text));
     }
     if is_sprite(own) && is_open && pixel.size.is_none_or(|size| size == own) {
         (pixel.size, pixel.grid) = (Some(own), GridChoice::Cells(own));
     }
     Ok(canvas)
+}
+
+/// Checks that the images that control nets follow have the proportions of the canvas, or the size
+/// of the image that the canvas was chosen for.
+///
+/// # Errors
+/// [`RequestError::Image`] with the net, the image's size and the canvas.
+pub(crate) fn check_followed(
+    request: &GenerateRequest,
+    canvas: ImageSize,
+    basis: Option<ImageSize>,
+) -> Result<(), RequestError> {
+    for control in &request.control {
+        let Some(own) = control.image.size() else { continue };
+        if Some(own) != basis && !are_alike(canvas, own) {
+            let text = format!(
+                "has `{}` with an image of {own}, and the canvas is {canvas}; expected the same proportions",
+                control.model
+            );
+            return Err(RequestError::image("control", text));
+        }
+    }
+    Ok(())
+}
+
+/// `true` if both have the same proportions, to a twentieth.
+fn are_alike(canvas: ImageSize, own: ImageSize) -> bool {
+    let across = f64::from(canvas.width) * f64::from(own.height);
+    let down = f64::from(canvas.height) * f64::from(own.width);
+    (across / down - 1.0).abs() <= 0.05
 }
 
 /// About the area of `native` in the proportions of `size`, in whole cells.

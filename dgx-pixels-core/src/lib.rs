@@ -86,9 +86,10 @@ pub use model::Model;
 pub use prompt::PromptSyntax;
 pub use redraw::{MOST_REDRAWS, redraw_seed};
 pub use request::{
-    Area, Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize, LoraChoice,
-    LoraError, MAX_GUIDANCE, MAX_SIDE, MAX_SOURCE_PIXELS, MAX_STEPS, MIN_SIDE, Mask, ModelDefaults, Prepared,
-    Preset, RequestError, ResolvedRequest, SizeError, SourceError, SourceImage, Timings,
+    Area, ControlChoice, Crop, DEFAULT_GUIDANCE, DEFAULT_STEPS, GenerateRequest, Generated, ImageSize,
+    LoraChoice, LoraError, MAX_GUIDANCE, MAX_SIDE, MAX_SOURCE_PIXELS, MAX_STEPS, MIN_SIDE, Mask,
+    ModelDefaults, Prepared, Preprocess, Preset, RequestError, ResolvedRequest, SizeError, SourceError,
+    SourceImage, Timings,
 };
 #[cfg(feature = "engine")]
 pub use submission::{Priority, Resolved, Submission};

@@ -72,6 +72,8 @@ pub struct Made {
     pub zero_snr: Option<bool>,
     /// BLAKE3 of the VAE in the request.
     pub vae_hash: Option<String>,
+    /// BLAKE3 of each control net of the request, in its order.
+    pub control_hashes: Vec<String>,
     /// The textual inversions that the prompts name, with their hashes.
     pub inversions: Vec<InversionUse>,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::canvas;
 use crate::error::Error;
 use crate::pixel::{GridChoice, MaxColors, PixelError, PixelOptions, Transparent};
-use crate::request::{GenerateRequest, Mask, ModelDefaults, RequestError, ResolvedRequest, SourceImage};
+use crate::request::{GenerateRequest, ModelDefaults, RequestError, ResolvedRequest, SourceImage};
 use crate::stored;
 use crate::value_error::ValueError;
 
@@ -167,18 +167,24 @@ impl Submission {
     /// ```
     pub fn resolve(&self, defaults: &ModelDefaults) -> Result<Resolved, Error> {
         self.validate()?;
+        // The image to begin from, or else the first that a control net follows, gives its size.
+        let followed = self.request.control.first().map(|control| ("control", &control.image));
+        let basis = self.request.init_image.as_ref().map(|image| ("init_image", image)).or(followed);
+        let own = basis.and_then(|(_, image)| image.size());
         let Some(mut pixel) = self.pixel.clone() else {
-            let request = match (self.request.size()?, self.request.init_image.as_ref()) {
-                (None, Some(image)) => {
+            let request = match (self.request.size()?, basis) {
+                (None, Some((_, image))) => {
                     self.request.clone().with_size(canvas::for_image(defaults.size, image))
                 }
                 _ => self.request.clone(),
             };
-            return Ok(Resolved { request: request.resolve(defaults)?, pixel: None });
+            let request = request.resolve(defaults)?;
+            canvas::check_followed(&self.request, request.size, own)?;
+            return Ok(Resolved { request, pixel: None });
         };
         let mut asked = self.request.size()?;
-        if let Some(image) = &self.request.init_image {
-            asked = Some(canvas::plan_from(defaults.size, asked, image, &mut pixel)?);
+        if let Some(basis) = basis {
+            asked = Some(canvas::plan_from(defaults.size, asked, basis, &mut pixel)?);
         }
         let is_open = pixel.grid == GridChoice::Auto;
         let planned =
@@ -190,6 +196,7 @@ impl Submission {
             Some(size) => request.with_size(size).resolve(defaults)?,
             None => request.resolve(defaults)?,
         };
+        canvas::check_followed(&self.request, request.size, own)?;
         // An image of a model lies exactly on its grid, and has more colors than any artist takes.
         if pixel.max_colors == MaxColors::Auto {
             pixel.max_colors = MaxColors::Elbow;
@@ -220,8 +227,8 @@ impl Submission {
             self.output.as_ref().map(|path| path.as_os_str().len()),
             Some(self.client.len()),
             self.idempotency_key.as_ref().map(String::len),
-            self.request.init_image.as_ref().map(SourceImage::bytes),
-            self.request.mask.as_ref().and_then(Mask::image).map(SourceImage::bytes),
+            Some(self.request.images().map(SourceImage::bytes).sum()),
+            Some(self.request.control.iter().map(|one| one.model.len() + size_of_val(one)).sum()),
             self.pixel
                 .as_ref()
                 .and_then(|pixel| pixel.palette.as_ref())

@@ -69,6 +69,32 @@ fn no_byte_outside_a_mask_changes_with_200_masks() {
 }
 
 #[test]
+fn a_model_for_inpainting_draws_reproduces_and_refuses_a_request_without_a_mask() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny_sdxl_d");
+    let models = LocalModels::open(tiny.to_str()).unwrap();
+    let models = models.with(Options { device: Device::Cpu, ..Default::default() }).unwrap();
+    let config = EngineConfig { inputs: Some(folder.path().into()), ..Default::default() };
+    let engine = models.start(config).unwrap();
+    let image = sprite(&mut fastrand::Rng::with_seed(4), 8);
+    let job = engine.submit(request(&image, Some(Mask::Alpha)).into()).unwrap();
+    let finished = job.wait().unwrap();
+    for (drawn, before) in finished.image.pixels().zip(image.pixels()).filter(|(_, before)| before[3] == 255)
+    {
+        assert_eq!(drawn, before);
+    }
+    let made = Made::read(&sprite_png(&finished.image, Some(&finished.made)).unwrap()).unwrap();
+    let again = Submission { pixel: made.pixel.clone(), ..GenerateRequest::from(made.request).into() };
+    assert_eq!(engine.submit(again).unwrap().wait().unwrap().image, finished.image);
+
+    for (asked, field) in [(GenerateRequest::default(), "init_image"), (request(&image, None), "mask")] {
+        let error = engine.submit(asked.into()).unwrap_err();
+        assert_eq!(error.field(), Some(field));
+        assert!(one_line(&error).contains("the model fills the masked part of an image"), "{error}");
+    }
+}
+
+#[test]
 fn a_sprite_goes_through_the_embedded_vae_unchanged() {
     let options = Options { device: Device::Cpu, ..Default::default() };
     let sdxl = Sdxl::load(&Model::open(sprite_xl()).unwrap(), &options).unwrap();

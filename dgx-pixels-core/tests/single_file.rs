@@ -11,7 +11,7 @@ use dgx_pixels_core::backend::paint;
 use dgx_pixels_core::model::Component;
 use dgx_pixels_core::scheduler::PredictionType;
 use dgx_pixels_core::torch::{Device, Dtype, Options, Sdxl};
-use dgx_pixels_core::{GenerateRequest, ImageSize, Model, one_line};
+use dgx_pixels_core::{GenerateRequest, ImageSize, Model, SourceImage, one_line};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as StoredDtype, SafeTensors};
 use tempfile::TempDir;
@@ -138,6 +138,58 @@ fn what_a_file_lacks_comes_from_the_base() {
         let model = Model::open_on(edited.path(), Some(&folder())).unwrap();
         assert_eq!(image(&model, &options(None)), image(&folder(), &options(None)), "{start}");
     }
+}
+
+/// The bytes of a first layer with five input channels more, of zeros: it computes the same.
+fn for_inpainting(view: &TensorView) -> (Vec<usize>, Vec<u8>) {
+    let [c_out, c_in, h, w] = view.shape() else { panic!("a convolution has four sides") };
+    let row = c_in * h * w * 2;
+    let rows = view.data().chunks_exact(row);
+    let bytes = rows.flat_map(|row| [row, &vec![0; 5 * h * w * 2]].concat()).collect();
+    (vec![*c_out, c_in + 5, *h, *w], bytes)
+}
+
+#[test]
+fn a_model_for_inpainting_in_one_file_fills_a_mask_and_takes_a_plain_base() {
+    const CONV_IN: &str = "model.diffusion_model.input_blocks.0.0.weight";
+    let edited = Edited::new(|name, view| {
+        if name != CONV_IN {
+            return vec![kept(name, view)];
+        }
+        let (shape, bytes) = for_inpainting(view);
+        vec![(name.to_owned(), view.dtype(), shape, bytes)]
+    });
+    let alone = edited.dir.path().join("unet.safetensors");
+    let bytes = fs::read(fixture("tiny_sdxl_a/unet/diffusion_pytorch_model.safetensors")).unwrap();
+    let unet = SafeTensors::deserialize(&bytes).unwrap();
+    let (shape, conv_in) = for_inpainting(&unet.tensor("conv_in.weight").unwrap());
+    let views = unet.iter().map(|(name, view)| match name {
+        "conv_in.weight" => (name, TensorView::new(view.dtype(), shape.clone(), &conv_in).unwrap()),
+        _ => (name, view),
+    });
+    fs::write(&alone, safetensors::serialize(views, None).unwrap()).unwrap();
+
+    let picture = image::RgbaImage::from_fn(8, 8, |x, y| image::Rgba([x as u8 * 30, y as u8 * 30, 9, 255]));
+    let request = GenerateRequest {
+        prompt: "a goblin".into(),
+        init_image: Some(SourceImage::new(picture)),
+        mask: Some("2,2,4x4".parse().unwrap()),
+        steps: Some(3),
+        ..Default::default()
+    };
+    let request = request.with_size(ImageSize { width: 64, height: 64 });
+    let mut draws = vec![];
+    for path in [edited.path(), alone] {
+        let model = Model::open_on(&path, Some(&folder())).unwrap();
+        assert_eq!((model.unet.in_channels, model.defaults().needs_mask), (9, true));
+        let mut sdxl = Sdxl::load(&model, &options(None)).unwrap();
+        let requests = std::slice::from_ref(&request);
+        draws.push(paint(&mut sdxl, requests, |_| ControlFlow::Continue(())).unwrap().remove(0).image);
+        let without = GenerateRequest { init_image: None, mask: None, ..request.clone() };
+        let error = paint(&mut sdxl, &[without], |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(one_line(&error).starts_with("`init_image` is missing"), "{error}");
+    }
+    assert_eq!(draws[0], draws[1]);
 }
 
 #[test]

@@ -15,11 +15,11 @@ use dgx_pixels_core::backend::{Backend, Canvas, DeviceMemory as _, Latents, Vari
 use dgx_pixels_core::device::Device;
 use dgx_pixels_core::loaded::{Libtorch, LoadedDevice, LoadedModel, Origin, report};
 use dgx_pixels_core::model::lora::LoraUse;
-use dgx_pixels_core::model::{Options, VaeUse};
+use dgx_pixels_core::model::{ControlUse, Options, VaeUse};
 use dgx_pixels_core::scheduler::{PredictionType, SchedulerName};
 use dgx_pixels_core::torch::Sdxl;
-use dgx_pixels_core::{Error, ErrorKind, GenerateRequest, Model, PromptSyntax};
-use image::RgbImage;
+use dgx_pixels_core::{ControlChoice, Error, ErrorKind, GenerateRequest, Model, PromptSyntax, SourceImage};
+use image::{RgbImage, Rgba, RgbaImage};
 
 use self::vaes::inverse_vae;
 
@@ -166,6 +166,26 @@ fn a_model_that_cannot_be_loaded_is_refused_in_the_same_words() {
     let linked = Sdxl::load(&model, &absent).err().unwrap();
     let loaded = LoadedModel::load(libtorch(), &model, &absent, &mut |_| ()).err().unwrap();
     assert_eq!((linked.kind(), linked.to_string()), (loaded.kind(), loaded.to_string()));
+}
+
+#[test]
+fn a_control_net_and_its_image_cross_the_border() {
+    let _alone = alone();
+    let model = Model::open(folder("tiny_sdxl_a")).unwrap();
+    let canny = ControlUse { name: "canny".into(), path: folder("control/canny"), hash: String::new() };
+    let controls = vec![canny];
+    let picture = RgbaImage::from_fn(8, 8, |x, y| Rgba([(x * 30) as u8, (y * 30) as u8, 60, 255]));
+    let read = |_: &str| Ok(SourceImage::new(picture.clone()));
+    let control = vec![ControlChoice::of_word("canny:picture.png:0.8:0:0.9:edges", read).unwrap()];
+    let request = [GenerateRequest { control, ..request("a brass key", 1) }];
+    let of_linked = model.clone().with_controls(&controls).unwrap();
+    let mut linked = Sdxl::load(&of_linked, &CPU).unwrap();
+    let variant = Variant { controls, ..Default::default() };
+    let mut loaded = LoadedModel::load_changed(libtorch(), &model, &CPU, &variant, &mut |_| ()).unwrap();
+    let on_step = |_| ControlFlow::Continue(());
+    let linked = paint(&mut linked, &request, on_step).unwrap().remove(0).image;
+    let loaded = paint(&mut loaded, &request, on_step).unwrap().remove(0).image;
+    assert_eq!(linked, loaded);
 }
 
 #[test]

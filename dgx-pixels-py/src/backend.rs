@@ -66,6 +66,7 @@ impl ServedModels {
                 scheduler: SchedulerName::Euler,
                 is_distilled: false,
                 matte: None,
+                needs_mask: false,
             };
             models.python.push(Arc::new(PyModel { name, object, defaults }));
         }

@@ -22,6 +22,7 @@ SAMPLES: dict[str, Any] = {
     "cleanup": True,
     "client": "anna",
     "clip_skip": 1,
+    "control": [],
     "count": 1,
     "crop": (0, 8),
     "deadline": 60,
@@ -201,6 +202,22 @@ def test_subclasses_of_dict_and_str_are_requests(engine: dp.Engine) -> None:
     assert engine.generate(dp.Request("a slime", {"seed": 7})) == expected
     # The request's own fields come before the common ones.
     assert engine.generate(dp.Request("a slime", {"seed": 7}), seed=8) == expected
+
+
+def test_a_control_has_an_image_and_a_net_that_the_model_takes(
+    engine: dp.Engine, tmp_path: Path
+) -> None:
+    sprite = engine.generate("a slime", seed=7)
+    path = tmp_path / "slime.png"
+    sprite.save(path)
+    for image in (path, path.read_bytes(), sprite.array, sprite):
+        with pytest.raises(dp.InvalidRequestError, match="`control` is `canny`; expected none") as caught:
+            engine.generate("a slime", control=[{"model": "canny", "image": image, "scale": 0.5}])
+        assert caught.value.field == "control"
+    with pytest.raises(dp.InvalidRequestError, match="`control` is of the type `int`"):
+        engine.generate("a slime", control=[{"model": "canny", "image": 7}])
+    with pytest.raises(dp.InvalidRequestError, match="missing field `model`"):
+        engine.generate("a slime", control=[{"image": path}])
 
 
 def test_an_image_to_begin_from_is_a_path_bytes_pixels_or_a_sprite(

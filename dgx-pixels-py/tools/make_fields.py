@@ -27,7 +27,7 @@ from typing import Literal, TypedDict
 
 from .sprite import ImageLike
 
-__all__ = ["PixelFields", "SpriteFields"]
+__all__ = ["Control", "PixelFields", "SpriteFields"]
 
 #: Two sides in pixels or cells: `"32x24"` or `(32, 24)`.
 Sides = str | tuple[int, int]
@@ -38,6 +38,7 @@ PaletteLike = str | os.PathLike[str] | Sequence[str | tuple[int, int, int]]
 
 #: Types that say more than the schema's.
 TYPES = {
+    "control": "Sequence[Control]",
     "crop": "Sides",
     "grid": "Sides",
     "init_image": "ImageLike | bytes",
@@ -87,12 +88,33 @@ def fields(part: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def control(schema: dict[str, Any]) -> str:
+    """Returns the classes of a control, whose net and image are required."""
+    properties = schema["control"]["items"]["properties"]
+    required = {name: properties.pop(name) for name in ("model", "image")}
+
+    def part(names: dict[str, Any]) -> str:
+        return fields(names).replace(" | None", "").replace("image: str", "image: ImageLike | bytes")
+
+    return (
+        "class _Followed(TypedDict):\n"
+        + part(required)
+        + "\n\n\nclass Control(_Followed, total=False):\n"
+        + '    """A control net, the image that it follows, and its strength."""\n\n'
+        + part(properties)
+        + "\n"
+    )
+
+
 def source() -> str:
     """Returns the text of the module."""
     schema = json.loads(_native.field_schema())
     request = {name: it for name, it in schema["request"].items() if name != "prompt"}
     return (
         HEAD
+        + "\n"
+        + control(request)
+        + "\n"
         + "\nclass PixelFields(TypedDict, total=False):\n"
         + '    """The fields that make a sprite of an image."""\n\n'
         + fields(schema["pixel"])

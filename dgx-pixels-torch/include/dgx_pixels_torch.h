@@ -4,7 +4,7 @@
  * named. What may not: types of Rust or C++, panics, exceptions, and memory that one side allocates and the other frees.
  * The messages are those of `dgx-pixels-core/src/abi.rs`. A change of anything here, or of a message, raises the version.
  *
- * How to use it: check that the file exports `dgx_pixels_torch_3`, load libtorch 2.11.0, load the object, call the
+ * How to use it: check that the file exports `dgx_pixels_torch_4`, load libtorch 2.11.0, load the object, call the
  * symbol, call `start` once, then any of the functions. The object is never unloaded.
  *
  * Threads: a model and its canvases are used by one thread at a time, whichever it is, and a device too. `kernels`,
@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define DGX_PIXELS_TORCH_VERSION 3
+#define DGX_PIXELS_TORCH_VERSION 4
 
 /* How a call ended. */
 enum {
@@ -105,7 +105,7 @@ typedef struct {
   int32_t (*device_limit)(dgx_device *device, uint64_t bytes, dgx_sink answer);
   void (*device_close)(dgx_device *device);
 
-  /* {"path","base","loras":[{"name","path","hash","weight","text_weight"}],"vae",
+  /* {"path","base","loras":[{"name","path","hash","weight","text_weight"}],"vae","controls":[{"name","path","hash"}],
    * "options":{"device","dtype","mode","vae_slicing","vae_tiling","prediction_type","zero_snr","lenient"},
    * "random_seed"}; of the options the last three may be absent. */
   int32_t (*model_load)(dgx_text load, dgx_byte_sink progress, dgx_model **model, dgx_sink answer);
@@ -134,7 +134,7 @@ typedef struct {
 } dgx_pixels_torch;
 
 /* The object's one symbol. The functions live as long as the process. */
-const dgx_pixels_torch *dgx_pixels_torch_3(void);
+const dgx_pixels_torch *dgx_pixels_torch_4(void);
 
 #ifdef __cplusplus
 }

@@ -18,7 +18,7 @@ use self::border::{answered, answered_with, message, parsed};
 
 /// The object's one symbol. Returns its functions, which live as long as the process.
 #[unsafe(no_mangle)]
-pub extern "C" fn dgx_pixels_torch_3() -> *const Functions {
+pub extern "C" fn dgx_pixels_torch_4() -> *const Functions {
     static FUNCTIONS: Functions = Functions {
         start,
         kernels,

@@ -21,7 +21,7 @@ pub(crate) unsafe extern "C" fn load(
         // SAFETY: the caller's message, its listener and its place for the handle live until we
         // return.
         unsafe {
-            let Load { path, base, loras, vae, options, random_seed } = message(load)?;
+            let Load { path, base, loras, vae, controls, options, random_seed } = message(load)?;
             let mut on_bytes = |bytes| (progress.write)(progress.context, bytes);
             let loaded = match random_seed {
                 Some(seed) => Sdxl::random(&Model::sdxl_base(path), &options, seed)?,
@@ -32,6 +32,7 @@ pub(crate) unsafe extern "C" fn load(
                         Some(vae) => model.with_vae(&vae)?,
                         None => model,
                     };
+                    let model = model.with_controls(&controls)?;
                     Sdxl::load_merged(&model, &options, &loras, &mut on_bytes)?
                 }
             };

@@ -245,7 +245,7 @@ impl Asked {
             input_image::read_file(path).map_err(|error| error.to_string())
         }) {
             faults.push(error);
-            fields.retain(|name, _| !matches!(name.as_str(), "init_image" | "mask" | "strength"));
+            fields.retain(|name, _| !matches!(name.as_str(), "init_image" | "mask" | "strength" | "control"));
         }
         // The flags hold where the line says nothing.
         let mut whole = defaults.flags.clone();

@@ -1,10 +1,11 @@
 //! The host of backends: models that can be opened, and devices that report their memory.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::{Backend, Sketch};
 use crate::error::Error;
-use crate::model::{InversionUse, LoraUse, VaeUse};
+use crate::model::{ControlUse, InversionUse, LoraUse, VaeUse};
 use crate::request::{GenerateRequest, ModelDefaults};
 use crate::scheduler::PredictionType;
 use crate::value_error::ValueError;
@@ -40,7 +41,7 @@ pub trait Models: Send + Sync + 'static {
     /// [`Error::Model`]; [`Error::Device`]; [`Error::OutOfMemory`].
     fn load(&self, model: &str, device: &str, on_bytes: &mut dyn FnMut(u64)) -> Result<Self::Backend, Error>;
 
-    /// The facts of a model as a request changes it, with LoRAs or another VAE, as
+    /// The facts of a model as a request changes it, with LoRAs, another VAE or control nets, as
     /// [`describe`](Self::describe) has them. The files are found and checked.
     ///
     /// # Errors
@@ -79,7 +80,7 @@ pub trait Models: Send + Sync + 'static {
     fn hash(&self, model: &str) -> Result<Option<String>, Error>;
 }
 
-/// Refuses a LoRA or a VAE for a model that takes none, because of `reason`.
+/// Refuses a LoRA, a VAE or a control net for a model that takes none, because of `reason`.
 ///
 /// # Errors
 /// [`Error::Value`] naming the field.
@@ -94,10 +95,11 @@ pub trait Models: Send + Sync + 'static {
 /// ```
 pub fn refuse_changes(request: &GenerateRequest, reason: &str) -> Result<(), Error> {
     let expected = || format!("none, as {reason}");
-    match (request.lora.first(), &request.vae) {
-        (Some(lora), _) => Err(ValueError::new("lora", lora, expected()).into()),
-        (None, Some(vae)) => Err(ValueError::new("vae", vae, expected()).into()),
-        (None, None) => Ok(()),
+    match (request.lora.first(), &request.vae, request.control.first()) {
+        (Some(lora), ..) => Err(ValueError::new("lora", lora, expected()).into()),
+        (None, Some(vae), _) => Err(ValueError::new("vae", vae, expected()).into()),
+        (None, None, Some(control)) => Err(ValueError::new("control", &control.model, expected()).into()),
+        (None, None, None) => Ok(()),
     }
 }
 
@@ -142,16 +144,18 @@ pub struct Variant {
     pub loras: Vec<LoraUse>,
     /// The VAE in place of the model's own.
     pub vae: Option<VaeUse>,
+    /// The control nets beside the model, one for each control of the request.
+    pub controls: Vec<ControlUse>,
     /// The textual inversions that the prompts name. They change no weights.
     pub inversions: Vec<InversionUse>,
 }
 
 impl ModelInfo {
-    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs or
-    /// another VAE their names, hashes and weights. Two jobs with one key can share a forward pass.
+    /// The name under which an engine keeps the loaded model: its own name, and with LoRAs, another
+    /// VAE or control nets their names, hashes and weights. Two jobs with one key can share a forward pass.
     pub fn key(&self) -> Cow<'_, str> {
-        let Variant { loras, vae, .. } = &self.variant;
-        if loras.is_empty() && vae.is_none() {
+        let Variant { loras, vae, controls, .. } = &self.variant;
+        if loras.is_empty() && vae.is_none() && controls.is_empty() {
             return Cow::Borrowed(&self.name);
         }
         let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
@@ -160,7 +164,10 @@ impl ModelInfo {
             format!(" + {name}@{}:{weight}:{text_weight}", short(hash))
         });
         let vae = vae.iter().map(|vae| format!(" + vae {}@{}", vae.name, short(&vae.hash)));
-        Cow::Owned([self.name.clone()].into_iter().chain(loras).chain(vae).collect())
+        // Jobs that name the same nets in another order share the model.
+        let controls: BTreeSet<_> =
+            controls.iter().map(|one| format!(" + control {}@{}", one.name, short(&one.hash))).collect();
+        Cow::Owned([self.name.clone()].into_iter().chain(loras).chain(vae).chain(controls).collect())
     }
 }
 

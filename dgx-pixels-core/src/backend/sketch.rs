@@ -57,6 +57,7 @@ impl Backend for Sketch {
             scheduler: SchedulerName::Euler,
             is_distilled: false,
             matte: Some(PAPER),
+            needs_mask: false,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::backend::{Backend, Canvas as _, Decoding};
 use crate::backend::{DeviceMemory, Memory, ModelInfo, Models};
 use crate::error::{Error, one_line};
 use crate::job::JobEvent;
-use crate::request::{GenerateRequest, ImageSize, SourceImage};
+use crate::request::{Area, ControlChoice, Crop, GenerateRequest, ImageSize, Mask, Preprocess, SourceImage};
 
 /// The time between two reports to clients that wait for a model to load.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -273,7 +273,20 @@ impl<M: Models> Host<M> {
         let blank = || SourceImage::new(RgbaImage::new(size.width, size.height));
         let init_image = info.defaults.matte.map(|_| blank());
         let strength = init_image.as_ref().map(|_| 1.0);
-        let request = GenerateRequest { prompt, init_image, strength, steps: Some(1), ..Default::default() };
+        let whole = Area { corner: Crop::default(), size };
+        let mask = info.defaults.needs_mask.then(|| Mask::Areas(vec![whole]));
+        // Every control net at once, as in the steps of the jobs for which it was loaded.
+        let of_net = |name: &str| ControlChoice {
+            model: name.to_owned(),
+            image: blank(),
+            scale: 1.0,
+            start: 0.0,
+            end: 1.0,
+            preprocess: Preprocess::None,
+        };
+        let control = info.variant.controls.iter().map(|one| of_net(&one.name)).collect();
+        let asked = GenerateRequest { prompt, steps: Some(1), control, ..Default::default() };
+        let request = GenerateRequest { init_image, strength, mask, ..asked };
         let request = request.with_size(size).resolve(&info.defaults)?;
         device.empty_cache();
         let index = *index;

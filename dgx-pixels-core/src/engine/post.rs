@@ -80,6 +80,7 @@ fn finish(shared: &Shared, hashes: &Hashes, decoded: Decoded) -> Result<Option<F
         licence: task.info.licence.clone(),
         lora_hashes: task.info.variant.loras.iter().map(|lora| lora.hash.clone()).collect(),
         vae_hash: task.info.variant.vae.as_ref().map(|vae| vae.hash.clone()),
+        control_hashes: task.info.variant.controls.iter().map(|one| one.hash.clone()).collect(),
         inversions: task.info.variant.inversions.clone(),
         prediction_type: task.info.variant.prediction_type,
         zero_snr: task.info.variant.zero_snr,

@@ -46,6 +46,9 @@ pub(super) fn task(
     if let (Some(name), Some(vae)) = (&mut resolved.request.vae, &info.variant.vae) {
         name.clone_from(&vae.name);
     }
+    for (choice, control) in resolved.request.control.iter_mut().zip(&info.variant.controls) {
+        choice.model.clone_from(&control.name);
+    }
     let results = shared.journal().map(|journal| journal.results().join(format!("{id}.png")));
     let output = submission.output.clone().or(results);
     let (client, model) = (submission.client.as_str().into(), (&*info.key()).into());

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::input_image;
 use crate::pixel::Palette;
-use crate::request::{Mask, SourceImage};
+use crate::request::{ControlChoice, Mask, SourceImage};
 
 /// Parses a whole number without a sign.
 ///
@@ -83,6 +83,22 @@ pub fn palette(text: &str) -> Result<Palette, String> {
 /// The value, and the reason why it gives no image.
 pub(crate) fn image(text: &str) -> Result<SourceImage, String> {
     input_image::source(text, input_image::any_file)
+}
+
+/// Reads a control: the word that [`ControlChoice::of_word`] reads, or an object in JSON as a line
+/// of a batch has it.
+///
+/// # Errors
+/// The form that is expected, or the reason why the image cannot be read.
+pub(crate) fn control(text: &str) -> Result<ControlChoice, String> {
+    if !text.trim_start().starts_with('{') {
+        return ControlChoice::of_word(text, image);
+    }
+    let mut json: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if let Some(serde_json::Value::String(image)) = json.get_mut("image") {
+        *image = input_image::text(image, input_image::any_file)?;
+    }
+    serde_json::from_value(json).map_err(|error| error.to_string())
 }
 
 /// Reads a mask: `alpha`, or an image.

@@ -65,7 +65,7 @@ impl FieldError {
 }
 
 /// The fields that name images.
-const IMAGES: [&str; 2] = ["init_image", "mask"];
+const IMAGES: [&str; 3] = ["init_image", "mask", "control"];
 
 /// The fields that ask for a sprite.
 ///
@@ -234,14 +234,25 @@ impl SpriteFields {
         mut read: impl FnMut(&Path) -> Result<Vec<u8>, String>,
     ) -> Result<(), FieldError> {
         for field in IMAGES {
-            let Some(Value::String(text)) = given.get(field) else { continue };
-            let json = match field {
-                "mask" => input_image::mask(text, &mut read).map(serde_json::to_value),
-                _ => input_image::source(text, &mut read).map(serde_json::to_value),
-            };
-            let json = json.map_err(|reason| FieldError::new(field, format!("`{field}` {reason}")))?;
-            let json = json.expect("a text turns into JSON; this is a bug");
-            given.insert(field.to_owned(), json);
+            let fault = |reason| FieldError::new(field, format!("`{field}` {reason}"));
+            match (field, given.get_mut(field)) {
+                ("control", Some(Value::Array(controls))) => {
+                    for control in controls {
+                        let Some(Value::String(image)) = control.get_mut("image") else { continue };
+                        *image = input_image::text(image, &mut read)
+                            .map_err(|reason| fault(format!("has an image that {reason}")))?;
+                    }
+                }
+                ("mask", Some(Value::String(text))) => {
+                    let mask = input_image::mask(text, &mut read).map_err(fault)?;
+                    let json = serde_json::to_value(mask).expect("a text turns into JSON; this is a bug");
+                    given.insert(field.to_owned(), json);
+                }
+                ("init_image", Some(Value::String(text))) => {
+                    *text = input_image::text(text, &mut read).map_err(fault)?;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A folder of the images that requests begin from, each once, by its content.
+//! A folder of the images that requests begin from or follow, each once, by its content.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use super::read;
 use crate::error::{Error, one_line};
 use crate::files::write_whole;
 use crate::picture_file::plain_png;
-use crate::request::{GenerateRequest, Mask, SourceImage};
+use crate::request::{GenerateRequest, SourceImage};
 
-/// A folder of images that requests begin from, each as `HASH.png`. An image that is there already
+/// A folder of images that requests begin from or follow, each as `HASH.png`. An image that is there already
 /// is not written again.
 ///
 /// # Example
@@ -51,8 +51,7 @@ impl KeptImages {
     /// # Errors
     /// [`Error::Output`] if the disk or its permissions refuse one.
     pub fn keep(&self, request: &GenerateRequest) -> Result<(), Error> {
-        let mask = request.mask.as_ref().and_then(Mask::image);
-        for image in [request.init_image.as_ref(), mask].into_iter().flatten() {
+        for image in request.images() {
             let path = self.path(image);
             let Some(pixels) = image.pixels().filter(|_| self.find(image).is_none()) else { continue };
             std::fs::create_dir_all(&self.folder).map_err(|error| Error::output(&self.folder, error))?;
@@ -64,11 +63,7 @@ impl KeptImages {
     /// Gives the images of a request that are known by their hash alone the pixels that are kept of
     /// them. An image that is not here, or has other pixels than its hash says, stays without.
     pub fn fill(&self, request: &mut GenerateRequest) {
-        let mask = match &mut request.mask {
-            Some(Mask::Image(mask)) => Some(mask),
-            _ => None,
-        };
-        for image in [request.init_image.as_mut(), mask].into_iter().flatten() {
+        for image in request.images_mut() {
             if image.pixels().is_none()
                 && let Some(found) = self.find(image)
             {

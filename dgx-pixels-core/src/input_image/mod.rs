@@ -30,7 +30,7 @@ use frames::{PngFacts, gif_frames, jpeg_is_whole, webp_frames, webp_still};
 pub use kept::KeptImages;
 pub use room::{MAX_DECODING_BYTES, Room};
 #[cfg(feature = "fields")]
-pub(crate) use source::any_file;
+pub(crate) use source::{any_file, text};
 pub use source::{mask, source};
 
 /// The most pixels of an image: 32 megapixels, of which a copy takes 128 MiB.

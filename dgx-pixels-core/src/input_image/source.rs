@@ -54,6 +54,22 @@ pub fn source(
     bytes.and_then(of_bytes).map_err(|reason| format!("is `{}`: {reason}", short(text)))
 }
 
+/// The image that a field names, as the text in JSON that has its pixels.
+///
+/// # Errors
+/// Those of [`source`].
+#[cfg(feature = "fields")]
+pub(crate) fn text(
+    text: &str,
+    read: impl FnOnce(&Path) -> Result<Vec<u8>, String>,
+) -> Result<String, String> {
+    let json = serde_json::to_value(source(text, read)?);
+    match json.expect("an image turns into JSON; this is a bug") {
+        serde_json::Value::String(text) => Ok(text),
+        _ => unreachable!("an image is a text in JSON"),
+    }
+}
+
 /// The mask that a field names: `alpha`, rectangles, or an image as of [`source`].
 ///
 /// # Errors

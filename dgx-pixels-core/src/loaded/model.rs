@@ -62,7 +62,8 @@ impl LoadedModel {
     ) -> Result<LoadedModel, Error> {
         let (path, base) = (model.path.clone(), model.base_path().map(Path::to_owned));
         let (loras, vae) = (variant.loras.clone(), variant.vae.as_ref().map(|vae| vae.path.clone()));
-        let load = Load { path, base, loras, vae, options: *options, random_seed: None };
+        let controls = variant.controls.clone();
+        let load = Load { path, base, loras, vae, controls, options: *options, random_seed: None };
         LoadedModel::new(libtorch, &load, model.defaults(), on_bytes)
     }
 
@@ -83,6 +84,7 @@ impl LoadedModel {
             base: None,
             loras: vec![],
             vae: None,
+            controls: vec![],
             options: *options,
             random_seed: seed,
         };

@@ -7,7 +7,7 @@ use crate::error::{Cause, Error};
 use crate::gpu;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::lora::LoraUse;
-use crate::model::{Model, Options, VaeUse};
+use crate::model::{Model, Options};
 use crate::value_error::ValueError;
 
 /// Model folders, each under a name, that the loaded libtorch computes. Facts and hashes are read
@@ -67,12 +67,13 @@ impl LoadedModels {
         LoadedModel::load_changed(libtorch, &checkpoint.model, &options, variant, on_bytes)
     }
 
-    /// The facts of a model with another VAE, as [`Models::describe`] has them.
+    /// The facts of a model with the VAE and the control nets in `variant`, as
+    /// [`Models::describe`] has them.
     ///
     /// # Errors
-    /// Those of [`Models::describe`], and [`Error::Model`] for a VAE that is for another model.
-    pub fn describe_with_vae(&self, model: &str, vae: &VaeUse, device: &str) -> Result<ModelInfo, Error> {
-        self.find(Some(model))?.with_vae(vae)?.describe(&self.options_on(device)?)
+    /// Those of [`Models::describe`], and [`Error::Model`] for a file that is for another model.
+    pub fn describe_changed(&self, model: &str, variant: &Variant, device: &str) -> Result<ModelInfo, Error> {
+        self.find(Some(model))?.describe_changed(variant, &self.options_on(device)?)
     }
 
     /// Checks that LoRAs are for a model, by the headers of all files.

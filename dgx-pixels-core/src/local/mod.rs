@@ -412,10 +412,10 @@ impl Models for LocalModels {
             return self.describe(Some(&model.name), device);
         };
         let vae = request.vae.as_deref().map(|name| self.parts.vae(name)).transpose()?;
-        let mut info = match &vae {
-            Some(vae) => folders.describe_with_vae(&model.name, vae, device)?,
-            None => folders.describe(Some(&model.name), device)?,
-        };
+        let controls = self.parts.controls(request)?;
+        let parts = Variant { vae, controls, ..Variant::default() };
+        let mut info = folders.describe_changed(&model.name, &parts, device)?;
+        let Variant { vae, controls, .. } = parts;
         let loras = request.lora.iter().map(|lora| self.parts.lora(lora)).collect::<Result<Vec<_>, _>>()?;
         if !loras.is_empty() {
             // Weights change nothing in what goes together.
@@ -427,7 +427,7 @@ impl Models for LocalModels {
             Some(path) => self.parts.inversions(path, request)?,
             None => vec![],
         };
-        info.variant = Variant { loras, vae, inversions, ..info.variant };
+        info.variant = Variant { loras, vae, controls, inversions, ..info.variant };
         Ok(info)
     }
 

@@ -8,7 +8,7 @@ use safetensors::Dtype as StoredDtype;
 
 use super::lora::{LoraSet, LoraUse};
 use super::scales::is_fp8;
-use super::{Component, Model, Options, VaeUse};
+use super::{Component, Model, Options};
 use crate::abi::LIBTORCH_VERSION;
 use crate::backend::{ModelInfo, Variant};
 use crate::error::Error;
@@ -20,8 +20,8 @@ pub(crate) struct Checkpoint {
     /// Numbers in the weights of each component.
     parameters: OnceLock<[u64; Component::ALL.len()]>,
     hash: Mutex<Option<String>>,
-    /// The model with other VAEs, by their paths and hashes.
-    with_vaes: Mutex<HashMap<(PathBuf, String), Arc<Checkpoint>>>,
+    /// The model with other VAEs and with control nets, by the paths and hashes of these.
+    changed: Mutex<HashMap<Vec<(PathBuf, String)>, Arc<Checkpoint>>>,
 }
 
 impl Checkpoint {
@@ -31,7 +31,7 @@ impl Checkpoint {
             model,
             parameters: OnceLock::new(),
             hash: Mutex::new(None),
-            with_vaes: Mutex::default(),
+            changed: Mutex::default(),
         }
     }
 
@@ -44,15 +44,22 @@ impl Checkpoint {
             .into_iter()
             .zip(Component::ALL)
             .map(|(count, component)| count * options.dtype_of(component, model, device).bytes());
+        let mut of_controls = 0;
+        for (_, control) in model.controls() {
+            of_controls += control.weights()?.parameters();
+        }
+        let of_controls = of_controls * options.dtype(device).bytes();
         // What was read of the configs: names and versions in them shape nothing.
         let configs = format!("{:?}", (&model.text_encoder, &model.text_encoder_2, &model.unet, &model.vae));
         let mode = options.mode_on(device);
-        let configs = format!("{configs}{mode:?}");
+        let nets: Vec<_> = model.controls().iter().map(|(_, control)| &control.config).collect();
+        let nets = if nets.is_empty() { String::new() } else { format!("{nets:?}") };
+        let configs = format!("{configs}{nets}{mode:?}");
         Ok(ModelInfo {
             name: name.clone(),
             architecture: blake3::hash(configs.as_bytes()).to_hex().to_string(),
             dtype: options.dtype(device).to_string(),
-            weight_bytes: bytes.sum(),
+            weight_bytes: bytes.sum::<u64>() + of_controls,
             defaults: model.defaults(),
             vae_tiling: options.vae_tiling,
             mode: mode.map(|mode| mode.to_string()),
@@ -66,14 +73,28 @@ impl Checkpoint {
         })
     }
 
-    /// The model with another VAE, opened once. The hash is still that of the model alone.
-    pub(crate) fn with_vae(&self, vae: &VaeUse) -> Result<Arc<Checkpoint>, Error> {
-        let key = (vae.path.clone(), vae.hash.clone());
-        let mut opened = self.with_vaes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The facts of the model with the VAE and the control nets of `variant`, each opened once. The
+    /// hash is still that of the model alone.
+    pub(crate) fn describe_changed(&self, variant: &Variant, options: &Options) -> Result<ModelInfo, Error> {
+        match variant.vae.is_none() && variant.controls.is_empty() {
+            true => self.describe(options),
+            false => self.changed(variant)?.describe(options),
+        }
+    }
+
+    fn changed(&self, variant: &Variant) -> Result<Arc<Checkpoint>, Error> {
+        let Variant { vae, controls, .. } = variant;
+        let vae_key = vae.iter().map(|vae| (vae.path.clone(), vae.hash.clone()));
+        let mut control_keys: Vec<_> =
+            controls.iter().map(|one| (one.path.clone(), one.hash.clone())).collect();
+        control_keys.sort_unstable();
+        control_keys.dedup();
+        let key: Vec<_> = vae_key.chain(control_keys).collect();
+        let mut opened = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = opened.get(&key) {
             return Ok(known.clone());
         }
-        let model = self.model.clone().with_vae(&vae.path)?;
+        let model = changed(self.model.clone(), variant)?;
         let changed = Arc::new(Checkpoint::new(self.name.clone(), model));
         opened.insert(key, changed.clone());
         Ok(changed)
@@ -108,6 +129,15 @@ impl Checkpoint {
         let computed = self.model.hash_of(|component| options.prefers_fp16(component, &self.model))?;
         Ok(hash.insert(computed).clone())
     }
+}
+
+/// A model with the VAE and the control nets of `variant`.
+pub(crate) fn changed(model: Model, variant: &Variant) -> Result<Model, Error> {
+    let model = match &variant.vae {
+        Some(vae) => model.with_vae(&vae.path)?,
+        None => model,
+    };
+    model.with_controls(&variant.controls)
 }
 
 /// `true` for the numbers that weights are made of.

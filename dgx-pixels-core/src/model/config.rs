@@ -121,6 +121,11 @@ impl UNetConfig {
     pub fn parse(text: &str) -> Result<Self, Reason> {
         let map = object(text)?;
         only(&map, "_class_name", &["UNet2DConditionModel".into()])?;
+        UNetConfig::of_map(map)
+    }
+
+    /// Reads the options, whatever class they are of.
+    pub(super) fn of_map(map: Map<String, Value>) -> Result<Self, Reason> {
         only(&map, "addition_embed_type", &["text_time".into()])?;
         for name in ["class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds"] {
             only(&map, name, &[Value::Null])?;
@@ -465,13 +470,13 @@ pub(super) fn object(text: &str) -> Result<Map<String, Value>, Reason> {
     serde_json::from_str(text).map_err(|error| Reason::from(("not a JSON object", error)))
 }
 
-fn typed<T: serde::de::DeserializeOwned>(mut map: Map<String, Value>) -> Result<T, Reason> {
+pub(super) fn typed<T: serde::de::DeserializeOwned>(mut map: Map<String, Value>) -> Result<T, Reason> {
     // A null is an absent value, except where null means something; those fields are `Option`s.
     map.retain(|name, value| !value.is_null() || name == "mid_block_type");
     Ok(serde_json::from_value(Value::Object(map))?)
 }
 
-fn only(map: &Map<String, Value>, name: &str, supported: &[Value]) -> Result<(), String> {
+pub(super) fn only(map: &Map<String, Value>, name: &str, supported: &[Value]) -> Result<(), String> {
     match map.get(name) {
         Some(value) if !supported.contains(value) => {
             let supported = supported.iter().map(Value::to_string).collect::<Vec<_>>().join(" or ");

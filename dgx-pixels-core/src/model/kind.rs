@@ -17,6 +17,8 @@ pub enum FileKind {
     Lora,
     /// A VAE alone.
     Vae,
+    /// A control net alone, for a model of any base.
+    ControlNet,
     /// A textual inversion for both text encoders: vectors that a prompt names.
     Embedding,
     /// A model or a part that this program does not compute.
@@ -32,6 +34,7 @@ impl fmt::Display for FileKind {
             FileKind::SdxlUNet => "the UNet of an SDXL model",
             FileKind::Lora => "a LoRA",
             FileKind::Vae => "a VAE",
+            FileKind::ControlNet => "a ControlNet",
             FileKind::Embedding => "a textual inversion",
             FileKind::Other(name) => name,
             FileKind::Unknown => "a file of an unknown kind",
@@ -87,8 +90,8 @@ impl FileKind {
         for (mark, name) in [
             ("double_blocks.0.img_attn", "a Flux model"),
             ("joint_blocks.0.context_block", "a Stable Diffusion 3 model"),
-            ("input_hint_block.0", "a ControlNet"),
-            ("controlnet_cond_embedding.conv_in", "a ControlNet"),
+            ("control_add_embedding.", "a ControlNet-Union"),
+            ("lllite_unet_", "a ControlNet-LLLite"),
             ("motion_modules.0", "a motion module of AnimateDiff"),
             ("cap_embedder.0", "a Lumina model"),
             ("pooled_embedder", "a Hunyuan model"),
@@ -96,6 +99,9 @@ impl FileKind {
             if any(mark) {
                 return FileKind::Other(name);
             }
+        }
+        if any("input_hint_block.0.") || any("controlnet_cond_embedding.conv_in.") {
+            return FileKind::ControlNet;
         }
         if header.tensor("clip_l").is_some() || header.tensor("clip_g").is_some() {
             return FileKind::Embedding;
@@ -118,7 +124,6 @@ impl FileKind {
             let text = header.tensors.iter().find(to_k).and_then(|tensor| tensor.shape.get(1).copied());
             return match (label, text) {
                 (Some(_), _) => match side(&format!("{prefix}input_blocks.0.0.weight"), 1) {
-                    Some(9) => FileKind::Other("an SDXL model for inpainting, with 9 input channels"),
                     Some(8) => FileKind::Other("an SDXL model for editing, with 8 input channels"),
                     _ => FileKind::Sdxl,
                 },
@@ -151,6 +156,11 @@ impl FileKind {
                 "it is a LoRA, which changes a model; name a model with `--model`, and this file with `--lora`".into()
             }
             FileKind::Vae => format!("it is a VAE alone; {EXPECTED}"),
+            FileKind::ControlNet => {
+                "it is a ControlNet, which goes with a model; name a model with `--model`, and this file with \
+                 `--control`"
+                    .into()
+            }
             FileKind::Embedding => {
                 "it is a textual inversion; put it into the folder `embeddings` of a model folder, and write \
                  `embedding:NAME` in a prompt"
@@ -204,13 +214,23 @@ mod tests {
             (&[("double_blocks.0.img_attn.qkv.weight", &[1, 1])], "a Flux model"),
             (&[(IN, &[384, 4, 3, 3]), (LABEL, &[1536, 2560])], "the SDXL refiner"),
             (
-                &[(IN, &[320, 9, 3, 3]), (LABEL, &[1280, 2816])],
-                "an SDXL model for inpainting, with 9 input channels",
+                &[(IN, &[320, 8, 3, 3]), (LABEL, &[1280, 2816])],
+                "an SDXL model for editing, with 8 input channels",
             ),
+            (&[(IN, &[320, 9, 3, 3]), (LABEL, &[1280, 2816])], "an SDXL checkpoint"),
             (&[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816]), ("edm_mean", &[4])], "an SDXL checkpoint"),
             (&[(IN, &[320, 4, 3, 3]), (LABEL, &[1280, 2816])], "an SDXL checkpoint"),
             (&[("lora_unet_input_blocks_4_1_proj_in.lora_down.weight", &[4, 640])], "a LoRA"),
             (&[("decoder.conv_in.weight", &[512, 4, 3, 3])], "a VAE"),
+            (&[("controlnet_cond_embedding.conv_in.weight", &[16, 3, 3, 3])], "a ControlNet"),
+            (&[("control_model.input_hint_block.0.weight", &[16, 3, 3, 3])], "a ControlNet"),
+            (
+                &[
+                    ("control_add_embedding.linear_1.weight", &[1280, 1536]),
+                    ("controlnet_cond_embedding.conv_in.weight", &[16, 3, 3, 3]),
+                ],
+                "a ControlNet-Union",
+            ),
             (&[("clip_g", &[4, 1280]), ("clip_l", &[4, 768])], "a textual inversion"),
             (&[("emb_params", &[4, 768])], "a textual inversion for Stable Diffusion 1 or 2"),
             (&[("weight", &[1])], "a file of an unknown kind"),

@@ -3,7 +3,9 @@
 mod bounds;
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub(crate) mod checkpoint;
+mod component;
 pub mod config;
+pub(crate) mod control;
 pub mod files;
 pub mod header;
 pub mod hub;
@@ -22,17 +24,19 @@ mod single_file;
 mod vae;
 mod variant;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use component::Component;
 use config::{ClipConfig, GenerationConfig, UNetConfig, VaeConfig, object};
 use files::{WeightFiles, WeightPaths};
 #[cfg(any(feature = "engine", feature = "torch"))]
 pub use options::Options;
 pub use single_file::SingleFile;
-pub use variant::{InversionUse, LoraUse, VaeUse};
+pub use variant::{ControlUse, InversionUse, LoraUse, VaeUse};
 
 use crate::error::{Cause, Error, Reason};
 use crate::files::{MAX_TEXT_BYTES, read_regular};
@@ -78,50 +82,8 @@ pub struct Model {
     base: Option<Box<Model>>,
     /// The VAE in place of its own.
     other_vae: Option<Arc<vae::Vae>>,
-}
-
-/// A part of a model that has weights.
-///
-/// # Example
-/// ```
-/// use dgx_pixels_core::model::Component;
-/// let folders = Component::ALL.map(Component::name);
-/// assert_eq!(folders, ["text_encoder", "text_encoder_2", "unet", "vae"]);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Component {
-    /// The first CLIP text encoder.
-    TextEncoder,
-    /// The second, with projection.
-    TextEncoder2,
-    /// The denoiser.
-    UNet,
-    /// Pixels to latents and back.
-    Vae,
-}
-
-impl Component {
-    /// All of them, in the order of a request's way.
-    pub const ALL: [Component; 4] =
-        [Component::TextEncoder, Component::TextEncoder2, Component::UNet, Component::Vae];
-
-    /// Returns the name of the component's folder.
-    pub fn name(self) -> &'static str {
-        match self {
-            Component::TextEncoder => "text_encoder",
-            Component::TextEncoder2 => "text_encoder_2",
-            Component::UNet => "unet",
-            Component::Vae => "vae",
-        }
-    }
-
-    /// Returns the name of the component's weight files without their ending.
-    pub fn stem(self) -> &'static str {
-        match self {
-            Component::TextEncoder | Component::TextEncoder2 => "model",
-            Component::UNet | Component::Vae => "diffusion_pytorch_model",
-        }
-    }
+    /// The control nets beside it, by their names.
+    controls: Vec<(String, Arc<control::Control>)>,
 }
 
 impl Model {
@@ -199,6 +161,7 @@ impl Model {
             single: None,
             base: None,
             other_vae: None,
+            controls: vec![],
         };
         model.check_widths()?;
         Ok(model)
@@ -221,6 +184,39 @@ impl Model {
     pub fn with_vae(self, path: &Path) -> Result<Model, Error> {
         let vae = vae::Vae::open(path, &self.vae)?;
         Ok(Model { vae: vae.config.clone(), other_vae: Some(Arc::new(vae)), ..self })
+    }
+
+    /// Takes control nets beside the model, each name once. Each is a folder in diffusers' layout, or
+    /// a file.
+    /// [`hash`](Self::hash) stays that of the model.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file: it is no control net, or one for another base.
+    ///
+    /// # Example
+    /// ```
+    /// use dgx_pixels_core::Model;
+    /// use dgx_pixels_core::model::ControlUse;
+    /// let folder = tempfile::tempdir()?;
+    /// let control = ControlUse { name: "canny".into(), path: folder.path().into(), hash: String::new() };
+    /// let error = Model::sdxl_base("tokenizers").with_controls(&[control]).unwrap_err();
+    /// assert!(error.to_string().contains("it has no `config.json`"), "{error}");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn with_controls(self, controls: &[ControlUse]) -> Result<Model, Error> {
+        let by_name: BTreeMap<_, _> = controls.iter().map(|one| (&one.name, &one.path)).collect();
+        let open = |(name, path): (&String, &PathBuf)| {
+            let opened = control::Control::open(path, &self.unet, &self.vae)?;
+            Ok((name.clone(), Arc::new(opened)))
+        };
+        let controls = by_name.into_iter().map(open).collect::<Result<_, Error>>()?;
+        Ok(Model { controls, ..self })
+    }
+
+    /// The control nets beside the model, by their names.
+    #[cfg(any(feature = "engine", feature = "torch"))]
+    pub(crate) fn controls(&self) -> &[(String, Arc<control::Control>)] {
+        &self.controls
     }
 
     /// The published sizes of SDXL base, to be measured with weights that are drawn at random;
@@ -251,6 +247,7 @@ impl Model {
             single: None,
             base: None,
             other_vae: None,
+            controls: vec![],
         }
     }
 
@@ -305,6 +302,7 @@ impl Model {
             scheduler: self.scheduler.name(),
             is_distilled: self.unet.time_cond_proj_dim.is_some(),
             matte: Some(self.generation.matte),
+            needs_mask: self.is_for_inpainting(),
         }
     }
 
@@ -426,16 +424,24 @@ impl Model {
             );
             return Err(fault("unet/config.json", reason));
         }
-        if self.unet.in_channels != self.vae.latent_channels
-            || self.unet.out_channels != self.vae.latent_channels
-        {
+        let UNetConfig { in_channels, out_channels, .. } = self.unet;
+        let latent = self.vae.latent_channels;
+        let is_right = in_channels == latent || self.is_for_inpainting();
+        if !is_right || out_channels != latent {
             let reason = format!(
-                "`in_channels` is {} and `out_channels` {}; expected the VAE's `latent_channels`, {}",
-                self.unet.in_channels, self.unet.out_channels, self.vae.latent_channels
+                "`in_channels` is {in_channels} and `out_channels` {out_channels}; expected the VAE's \
+                 `latent_channels`, {latent} and {latent}, or {} and {latent} for inpainting",
+                2 * latent + 1
             );
             return Err(fault("unet/config.json", reason));
         }
         Ok(())
+    }
+
+    /// `true` for a model whose UNet takes a mask and the latents of the masked image beside those
+    /// of the sample: 9 channels for SDXL.
+    fn is_for_inpainting(&self) -> bool {
+        self.unet.in_channels == 2 * self.vae.latent_channels + 1
     }
 }
 

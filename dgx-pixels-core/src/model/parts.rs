@@ -1,4 +1,5 @@
-//! The files that requests may ask for beside a model, by name: LoRAs, VAEs and textual inversions.
+//! The files that requests may ask for beside a model, by name: LoRAs, VAEs, control nets and
+//! textual inversions.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -8,13 +9,13 @@ use std::time::SystemTime;
 
 use super::hub::HubName;
 use super::search::{self, Place};
-use super::{InversionUse, LoraUse, VaeUse, hash_file, vae};
+use super::{ControlUse, InversionUse, LoraUse, VaeUse, control, hash_file, vae};
 use crate::error::Error;
 use crate::prompt::{PromptError, inversions};
 use crate::request::{GenerateRequest, LoraChoice, RequestError};
 
-/// The LoRAs, VAEs and textual inversions that requests may ask for. What is read of a file is read
-/// once, until the file changes.
+/// The LoRAs, VAEs, control nets and textual inversions that requests may ask for. What is read of
+/// a file is read once, until the file changes.
 #[derive(Debug, Default)]
 pub struct Parts {
     places: Vec<Place>,
@@ -50,6 +51,34 @@ impl Parts {
         let (name, path) = self.named(&VAE, name)?;
         let hash = vae::hash_of(&path, |file| self.hash(file))?;
         Ok(VaeUse { name, path, hash })
+    }
+
+    /// Finds the control nets that a request asks for, one for each of its controls.
+    ///
+    /// # Errors
+    /// Those of [`lora`](Self::lora), and [`RequestError::Image`] for two nets of one name.
+    pub fn controls(&self, request: &GenerateRequest) -> Result<Vec<ControlUse>, Error> {
+        let mut uses: Vec<ControlUse> = vec![];
+        for choice in &request.control {
+            let one = self.control(&choice.model)?;
+            if uses.iter().any(|known| known.name == one.name && known.hash != one.hash) {
+                let name = one.name;
+                let text = format!("has two nets that are called `{name}`; expected files of other names");
+                return Err(RequestError::image("control", text).into());
+            }
+            uses.push(one);
+        }
+        Ok(uses)
+    }
+
+    /// Finds a control net.
+    ///
+    /// # Errors
+    /// Those of [`lora`](Self::lora).
+    pub fn control(&self, name: &str) -> Result<ControlUse, Error> {
+        let (name, path) = self.named(&CONTROL, name)?;
+        let hash = control::hash_of(&path, |file| self.hash(file))?;
+        Ok(ControlUse { name, path, hash })
     }
 
     /// Finds the textual inversions that the prompts of a request name, each once. `model` is the
@@ -133,12 +162,20 @@ impl Parts {
         self.with_hash(&VAE, name, hash)
     }
 
+    /// The control net with this hash, one of this name first.
+    ///
+    /// # Errors
+    /// Those of [`lora_with_hash`](Self::lora_with_hash).
+    pub fn control_with_hash(&self, name: &str, hash: &str) -> Result<PathBuf, Error> {
+        self.with_hash(&CONTROL, name, hash)
+    }
+
     fn with_hash(&self, kind: &Kind, name: &str, hash: &str) -> Result<PathBuf, Error> {
         let Kind { word, folder, flag, .. } = kind;
         let mut all = (kind.all)(&self.places);
         all.sort_by_key(|(known, _)| known != name);
         for (_, path) in all {
-            if vae::hash_of(&path, |file| self.hash(file))? == hash {
+            if (kind.hash)(self, &path)? == hash {
                 return Ok(path);
             }
         }
@@ -185,6 +222,7 @@ struct Kind {
     may_be_folder: bool,
     all: fn(&[Place]) -> Vec<(String, PathBuf)>,
     in_hub: fn(&[Place], &str) -> Option<PathBuf>,
+    hash: fn(&Parts, &Path) -> Result<String, Error>,
 }
 
 const LORA: Kind = Kind {
@@ -194,6 +232,7 @@ const LORA: Kind = Kind {
     may_be_folder: false,
     all: search::loras,
     in_hub: search::lora_in_hub,
+    hash: |parts, path| parts.hash(path),
 };
 
 const VAE: Kind = Kind {
@@ -203,6 +242,17 @@ const VAE: Kind = Kind {
     may_be_folder: true,
     all: search::vaes,
     in_hub: search::vae_in_hub,
+    hash: |parts, path| vae::hash_of(path, |file| parts.hash(file)),
+};
+
+const CONTROL: Kind = Kind {
+    word: "control net",
+    folder: "controlnet",
+    flag: "--control",
+    may_be_folder: true,
+    all: search::controls,
+    in_hub: search::control_in_hub,
+    hash: |parts, path| control::hash_of(path, |file| parts.hash(file)),
 };
 
 #[cfg(test)]

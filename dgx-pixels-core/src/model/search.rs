@@ -17,8 +17,8 @@ use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use self::snapshots::{control_in_hub, lora_in_hub, vae_in_hub};
 use self::snapshots::{files_in, models_in, snapshots};
-pub use self::snapshots::{lora_in_hub, vae_in_hub};
 use super::Model;
 use super::files::Shard;
 use super::hub::{self, HubName};
@@ -345,8 +345,10 @@ const LORAS: &str = "loras";
 const EMBEDDINGS: &str = "embeddings";
 /// The folder in a place that has VAEs.
 const VAES: &str = "vae";
+/// The folder in a place that has control nets.
+const CONTROLS: &str = "controlnet";
 /// The folders in a place that have no models.
-const PARTS: [&str; 3] = [LORAS, EMBEDDINGS, VAES];
+const PARTS: [&str; 4] = [LORAS, EMBEDDINGS, VAES, CONTROLS];
 
 /// The safetensors files in `path` by name, hidden ones left out.
 fn files(path: &Path) -> Vec<PathBuf> {
@@ -364,7 +366,9 @@ fn files(path: &Path) -> Vec<PathBuf> {
 /// `true` for a file that is a model, or should be one: what changes a model or is a part of one is
 /// left out.
 fn is_model(path: &Path) -> bool {
-    !matches!(kind(path), Some(FileKind::Lora | FileKind::Vae | FileKind::Embedding))
+    let part =
+        |kind| matches!(kind, FileKind::Lora | FileKind::Vae | FileKind::Embedding | FileKind::ControlNet);
+    !kind(path).is_some_and(part)
 }
 
 /// The kind of a safetensors file; `None` if it cannot be read.
@@ -414,6 +418,12 @@ pub fn vaes(places: &[Place]) -> Vec<(String, PathBuf)> {
     parts(places, VAES, FileKind::Vae)
 }
 
+/// The control nets in `places`, as [`loras`] lists LoRAs: the folder is `controlnet`, and its
+/// files and folders in diffusers' layout are control nets.
+pub fn controls(places: &[Place]) -> Vec<(String, PathBuf)> {
+    parts(places, CONTROLS, FileKind::ControlNet)
+}
+
 fn parts(places: &[Place], folder: &str, wanted: FileKind) -> Vec<(String, PathBuf)> {
     let mut seen = HashSet::new();
     let paths = places.iter().flat_map(|place| {
@@ -426,7 +436,7 @@ fn parts(places: &[Place], folder: &str, wanted: FileKind) -> Vec<(String, PathB
                 // A model's own folder `vae` is a part of it.
                 let is_own = folder == VAES && path.join("model_index.json").is_file();
                 let mut inside = if is_own { vec![] } else { files(&path.join(folder)) };
-                if folder == VAES && !is_own {
+                if folder == CONTROLS || folder == VAES && !is_own {
                     let folders = subfolders(&path.join(folder)).into_iter();
                     inside.extend(folders.filter(|path| path.join("config.json").is_file()));
                 }

@@ -88,6 +88,29 @@ pub(super) fn unet_to_diffusers(name: &str, layers: usize) -> Option<String> {
     }
 }
 
+/// The parts of a control net outside of a UNet's blocks.
+const CONTROL: [(&str, &str); 9] = [
+    ("middle_block_out.0", "controlnet_mid_block"),
+    ("input_hint_block.0", "controlnet_cond_embedding.conv_in"),
+    ("input_hint_block.2", "controlnet_cond_embedding.blocks.0"),
+    ("input_hint_block.4", "controlnet_cond_embedding.blocks.1"),
+    ("input_hint_block.6", "controlnet_cond_embedding.blocks.2"),
+    ("input_hint_block.8", "controlnet_cond_embedding.blocks.3"),
+    ("input_hint_block.10", "controlnet_cond_embedding.blocks.4"),
+    ("input_hint_block.12", "controlnet_cond_embedding.blocks.5"),
+    ("input_hint_block.14", "controlnet_cond_embedding.conv_out"),
+];
+
+/// diffusers' name of the control net's tensor `name`, as [`unet_to_diffusers`] translates a
+/// UNet's.
+pub(super) fn control_to_diffusers(name: &str, layers: usize) -> Option<String> {
+    if let Some(rest) = name.strip_prefix("zero_convs.") {
+        let (n, rest) = number(rest)?;
+        return Some(format!("controlnet_down_blocks.{n}{}", rest.strip_prefix('0')?));
+    }
+    translated(name, &CONTROL, false).or_else(|| unet_to_diffusers(name, layers))
+}
+
 /// The layout's name of the UNet's module or tensor that diffusers calls `name`. `attends` says
 /// whether a block of the way up has attentions.
 #[cfg(any(feature = "engine", feature = "torch", test))]

@@ -16,7 +16,7 @@ use super::{Component, Model, marks, scales, sgm};
 use crate::error::Error;
 
 /// Width of an attention head, in every model of the family.
-const HEAD_WIDTH: i64 = 64;
+pub(super) const HEAD_WIDTH: i64 = 64;
 
 /// Tensors by their names in diffusers.
 pub(super) type Tensors = BTreeMap<String, Weight>;
@@ -106,12 +106,15 @@ pub(super) fn open(path: &Path, base: Option<&Model>) -> Result<Model, Error> {
                 model.text_encoder_2 = of_base.cloned().unwrap_or(seen);
             }
             Component::UNet if kind == FileKind::SdxlUNet => {
-                model.unet = base.expect("a UNet alone lacks the rest; this is a bug").unet.clone();
+                let base = base.expect("a UNet alone lacks the rest; this is a bug");
+                let in_channels = side(tensors, "conv_in.weight", 1).map_err(fault)?;
+                model.unet = UNetConfig { in_channels, ..base.unet.clone() };
             }
             Component::UNet => {
                 let seen = unet_config(tensors, layers, &model).map_err(fault)?;
                 let of_base = base.map(|base| &base.unet).filter(|base| same_unet(base, &seen));
-                model.unet = of_base.cloned().unwrap_or(seen);
+                let in_channels = seen.in_channels;
+                model.unet = of_base.map_or(seen, |base| UNetConfig { in_channels, ..base.clone() });
             }
             Component::Vae => {
                 let seen = vae_config(tensors, &model.vae).map_err(fault)?;
@@ -287,7 +290,7 @@ fn third(weight: &Weight, thirds: std::ops::Range<usize>) -> Option<Weight> {
 }
 
 /// A side of a tensor.
-fn side(tensors: &Tensors, name: &str, i: usize) -> Result<i64, String> {
+pub(super) fn side(tensors: &Tensors, name: &str, i: usize) -> Result<i64, String> {
     let weight = tensors.get(name).ok_or_else(|| format!("it has no `{name}`"))?;
     let side =
         weight.shape.get(i).ok_or_else(|| format!("`{name}` has {:?} sides; expected more", weight.shape))?;
@@ -295,7 +298,7 @@ fn side(tensors: &Tensors, name: &str, i: usize) -> Result<i64, String> {
 }
 
 /// The number of list entries `PREFIX0.`, `PREFIX1.`, … that there are.
-fn count(tensors: &Tensors, prefix: &str) -> usize {
+pub(super) fn count(tensors: &Tensors, prefix: &str) -> usize {
     let has = |i: &usize| {
         let start = format!("{prefix}{i}.");
         tensors.range(start.clone()..).next().is_some_and(|(name, _)| name.starts_with(&start))
@@ -411,13 +414,14 @@ fn clip_config(tensors: &Tensors, sdxl: &ClipConfig) -> Result<ClipConfig, Strin
     Ok(config)
 }
 
-/// `true` if the sides of all tensors are the same in both.
+/// `true` if the sides of all tensors are the same in both, except those of the first layer: a
+/// model for inpainting takes more there than its base.
 fn same_unet(one: &UNetConfig, other: &UNetConfig) -> bool {
     let shape = |config: &UNetConfig| {
         let levels = config.block_out_channels.len();
         let layers: Vec<_> = config.layers_per_block.iter(levels).copied().collect();
         let text: Vec<_> = config.cross_attention_dim.iter(levels).copied().collect();
-        let channels = (config.in_channels, config.out_channels, config.block_out_channels.clone());
+        let channels = (config.out_channels, config.block_out_channels.clone());
         let blocks =
             (config.down_block_types.clone(), config.mid_block_type.clone(), config.up_block_types.clone());
         let attends = |classes: &[String], i: usize| classes[i].starts_with("CrossAttn");

@@ -18,8 +18,9 @@ pub(super) struct Vae {
     pub(super) config: VaeConfig,
 }
 
+/// The place of a part's weights.
 #[derive(Clone, Debug)]
-enum Source {
+pub(super) enum Source {
     Folder(PathBuf),
     File(Arc<Shard>, Tensors),
 }
@@ -51,7 +52,14 @@ impl Vae {
     /// Maps its weights. Of a folder the files of half precision are passed over, so that one hash
     /// names what is used.
     pub(super) fn weights(&self) -> Result<WeightFiles, Error> {
-        match &self.source {
+        self.source.weights()
+    }
+}
+
+impl Source {
+    /// Maps the weights. Of a folder the files of half precision are passed over.
+    pub(super) fn weights(&self) -> Result<WeightFiles, Error> {
+        match self {
             Source::Folder(folder) => WeightFiles::open(folder, Component::Vae.stem(), false),
             Source::File(file, tensors) => Ok(WeightFiles::of_file(file, tensors.clone())),
         }
@@ -83,8 +91,15 @@ pub(crate) fn hash_of(
     if !path.is_dir() {
         return hash(path);
     }
-    let folder = folder(path)?;
-    let WeightPaths { index, shards } = WeightPaths::find(&folder, Component::Vae.stem(), false)?;
+    hash_in(&folder(path)?, hash)
+}
+
+/// BLAKE3 of the config and the weights in a folder, with their names.
+pub(super) fn hash_in(
+    folder: &Path,
+    mut hash: impl FnMut(&Path) -> Result<String, Error>,
+) -> Result<String, Error> {
+    let WeightPaths { index, shards } = WeightPaths::find(folder, Component::Vae.stem(), false)?;
     let mut hasher = blake3::Hasher::new();
     for file in [folder.join("config.json")].iter().chain(&index).chain(&shards) {
         let name = file.file_name().unwrap_or_default().as_encoded_bytes();

@@ -58,6 +58,28 @@ pub struct VaeUse {
     pub hash: String,
 }
 
+/// The use of a control net beside a model.
+///
+/// # Example
+/// ```
+/// use dgx_pixels_core::model::ControlUse;
+/// let json = r#"{"name": "canny", "path": "models/controlnet/canny", "hash": "0a"}"#;
+/// let control: ControlUse = serde_json::from_str(json)?;
+/// assert_eq!(control.name, "canny");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlUse {
+    /// The name that requests call it by.
+    pub name: String,
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// BLAKE3 of the file, or of the config and the weights in the folder, as 64 hexadecimal
+    /// digits.
+    pub hash: String,
+}
+
 /// The use of a textual inversion: vectors that a prompt names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ mod alpha;
 mod ascii;
 mod background;
 mod bounds;
+pub(crate) mod canny;
 mod cells;
 mod certificate;
 mod checkerboard;

@@ -120,7 +120,7 @@ pub enum RequestError {
     /// An image or a field of one is at fault.
     #[error("`{field}` {reason}")]
     Image {
-        /// `init_image`, `mask` or `strength`.
+        /// `init_image`, `mask`, `strength` or `control`.
         field: &'static str,
         /// The value, and what would be right.
         reason: String,

@@ -1,7 +1,10 @@
 //! A request for an image, and the answer to it.
 
 mod bounds;
+mod control;
+mod control_image;
 mod error;
+mod images;
 mod lora;
 mod prepared;
 mod preset;
@@ -14,6 +17,7 @@ use std::time::Duration;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+pub use self::control::{ControlChoice, Preprocess};
 pub use self::error::{Conflict, RequestError};
 pub use self::lora::{LoraChoice, LoraError};
 use self::lora::{MAX_LORAS, MAX_WEIGHT};
@@ -113,6 +117,19 @@ pub struct GenerateRequest {
     /// the model folders; the program and Python also take a path. Default: the model's own.
     #[cfg_attr(feature = "fields", arg(long, value_name = "NAME|FOLDER|FILE"))]
     pub vae: Option<String>,
+
+    /// Control nets (ControlNets) that have the image follow others, at most 8, each with the
+    /// `image` that it follows, a path, an asset_id in an MCP call, or bytes as `init_image` takes
+    /// them. At the command line `NAME:IMAGE`, then scale, start, end and preprocessing if wanted,
+    /// for example `canny:sword.png:0.8:0:0.6:edges`; or a JSON object as in a batch. Default:
+    /// none.
+    #[cfg_attr(
+        feature = "fields",
+        arg(long, value_name = "NAME:IMAGE[:SCALE[:START[:END]]][:PREPROCESS]", value_parser = flags::control),
+        schemars(length(max = 8))
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub control: Vec<ControlChoice>,
 
     /// The image to begin from: a path, an asset_id in an MCP call, or the bytes of a file as
     /// `data:image/png;base64,...`. PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, not
@@ -373,57 +390,6 @@ impl GenerateRequest {
             if value > 65535 {
                 return Err(RequestError::Conditioning { field: "crop", value });
             }
-        }
-        Ok(())
-    }
-
-    /// Checks the image to begin from, and the fields that need one.
-    fn check_images(&self) -> Result<(), RequestError> {
-        let Some(image) = &self.init_image else {
-            let alone = |field, value: String| {
-                let text = format!("is {value} and there is no `init_image`; expected both or neither");
-                Err(RequestError::image(field, text))
-            };
-            return match (&self.mask, self.strength) {
-                (Some(mask), _) => alone("mask", format!("`{mask}`")),
-                (None, Some(strength)) => alone("strength", strength.to_string()),
-                (None, None) => Ok(()),
-            };
-        };
-        image.check("init_image")?;
-        if let Some(strength) = self.strength {
-            // Only the number of steps says whether one is left, which a model may decide.
-            Steps::Number(MAX_STEPS).of_strength(strength)?;
-        }
-        let Some(mask) = &self.mask else { return Ok(()) };
-        if let Some(mask) = mask.image() {
-            mask.check("mask")?;
-            if let (Some(is), Some(expected)) = (mask.size(), image.size())
-                && is != expected
-            {
-                let text = format!("is {is}; expected {expected}, the size of `init_image`");
-                return Err(RequestError::image("mask", text));
-            }
-        }
-        if let (Mask::Areas(areas), Some(size)) = (mask, image.size())
-            && let Some(area) = areas.iter().find(|area| !area.is_in(size))
-        {
-            let text = format!("is `{area}`; expected a rectangle of the {size} pixels of `init_image`");
-            return Err(RequestError::image("mask", text));
-        }
-        if let Some(pixels) = image.pixels()
-            && let Some(gray) = prepared::gray(mask, pixels)
-            && !prepared::has_white(&gray)
-        {
-            return Err(RequestError::image(
-                "mask",
-                match mask {
-                    Mask::Alpha => {
-                        "is `alpha`, and `init_image` has no transparent pixel; expected at least one"
-                    }
-                    _ => "is black everywhere; expected white where the image is drawn anew",
-                },
-            ));
         }
         Ok(())
     }

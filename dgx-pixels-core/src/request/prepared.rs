@@ -9,7 +9,7 @@ use image::{GrayImage, ImageBuffer, Luma, Pixel, Rgb, RgbImage, Rgba, RgbaImage}
 use super::{ImageSize, Mask, ResolvedRequest};
 
 /// The least alpha of a visible pixel, and the least gray of a white one.
-const HALF: u8 = 128;
+pub(super) const HALF: u8 = 128;
 
 /// The image that a drawing begins from, and the part of it that is drawn anew.
 ///
@@ -140,7 +140,7 @@ pub(super) fn has_white(mask: &GrayImage) -> bool {
 
 /// The image over the matte. A visible pixel of exactly the matte's color moves by one step of
 /// green, as it would be taken for the background.
-fn over(image: &RgbaImage, matte: [u8; 3]) -> RgbImage {
+pub(super) fn over(image: &RgbaImage, matte: [u8; 3]) -> RgbImage {
     RgbImage::from_fn(image.width(), image.height(), |x, y| {
         let [r, g, b, a] = image.get_pixel(x, y).0;
         let mix = |color: u8, matte: u8| {
@@ -156,7 +156,7 @@ fn over(image: &RgbaImage, matte: [u8; 3]) -> RgbImage {
 }
 
 /// An image of another size: enlarged by nearest neighbor, or reduced by Lanczos.
-fn scaled<P: Pixel<Subpixel = u8> + 'static>(
+pub(super) fn scaled<P: Pixel<Subpixel = u8> + 'static>(
     image: ImageBuffer<P, Vec<u8>>,
     ImageSize { width, height }: ImageSize,
 ) -> ImageBuffer<P, Vec<u8>> {

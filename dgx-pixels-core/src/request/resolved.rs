@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Crop, DEFAULT_STRENGTH, GenerateRequest, ImageSize, LoraChoice, Mask, RequestError, SourceImage,
+    ControlChoice, Crop, DEFAULT_STRENGTH, GenerateRequest, ImageSize, LoraChoice, Mask, RequestError,
+    SourceImage,
 };
 use crate::pixel::Wrap;
 use crate::prompt::PromptSyntax;
@@ -36,6 +37,8 @@ pub struct ModelDefaults {
     /// The color that stands for transparent pixels in an image to begin from; `None` for a model
     /// that begins from no image.
     pub matte: Option<[u8; 3]>,
+    /// `true` for a model that fills the masked part of an image, and draws nothing else.
+    pub needs_mask: bool,
 }
 
 /// A request with every default filled in, by one model: drawing it again with the same model gives
@@ -60,6 +63,9 @@ pub struct ResolvedRequest {
     /// The VAE in place of the model's own, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vae: Option<String>,
+    /// The control nets, by name, with the images that they follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub control: Vec<ControlChoice>,
     /// The request's seed.
     pub seed: u64,
     /// The image to begin from.
@@ -153,6 +159,7 @@ impl GenerateRequest {
             clip_skip: self.clip_skip,
             lora: self.lora.clone(),
             vae: self.vae.clone(),
+            control: self.control.clone(),
             seed: self.seed,
             init_image: self.init_image.clone(),
             mask: self.mask.clone(),
@@ -179,6 +186,22 @@ impl GenerateRequest {
 impl GenerateRequest {
     /// The strength of an image to begin from, after checking that the model can begin from it.
     fn strength_for(&self, defaults: &ModelDefaults, steps: usize) -> Result<Option<f64>, RequestError> {
+        if defaults.needs_mask {
+            let is_missing = [("init_image", self.init_image.is_none()), ("mask", self.mask.is_none())];
+            if let Some((field, _)) = is_missing.into_iter().find(|(_, is_missing)| *is_missing) {
+                let text = "is missing, and the model fills the masked part of an image; expected `init_image` \
+                            and `mask`, or a model that draws from a prompt alone";
+                return Err(RequestError::image(field, text));
+            }
+        }
+        if let Some(ControlChoice { model, image, .. }) =
+            self.control.iter().find(|control| control.image.pixels().is_none())
+        {
+            let text = format!(
+                "has `{model}` with `{image}`, which is not kept here; expected the path of the image"
+            );
+            return Err(RequestError::image("control", text));
+        }
         let Some(image) = &self.init_image else { return Ok(None) };
         if defaults.matte.is_none() {
             let text = "is given, and the model begins from no image; expected another model, or none";
@@ -254,6 +277,7 @@ impl From<ResolvedRequest> for GenerateRequest {
             clip_skip: resolved.clip_skip,
             lora: resolved.lora,
             vae: resolved.vae,
+            control: resolved.control,
             seed: resolved.seed,
             init_image: resolved.init_image,
             mask: resolved.mask,
@@ -295,6 +319,26 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_fills_masks_names_what_is_missing() {
+        let image = SourceImage::new(image::RgbaImage::new(32, 32));
+        let defaults = ModelDefaults { needs_mask: true, ..Sketch.defaults() };
+        let with_image = GenerateRequest { init_image: Some(image), ..Default::default() };
+        for (request, field) in [(GenerateRequest::default(), "init_image"), (with_image.clone(), "mask")] {
+            let error = request.resolve(&defaults).unwrap_err();
+            assert_eq!(error.field(), field);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "`{field}` is missing, and the model fills the masked part of an image; expected \
+                     `init_image` and `mask`, or a model that draws from a prompt alone"
+                )
+            );
+        }
+        let request = GenerateRequest { mask: Some(Mask::Alpha), ..with_image };
+        assert_eq!(request.resolve(&defaults).unwrap().strength, Some(1.0));
+    }
+
+    #[test]
     fn what_a_request_names_is_kept_and_the_rest_is_the_models() {
         let size = |width, height| ImageSize { width, height };
         let defaults = ModelDefaults {
@@ -306,6 +350,7 @@ mod tests {
             scheduler: SchedulerName::Lcm,
             is_distilled: false,
             matte: None,
+            needs_mask: false,
         };
         let resolved = GenerateRequest::default().resolve(&defaults).unwrap();
         assert_eq!((resolved.steps, resolved.guidance_scale), (12, 4.0));

@@ -41,6 +41,9 @@ pub(crate) struct Provenance {
     /// Since version 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vae_hash: Option<String>,
+    /// Since version 5: one for each control net of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    control_hashes: Vec<String>,
     /// Since version 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     inversions: Vec<InversionUse>,
@@ -102,6 +105,7 @@ impl From<Made> for Provenance {
             prediction_type: made.prediction_type,
             zero_snr: made.zero_snr,
             vae_hash: made.vae_hash,
+            control_hashes: made.control_hashes,
             inversions: made.inversions,
         }
     }
@@ -127,6 +131,7 @@ impl TryFrom<Provenance> for Made {
             prediction_type: stored.prediction_type,
             zero_snr: stored.zero_snr,
             vae_hash: stored.vae_hash,
+            control_hashes: stored.control_hashes,
             inversions: stored.inversions,
         })
     }

@@ -11,7 +11,8 @@ use crate::pixel::{
 };
 use crate::prompt::PromptSyntax;
 use crate::request::{
-    Crop, GenerateRequest, ImageSize, LoraChoice, Mask, Preset, ResolvedRequest, SourceError, SourceImage,
+    ControlChoice, Crop, GenerateRequest, ImageSize, LoraChoice, Mask, Preprocess, Preset, ResolvedRequest,
+    SourceError, SourceImage,
 };
 use crate::scheduler::{SchedulerName, TimestepSpacing};
 use crate::submission::Priority;
@@ -69,6 +70,35 @@ pub(crate) struct Request {
     mask: Option<KeptMask>,
     #[serde(skip_serializing_if = "Option::is_none")]
     strength: Option<f64>,
+    /// Since version 5.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    control: Vec<KeptControl>,
+}
+
+/// A control net with the hash of the image that it follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptControl {
+    model: String,
+    image: Kept,
+    scale: f64,
+    start: f64,
+    end: f64,
+    preprocess: Preprocess,
+}
+
+impl From<ControlChoice> for KeptControl {
+    fn from(choice: ControlChoice) -> KeptControl {
+        let ControlChoice { model, image, scale, start, end, preprocess } = choice;
+        KeptControl { model, image: image.into(), scale, start, end, preprocess }
+    }
+}
+
+impl From<KeptControl> for ControlChoice {
+    fn from(kept: KeptControl) -> ControlChoice {
+        let KeptControl { model, image: Kept(image), scale, start, end, preprocess } = kept;
+        ControlChoice { model, image, scale, start, end, preprocess }
+    }
 }
 
 /// An image, of which a record has the hash alone: `blake3:HASH`. The engine keeps its pixels.
@@ -144,7 +174,7 @@ impl Request {
             || is_new_name
             || !self.lora.is_empty();
         match self.clip_skip {
-            _ if self.vae.is_some() || self.init_image.is_some() => 5,
+            _ if self.vae.is_some() || self.init_image.is_some() || !self.control.is_empty() => 5,
             _ if self.wrap.is_some() => 4,
             _ if is_of_version_3 => 3,
             Some(_) => 2,
@@ -195,6 +225,7 @@ impl From<GenerateRequest> for Request {
             init_image: request.init_image.map(Kept::from),
             mask: request.mask.map(KeptMask::from),
             strength: request.strength,
+            control: request.control.into_iter().map(KeptControl::from).collect(),
         }
     }
 }
@@ -229,6 +260,7 @@ impl From<Request> for GenerateRequest {
             init_image: stored.init_image.map(|kept| kept.0),
             mask: stored.mask.map(|kept| kept.0),
             strength: stored.strength,
+            control: stored.control.into_iter().map(ControlChoice::from).collect(),
         }
     }
 }
@@ -266,6 +298,7 @@ impl TryFrom<Request> for ResolvedRequest {
             init_image: stored.init_image.map(|kept| kept.0),
             mask: stored.mask.map(|kept| kept.0),
             strength: stored.strength,
+            control: stored.control.into_iter().map(ControlChoice::from).collect(),
         })
     }
 }

@@ -5,7 +5,9 @@ use super::*;
 use crate::backend::{Backend as _, Sketch};
 use crate::pixel::{GridChoice, MaxColors, PixelOptions, Wrap};
 use crate::prompt::PromptSyntax;
-use crate::request::{Crop, GenerateRequest, ImageSize, Mask, Preset, ResolvedRequest, SourceImage};
+use crate::request::{
+    ControlChoice, Crop, GenerateRequest, ImageSize, Mask, Preset, ResolvedRequest, SourceImage,
+};
 use crate::scheduler::{SchedulerName, TimestepSpacing};
 
 fn sizes() -> impl Strategy<Value = ImageSize> {
@@ -37,6 +39,14 @@ fn requests() -> impl Strategy<Value = GenerateRequest> {
             clip_skip: steps.0.map(|steps| 1 + (steps % 2) as u8),
             lora: steps.3.map(|steps| format!("a:{steps}:0.5").parse().unwrap()).into_iter().collect(),
             vae: (schedule.4 == 1).then(|| "sdxl-vae".into()),
+            control: images
+                .filter(|images| images.2 == 1)
+                .map(|(width, height, ..)| {
+                    let word = "canny:sword.png:0.5:0.1:0.9:edges";
+                    ControlChoice::of_word(word, |_| Ok(image((width, height)))).unwrap()
+                })
+                .into_iter()
+                .collect(),
             seed: words.2,
             steps: steps.0,
             guidance_scale: steps.1,

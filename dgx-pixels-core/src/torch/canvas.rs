@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Result as TorchResult;
+use super::control::Followed;
 use super::cuda::OnStream;
 use super::device::{Generator, place};
 use super::failed;
@@ -21,6 +22,16 @@ pub(super) struct Row {
     /// The tokens of the text.
     pub(super) tokens: i64,
     /// `[steps, time_width]`, from [`UNet::embed_time`](super::unet::UNet::embed_time).
+    pub(super) time: Tensor,
+    /// The same two for the control net of each control of the request, in its order.
+    pub(super) of_controls: Vec<ControlRow>,
+}
+
+/// The inputs that condition one row of a control net's passes.
+pub(super) struct ControlRow {
+    /// `[1, width]`; `None` is a text of zeros.
+    pub(super) text: Option<Tensor>,
+    /// `[steps, time_width]`.
     pub(super) time: Tensor,
 }
 
@@ -43,6 +54,10 @@ pub struct SdxlCanvas {
     pub(super) noise: Option<Tensor>,
     /// The image whose parts outside a mask stay.
     pub(super) kept: Option<Kept>,
+    /// The inputs of a model for inpainting besides the latents, `[1, 1 + channels, h, w]`.
+    pub(super) masked: Option<Tensor>,
+    /// The images that control nets follow, one for each control of the request.
+    pub(super) followed: Vec<Followed>,
     pub(super) state: State,
 }
 
@@ -125,8 +140,9 @@ impl SdxlCanvas {
         is_between && positive.is_some() && (negative.is_some() || self.guiding().is_none())
     }
 
-    /// The latents as the UNet takes them at the coming step.
-    pub(super) fn model_input(&self) -> TorchResult<Tensor> {
+    /// The latents as control nets take them at the coming step, and the UNet if it is for nothing
+    /// but drawing.
+    pub(super) fn scaled(&self) -> TorchResult<Tensor> {
         // Asked for by itself first: tch 0.24 panics where an operation that takes a number is
         // refused memory.
         let _room = self.state.latents.f_empty_like()?;
@@ -136,9 +152,24 @@ impl SdxlCanvas {
         }
     }
 
-    /// `row`'s embedded time at the coming step, `[1, time_width]`.
-    pub(super) fn time(&self, row: &Row) -> TorchResult<Tensor> {
-        row.time.f_narrow(0, self.state.steps_done as i64, 1)
+    /// The latents as the UNet takes them at the coming step, of those that are
+    /// [`scaled`](Self::scaled).
+    pub(super) fn model_input(&self, scaled: &Tensor) -> TorchResult<Tensor> {
+        match &self.masked {
+            Some(masked) => Tensor::f_cat(&[scaled, masked], 1),
+            None => Ok(scaled.shallow_clone()),
+        }
+    }
+
+    /// The embedded time of a row at the coming step, `[1, time_width]` of `[steps, time_width]`.
+    pub(super) fn time(&self, of_steps: &Tensor) -> TorchResult<Tensor> {
+        of_steps.f_narrow(0, self.state.steps_done as i64, 1)
+    }
+
+    /// `true` if the control of this number acts at the coming step.
+    pub(super) fn follows(&self, control: usize) -> bool {
+        let (i, steps) = (self.state.steps_done, self.scheduler.timesteps().len());
+        self.request.control[control].acts_at(i, steps)
     }
 
     pub(super) fn draw_noise(&mut self) -> TorchResult<()> {

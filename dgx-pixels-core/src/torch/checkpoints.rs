@@ -6,9 +6,9 @@ use super::sdxl::Sdxl;
 use crate::backend::{ModelInfo, Models, Variant};
 use crate::device::Device;
 use crate::error::{Cause, Error};
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{Checkpoint, changed};
 use crate::model::lora::LoraUse;
-use crate::model::{Model, Options, VaeUse};
+use crate::model::{Model, Options};
 use crate::value_error::ValueError;
 
 /// Models in folders, each under a name.
@@ -102,19 +102,17 @@ impl Checkpoints {
         device: &str,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Sdxl, Error> {
-        let (mut model, options) = (self.find(model)?.model.clone(), self.options(device)?);
-        if let Some(vae) = &variant.vae {
-            model = model.with_vae(&vae.path)?;
-        }
+        let (model, options) = (changed(self.find(model)?.model.clone(), variant)?, self.options(device)?);
         Sdxl::load_merged(&model, &options, &variant.loras, on_bytes)
     }
 
-    /// The facts of a model with another VAE, as [`Models::describe`] has them.
+    /// The facts of a model with the VAE and the control nets in `variant`, as
+    /// [`Models::describe`] has them.
     ///
     /// # Errors
-    /// Those of [`Models::describe`], and [`Error::Model`] for a VAE that is for another model.
-    pub fn describe_with_vae(&self, model: &str, vae: &VaeUse, device: &str) -> Result<ModelInfo, Error> {
-        self.find(model)?.with_vae(vae)?.describe(&self.resolved(device)?)
+    /// Those of [`Models::describe`], and [`Error::Model`] for a file that is for another model.
+    pub fn describe_changed(&self, model: &str, variant: &Variant, device: &str) -> Result<ModelInfo, Error> {
+        self.find(model)?.describe_changed(variant, &self.resolved(device)?)
     }
 
     /// Checks that LoRAs are for a model, by the headers of all files.

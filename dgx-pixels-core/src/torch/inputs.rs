@@ -1,7 +1,8 @@
 //! Images that a drawing begins from, as latents.
 //!
 //! Numbers are drawn from the request's generator in diffusers' order: the latents of the image,
-//! the noise of the drawing, and with a mask the latents of the masked image, which nothing uses.
+//! the noise of the drawing, and with a mask the latents of the masked image. Only a model for
+//! inpainting uses these, and it encodes the image only where the drawing begins from it.
 //! Source: diffusers 0.42.1, `StableDiffusionXLImg2ImgPipeline.prepare_latents`,
 //! `StableDiffusionXLInpaintPipeline.prepare_latents` and its loop.
 
@@ -21,6 +22,9 @@ pub(super) struct Begun {
     /// `[1, channels, h, w]`, in the model's dtype.
     pub(super) latents: Tensor,
     pub(super) kept: Option<Kept>,
+    /// For a model for inpainting: the mask and the latents of the masked image, in the model's
+    /// dtype, `[1, 1 + channels, h, w]`.
+    pub(super) masked: Option<Tensor>,
 }
 
 /// The latents of an image, of which a mask keeps a part.
@@ -41,6 +45,8 @@ pub(super) struct Onto<'a> {
     pub(super) device: tch::Device,
     pub(super) scale: u32,
     pub(super) wrap: Wrap,
+    /// `true` if the UNet takes the mask and the masked image.
+    pub(super) takes_mask: bool,
 }
 
 impl Onto<'_> {
@@ -57,30 +63,54 @@ impl Onto<'_> {
 
         // 1. the image
         let pixels = self.pixels(&prepared.image)?;
-        let drawn = place(&generator.randn(&shape, self.vae_kind)?, self.device)?;
-        let image = edges::within(self.wrap, || self.vae.sample_scaled(&pixels, &drawn))?;
-        let image = image.f_to_kind(self.kind)?;
+        let from_noise = prepared.mask.is_some() && strength == 1.0;
+        let image = match self.takes_mask && from_noise {
+            true => None,
+            false => Some(self.encoded(&pixels, &shape, generator)?),
+        };
 
         // 2. noise
         let noise = place(&generator.randn(&shape, self.kind)?, self.device)?;
-        let latents = match prepared.mask {
-            Some(_) if strength == 1.0 => noise.f_mul_scalar(scheduler.initial_sigma())?,
-            _ => noised(&image, &noise, scheduler.noised(0))?.f_to_kind(self.kind)?,
+        let latents = match &image {
+            Some(image) if !from_noise => noised(image, &noise, scheduler.noised(0))?.f_to_kind(self.kind)?,
+            _ => noise.f_mul_scalar(scheduler.initial_sigma())?,
         };
 
-        // 3. the masked image: diffusers encodes it too
-        let kept = match &prepared.mask {
-            None => None,
-            Some(mask) => {
-                let _unused = generator.randn(&shape, self.vae_kind)?;
-                Some(Kept {
-                    image: image.f_to_kind(Kind::Float)?,
-                    noise: noise.f_to_kind(Kind::Float)?,
-                    mask: self.mask(mask)?,
-                })
+        // 3. the masked image: diffusers encodes it also where nothing reads it
+        let (mut kept, mut masked) = (None, None);
+        if let Some(mask) = &prepared.mask {
+            let of_latents = self.mask(mask)?;
+            match image {
+                Some(image) if !self.takes_mask => {
+                    let _unused = generator.randn(&shape, self.vae_kind)?;
+                    kept = Some(Kept {
+                        image: image.f_to_kind(Kind::Float)?,
+                        noise: noise.f_to_kind(Kind::Float)?,
+                        mask: of_latents,
+                    });
+                }
+                _ => {
+                    // What is drawn anew is gray, the middle of the range.
+                    let gray = pixels.f_masked_fill(&self.white(mask)?, 0.0)?;
+                    let image = self.encoded(&gray, &shape, generator)?;
+                    masked = Some(Tensor::f_cat(&[of_latents.f_to_kind(self.kind)?, image], 1)?);
+                }
             }
-        };
-        Ok(Begun { latents, kept })
+        }
+        Ok(Begun { latents, kept, masked })
+    }
+
+    /// `pixels [1, 3, H, W]` as latents that are drawn from the generator, in the model's dtype.
+    fn encoded(&self, pixels: &Tensor, shape: &[i64; 4], generator: &mut Generator) -> Result<Tensor> {
+        let drawn = place(&generator.randn(shape, self.vae_kind)?, self.device)?;
+        edges::within(self.wrap, || self.vae.sample_scaled(pixels, &drawn))?.f_to_kind(self.kind)
+    }
+
+    /// `[1, 1, H, W]`: `true` where the image is drawn anew.
+    fn white(&self, mask: &GrayImage) -> Result<Tensor> {
+        let (width, height) = mask.dimensions();
+        let values = Tensor::f_from_slice(mask.as_raw())?.f_gt(0.0)?;
+        place(&values.f_view([1, 1, i64::from(height), i64::from(width)])?, self.device)
     }
 
     /// `[1, 3, H, W]` in -1..=1, in the VAE's dtype.

@@ -4,11 +4,17 @@
 //! checkpoint: a field carries the word of its key, and loading walks the same tree.
 
 mod attention;
+mod blocks;
 mod canvas;
 mod checkpoints;
 mod clip;
+mod control;
+#[cfg(test)]
+mod control_tests;
+mod controls;
 mod cuda;
 mod device;
+mod down_path;
 mod edges;
 mod embeddings;
 mod flops;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::Result;
+use super::blocks::Conditioning;
 use super::cuda::{Graph, Kernels, Pool};
 use super::device::channels_last;
 use super::edges;
@@ -13,7 +14,7 @@ use super::flops;
 use super::is_out_of_memory;
 use super::memory::{MemoryStats, hold, memory_stats};
 use super::recent::Recent;
-use super::unet::{Conditioning, UNet};
+use super::unet::UNet;
 use crate::device::Device;
 use crate::pixel::Wrap;
 
@@ -77,6 +78,8 @@ struct Shape {
     tokens: i64,
     /// Whether the inner levels are left out.
     shallow: bool,
+    /// `true` if control nets add to it. Such a pass is never recorded.
+    controlled: bool,
     /// The edges that meet.
     wrap: Wrap,
 }
@@ -126,19 +129,21 @@ impl Passes {
     }
 
     /// The UNet's answer for `rows`, which have samples of one size, texts of this many tokens, and
-    /// the same edges that meet.
+    /// the same edges that meet. `control`: what control nets add to all rows, if to any.
     pub(super) fn forward(
         &mut self,
         unet: &UNet,
         rows: &[PassRow],
         tokens: i64,
         wrap: Wrap,
+        control: Option<&[Tensor]>,
     ) -> Result<Passed> {
         let texts: Vec<_> = rows.iter().filter_map(|row| row.text).collect();
         let mut sample = rows[0].sample.size();
         sample[0] = rows.len() as i64;
         let shallow = rows[0].deep.is_some();
-        let shape = Shape { sample, texts: texts.len() as i64, tokens, shallow, wrap };
+        let (texts_len, controlled) = (texts.len() as i64, control.is_some());
+        let shape = Shape { sample, texts: texts_len, tokens, shallow, controlled, wrap };
         let known = self.seen.iter().find(|(seen, _)| *seen == shape).map(|(_, flops)| *flops);
         self.flops = known.unwrap_or_default();
         let answer = match self.recorded.take(|one| one.shape == shape) {
@@ -149,18 +154,23 @@ impl Passes {
                     passed
                 })
             }
-            None if self.records && self.seen.iter().any(|(seen, _)| *seen == shape) => {
+            None if self.records && !controlled && self.seen.iter().any(|(seen, _)| *seen == shape) => {
                 self.record(unet, &shape, rows, &texts)
             }
-            None => self.compute(unet, shape, rows, &texts),
+            None => self.compute(unet, shape, rows, &texts, control),
         };
         if let Err(error) = &answer
             && is_out_of_memory(error)
         {
             // What they keep may be what is missing.
-            self.recorded.clear();
+            self.drop_recorded();
         }
         answer
+    }
+
+    /// Gives back what recorded passes keep.
+    pub(super) fn drop_recorded(&mut self) {
+        self.recorded.clear();
     }
 
     /// Whether layers are of 8-bit floats.
@@ -185,6 +195,7 @@ impl Passes {
         shape: Shape,
         rows: &[PassRow],
         texts: &[(u64, &Tensor)],
+        control: Option<&[Tensor]>,
     ) -> Result<Passed> {
         let ids: Vec<u64> = texts.iter().map(|(id, _)| *id).collect();
         let place = match self.joined.iter().position(|joined| joined.ids == ids) {
@@ -201,7 +212,7 @@ impl Passes {
         let texts = &self.joined[place].texts;
         let conditioning = Conditioning { time: &time, texts, tokens: shape.tokens };
         let deep = joined_deep(rows)?;
-        let pass = || pass(unet, &sample, &conditioning, deep.as_ref());
+        let pass = || pass(unet, &sample, &conditioning, control, deep.as_ref());
         let (passed, flops) = flops::count(|| edges::within(shape.wrap, pass));
         if self.seen.iter().all(|(seen, _)| *seen != shape) {
             self.seen.push((shape, flops));
@@ -234,7 +245,7 @@ impl Passes {
                 );
                 self.records = false;
                 self.recorded.clear();
-                self.compute(unet, shape.clone(), rows, texts)
+                self.compute(unet, shape.clone(), rows, texts, None)
             }
         }
     }
@@ -268,7 +279,7 @@ impl Passes {
         let conditioning = Conditioning { time: &time, texts: &texts, tokens: shape.tokens };
         let set = |records| self.kernels.iter().for_each(|kernels| kernels.set_records(records));
         set(true);
-        let pass = || pass(unet, &sample, &conditioning, deep.as_ref());
+        let pass = || pass(unet, &sample, &conditioning, None, deep.as_ref());
         let recorded = Graph::record(pool, || edges::within(shape.wrap, pass));
         set(false);
         let (graph, passed) = recorded?;
@@ -317,9 +328,21 @@ fn joined_deep(rows: &[PassRow]) -> Result<Option<Tensor>> {
     if deep.is_empty() { Ok(None) } else { Tensor::f_cat(&deep, 0).map(Some) }
 }
 
-fn pass(unet: &UNet, sample: &Tensor, conditioning: &Conditioning, deep: Option<&Tensor>) -> Result<Passed> {
+fn pass(
+    unet: &UNet,
+    sample: &Tensor,
+    conditioning: &Conditioning,
+    control: Option<&[Tensor]>,
+    deep: Option<&Tensor>,
+) -> Result<Passed> {
     match deep {
-        Some(deep) => Ok(Passed { output: unet.forward_shallow(sample, conditioning, deep)?, deep: None }),
-        None => unet.forward(sample, conditioning).map(|(output, deep)| Passed { output, deep: Some(deep) }),
+        Some(deep) => {
+            let output = unet.forward_shallow(sample, conditioning, control, deep)?;
+            Ok(Passed { output, deep: None })
+        }
+        None => {
+            let (output, deep) = unet.forward(sample, conditioning, control)?;
+            Ok(Passed { output, deep: Some(deep) })
+        }
     }
 }

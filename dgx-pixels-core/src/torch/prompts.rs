@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::Result as TorchResult;
 use super::clip::{Encoded, TextEncoder};
+use super::controls::Controls;
 use super::device::place;
 use super::failed;
 use super::inversions::Inversions;
@@ -28,6 +29,8 @@ const MOST_CHUNKS: usize = 8;
 pub(super) struct Text {
     /// `None` for zeros.
     pub(super) keys_values: Option<Tensor>,
+    /// The same for each control net, in the order of the model's; empty for zeros.
+    pub(super) of_controls: Vec<Tensor>,
     pub(super) pooled: Tensor,
     /// The tokens of all chunks together.
     pub(super) tokens: i64,
@@ -87,7 +90,7 @@ impl Prompts {
 
     /// Brings all texts to the front of those that are kept, and encodes the new ones. `texts`:
     /// those of each image, as [`Words::of`] returns them.
-    pub(super) fn read(&mut self, texts: &[&[Words]], unet: &UNet) -> Result<(), Error> {
+    pub(super) fn read(&mut self, texts: &[&[Words]], unet: &UNet, controls: &Controls) -> Result<(), Error> {
         if self.inversions.forget_changed() {
             self.texts.clear();
         }
@@ -109,7 +112,7 @@ impl Prompts {
         for words in new {
             let prompt = words.text.as_deref().unwrap_or_default();
             self.inversions.load(prompt, words.syntax, &self.text_encoders, self.device)?;
-            let text = self.encode(words, unet)?;
+            let text = self.encode(words, unet, controls)?;
             self.texts.push_front((words.clone(), text));
         }
         Ok(())
@@ -134,7 +137,7 @@ impl Prompts {
     /// Encodes `words` with both tokenizers and text encoders. Zeros are as wide as any text. Each
     /// chunk of a text goes alone: in company it would be rounded otherwise, and it is kept for
     /// images to come.
-    fn encode(&self, words: &Words, unet: &UNet) -> Result<Text, Error> {
+    fn encode(&self, words: &Words, unet: &UNet, controls: &Controls) -> Result<Text, Error> {
         let text = words.text.as_deref().unwrap_or_default();
         let chunks = [self.chunks(0, text, words.syntax)?, self.chunks(1, text, words.syntax)?];
         // ComfyUI cuts the longer one too, where the vocabularies differ.
@@ -145,23 +148,24 @@ impl Prompts {
             let most = u8::try_from(layers.saturating_sub(1)).unwrap_or(u8::MAX);
             return Err(RequestError::ClipSkip { layers: words.skip, most }.into());
         }
-        let encode = || -> TorchResult<(Option<Tensor>, Tensor)> {
+        let encode = || -> TorchResult<(Option<Tensor>, Vec<Tensor>, Tensor)> {
             let mut states = vec![];
             for (i, one) in chunks.iter().enumerate() {
                 states.push(self.states(i, &one.chunks[..count], words.syntax, skip)?);
             }
             let pooled = &states[1].pooled;
             if words.text.is_none() {
-                return Ok((None, pooled.f_zeros_like()?));
+                return Ok((None, vec![], pooled.f_zeros_like()?));
             }
             let hidden = Tensor::f_cat(&[&states[0].hidden, &states[1].hidden], -1)?;
-            Ok((Some(unet.keys_values(&hidden)?), pooled.shallow_clone()))
+            let of_controls = controls.keys_values(&hidden)?;
+            Ok((Some(unet.keys_values(&hidden)?), of_controls, pooled.shallow_clone()))
         };
-        let (keys_values, pooled) =
+        let (keys_values, of_controls, pooled) =
             encode().map_err(|error| failed(error, self.device, "encoding the prompt"))?;
         let tokens = self.tokens() * count as i64;
         let dropped_words = chunks.into_iter().find_map(|chunks| chunks.dropped);
-        Ok(Text { keys_values, pooled, tokens, dropped_words })
+        Ok(Text { keys_values, of_controls, pooled, tokens, dropped_words })
     }
 
     /// The chunks of a text for one of the text encoders.

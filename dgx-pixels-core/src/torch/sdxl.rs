@@ -2,6 +2,7 @@
 //! `StableDiffusionXLPipeline`.
 
 mod backend;
+mod predict;
 
 use std::cell::RefCell;
 
@@ -9,18 +10,19 @@ use image::RgbImage;
 use tch::Tensor;
 
 use super::Result as TorchResult;
-use super::canvas::{Answer, Row, SdxlCanvas, State};
+use super::canvas::{ControlRow, Row, SdxlCanvas, State};
 use super::clip::TextEncoder;
+use super::control::ControlNet;
+use super::controls::Controls;
 use super::cuda::{Event, Kernels, OnStream};
 use super::device::{Generator, InferenceMode, fetch, place};
 use super::edges;
 use super::embeddings::{guidance_embedding, time_ids};
 use super::failed;
-use super::guidance::guide;
 use super::image::{images, pixels};
 use super::inputs::{Begun, Onto};
 use super::inversions::Inversions;
-use super::passes::{PassRow, Passes};
+use super::passes::Passes;
 use super::preview::Preview;
 use super::prompts::{Prompts, Words};
 use super::tokenizer::Tokenizer;
@@ -69,6 +71,7 @@ pub struct Sdxl {
     prompts: Prompts,
     unet: UNet,
     vae: Vae,
+    controls: Controls,
     passes: Passes,
     /// The end of the step before the last on a GPU: it works on one while the next is prepared.
     behind: Option<Event>,
@@ -91,23 +94,6 @@ struct Group {
     shallow: bool,
     wrap: Wrap,
     canvases: Vec<usize>,
-}
-
-/// One row of a step.
-struct PlannedRow<'a> {
-    /// The place of its canvas.
-    i: usize,
-    row: &'a Row,
-    id: u64,
-    /// Rows of one pass have texts of one length.
-    tokens: i64,
-}
-
-/// The UNet's answer for one row.
-struct RowAnswer {
-    output: Tensor,
-    /// What the inner levels made, if they were computed and are to be kept.
-    deep: Option<Tensor>,
 }
 
 /// What decoding leaves on the CPU, once the device has come to its end.
@@ -265,6 +251,15 @@ impl Sdxl {
         let vae_weights = weights(Component::Vae, vae_dtype)?;
         let vae = Vae::load(vae_weights.root(), &model.vae, options.vae_tiling)?;
         vae_weights.finish()?;
+        let mut nets = vec![];
+        for (name, control) in model.controls() {
+            // Kernels of 8-bit floats round by what a UNet's norms make, which is not tested for
+            // control nets.
+            let kernels = kernels.clone().filter(|kernels| !kernels.is_fp8());
+            let weights = Weights::new(control.weights()?, device, dtype, &on_bytes).with_kernels(kernels);
+            nets.push((name.clone(), ControlNet::load(weights.root(), &control.config)?));
+            weights.finish()?;
+        }
 
         let prompts = Prompts::new(device, tokenizers, text_encoders, Inversions::of(model));
         Ok(Sdxl {
@@ -282,6 +277,7 @@ impl Sdxl {
             prompts,
             unet,
             vae,
+            controls: Controls::new(nets),
             preview: None,
             next_id: 0,
         })
@@ -412,11 +408,19 @@ impl Sdxl {
 
         // 1. text, and the times and sizes that condition it
         let timesteps: Vec<f32> = scheduler.timesteps().iter().map(|timestep| *timestep as f32).collect();
+        let nets = self.controls.of(&request)?;
         let row = |words| -> TorchResult<Row> {
             let text = self.prompts.text(words);
             let timesteps = place(&Tensor::f_from_slice(&timesteps)?, device)?;
             let time_ids = Tensor::f_from_slice(&time_ids(&request))?.f_unsqueeze(0)?.f_to_kind(kind)?;
-            let added = self.unet.embed_added(&text.pooled, &place(&time_ids, device)?)?;
+            let time_ids = place(&time_ids, device)?;
+            let added = self.unet.embed_added(&text.pooled, &time_ids)?;
+            let of_controls = nets.iter().map(|(i, net)| {
+                let text_of_net = text.of_controls.get(*i).map(Tensor::shallow_clone);
+                let time = net.embed_time(&timesteps, &text.pooled, &time_ids)?;
+                Ok(ControlRow { text: text_of_net, time })
+            });
+            let of_controls = of_controls.collect::<TorchResult<Vec<_>>>()?;
             let width = self.model.unet.time_cond_proj_dim;
             let guidance = width
                 .map(|width| guidance_embedding(request.guidance_scale, width, device)?.f_to_kind(kind))
@@ -425,6 +429,7 @@ impl Sdxl {
                 text: text.keys_values.as_ref().map(Tensor::shallow_clone),
                 tokens: text.tokens,
                 time: self.unet.embed_time(&timesteps, &added, guidance.as_ref())?,
+                of_controls,
             })
         };
         let rows: TorchResult<Vec<Row>> = texts.iter().map(row).collect();
@@ -437,19 +442,28 @@ impl Sdxl {
         let mut generator = Generator::new(request.seed);
         let ImageSize { width, height } = request.size;
         let scale = self.model.vae.scale_factor();
-        let shape = [1, self.model.unet.in_channels, i64::from(height / scale), i64::from(width / scale)];
+        let channels = self.model.vae.latent_channels;
+        let shape = [1, channels, i64::from(height / scale), i64::from(width / scale)];
+        let takes_mask = self.model.defaults().needs_mask;
         let prepared = request.prepared(self.model.generation.matte);
         let mut draw = || -> TorchResult<Begun> {
             if let Some((prepared, strength)) = prepared.as_ref().zip(request.strength) {
                 let vae_kind = self.vae_dtype.kind();
-                let onto = Onto { vae: &self.vae, vae_kind, kind, device, scale, wrap: request.wrap };
+                let onto =
+                    Onto { vae: &self.vae, vae_kind, kind, device, scale, wrap: request.wrap, takes_mask };
                 return onto.begin(prepared, strength, &*scheduler, &mut generator);
             }
             let noise = place(&generator.randn(&shape, kind)?, device)?;
-            Ok(Begun { latents: noise.f_mul_scalar(scheduler.initial_sigma())?, kept: None })
+            Ok(Begun { latents: noise.f_mul_scalar(scheduler.initial_sigma())?, kept: None, masked: None })
         };
-        let Begun { latents, kept } =
+        let Begun { latents, kept, masked } =
             draw().map_err(|error| failed(error, self.device, "drawing the noise"))?;
+
+        // 3. the images that control nets follow
+        let followed = self
+            .controls
+            .followed(&request, kind, device)
+            .map_err(|error| failed(error, self.device, "reading the image of a control"))?;
 
         Ok(SdxlCanvas {
             id,
@@ -462,6 +476,8 @@ impl Sdxl {
             generator,
             noise: None,
             kept,
+            masked,
+            followed,
             state: State {
                 latents,
                 previous: [None, None, None],
@@ -471,78 +487,4 @@ impl Sdxl {
             },
         })
     }
-
-    /// The UNet's answer for each canvas. All have latents of one size and the same edges that
-    /// meet, and are shallow or none is.
-    fn predict(&mut self, canvases: &[&SdxlCanvas]) -> TorchResult<Vec<Answer>> {
-        // 1. rows: the negative ones, those of zeros first, then the positive ones
-        let scaled = canvases.iter().map(|canvas| canvas.model_input()).collect::<TorchResult<Vec<_>>>()?;
-        let mut order: Vec<PlannedRow> = vec![];
-        for (i, canvas) in canvases.iter().enumerate() {
-            // A text of zeros is as long as any: it goes where its canvas goes.
-            let tokens = |row: &Row| if row.text.is_some() { row.tokens } else { canvas.positive.tokens };
-            let negative = canvas.guiding();
-            order.extend(negative.map(|row| PlannedRow { i, row, id: 2 * canvas.id, tokens: tokens(row) }));
-        }
-        order.sort_by_key(|planned| planned.row.text.is_some());
-        let guided = order.len();
-        order.extend(canvases.iter().enumerate().map(|(i, canvas)| {
-            let row = &canvas.positive;
-            PlannedRow { i, row, id: 2 * canvas.id + 1, tokens: row.tokens }
-        }));
-
-        // 2. a forward pass for each length of texts; mostly there is one
-        let mut lengths: Vec<i64> = order.iter().map(|planned| planned.tokens).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        let mut answers: Vec<Option<RowAnswer>> = order.iter().map(|_| None).collect();
-        for &tokens in &lengths {
-            let places: Vec<usize> = (0..order.len()).filter(|n| order[*n].tokens == tokens).collect();
-            let rows = places.iter().map(|&n| {
-                let PlannedRow { i, row, id, .. } = &order[n];
-                let [positive, negative] = &canvases[*i].state.deep;
-                let deep = if id % 2 == 1 { positive } else { negative };
-                let deep = deep.as_ref().filter(|_| canvases[*i].is_shallow());
-                let text = row.text.as_ref().map(|text| (*id, text));
-                Ok(PassRow { sample: &scaled[*i], time: canvases[*i].time(row)?, text, deep })
-            });
-            let rows = rows.collect::<TorchResult<Vec<_>>>()?;
-            let passed = self.passes.forward(&self.unet, &rows, tokens, canvases[0].request.wrap)?;
-            for (at, &n) in places.iter().enumerate() {
-                let row = |tensor: &Tensor| tensor.f_narrow(0, at as i64, 1);
-                // The next pass writes over this one.
-                let output = row(&passed.output)?;
-                let output = if lengths.len() > 1 { copied(&output)? } else { output };
-                let keeps = canvases[order[n].i].request.deep_cache.is_some();
-                let deep = passed.deep.as_ref().filter(|_| keeps);
-                let deep = deep.map(|deep| copied(&row(deep)?)).transpose()?;
-                answers[n] = Some(RowAnswer { output, deep });
-            }
-        }
-
-        // 3. guidance
-        let mut answer = |n: usize| answers[n].take().expect("every row is in a pass, and is asked for once");
-        canvases
-            .iter()
-            .enumerate()
-            .map(|(i, canvas)| {
-                let positive = answer(guided + i);
-                let negative = order[..guided].iter().position(|planned| planned.i == i).map(&mut answer);
-                let (output, negative_deep) = match negative {
-                    None => (positive.output, None),
-                    Some(negative) => {
-                        (guide(&negative.output, &positive.output, &canvas.request)?, negative.deep)
-                    }
-                };
-                let deep = positive.deep.map(|deep| [Some(deep), negative_deep]);
-                Ok(Answer { guided: output, deep })
-            })
-            .collect()
-    }
-}
-
-fn copied(tensor: &Tensor) -> TorchResult<Tensor> {
-    let mut copy = tensor.f_empty_like()?;
-    copy.f_copy_(tensor)?;
-    Ok(copy)
 }

@@ -204,7 +204,7 @@ async fn with_images(
     tool: &'static str,
     mut arguments: JsonObject,
 ) -> Result<JsonObject, Fault> {
-    if !["init_image", "mask"].into_iter().any(|name| arguments.contains_key(name)) {
+    if !["init_image", "mask", "control"].into_iter().any(|name| arguments.contains_key(name)) {
         return Ok(arguments);
     }
     let read = move |studio: &Studio, _: &Stop| {

@@ -19,8 +19,8 @@ pub(super) fn tools() -> Vec<Kind> {
     vec![kind.with_output::<Choices>()]
 }
 
-/// Lists what `generate_sprite` can be given: models, LoRAs, VAEs, textual inversions, style
-/// presets, palettes and schedulers.
+/// Lists what `generate_sprite` can be given: models, LoRAs, VAEs, control nets, textual
+/// inversions, style presets, palettes and schedulers.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct ListModels {}
 
@@ -31,6 +31,8 @@ struct Choices {
     loras: Vec<String>,
     /// The names that `vae` takes.
     vaes: Vec<String>,
+    /// The names that `model` in `control` takes.
+    controls: Vec<String>,
     /// The names that `embedding:NAME` in a prompt takes.
     embeddings: Vec<String>,
     styles: Vec<StyleLine>,
@@ -52,6 +54,7 @@ async fn list_models(call: Call, _: ListModels) -> Answer {
         models: call.studio.models().to_vec(),
         loras: names(search::loras(&places)),
         vaes: names(search::vaes(&places)),
+        controls: names(search::controls(&places)),
         embeddings: names(search::embeddings(&places)),
         styles: styles
             .map(|style| StyleLine { name: &style.name, description: &style.description })

@@ -281,6 +281,37 @@ fn pictures_are_read_only_where_it_is_allowed() {
 }
 
 #[test]
+fn a_control_names_a_net_and_an_image_that_may_be_read() {
+    let desk = Desk::new();
+    let (art, outside) = (desk.path("art.png"), tempfile::tempdir().unwrap());
+    let hidden = outside.path().join("art.png");
+    for path in [&art, &hidden] {
+        image::RgbaImage::from_pixel(16, 16, image::Rgba([9, 9, 9, 255])).save(path).unwrap();
+    }
+    let mut client = desk.stdio(&[]);
+    let choices = client.facts("list_models", json!({}));
+    assert!(choices["controls"].is_array(), "{choices}");
+    let control = |image: &Path| json!([{ "model": "canny", "image": image, "preprocess": "edges" }]);
+    for (control, kind, message) in [
+        (control(&hidden), "forbidden_path", "may not be used: it lies outside"),
+        (control(&desk.path("none.png")), "not_found", "`control` has an image that is `"),
+        (json!([{ "model": "canny" }]), "invalid_request", "missing field `image`"),
+        (
+            json!([{ "model": "canny", "image": art, "scale": 11 }]),
+            "invalid_request",
+            "the scale 11; expected 0 to 10",
+        ),
+        // The sketch has no nets.
+        (control(&art), "invalid_request", "`control` is `canny`; expected none"),
+    ] {
+        let result = client.call("generate_sprite", json!({ "prompt": "a key", "control": control }));
+        assert_eq!(result["_meta"]["dgx-pixels/kind"], kind, "{result}");
+        assert_eq!(result["_meta"]["dgx-pixels/field"], "control", "{result}");
+        assert!(result["content"][0]["text"].as_str().unwrap().contains(message), "{result}");
+    }
+}
+
+#[test]
 fn a_sprite_is_drawn_from_an_asset_or_from_a_file_that_may_be_read() {
     let desk = Desk::new();
     let art = desk.path("art.png");

@@ -24,7 +24,7 @@ from .events import (
     Started,
     Step,
 )
-from .fields import PixelFields, SpriteFields
+from .fields import Control, PixelFields, SpriteFields
 from .job import Job, Request
 from .sprite import Sprite, pixelize
 
@@ -33,6 +33,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Backend",
     "Cancelled",
+    "Control",
     "Deployed",
     "DeployedSprite",
     "DgxPixelsError",

@@ -56,7 +56,18 @@ def _fields(request: RequestLike, common: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("init_image", "mask"):
         if name in fields:
             fields[name] = _image(name, fields[name])
+    controls = fields.get("control")
+    if isinstance(controls, Iterable) and not isinstance(controls, (str, bytes, Mapping)):
+        fields["control"] = [_control(control) for control in controls]
     return fields
+
+
+def _control(control: Any) -> Any:
+    """Returns a control with its image as the engine reads it."""
+    if not isinstance(control, Mapping) or "image" not in control:
+        return control
+    image = _image("control", control["image"])
+    return {**control, "image": os.fspath(image) if isinstance(image, os.PathLike) else image}
 
 
 def _image(name: str, image: Any) -> Any:

@@ -166,9 +166,20 @@ class Sprites:
             if isinstance(path, str) and os.path.isfile(path):
                 with contextlib.suppress(OSError), open(path, "rb") as file:
                     content[field] = blake2b(file.read(_FILE_BYTES)).hexdigest()
+        if isinstance(fields.get("control"), list):
+            content["control"] = [_by_content(control) for control in fields["control"]]
         seed = fields.get("seed", int(_hash(content, 4), 16))
         name = _hash({**content, "seed": seed}, 16)
         return os.path.join(self._folder, f"{name}.png"), {**fields, "seed": seed}
+
+
+def _by_content(control: Any) -> Any:
+    """Returns a control with a hash in place of the path of its image."""
+    path = control.get("image") if isinstance(control, Mapping) else None
+    if isinstance(path, str) and os.path.isfile(path):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            return {**control, "image": blake2b(file.read(_FILE_BYTES)).hexdigest()}
+    return control
 
 
 def _shared(folder: str | os.PathLike[str]) -> str:
@@ -358,8 +369,13 @@ def _of_body(body: bytes) -> dict[str, Any]:
         raise InvalidRequestError("the body is no JSON object; expected one with fields")
     for name in _PLACE & fields.keys():
         raise InvalidRequestError(f"`{name}` is not for callers over HTTP; leave it out", name)
-    for name in _IMAGES:
-        image = fields.get(name)
+    controls = fields.get("control")
+    followed = [
+        ("control", one.get("image"))
+        for one in (controls if isinstance(controls, list) else [])
+        if isinstance(one, dict)
+    ]
+    for name, image in [*((name, fields.get(name)) for name in _IMAGES), *followed]:
         if isinstance(image, str) and image != "alpha" and not image.startswith(("data:", "rgba:")):
             shown = image[:80]
             text = f"`{name}` is `{shown}`; expected its bytes, `data:image/png;base64,...`, not a file"

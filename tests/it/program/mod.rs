@@ -2,6 +2,7 @@
 
 mod assets;
 mod batch;
+mod control;
 mod doctor;
 mod doors;
 mod generate;

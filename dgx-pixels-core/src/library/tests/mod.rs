@@ -64,6 +64,7 @@ fn made(prompt: &str) -> Made {
         licence: None,
         lora_hashes: vec![],
         vae_hash: None,
+        control_hashes: vec![],
         inversions: vec![],
         prediction_type: None,
         zero_snr: None,

@@ -79,6 +79,18 @@ pub fn vae_in_hub(places: &[Place], wanted: &str) -> Option<PathBuf> {
     vaes.next().filter(|_| vaes.next().is_none())
 }
 
+/// The control net in Hugging Face's cache that `ORG/NAME` or `ORG/NAME@REVISION` stands for, as
+/// [`vae_in_hub`] finds a VAE.
+pub fn control_in_hub(places: &[Place], wanted: &str) -> Option<PathBuf> {
+    let snapshot = named(places, wanted)?;
+    let config = read_text(&snapshot.join("config.json"));
+    if config.is_ok_and(|config| config.contains("\"ControlNetModel\"")) {
+        return Some(snapshot);
+    }
+    let mut nets = files_in(&snapshot).into_iter().filter(|path| kind(path) == Some(FileKind::ControlNet));
+    nets.next().filter(|_| nets.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

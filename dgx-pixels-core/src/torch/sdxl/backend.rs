@@ -27,7 +27,7 @@ impl Backend for Sdxl {
         let _turn = Turn::begin(self.device)?;
         let first_id = self.next_id;
         let texts: Vec<&[Words]> = drafts.iter().map(|draft| &*draft.texts).collect();
-        let canvases = self.prompts.read(&texts, &self.unet).and_then(|()| {
+        let canvases = self.prompts.read(&texts, &self.unet, &self.controls).and_then(|()| {
             drafts.into_iter().zip(first_id..).map(|(draft, id)| self.canvas(draft, id)).collect()
         });
         self.prompts.forget();
