@@ -22,10 +22,10 @@ use crate::output::{note, say, say_json, warn};
 /// Models are folders in diffusers' layout, or `.safetensors` files with all of a model. LoRAs are
 /// files beside them or in a folder `loras`, textual inversions in a folder `embeddings`, VAEs in a
 /// folder `vae`, and control nets in a folder `controlnet`. The program looks for them in each
-/// folder of `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`, beside the
-/// program, in Hugging Face's cache (`dgx-pixels pull` fills it), and in `models` of the current
-/// folder. The first place that
-/// has a name wins; a model of the same name in a later place is used by its path.
+/// folder of `$DGX_PIXELS_MODELS` (separated by colons), in `$XDG_DATA_HOME/dgx-pixels/models`,
+/// beside the program, in Hugging Face's cache (`dgx-pixels pull` fills it), and in `models` of the
+/// current folder. The first place that has a name wins; a model of the same name in a later place
+/// is used by its path.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Show this one: a name from the list, a folder or a file.

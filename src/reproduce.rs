@@ -59,7 +59,8 @@ pub(crate) struct Args {
     control: Vec<PathBuf>,
 
     /// The path of an image that the drawing began from or followed, or of its mask, if it was
-    /// drawn on another machine. Several may be given. An image is known by the hash that the record has.
+    /// drawn on another machine. Several may be given. An image is known by the hash that the
+    /// record has.
     #[arg(long, value_name = "PATH")]
     image: Vec<PathBuf>,
 
@@ -176,8 +177,8 @@ fn draw(args: &Args, before: &Made) -> Result<(Made, Vec<u8>), Failure> {
     Ok((made, bytes))
 }
 
-/// Finds the images that the drawing began from or followed: those that were given, and those that `generate`
-/// kept. The engine names one that is in neither.
+/// Finds the images that the drawing began from or followed: those that were given, and those that
+/// `generate` kept. The engine names one that is in neither.
 fn fill_images(args: &Args, request: &mut GenerateRequest) -> Result<(), Failure> {
     for path in &args.image {
         let given = input_image::read(path).map_err(|error| Failure::input(path, Cause::from(error)))?;

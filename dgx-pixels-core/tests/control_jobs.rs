@@ -142,7 +142,7 @@ fn a_net_that_does_not_fit_is_refused_before_it_waits() {
     // 1. nets for another base, with names and numbers
     let other = error(&engine_of("tiny_sdxl_b"), &fixture("control/canny"));
     let channels = "the list of channels of `controlnet_down_blocks` and `controlnet_mid_block` is \
-                    [8, 8, 8, 8, 16, 16, 16, 16, 16, 16]; expected [12, 12, 12, 18, 18, 18, 18, 24, 24]";
+                    [8, 8, 8, 8, 16, 16, 16, 16, 16, 16]; expected [12, 12, 12, 18, 18, 18, 24, 24]";
     assert!(other.contains("it is for another base: ") && other.contains(channels), "{other}");
     let edited = folder.path().join("edited");
     fs::create_dir(&edited).unwrap();

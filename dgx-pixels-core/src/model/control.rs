@@ -17,13 +17,13 @@ use crate::error::{Error, Reason};
 /// `config.json` of a `ControlNetModel`. Source: diffusers 0.42.1,
 /// `models/controlnets/controlnet.py`.
 #[derive(Clone, Debug)]
-pub(crate) struct ControlConfig {
+pub struct ControlConfig {
     /// The way down and the middle, which are those of a UNet.
-    pub(crate) net: UNetConfig,
+    pub net: UNetConfig,
     /// Channels of the layers that reduce the image, the first at its full size.
-    pub(crate) embedding: Vec<i64>,
+    pub embedding: Vec<i64>,
     /// `true` if the net sees blue, green and red, in this order.
-    pub(crate) is_bgr: bool,
+    pub is_bgr: bool,
 }
 
 /// The beginnings that names of a control net may have in a file.
@@ -163,7 +163,7 @@ impl ControlConfig {
 
     /// The channels of all skips of the way down, in the order in which they are made, and of the
     /// middle.
-    pub(crate) fn skips(&self) -> Vec<i64> {
+    pub fn skips(&self) -> Vec<i64> {
         skips(&self.net)
     }
 }
@@ -199,9 +199,10 @@ fn up_of(down: &[String]) -> Vec<String> {
 
 /// A control net that was opened for a model.
 #[derive(Clone, Debug)]
-pub(crate) struct Control {
+pub struct Control {
     source: Source,
-    pub(crate) config: ControlConfig,
+    /// The shapes of its layers.
+    pub config: ControlConfig,
 }
 
 impl Control {
@@ -228,7 +229,10 @@ impl Control {
 
     /// Maps its weights. Of a folder the files of half precision are passed over, so that one hash
     /// names what is used.
-    pub(crate) fn weights(&self) -> Result<WeightFiles, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file: none found, a shard missing, truncated or corrupt.
+    pub fn weights(&self) -> Result<WeightFiles, Error> {
         self.source.weights()
     }
 }
@@ -249,7 +253,6 @@ fn folder(path: &Path) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// [`Error::Model`] naming the file that is missing or cannot be read.
-#[cfg(any(feature = "engine", feature = "torch"))]
 pub(crate) fn hash_of(
     path: &Path,
     mut hash: impl FnMut(&Path) -> Result<String, Error>,

@@ -5,7 +5,7 @@ mod bounds;
 pub(crate) mod checkpoint;
 mod component;
 pub mod config;
-pub(crate) mod control;
+pub mod control;
 pub mod files;
 pub mod header;
 pub mod hub;
@@ -214,8 +214,7 @@ impl Model {
     }
 
     /// The control nets beside the model, by their names.
-    #[cfg(any(feature = "engine", feature = "torch"))]
-    pub(crate) fn controls(&self) -> &[(String, Arc<control::Control>)] {
+    pub fn controls(&self) -> &[(String, Arc<control::Control>)] {
         &self.controls
     }
 

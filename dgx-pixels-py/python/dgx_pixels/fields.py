@@ -9,12 +9,39 @@ import os
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-__all__ = ["PixelFields", "SpriteFields"]
+from .sprite import ImageLike
+
+__all__ = ["Control", "PixelFields", "SpriteFields"]
 
 #: Two sides in pixels or cells: `"32x24"` or `(32, 24)`.
 Sides = str | tuple[int, int]
 #: A palette: its name, its file, or its colors as `"#1a1c2c"` or `(26, 28, 44)`.
 PaletteLike = str | os.PathLike[str] | Sequence[str | tuple[int, int, int]]
+
+
+class _Followed(TypedDict):
+    #: The image to follow, as `init_image` takes one. It is scaled to the image that the model
+    #: draws, and transparent pixels are black.
+    image: ImageLike | bytes
+    #: The name of a control net in the folders `controlnet` of the model folders; the program and
+    #: Python also take a path.
+    model: str
+
+
+class Control(_Followed, total=False):
+    """A control net, the image that it follows, and its strength."""
+
+    #: The share of the steps after which it acts no more, 0 to 1: diffusers'
+    #: `control_guidance_end`. Default: 1.
+    end: float
+    #: The image that is made of `image`: `edges`, its edges in white (Canny); `silhouette`, its
+    #: visible pixels in white; `outline`, the border of these. Default: `none`.
+    preprocess: Literal["none", "edges", "silhouette", "outline"]
+    #: The strength, 0 to 10: diffusers' `controlnet_conditioning_scale`. Default: 1.
+    scale: float
+    #: The share of the steps after which it begins to act, 0 to 1: diffusers'
+    #: `control_guidance_start`. Default: 0.
+    start: float
 
 
 class PixelFields(TypedDict, total=False):
@@ -72,6 +99,11 @@ class SpriteFields(PixelFields, total=False):
     #: The last layers of the text encoders that the prompt skips, 1 or 2, as diffusers counts them:
     #: beyond the one that SDXL always skips. Default: none.
     clip_skip: int | None
+    #: Control nets (ControlNets) that have the image follow others, at most 8, each with the
+    #: `image` that it follows, a path, an asset_id in an MCP call, or bytes as `init_image` takes
+    #: them. At the command line `NAME:IMAGE`, then scale, start, end and preprocessing if wanted,
+    #: for example `canny:sword.png:0.8:0:0.6:edges`; or a JSON object as in a batch. Default: none.
+    control: Sequence[Control] | None
     #: The number of images, 1 to 10000 (to 16 in an MCP call), with seeds from `seed` upwards.
     #: Default: 1.
     count: int | None
