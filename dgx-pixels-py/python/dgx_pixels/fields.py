@@ -79,12 +79,15 @@ class PixelFields(TypedDict, total=False):
     #: The image is a strip of this many frames side by side, 1 or more; all get the same number of
     #: columns. Default: one frame.
     strip: int | None
-    #: The left edge meets the right edge, as in a texture. Default: no.
+    #: The left edge meets the right edge, as in a texture. The model itself draws on across the
+    #: edge, and the pixel stages take both sides for neighbors. Default: no.
     tile_x: bool | None
-    #: The top edge meets the bottom edge. Default: no.
+    #: The top edge meets the bottom edge, in the model and in the pixel stages, as with `tile_x`.
+    #: Default: no.
     tile_y: bool | None
-    #: The part that becomes transparent: `auto`, a plain background, and nothing of a generated
-    #: texture that tiles; `off`; or a color such as `#ff00ff`. Default: `auto`.
+    #: The part that becomes transparent: `auto`, a plain background, or of a generated image what
+    #: its model marks, and else nothing of a texture that tiles; `off`; or a color such as
+    #: `#ff00ff`. Default: `auto`.
     transparent: str | bool | None
     #: The answer to an image whose grid is not sure: `best` draws the likeliest sprite, `keep`
     #: returns the image as it is, and `fail` refuses it. `grid` decides it. Default: `best`.
@@ -133,6 +136,11 @@ class SpriteFields(PixelFields, total=False):
     #: Submitting the same again with the same key gives the first job, after a restart too where
     #: the engine has a journal. Default: none.
     idempotency_key: str | None
+    #: The image to begin from: a path, an asset_id in an MCP call, or the bytes of a file as
+    #: `data:image/png;base64,...`. PNG, JPEG, WebP, GIF or BMP, of at most 16 megapixels, not
+    #: animated. A sprite keeps its size, a larger image is reduced. Default: none, and the image
+    #: begins from noise.
+    init_image: ImageLike | bytes | None
     #: `True` to keep the latents for `Sprite.latents`, for a model that has any. Default: `False`.
     latents: bool | None
     #: LoRAs that change the model, at most 16, each `NAME:WEIGHT` with a weight from -10 to 10, for
@@ -140,6 +148,11 @@ class SpriteFields(PixelFields, total=False):
     #: weight in the text encoders. The name is that of a file in the model folders; the program and
     #: Python also take a path. Default: none.
     lora: Sequence[str] | None
+    #: The part of `init_image` that is drawn anew: rectangles of its pixels as
+    #: `LEFT,TOP,WIDTHxHEIGHT`, for example `4,4,8x8;20,0,2x6`; `alpha` for its transparent pixels;
+    #: or an image of the same size, white there and black elsewhere. All other pixels of a sprite
+    #: stay byte for byte. Default: all of it may change.
+    mask: ImageLike | bytes | None
     #: The name of one of the engine's models. Default: the engine's first.
     model: str | None
     #: Text that describes what the image should not show. It acts at a guidance scale above 1.
@@ -211,6 +224,9 @@ class SpriteFields(PixelFields, total=False):
     sigmas: Sequence[float] | None
     #: Denoising steps, 1 to 1000; more steps take longer. Default: the model's own, or 30.
     steps: int | None
+    #: The share of the steps that `init_image` goes through, more than 0 and at most 1. A small one
+    #: keeps the shapes, 1 keeps next to nothing. Default: 0.6, and 1 with a `mask`.
+    strength: float | None
     #: Size conditioning: the size that a training image was cropped to, for example `1024x1024`.
     #: Sides: 1 to 65535. Default: the image's own size.
     target_size: Sides | None
