@@ -152,7 +152,8 @@ pub struct Variant {
 
 impl ModelInfo {
     /// The name under which an engine keeps the loaded model: its own name, and with LoRAs, another
-    /// VAE or control nets their names, hashes and weights. Two jobs with one key can share a forward pass.
+    /// VAE or control nets their names, hashes and weights. Two jobs with one key can share a
+    /// forward pass.
     pub fn key(&self) -> Cow<'_, str> {
         let Variant { loras, vae, controls, .. } = &self.variant;
         if loras.is_empty() && vae.is_none() && controls.is_empty() {

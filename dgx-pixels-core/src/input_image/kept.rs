@@ -8,8 +8,8 @@ use crate::files::write_whole;
 use crate::picture_file::plain_png;
 use crate::request::{GenerateRequest, SourceImage};
 
-/// A folder of images that requests begin from or follow, each as `HASH.png`. An image that is there already
-/// is not written again.
+/// A folder of images that requests begin from or follow, each as `HASH.png`. An image that is
+/// there already is not written again.
 ///
 /// # Example
 /// ```

@@ -186,9 +186,8 @@ impl Model {
         Ok(Model { vae: vae.config.clone(), other_vae: Some(Arc::new(vae)), ..self })
     }
 
-    /// Takes control nets beside the model, each name once. Each is a folder in diffusers' layout, or
-    /// a file.
-    /// [`hash`](Self::hash) stays that of the model.
+    /// Takes control nets beside the model, each name once. Each is a folder in diffusers' layout,
+    /// or a file. [`hash`](Self::hash) stays that of the model.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file: it is no control net, or one for another base.

@@ -126,7 +126,7 @@ pub(super) fn choose(
         if let Some(beneath) = beneath {
             return may_be_dithered(image, options.unsure, beneath);
         }
-        // Dithering that does not repeat is like art, so a grid beneath it raises doubt and no more.
+        // Dithering that does not repeat is like art: a grid beneath it raises doubt and no more.
         if native.is_dithered() {
             let beneath = grid::look(&texture::without(image, SPREADS)).grids;
             if is_sure(&beneath) && !may_be_of_texture(&beneath[0], SPREADS) {
