@@ -85,10 +85,10 @@ impl Controls {
         Ok(followed)
     }
 
-    /// The sums that all nets add to the rows of a pass, whose texts have this many tokens and whose
-    /// edges meet alike: one tensor for each skip of the UNet and one for its middle, each with all
-    /// rows, zeros for those without control. For rows that go without the inner levels, those of
-    /// the outermost level alone. `None` if no control acts.
+    /// The sums that all nets add to the rows of a pass, whose texts have this many tokens and
+    /// whose edges meet alike: one tensor for each skip of the UNet and one for its middle, each
+    /// with all rows, zeros for those without control. For rows that go without the inner levels,
+    /// those of the outermost level alone. `None` if no control acts.
     pub(super) fn residuals(&self, rows: &[ControlledRow], tokens: i64) -> Result<Option<Vec<Tensor>>> {
         let mut sums: Vec<Option<Vec<Tensor>>> = rows.iter().map(|_| None).collect();
         for (place, (_, net)) in self.0.iter().enumerate() {
