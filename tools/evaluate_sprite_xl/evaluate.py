@@ -15,7 +15,17 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionXLPipeline
-from judge import KINDS, TRAINING, Judge, Record, among, fit_whole, premultiplied, prepared, subject_of
+from judge import (
+    KINDS,
+    TRAINING,
+    Judge,
+    Record,
+    among,
+    fit_whole,
+    premultiplied,
+    prepared,
+    subject_of,
+)
 from torch import Tensor
 
 # `judge` made the training's modules importable.
