@@ -211,7 +211,8 @@ def test_a_control_has_an_image_and_a_net_that_the_model_takes(
     path = tmp_path / "slime.png"
     sprite.save(path)
     for image in (path, path.read_bytes(), sprite.array, sprite):
-        with pytest.raises(dp.InvalidRequestError, match="`control` is `canny`; expected none") as caught:
+        expected = "`control` is `canny`; expected none"
+        with pytest.raises(dp.InvalidRequestError, match=expected) as caught:
             engine.generate("a slime", control=[{"model": "canny", "image": image, "scale": 0.5}])
         assert caught.value.field == "control"
     with pytest.raises(dp.InvalidRequestError, match="`control` is of the type `int`"):

@@ -94,7 +94,8 @@ def control(schema: dict[str, Any]) -> str:
     required = {name: properties.pop(name) for name in ("model", "image")}
 
     def part(names: dict[str, Any]) -> str:
-        return fields(names).replace(" | None", "").replace("image: str", "image: ImageLike | bytes")
+        text = fields(names).replace(" | None", "")
+        return text.replace("image: str", "image: ImageLike | bytes")
 
     return (
         "class _Followed(TypedDict):\n"

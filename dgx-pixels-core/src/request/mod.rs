@@ -125,7 +125,7 @@ pub struct GenerateRequest {
     /// none.
     #[cfg_attr(
         feature = "fields",
-        arg(long, value_name = "NAME:IMAGE[:SCALE[:START[:END]]][:PREPROCESS]", value_parser = flags::control),
+        arg(long, value_name = "NAME:IMAGE[:SCALE]", value_parser = flags::control),
         schemars(length(max = 8))
     )]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -378,7 +378,8 @@ def _of_body(body: bytes) -> dict[str, Any]:
     for name, image in [*((name, fields.get(name)) for name in _IMAGES), *followed]:
         if isinstance(image, str) and image != "alpha" and not image.startswith(("data:", "rgba:")):
             shown = image[:80]
-            text = f"`{name}` is `{shown}`; expected its bytes, `data:image/png;base64,...`, not a file"
+            expected = "its bytes, `data:image/png;base64,...`, not a file"
+            text = f"`{name}` is `{shown}`; expected {expected}"
             raise InvalidRequestError(text, name)
     palette = fields.get("palette")
     for text in palette if isinstance(palette, list) else [palette]:

@@ -79,7 +79,7 @@ fn what_is_no_control_is_named_with_what_would_be_right() {
         ("canny:none.png", "is `none.png`: No such file or directory"),
         ("canny:disk.png:11", "`control` has `canny` with the scale 11; expected 0 to 10"),
         ("canny:disk.png:1:0.5:0.25", "the end 0.25; expected more than the start, 0.5, and at most 1"),
-        ("pose:disk.png", "no control net is called `pose`; there are `canny`"),
+        ("pose:disk.png", "no control net, folder or file is called `pose`; there are `canny`"),
         (r#"{"model": "canny"}"#, "missing field `image`"),
         (r#"{"model": "canny", "image": "disk.png", "preprocess": "depth"}"#, "unknown variant `depth`"),
         (r#"{"model": "canny", "image": "disk.png", "strength": 1}"#, "unknown field `strength`"),
