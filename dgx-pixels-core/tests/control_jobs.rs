@@ -146,6 +146,8 @@ fn a_net_that_does_not_fit_is_refused_before_it_waits() {
     assert!(other.contains("it is for another base: ") && other.contains(channels), "{other}");
     let edited = folder.path().join("edited");
     fs::create_dir(&edited).unwrap();
+    const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+    fs::copy(fixture("control/canny").join(WEIGHTS), edited.join(WEIGHTS)).unwrap();
     let config = fs::read_to_string(fixture("control/canny/config.json")).unwrap();
     for (from, to, reason) in [
         (
