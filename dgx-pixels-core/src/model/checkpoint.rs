@@ -13,6 +13,9 @@ use crate::abi::LIBTORCH_VERSION;
 use crate::backend::{ModelInfo, Variant};
 use crate::error::Error;
 
+/// The paths and hashes of the parts that a request names.
+type PartsKey = Vec<(PathBuf, String)>;
+
 /// A model folder under a name. What is read of its files is read once.
 pub(crate) struct Checkpoint {
     pub(crate) name: String,
@@ -21,7 +24,7 @@ pub(crate) struct Checkpoint {
     parameters: OnceLock<[u64; Component::ALL.len()]>,
     hash: Mutex<Option<String>>,
     /// The model with other VAEs and with control nets, by the paths and hashes of these.
-    changed: Mutex<HashMap<Vec<(PathBuf, String)>, Arc<Checkpoint>>>,
+    changed: Mutex<HashMap<PartsKey, Arc<Checkpoint>>>,
 }
 
 impl Checkpoint {
@@ -89,7 +92,7 @@ impl Checkpoint {
             controls.iter().map(|one| (one.path.clone(), one.hash.clone())).collect();
         control_keys.sort_unstable();
         control_keys.dedup();
-        let key: Vec<_> = vae_key.chain(control_keys).collect();
+        let key: PartsKey = vae_key.chain(control_keys).collect();
         let mut opened = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = opened.get(&key) {
             return Ok(known.clone());
