@@ -77,8 +77,13 @@ fn kind(schema: &Value) -> String {
         "integer" => "whole number",
         "number" => "number",
         "boolean" => "`true` or `false`",
-        "array" if schema["items"]["type"] == "number" => "list of two numbers",
-        "array" => "list of texts",
+        "array" => match schema["items"]["type"].as_str() {
+            Some("number") if schema["maxItems"] == 2 => "list of two numbers",
+            Some("number") => "list of numbers",
+            Some("integer") => "list of whole numbers",
+            Some("string") => "list of texts",
+            _ => "list of objects",
+        },
         "string" => "text",
         other => panic!("no word for the type `{other}`"),
     });

@@ -25,7 +25,11 @@ pub(super) const MAX_SCALE: f64 = 10.0;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "fields", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "fields",
+    derive(schemars::JsonSchema),
+    schemars(description = "A control net, the image that it follows, and its strength.")
+)]
 #[serde(deny_unknown_fields)]
 pub struct ControlChoice {
     /// The name of a control net in the folders `controlnet` of the model folders; the program and
