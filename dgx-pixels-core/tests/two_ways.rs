@@ -179,9 +179,10 @@ fn a_control_net_and_its_image_cross_the_border() {
     let control = vec![ControlChoice::of_word("canny:picture.png:0.8:0:0.9:edges", read).unwrap()];
     let request = [GenerateRequest { control, ..request("a brass key", 1) }];
     let of_linked = model.clone().with_controls(&controls).unwrap();
-    let mut linked = Sdxl::load(&of_linked, &CPU).unwrap();
+    // The object first: what this thread frees is then counted as it was when it was allocated.
     let variant = Variant { controls, ..Default::default() };
     let mut loaded = LoadedModel::load_changed(libtorch(), &model, &CPU, &variant, &mut |_| ()).unwrap();
+    let mut linked = Sdxl::load(&of_linked, &CPU).unwrap();
     let on_step = |_| ControlFlow::Continue(());
     let linked = paint(&mut linked, &request, on_step).unwrap().remove(0).image;
     let loaded = paint(&mut loaded, &request, on_step).unwrap().remove(0).image;
@@ -210,9 +211,10 @@ fn a_single_file_a_lora_and_a_vae_cross_the_border() {
             Some(vae) => model.clone().with_vae(&vae.path).unwrap(),
             None => model.clone(),
         };
-        let mut linked = Sdxl::load_merged(&of_linked, &options, loras, &mut |_| ()).unwrap();
+        // The object first, as above.
         let mut loaded =
             LoadedModel::load_changed(libtorch(), &model, &options, &variant, &mut |_| ()).unwrap();
+        let mut linked = Sdxl::load_merged(&of_linked, &options, loras, &mut |_| ()).unwrap();
         let request = [request("a brass key", 1)];
         let on_step = |_| ControlFlow::Continue(());
         let linked = paint(&mut linked, &request, on_step).unwrap().remove(0).image;
