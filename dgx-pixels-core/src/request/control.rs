@@ -21,7 +21,7 @@ pub(super) const MAX_SCALE: f64 = 10.0;
 /// let json = r#"{"model": "canny", "image": "blake3:HASH", "end": 0.6, "preprocess": "edges"}"#;
 /// let control: ControlChoice = serde_json::from_str(&json.replace("HASH", &"0a".repeat(32)))?;
 /// assert_eq!((control.scale, control.start, control.end), (1.0, 0.0, 0.6));
-/// assert_eq!(control.preprocess, Preprocess::None);
+/// assert_eq!(control.preprocess, Preprocess::Edges);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
