@@ -95,7 +95,7 @@ impl Checkout {
         fs::create_dir(folder.path("pictures")).unwrap();
         folder.save("pictures/lamp.png", &enlarged(3, 8));
         folder.save("pictures/stone.png", &enlarged(5, 6));
-        fs::copy(root.join("docs/images/book/broken.png"), folder.path("pictures/broken.png")).unwrap();
+        fs::copy(root.join("docs/images/book/broken.png"), folder.path("broken.png")).unwrap();
         for name in ["walk_0", "walk_1", "walk_2", "walk_3", "idle_0", "idle_1"] {
             folder.save(&format!("{name}.png"), &enlarged(name.len() as u32 + 3, 1));
         }

@@ -108,7 +108,7 @@ fn without_the_object_what_draws_nothing_works_and_a_drawing_says_where_it_was_l
 fn an_object_of_another_version_is_named_before_it_is_loaded() {
     let desk = desk();
     let mut bytes = fs::read(object()).unwrap();
-    let name = b"dgx_pixels_torch_2\0";
+    let name = b"dgx_pixels_torch_4\0";
     let places: Vec<_> =
         bytes.windows(name.len()).enumerate().filter(|(_, window)| window == name).map(|(i, _)| i).collect();
     assert!(!places.is_empty());
@@ -119,7 +119,7 @@ fn an_object_of_another_version_is_named_before_it_is_loaded() {
     let ran = Ran::of(desk.command(DRAW).env("DGX_PIXELS_TORCH", desk.path(OBJECT)));
     let named = format!(
         "libtorch cannot be loaded: `DGX_PIXELS_TORCH` names `{}`, which is of another version: its border has version 9, \
-         and this program needs 2. Install both from one release",
+         and this program needs 4. Install both from one release",
         desk.path(OBJECT).display()
     );
     ran.assert_failed(21, &named);

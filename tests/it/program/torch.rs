@@ -105,7 +105,8 @@ fn a_vae_and_a_textual_inversion_are_recorded_by_hash_and_used_again() {
     write_vectors(-0.75);
     let changed = again(&["--vae", "moved.safetensors"]);
     assert!(changed.stderr.contains("changed since: embedding:frog "), "{changed:?}");
-    let refused = desk.run(["generate", "a key", "--model", "sketch", "--vae", "moved.safetensors"]);
+    let refused =
+        desk.run(["generate", "a key", "--model", "sketch", "--vae", "moved.safetensors", "--quiet"]);
     refused.assert_failed(2, "`vae` is `moved.safetensors`; expected none, as `sketch` computes nothing that another file could change");
 }
 
