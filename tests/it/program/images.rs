@@ -118,7 +118,7 @@ fn what_gives_no_image_to_begin_from_is_named_with_what_would_be_right() {
         (vec!["--init-image", "none.png"], "is `none.png`: No such file or directory"),
         (vec!["--init-image", "words.png"], "is `words.png`: it is text, not an image; expected PNG"),
         (vec!["--init-image", "large.png"], "it is 5000x4000; expected at most 16777216 pixels"),
-        (vec!["--init-image", "data:image/png;base64,AAAA"], "it is no image that can be read"),
+        (vec!["--init-image", "data:image/png;base64,AAAA"], "it begins with nothing but zero bytes"),
         (vec!["--init-image", "data:image/png,AAAA"], "it has no bytes in base64 after `;base64,`"),
     ] {
         let ran = generate(&desk, &[&args[..], &["--output", "no.png"]].concat());
