@@ -12,7 +12,9 @@
 
 use crate::pixel::{GridChoice, PixelOptions};
 pub use crate::request::Conflict;
-use crate::request::{GenerateRequest, ImageSize, MAX_SIDE, MIN_SIDE, RequestError, SourceImage};
+#[cfg(feature = "engine")]
+use crate::request::{GenerateRequest, RequestError};
+use crate::request::{ImageSize, MAX_SIDE, MIN_SIDE, SourceImage};
 
 /// Pixels of a cell of a model's image that becomes one pixel of the sprite: those of a latent.
 pub const CELL_PX: u32 = 8;
@@ -104,6 +106,7 @@ fn is_sprite(size: ImageSize) -> bool {
 /// # Errors
 /// [`RequestError::Image`] of `field` if the canvas that the caller wants has other proportions
 /// than the image.
+#[cfg(feature = "engine")]
 pub(crate) fn plan_from(
     native: ImageSize,
     asked: Option<ImageSize>,
@@ -141,6 +144,7 @@ pub(crate) fn plan_from(
 ///
 /// # Errors
 /// [`RequestError::Image`] with the net, the image's size and the canvas.
+#[cfg(feature = "engine")]
 pub(crate) fn check_followed(
     request: &GenerateRequest,
     canvas: ImageSize,
@@ -160,6 +164,7 @@ pub(crate) fn check_followed(
 }
 
 /// `true` if both have the same proportions, to a twentieth.
+#[cfg(feature = "engine")]
 fn are_alike(canvas: ImageSize, own: ImageSize) -> bool {
     let across = f64::from(canvas.width) * f64::from(own.height);
     let down = f64::from(canvas.height) * f64::from(own.width);

@@ -224,6 +224,7 @@ fn the_first_pages_of_the_book_do_what_they_say() {
 fn the_guides_of_the_book_do_what_they_say() {
     check("docs/guides/sprites.md");
     check("docs/guides/prompts.md");
+    check("docs/guides/images.md");
     check("docs/guides/palettes.md");
     check("docs/guides/tiles.md");
     check("docs/guides/batch.md");

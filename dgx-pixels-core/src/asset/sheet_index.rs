@@ -172,8 +172,8 @@ impl SheetIndex {
     /// # Errors
     /// [`Error::Value`] for other text, frames outside the sheet, and frames that were trimmed or
     /// rotated, which a game would have to undo; for more than 16 MiB, [`MAX_FRAMES`] frames,
-    /// [`MAX_TAGS`](super::sheet::MAX_TAGS) tags, [`MAX_SHOWN`](super::sheet::MAX_SHOWN) frames in
-    /// all tags, and a sheet of more than 16,384 pixels a side.
+    /// [`MAX_TAGS`] tags, [`MAX_SHOWN`] frames in all tags, and a sheet of more than 16,384 pixels
+    /// a side.
     ///
     /// # Example
     /// ```

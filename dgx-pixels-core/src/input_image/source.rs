@@ -5,7 +5,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{InputImage, decode, dimensions, read_file};
+#[cfg(feature = "fields")]
+use super::read_file;
+use super::{InputImage, decode, dimensions};
 use crate::request::{MAX_SOURCE_PIXELS, Mask, SourceImage};
 
 /// The image that a field names. `read` reads the file at a path, or says why it does not.

@@ -10,7 +10,9 @@ use super::files::{Shard, WeightFiles};
 use super::header::{Header, shown};
 use super::kind::{FileKind, prefix_of};
 use super::single_file::{HEAD_WIDTH, Tensors, count, holds_nothing, side};
-use super::vae::{Source, hash_in};
+use super::vae::Source;
+#[cfg(any(feature = "engine", feature = "torch"))]
+use super::vae::hash_in;
 use super::{read, scales, sgm};
 use crate::error::{Error, Reason};
 
@@ -253,6 +255,7 @@ fn folder(path: &Path) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// [`Error::Model`] naming the file that is missing or cannot be read.
+#[cfg(any(feature = "engine", feature = "torch"))]
 pub(crate) fn hash_of(
     path: &Path,
     mut hash: impl FnMut(&Path) -> Result<String, Error>,

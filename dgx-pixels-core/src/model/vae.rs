@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::VaeConfig;
-use super::files::{Shard, WeightFiles, WeightPaths};
+#[cfg(any(feature = "engine", feature = "torch"))]
+use super::files::WeightPaths;
+use super::files::{Shard, WeightFiles};
 use super::header::{Header, shown};
 use super::kind::{FileKind, VAE_PREFIXES, prefix_of};
 use super::single_file::{Tensors, holds_nothing, vae_config, vae_tensor};
@@ -84,6 +86,7 @@ fn folder(path: &Path) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// [`Error::Model`] naming the file that is missing or cannot be read.
+#[cfg(any(feature = "engine", feature = "torch"))]
 pub(crate) fn hash_of(
     path: &Path,
     mut hash: impl FnMut(&Path) -> Result<String, Error>,
@@ -95,6 +98,7 @@ pub(crate) fn hash_of(
 }
 
 /// BLAKE3 of the config and the weights in a folder, with their names.
+#[cfg(any(feature = "engine", feature = "torch"))]
 pub(super) fn hash_in(
     folder: &Path,
     mut hash: impl FnMut(&Path) -> Result<String, Error>,

@@ -27,8 +27,8 @@ pub enum Verdict {
     Native,
     /// The image is painted; the sprite is a deliberate reduction.
     NoGrid,
-    /// The image may have a grid, and may have none: what [`PixelOptions::unsure`] says was done.
-    /// The field `grid` decides it.
+    /// The image may have a grid, and may have none: [`unsure`](super::PixelOptions::unsure) says
+    /// what was done. The field `grid` decides it.
     Unsure,
 }
 

@@ -379,8 +379,7 @@ def _of_body(body: bytes) -> dict[str, Any]:
         if isinstance(image, str) and image != "alpha" and not image.startswith(("data:", "rgba:")):
             shown = image[:80]
             expected = "its bytes, `data:image/png;base64,...`, not a file"
-            text = f"`{name}` is `{shown}`; expected {expected}"
-            raise InvalidRequestError(text, name)
+            raise InvalidRequestError(f"`{name}` is `{shown}`; expected {expected}", name)
     palette = fields.get("palette")
     for text in palette if isinstance(palette, list) else [palette]:
         if isinstance(text, str) and not re.fullmatch(r"[#\w ,-]*", text):
