@@ -8,12 +8,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dgx_pixels as dp
 from dgx_pixels import fields
 
 HERE = Path(__file__).resolve().parent
+
+#: An image to begin from: its left column is transparent.
+IMAGE = np.full((8, 8, 4), 200, np.uint8)
+IMAGE[:, 0, 3] = 0
 
 #: A value for each field, and the fields that it goes with.
 SAMPLES: dict[str, Any] = {
@@ -37,8 +42,10 @@ SAMPLES: dict[str, Any] = {
     "guidance_scale": 2.5,
     "height": (128, {"width": 128}),
     "idempotency_key": "key",
+    "init_image": IMAGE,
     "latents": False,
     "lora": [],
+    "mask": ("alpha", {"init_image": IMAGE}),
     "max_colors": 4,
     "model": "sketch",
     "negative_prompt": "text",
@@ -56,6 +63,7 @@ SAMPLES: dict[str, Any] = {
     "sigmas": [14.6, 0.5, 0.0],
     "size": (32, 32),
     "steps": 4,
+    "strength": (0.5, {"init_image": IMAGE}),
     "strip": 2,
     "target_size": "512x512",
     "timestep_spacing": "trailing",

@@ -156,14 +156,14 @@ def on_alarm(*_):
 
 signal.signal(signal.SIGALRM, on_alarm)
 engine = dp.Engine(Slow())
-image = np.random.default_rng(0).integers(0, 256, (2048, 2048, 4), np.uint8)
+image = np.random.default_rng(0).integers(0, 256, (4096, 4096, 4), np.uint8)
 for wait in (
     lambda: engine.submit("a", steps=1000).result(),
     lambda: list(engine.submit("a", steps=1000)),
     lambda: list(engine.map(["a"] * 9, steps=1000)),
     lambda: dp.pixelize(image),
 ):
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         wait()
     except Alarm:
