@@ -97,7 +97,9 @@ def draw(count):
 before = draw(1200)
 after = draw(2000)
 print(f"{before} bytes, then {after}")
-assert after <= before * 1.02, (before, after)
+# Records of ended jobs stay, up to 100,000 of them, and the heap has holes: 1 to 2.5 % here. Images
+# that stayed, of 48 KiB each, would be 90 %.
+assert after <= before * 1.05, (before, after)
 """
     # One arena, so that the result is the same each time.
     done = run(code, MALLOC_ARENA_MAX="1")
