@@ -1,9 +1,10 @@
-"""Measures sprite-xl: does it draw what is asked for, in the colour asked for, on a true grid, and things of its own?
+"""Measures sprite-xl: does it draw what is asked for, in the colour asked for, on a true grid, and
+things of its own?
 
     python tools/evaluate_sprite_xl/evaluate.py [--model models/sprite-xl] [--judge judge.pt] [--json report.json] [--sheets FOLDER]
 
-Prints a table with confidence intervals (Wilson, 95 %). It takes a minute on a GPU with a trained judge (`judge.py`), and
-some twenty on two CPU cores.
+Prints a table with confidence intervals (Wilson, 95 %). It takes a minute on a GPU with a trained
+judge (`judge.py`), and some twenty on two CPU cores.
 """
 
 import argparse

@@ -104,7 +104,7 @@ pub(crate) fn control(text: &str) -> Result<ControlChoice, String> {
 /// Reads a mask: `alpha`, or an image.
 ///
 /// # Errors
-/// As [`image`].
+/// The errors of [`image`].
 pub(crate) fn mask(text: &str) -> Result<Mask, String> {
     input_image::mask(text, input_image::any_file)
 }

@@ -16,7 +16,7 @@ impl SchedulerConfig {
     /// Works the schedule out for `steps` steps.
     ///
     /// # Errors
-    /// As [`build_for`](SchedulerConfig::build_for).
+    /// The errors of [`build_for`](SchedulerConfig::build_for).
     pub fn build(&self, steps: usize) -> Result<Box<dyn Scheduler>, SchedulerError> {
         self.build_for(&Steps::Number(steps))
     }
@@ -67,8 +67,8 @@ impl SchedulerConfig {
     /// A drawing takes the last [`Steps::of_strength`] of all steps.
     ///
     /// # Errors
-    /// As [`build_for`](Self::build_for); [`SchedulerError::Option`] for a strength that leaves no
-    /// step.
+    /// The errors of [`build_for`](Self::build_for); [`SchedulerError::Option`] for a strength that
+    /// leaves no step.
     ///
     /// # Example
     /// ```

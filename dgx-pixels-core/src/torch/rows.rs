@@ -5,7 +5,7 @@ use tch::{TchError, Tensor};
 use super::Result;
 use super::cuda::{Fp8, Gated};
 
-/// What linear layers of a transformer read, `[.., c_in]`.
+/// The input of linear layers of a transformer, `[.., c_in]`.
 pub(super) enum Rows {
     /// Numbers in the model's precision.
     Whole(Tensor),
@@ -34,7 +34,7 @@ impl Rows {
     }
 }
 
-/// What is still to be added to rows of pixels.
+/// The part that is still to be added to rows of pixels.
 #[derive(Default)]
 pub(super) struct Lack {
     /// To so many of the first, a vector.

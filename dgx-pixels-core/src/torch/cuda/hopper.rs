@@ -15,7 +15,7 @@ pub(super) struct Hopper {
     pub(super) fp8: Option<HopperFp8>,
 }
 
-/// How a kernel cuts its output.
+/// The parts into which a kernel cuts its output.
 pub(super) struct Cut {
     /// Pixels of a tile, a power of two, and columns.
     pub(super) rows: i64,

@@ -98,7 +98,7 @@ impl Kernels {
         Ok(Arc::new(kernels))
     }
 
-    /// Whether a small product of 8-bit floats works here.
+    /// Tries a small product of 8-bit floats.
     fn try_fp8(&self, compute_capability: (u32, u32)) -> std::result::Result<(), String> {
         if compute_capability < (8, 9) {
             let (major, minor) = compute_capability;

@@ -23,7 +23,7 @@ struct PlannedRow<'a> {
 /// The UNet's answer for one row.
 struct RowAnswer {
     output: Tensor,
-    /// What the inner levels made, if they were computed and are to be kept.
+    /// The output of the inner levels, if they were computed and are to be kept.
     deep: Option<Tensor>,
 }
 
